@@ -1,0 +1,61 @@
+"""`anchorhold`: find the verb, run it, turn a refusal into one line and an exit status.
+
+Exit status, for every verb: 0 done, 1 usage or malformed input, 2 signature or chain refused, 3 collateral
+missing, 4 refused by policy or by lookup, 5 log or receipt. A verb documents which of these it uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
+
+from foundation.refusal import Refused
+
+VERBS: tuple[str, ...] = ("host", "verify")
+
+
+class Verbs(Protocol):
+    """What a verb module is handed: the place to add its parser."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> Parser: ...  # noqa: A002
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose usage errors exit with 1: 2 means a bad signature here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: usage: {message}\n")
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="anchorhold",
+        description="Verify what a sealed inference cell claims, and speak with one over its window.",
+    )
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=Parser)
+    for name in VERBS:
+        importlib.import_module(f"anchorhold.verbs.{name}").add(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except Refused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the cell does: boot, order, engine, receipts, server."""

@@ -1,0 +1,1 @@
+"""Prompts in the order a subnet gave them: slices in, ordered requests out."""

@@ -1,0 +1,1 @@
+"""Evidence, parsed and not believed: sizes, reserved bits, versions. One module per format."""

@@ -1,0 +1,1 @@
+"""Producing evidence, on the machine that is attested."""

@@ -1,0 +1,27 @@
+"""Domain-separated SHA-256: every hash of ours says what it is a hash of.
+
+A tag is one length byte and ASCII text, as the Internet Computer writes its own separators, so a canister
+computes the same digest with the same few lines. See docs/spec/encoding.md C9.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+DIGEST_BYTES = 32
+
+
+def domain(tag: str) -> bytes:
+    """The separator for `tag`: one length byte, then the ASCII text."""
+    text = tag.encode("ascii")
+    if not 1 <= len(text) <= 255:
+        raise ValueError(f"a domain tag is 1 to 255 ASCII characters, got {len(text)}")
+    return bytes([len(text)]) + text
+
+
+def tagged_sha256(tag: str, *parts: bytes) -> bytes:
+    """SHA-256 over the domain separator of `tag` and then every part, without separators in between."""
+    digest = hashlib.sha256(domain(tag))
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
