@@ -1,4 +1,4 @@
-"""`anchorhold verify ...`: judge one piece of evidence, offline. Each kind has its own module, `verify_KIND`."""
+"""`anchorhold verify KIND`: judge one piece of evidence, offline. Each kind has a module, `verify_KIND`."""
 
 from __future__ import annotations
 
