@@ -1,0 +1,273 @@
+"""Bytes <-> messages. No socket, no clock, no state but a frame counter.
+
+A frame is eight bytes of header and a msgpack array:
+
+    kind u8 | body length u24 | CRC-32C u32 | body
+
+The checksum runs over kind, length and body and starts from the number of the frame on this connection, so
+that a repeated, lost or moved frame fails as surely as an altered one (W5). It protects against accidents
+and nothing else: every message that matters is authenticated end to end. A length above the bound of its
+kind is refused from the header, before a byte of the body is kept (W3).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import google_crc32c
+import msgpack
+
+from vsock_bridge.errors import Code, RemoteProtocolError
+from vsock_bridge.limits import (
+    CREDIT_BYTES_MAX,
+    DATA_OVERHEAD_BYTES_MAX,
+    IDENTITY_BYTES,
+    NAME_BYTES,
+    PAYLOAD_BYTES_MAX,
+    SEQUENCE_MAX,
+    TEXT_BYTES_MAX,
+)
+from vsock_bridge.messages import (
+    Ack,
+    Bye,
+    Cancel,
+    Credit,
+    Data,
+    Error,
+    Hello,
+    Kind,
+    Mark,
+    Message,
+    Open,
+    Ping,
+)
+
+HEADER_BYTES: Final = 8
+_HEADER: Final = struct.Struct(">II")     # kind and length share the first word
+_WORD: Final = 0xFFFFFFFF
+_STREAM_MAX: Final = 2**31 - 1
+
+BODY_BYTES_MAX: Final[dict[Kind, int]] = {
+    Kind.HELLO: 32,
+    Kind.OPEN: 48,
+    Kind.DATA: PAYLOAD_BYTES_MAX + DATA_OVERHEAD_BYTES_MAX,
+    Kind.CREDIT: 16,
+    Kind.ACK: 16,
+    Kind.CANCEL: 16,
+    Kind.PING: 16,
+    Kind.ERROR: TEXT_BYTES_MAX + 16,
+    Kind.BYE: 1,
+}
+_BOUND_BY_NUMBER: Final = {int(kind): bound for kind, bound in BODY_BYTES_MAX.items()}
+_KINDS: Final = {int(kind): kind for kind in Kind}
+_MARKS: Final = {int(mark): mark for mark in Mark}
+_CODES: Final = {int(code): code for code in Code}
+
+
+def checksum(counter: int, first_word: bytes, body: bytes) -> int:
+    """CRC-32C over the header's first word and the body, begun at the frame's number (W5)."""
+    begun: int = google_crc32c.extend(counter & _WORD, first_word)
+    ended: int = google_crc32c.extend(begun, body)
+    return ended
+
+
+# -- bodies
+
+class _Field(NamedTuple):
+    """One place of a body: what may stand there."""
+
+    kind: type
+    low: int
+    high: int
+
+    def admits(self, value: object) -> bool:
+        if type(value) is not self.kind:
+            return False
+        measured = value if isinstance(value, int) else len(value)  # type: ignore[arg-type]
+        return self.low <= measured <= self.high
+
+
+_STREAM = _Field(int, 1, _STREAM_MAX)
+_STREAM_OR_ALL = _Field(int, 0, _STREAM_MAX)
+_SEQUENCE = _Field(int, 0, SEQUENCE_MAX)
+_CREDIT = _Field(int, 1, CREDIT_BYTES_MAX)
+
+_FIELDS: Final[dict[Kind, tuple[_Field, ...]]] = {
+    Kind.HELLO: (_Field(int, 0, 255), _Field(int, 0, 255), _Field(bytes, IDENTITY_BYTES, IDENTITY_BYTES)),
+    Kind.OPEN: (_STREAM, _Field(bytes, NAME_BYTES, NAME_BYTES), _SEQUENCE, _CREDIT),
+    Kind.DATA: (_STREAM, _SEQUENCE, _SEQUENCE, _Field(int, 0, 3), _Field(bytes, 0, PAYLOAD_BYTES_MAX)),
+    Kind.CREDIT: (_STREAM, _CREDIT),
+    Kind.ACK: (_STREAM, _SEQUENCE),
+    Kind.CANCEL: (_STREAM, _SEQUENCE),
+    Kind.PING: (_Field(int, 0, _WORD), _Field(bool, 0, 1)),
+    Kind.ERROR: (_STREAM_OR_ALL, _Field(int, 1, 255), _Field(str, 0, TEXT_BYTES_MAX)),
+    Kind.BYE: (),
+}
+
+
+def _error(stream: int, code: int, text: str) -> Error:
+    known = _CODES.get(code)
+    if known is None:
+        raise _malformed("a known error code", str(code))
+    return Error(stream, known, text)
+
+
+def _data(stream: int, sequence: int, position: int, mark: int, payload: bytes) -> Data:
+    return Data(stream, sequence, position, _MARKS[mark], payload)
+
+
+_MAKERS: Final[dict[Kind, Callable[..., Message]]] = {
+    Kind.HELLO: Hello, Kind.OPEN: Open, Kind.DATA: _data, Kind.CREDIT: Credit, Kind.ACK: Ack,
+    Kind.CANCEL: Cancel, Kind.PING: Ping, Kind.ERROR: _error, Kind.BYE: Bye,
+}
+
+
+def _parts(message: Message) -> tuple[Kind, tuple[object, ...]]:
+    match message:
+        case Data(stream, sequence, position, mark, payload):
+            return Kind.DATA, (stream, sequence, position, int(mark), payload)
+        case Ack(stream, received):
+            return Kind.ACK, (stream, received)
+        case Credit(stream, bytes_more):
+            return Kind.CREDIT, (stream, bytes_more)
+        case Hello(lowest, highest, identity):
+            return Kind.HELLO, (lowest, highest, identity)
+        case Open(stream, name, received, credit):
+            return Kind.OPEN, (stream, name, received, credit)
+        case Cancel(stream, position):
+            return Kind.CANCEL, (stream, position)
+        case Ping(token, reply):
+            return Kind.PING, (token, reply)
+        case Error(stream, code, text):
+            return Kind.ERROR, (stream, int(code), text)
+        case Bye():
+            return Kind.BYE, ()
+
+
+_pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def encode(message: Message, counter: int) -> bytes:
+    """The frame of `message` as the `counter`-th frame of this direction of a connection."""
+    kind, parts = _parts(message)
+    body: bytes = _pack(parts)
+    if len(body) > BODY_BYTES_MAX[kind]:
+        raise ValueError(f"{kind.name} body: expected at most {BODY_BYTES_MAX[kind]} bytes, got {len(body)}")
+    word = (kind << 24) | len(body)
+    begun: int = google_crc32c.extend(counter & _WORD, word.to_bytes(4, "big"))
+    return _HEADER.pack(word, google_crc32c.extend(begun, body)) + body
+
+
+def _decode_body(kind: Kind, body: bytes) -> Message:
+    parts = _unpack(kind, body)
+    fields = _FIELDS[kind]
+    if type(parts) is not tuple or len(parts) != len(fields):
+        raise _malformed(f"{kind.name} of {len(fields)} fields", "another shape")
+    for number, (place, value) in enumerate(zip(fields, parts, strict=True)):
+        if not place.admits(value):
+            raise _malformed(f"{kind.name} field {number} in bounds", "another value")
+    # W4: one accepted encoding. The payload of DATA comes last and is the only long field, so comparing the
+    # length and everything before the payload compares the whole.
+    canonical = _pack((*parts[:4], b"")) if kind is Kind.DATA else _pack(parts)
+    if not _is_canonical(kind, body, parts, canonical):
+        raise _malformed(f"the shortest encoding of {kind.name}", "another encoding")
+    return _MAKERS[kind](*parts)
+
+
+def _is_canonical(kind: Kind, body: bytes, parts: tuple[Any, ...], canonical: bytes) -> bool:
+    if kind is not Kind.DATA:
+        return canonical == body
+    head = canonical[:-2] + _bin_header(len(parts[4]))      # the two bytes of an empty bin stand in its place
+    return len(body) == len(head) + len(parts[4]) and body.startswith(head)
+
+
+def _bin_header(length: int) -> bytes:
+    if length < 1 << 8:
+        return bytes((0xC4, length))
+    if length < 1 << 16:
+        return b"\xc5" + length.to_bytes(2, "big")
+    return b"\xc6" + length.to_bytes(4, "big")
+
+
+def _unpack(kind: Kind, body: bytes) -> Any:
+    try:
+        return msgpack.unpackb(
+            body, use_list=False, raw=False, strict_map_key=True, max_str_len=TEXT_BYTES_MAX,
+            max_bin_len=PAYLOAD_BYTES_MAX, max_array_len=8, max_map_len=0, max_ext_len=0,
+        )
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as reason:
+        raise _malformed(f"{kind.name} as msgpack", type(reason).__name__) from None
+
+
+def _malformed(expected: str, got: str) -> RemoteProtocolError:
+    return RemoteProtocolError(Code.MALFORMED, expected=expected, got=got)
+
+
+# -- frames
+
+class Decoder:
+    """Frames out of a byte stream cut anywhere. Holds at most one frame that is not complete."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._wanted = HEADER_BYTES     # how many bytes the next step needs: a header, then its whole frame
+        self._counter = 0
+        self._failed = False
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of an unfinished frame is kept: a caller with a clock bounds how long it may stay so."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages completed by `data`, one by one; exhaust it before feeding again.
+
+        Raises `RemoteProtocolError` and nothing else; after that nothing more is accepted.
+        """
+        if self._failed:
+            raise RemoteProtocolError(Code.UNEXPECTED, expected="nothing after a refusal", got="more bytes")
+        if self._held:
+            self._held += data
+            if len(self._held) < self._wanted:      # a body in tiny pieces costs one copy, not one each
+                return
+            data = bytes(self._held)
+            self._held.clear()
+        at = 0
+        try:
+            while (stop := self._frame_end(data, at)) is not None:
+                message = self._frame(data, at, stop)
+                at = stop
+                yield message
+            self._held += memoryview(data)[at:]
+        except RemoteProtocolError:
+            self._failed = True
+            raise
+
+    def _frame_end(self, data: bytes, at: int) -> int | None:
+        """Where the frame at `at` ends, or None while incomplete; refuses a length from the header."""
+        remaining = len(data) - at
+        self._wanted = HEADER_BYTES
+        if remaining < HEADER_BYTES:
+            return None
+        self._wanted += _bounded_length(data[at], int.from_bytes(data[at + 1 : at + 4], "big"))
+        return at + self._wanted if remaining >= self._wanted else None
+
+    def _frame(self, data: bytes, at: int, stop: int) -> Message:
+        body = data[at + HEADER_BYTES : stop]
+        claimed = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
+        if checksum(self._counter, data[at : at + 4], body) != claimed:
+            raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self._counter}", got="other bytes")
+        self._counter += 1
+        return _decode_body(_KINDS[data[at]], body)
+
+
+def _bounded_length(kind: int, length: int) -> int:
+    bound = _BOUND_BY_NUMBER.get(kind)
+    if bound is None:
+        raise RemoteProtocolError(Code.UNKNOWN_KIND, expected="a kind of the grammar", got=kind)
+    if length > bound:
+        expected = f"{Kind(kind).name} of at most {bound} bytes"
+        raise RemoteProtocolError(Code.OVERSIZED, expected=expected, got=length)
+    return length

@@ -1,0 +1,41 @@
+"""Every bound of the bridge in one place, the unit in the name. docs/spec/wire.md W20 adds them up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+VERSION: Final = 1                       # W6: the only version there is
+NAME_BYTES: Final = 16                   # a stream's name: random, so that nobody guesses another's
+IDENTITY_BYTES: Final = 16               # who speaks: random, new at every start
+TEXT_BYTES_MAX: Final = 200              # of an ERROR's explanation
+SEQUENCE_MAX: Final = 2**63 - 1
+CREDIT_BYTES_MAX: Final = 2**31 - 1      # W12: more credit than this outstanding is a lie
+PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
+DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one side is willing to hold and how long it is willing to wait."""
+
+    window_bytes: int = 2 * 1024 * 1024          # received and not yet taken, a stream
+    retained_bytes_max: int = 1024 * 1024        # sent or waiting, not yet acknowledged, a stream
+    retained_frames_max: int = 4096
+    item_bytes_max: int = 2 * 1024 * 1024        # reassembled on the cell's side
+    streams_max: int = 24                        # that one port remembers, attached or not
+    streams_per_connection_max: int = 8
+    connections_max: int = 64                    # a port
+    gather_bytes_max: int = 256 * 1024           # handed to the operating system at a time
+    hello_seconds_max: float = 5.0               # from connecting to a complete greeting
+    frame_seconds_max: float = 20.0              # from a frame's first byte to its last
+    silence_seconds_max: float = 30.0            # then a ping; twice that, and the peer is gone
+    stall_seconds_max: float = 30.0              # a peer that does not read what it asked for
+
+    def __post_init__(self) -> None:
+        if self.item_bytes_max > self.window_bytes:
+            raise ValueError("an item must fit the window, or it could never arrive")
+        if self.retained_bytes_max < PAYLOAD_BYTES_MAX:
+            raise ValueError("at least one frame must fit what may be retained")
+        if self.window_bytes > CREDIT_BYTES_MAX:
+            raise ValueError("a window is granted as credit and cannot be larger than credit can be")
