@@ -13,7 +13,7 @@ kind is refused from the header, before a byte of the body is kept (W3).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, NamedTuple
 
 import google_crc32c
@@ -93,10 +93,11 @@ _STREAM = _Field(int, 1, _STREAM_MAX)
 _STREAM_OR_ALL = _Field(int, 0, _STREAM_MAX)
 _SEQUENCE = _Field(int, 0, SEQUENCE_MAX)
 _CREDIT = _Field(int, 1, CREDIT_BYTES_MAX)
+_CREDIT_OR_NONE = _Field(int, 0, CREDIT_BYTES_MAX)
 
 _FIELDS: Final[dict[Kind, tuple[_Field, ...]]] = {
     Kind.HELLO: (_Field(int, 0, 255), _Field(int, 0, 255), _Field(bytes, IDENTITY_BYTES, IDENTITY_BYTES)),
-    Kind.OPEN: (_STREAM, _Field(bytes, NAME_BYTES, NAME_BYTES), _SEQUENCE, _CREDIT),
+    Kind.OPEN: (_STREAM, _Field(bytes, NAME_BYTES, NAME_BYTES), _SEQUENCE, _CREDIT_OR_NONE),
     Kind.DATA: (_STREAM, _SEQUENCE, _SEQUENCE, _Field(int, 0, 3), _Field(bytes, 0, PAYLOAD_BYTES_MAX)),
     Kind.CREDIT: (_STREAM, _CREDIT),
     Kind.ACK: (_STREAM, _SEQUENCE),
@@ -210,7 +211,8 @@ def _malformed(expected: str, got: str) -> RemoteProtocolError:
 class Decoder:
     """Frames out of a byte stream cut anywhere. Holds at most one frame that is not complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, admitted: Container[int] = frozenset(Kind)) -> None:
+        self.admitted = admitted        # kinds the present state allows: others are refused from the header
         self._held = bytearray()
         self._wanted = HEADER_BYTES     # how many bytes the next step needs: a header, then its whole frame
         self._counter = 0
@@ -251,6 +253,9 @@ class Decoder:
         self._wanted = HEADER_BYTES
         if remaining < HEADER_BYTES:
             return None
+        if data[at] not in self.admitted and data[at] in _KINDS:
+            expected = "a kind this state and role allow"
+            raise RemoteProtocolError(Code.UNEXPECTED, expected=expected, got=Kind(data[at]).name)
         self._wanted += _bounded_length(data[at], int.from_bytes(data[at + 1 : at + 4], "big"))
         return at + self._wanted if remaining >= self._wanted else None
 

@@ -13,15 +13,22 @@ SEQUENCE_MAX: Final = 2**63 - 1
 CREDIT_BYTES_MAX: Final = 2**31 - 1      # W12: more credit than this outstanding is a lie
 PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
 DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
+FRAME_COST_BYTES: Final = 64             # W12: what a frame costs beside its payload, so that empty ones cost too
+REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
+CHUNK_BYTES: Final = 64 * 1024           # into which an item is cut by us
+
+
+def frame_cost(payload_bytes: int) -> int:
+    """What a DATA frame counts against credit, windows and retention."""
+    return payload_bytes + FRAME_COST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one side is willing to hold and how long it is willing to wait."""
 
-    window_bytes: int = 2 * 1024 * 1024          # received and not yet taken, a stream
+    window_bytes: int = 3 * 1024 * 1024          # received and not yet taken, a stream
     retained_bytes_max: int = 1024 * 1024        # sent or waiting, not yet acknowledged, a stream
-    retained_frames_max: int = 4096
     item_bytes_max: int = 2 * 1024 * 1024        # reassembled on the cell's side
     streams_max: int = 24                        # that one port remembers, attached or not
     streams_per_connection_max: int = 8
@@ -33,9 +40,10 @@ class Limits:
     stall_seconds_max: float = 30.0              # a peer that does not read what it asked for
 
     def __post_init__(self) -> None:
-        if self.item_bytes_max > self.window_bytes:
+        frames_of_an_item = -(-self.item_bytes_max // CHUNK_BYTES)
+        if self.item_bytes_max + frames_of_an_item * FRAME_COST_BYTES > self.window_bytes:
             raise ValueError("an item must fit the window, or it could never arrive")
-        if self.retained_bytes_max < PAYLOAD_BYTES_MAX:
+        if self.retained_bytes_max < frame_cost(PAYLOAD_BYTES_MAX):
             raise ValueError("at least one frame must fit what may be retained")
         if self.window_bytes > CREDIT_BYTES_MAX:
             raise ValueError("a window is granted as credit and cannot be larger than credit can be")
