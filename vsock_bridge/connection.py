@@ -125,7 +125,7 @@ class _Lane:
     live: bool = False              # both OPENs have passed
     credit: int = 0                 # what the peer still takes from us
     granted: int = 0                # what we still take from the peer
-    acknowledged: int = 0           # what we last said we are responsible for
+    acknowledged: int = 0           # what we last said that we have
     cancels: list[int] = field(default_factory=list)
 
 
@@ -215,8 +215,6 @@ class Connection:
             for message in self._decoder.feed(data):
                 events.extend(self._on(message))
                 self._decoder.admitted = ADMITTED[self.state, self.role]
-                if self.closed:
-                    break
         except RemoteProtocolError as refusal:
             events.extend(self.refuse(refusal))
         return events
@@ -319,8 +317,6 @@ class Connection:
             raise RemoteProtocolError(Code.SEQUENCE, expected="an answer to what was asked", got=frame.position)
         lane.stream.receiving.accept(frame)
         lane.granted -= cost
-        if self.role is Role.CELL:
-            lane.stream.responsible = lane.stream.receiving.received
         return Arrived(lane.stream, frame)
 
     def _on_credit(self, lane: _Lane, bytes_more: int) -> None:
@@ -373,9 +369,9 @@ class Connection:
 
     def _next_of(self, lane: _Lane) -> Message | None:
         stream = lane.stream
-        if stream.responsible > lane.acknowledged:
-            lane.acknowledged = stream.responsible
-            return Ack(lane.number, stream.responsible)
+        if stream.receiving.received > lane.acknowledged:
+            lane.acknowledged = stream.receiving.received
+            return Ack(lane.number, lane.acknowledged)
         grantable = stream.receiving.room_bytes - lane.granted
         # W13: often enough that the peer never waits for room that exists, rarely enough to cost little.
         worthwhile = grantable >= self._limits.window_bytes // 8 or lane.granted < self._limits.window_bytes // 2

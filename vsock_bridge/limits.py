@@ -39,6 +39,12 @@ class Limits:
     silence_seconds_max: float = 30.0            # then a ping; twice that, and the peer is gone
     stall_seconds_max: float = 30.0              # a peer that does not read what it asked for
 
+    @property
+    def sweep_seconds(self) -> float:
+        """How often the clock is looked at: a bound is overrun by an eighth of the shortest one at most."""
+        shortest = min(self.hello_seconds_max, self.frame_seconds_max, self.silence_seconds_max, self.stall_seconds_max)
+        return shortest / 8
+
     def __post_init__(self) -> None:
         frames_of_an_item = -(-self.item_bytes_max // CHUNK_BYTES)
         if self.item_bytes_max + frames_of_an_item * FRAME_COST_BYTES > self.window_bytes:

@@ -139,17 +139,16 @@ ANSWER_MARKS: Final = frozenset(Mark)
 
 
 class Stream:
-    """One end of a stream: a sending and a receiving half under a name. `responsible` is what is acknowledged.
+    """One end of a stream: a sending and a receiving half under a name, in the memory of one process.
 
-    The cell is responsible for a frame as soon as it holds it: its memory is the stream's memory. The host is
-    responsible only once its caller has used the frame, so a host that dies in between gets it again.
+    Who holds a frame answers for it, so what was received is what is acknowledged. A process that dies takes its
+    end along; the other end learns it from the new identity in the greeting.
     """
 
     def __init__(self, name: bytes, limits: Limits, *, receives: frozenset[Mark]) -> None:
         self.name: Final = name
         self.sending: Final = SendingHalf(limits.retained_bytes_max)
         self.receiving: Final = ReceivingHalf(limits.window_bytes, receives)
-        self.responsible = 0
         self.cancelled: set[int] = set()     # the host's: asked for and not yet seen to end
 
     @classmethod
