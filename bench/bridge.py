@@ -69,8 +69,7 @@ async def _bare_client(folder: Path, size: int) -> Exchange:
         for sent in range(window, count + window):
             await reader.readexactly(size)
             if sent < count:
-                writer.write(payload)
-                await writer.drain()
+                writer.write(payload)       # the window bounds what is on the way; draining here could deadlock
 
     return exchange
 

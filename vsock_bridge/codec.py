@@ -12,7 +12,6 @@ kind is refused from the header, before a byte of the body is kept (W3).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -45,7 +44,6 @@ from vsock_bridge.messages import (
 )
 
 HEADER_BYTES: Final = 8
-_HEADER: Final = struct.Struct(">II")     # kind and length share the first word
 _WORD: Final = 0xFFFFFFFF
 _STREAM_MAX: Final = 2**31 - 1
 
@@ -68,8 +66,7 @@ _CODES: Final = {int(code): code for code in Code}
 
 def checksum(counter: int, first_word: bytes, body: bytes) -> int:
     """CRC-32C over the header's first word and the body, begun at the frame's number (W5)."""
-    begun: int = google_crc32c.extend(counter & _WORD, first_word)
-    ended: int = google_crc32c.extend(begun, body)
+    ended: int = google_crc32c.extend(google_crc32c.extend(counter & _WORD, first_word), body)
     return ended
 
 
@@ -98,7 +95,6 @@ _CREDIT_OR_NONE = _Field(int, 0, CREDIT_BYTES_MAX)
 _FIELDS: Final[dict[Kind, tuple[_Field, ...]]] = {
     Kind.HELLO: (_Field(int, 0, 255), _Field(int, 0, 255), _Field(bytes, IDENTITY_BYTES, IDENTITY_BYTES)),
     Kind.OPEN: (_STREAM, _Field(bytes, NAME_BYTES, NAME_BYTES), _SEQUENCE, _CREDIT_OR_NONE),
-    Kind.DATA: (_STREAM, _SEQUENCE, _SEQUENCE, _Field(int, 0, 3), _Field(bytes, 0, PAYLOAD_BYTES_MAX)),
     Kind.CREDIT: (_STREAM, _CREDIT),
     Kind.ACK: (_STREAM, _SEQUENCE),
     Kind.CANCEL: (_STREAM, _SEQUENCE),
@@ -115,20 +111,14 @@ def _error(stream: int, code: int, text: str) -> Error:
     return Error(stream, known, text)
 
 
-def _data(stream: int, sequence: int, position: int, mark: int, payload: bytes) -> Data:
-    return Data(stream, sequence, position, _MARKS[mark], payload)
-
-
 _MAKERS: Final[dict[Kind, Callable[..., Message]]] = {
-    Kind.HELLO: Hello, Kind.OPEN: Open, Kind.DATA: _data, Kind.CREDIT: Credit, Kind.ACK: Ack,
+    Kind.HELLO: Hello, Kind.OPEN: Open, Kind.CREDIT: Credit, Kind.ACK: Ack,
     Kind.CANCEL: Cancel, Kind.PING: Ping, Kind.ERROR: _error, Kind.BYE: Bye,
 }
 
 
 def _parts(message: Message) -> tuple[Kind, tuple[object, ...]]:
     match message:
-        case Data(stream, sequence, position, mark, payload):
-            return Kind.DATA, (stream, sequence, position, int(mark), payload)
         case Ack(stream, received):
             return Kind.ACK, (stream, received)
         case Credit(stream, bytes_more):
@@ -145,6 +135,8 @@ def _parts(message: Message) -> tuple[Kind, tuple[object, ...]]:
             return Kind.ERROR, (stream, int(code), text)
         case Bye():
             return Kind.BYE, ()
+        case Data():
+            raise AssertionError("DATA has an encoding of its own")
 
 
 _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -152,36 +144,63 @@ _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 def encode(message: Message, counter: int) -> bytes:
     """The frame of `message` as the `counter`-th frame of this direction of a connection."""
+    if type(message) is Data:
+        head = _data_head(message.stream, message.sequence, message.position, message.mark, len(message.payload))
+        return _frame_of(Kind.DATA, head, message.payload, counter)
     kind, parts = _parts(message)
-    body: bytes = _pack(parts)
-    if len(body) > BODY_BYTES_MAX[kind]:
-        raise ValueError(f"{kind.name} body: expected at most {BODY_BYTES_MAX[kind]} bytes, got {len(body)}")
-    word = (kind << 24) | len(body)
-    begun: int = google_crc32c.extend(counter & _WORD, word.to_bytes(4, "big"))
-    return _HEADER.pack(word, google_crc32c.extend(begun, body)) + body
+    return _frame_of(kind, _pack(parts), b"", counter)
+
+
+def _frame_of(kind: Kind, head: bytes, tail: bytes, counter: int) -> bytes:
+    """`tail` is the long part, if there is one: it is copied once, into the frame."""
+    length = len(head) + len(tail)
+    if length > BODY_BYTES_MAX[kind]:
+        raise ValueError(f"{kind.name} body: expected at most {BODY_BYTES_MAX[kind]} bytes, got {length}")
+    word = ((kind << 24) | length).to_bytes(4, "big")
+    crc: int = google_crc32c.extend(google_crc32c.extend(counter & _WORD, word), head)
+    if tail:
+        crc = google_crc32c.extend(crc, tail)
+    return b"".join((word, crc.to_bytes(4, "big"), head, tail))
+
+
+def _data_head(stream: int, sequence: int, position: int, mark: int, payload_bytes: int) -> bytes:
+    """The body of DATA up to its payload, which comes last and is the only long field."""
+    empty: bytes = _pack((stream, sequence, position, int(mark), b""))
+    return empty[:-2] + _bin_header(payload_bytes)
 
 
 def _decode_body(kind: Kind, body: bytes) -> Message:
     parts = _unpack(kind, body)
+    if kind is Kind.DATA:
+        return _decode_data(body, parts)
     fields = _FIELDS[kind]
     if type(parts) is not tuple or len(parts) != len(fields):
         raise _malformed(f"{kind.name} of {len(fields)} fields", "another shape")
     for number, (place, value) in enumerate(zip(fields, parts, strict=True)):
         if not place.admits(value):
             raise _malformed(f"{kind.name} field {number} in bounds", "another value")
-    # W4: one accepted encoding. The payload of DATA comes last and is the only long field, so comparing the
-    # length and everything before the payload compares the whole.
-    canonical = _pack((*parts[:4], b"")) if kind is Kind.DATA else _pack(parts)
-    if not _is_canonical(kind, body, parts, canonical):
+    if _pack(parts) != body:        # W4: one accepted encoding
         raise _malformed(f"the shortest encoding of {kind.name}", "another encoding")
     return _MAKERS[kind](*parts)
 
 
-def _is_canonical(kind: Kind, body: bytes, parts: tuple[Any, ...], canonical: bytes) -> bool:
-    if kind is not Kind.DATA:
-        return canonical == body
-    head = canonical[:-2] + _bin_header(len(parts[4]))      # the two bytes of an empty bin stand in its place
-    return len(body) == len(head) + len(parts[4]) and body.startswith(head)
+def _decode_data(body: bytes, parts: Any) -> Data:
+    """DATA is most of all traffic, so its fields are checked in place instead of from the table."""
+    if type(parts) is not tuple or len(parts) != 5:
+        raise _malformed("DATA of 5 fields", "another shape")
+    stream, sequence, position, mark, payload = parts
+    if not (type(stream) is type(sequence) is type(position) is type(mark) is int and type(payload) is bytes):
+        raise _malformed("DATA of four numbers and a payload", "other types")
+    if not (0 < stream <= _STREAM_MAX and 0 <= sequence <= SEQUENCE_MAX and 0 <= position <= SEQUENCE_MAX):
+        raise _malformed("DATA with numbers in bounds", "another value")
+    known = _MARKS.get(mark)
+    if known is None or len(payload) > PAYLOAD_BYTES_MAX:
+        raise _malformed("DATA with a known mark and a payload in bounds", "another value")
+    # W4: the payload is last and the only long field, so its length and all before it say the whole encoding.
+    head = _data_head(stream, sequence, position, mark, len(payload))
+    if len(body) != len(head) + len(payload) or not body.startswith(head):
+        raise _malformed("the shortest encoding of DATA", "another encoding")
+    return Data(stream, sequence, position, known, payload)
 
 
 def _bin_header(length: int) -> bytes:
@@ -223,10 +242,11 @@ class Decoder:
         """How much of an unfinished frame is kept: a caller with a clock bounds how long it may stay so."""
         return len(self._held)
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes | memoryview) -> Iterator[Message]:
         """The messages completed by `data`, one by one; exhaust it before feeding again.
 
-        Raises `RemoteProtocolError` and nothing else; after that nothing more is accepted.
+        `data` is read in place and not kept: its owner may reuse the memory afterwards. Raises
+        `RemoteProtocolError` and nothing else; after that nothing more is accepted.
         """
         if self._failed:
             raise RemoteProtocolError(Code.UNEXPECTED, expected="nothing after a refusal", got="more bytes")
@@ -234,35 +254,38 @@ class Decoder:
             self._held += data
             if len(self._held) < self._wanted:      # a body in tiny pieces costs one copy, not one each
                 return
-            data = bytes(self._held)
-            self._held.clear()
+            view = memoryview(self._held)
+            self._held = bytearray()
+        else:
+            view = memoryview(data)
         at = 0
         try:
-            while (stop := self._frame_end(data, at)) is not None:
-                message = self._frame(data, at, stop)
+            while (stop := self._frame_end(view, at)) is not None:
+                message = self._frame(view, at, stop)
                 at = stop
                 yield message
-            self._held += memoryview(data)[at:]
+            self._held += view[at:]
         except RemoteProtocolError:
             self._failed = True
             raise
 
-    def _frame_end(self, data: bytes, at: int) -> int | None:
+    def _frame_end(self, data: memoryview, at: int) -> int | None:
         """Where the frame at `at` ends, or None while incomplete; refuses a length from the header."""
         remaining = len(data) - at
         self._wanted = HEADER_BYTES
         if remaining < HEADER_BYTES:
             return None
-        if data[at] not in self.admitted and data[at] in _KINDS:
+        kind = data[at]
+        if kind not in self.admitted and kind in _KINDS:
             expected = "a kind this state and role allow"
-            raise RemoteProtocolError(Code.UNEXPECTED, expected=expected, got=Kind(data[at]).name)
-        self._wanted += _bounded_length(data[at], int.from_bytes(data[at + 1 : at + 4], "big"))
+            raise RemoteProtocolError(Code.UNEXPECTED, expected=expected, got=_KINDS[kind].name)
+        self._wanted += _bounded_length(kind, int.from_bytes(data[at + 1 : at + 4], "big"))
         return at + self._wanted if remaining >= self._wanted else None
 
-    def _frame(self, data: bytes, at: int, stop: int) -> Message:
-        body = data[at + HEADER_BYTES : stop]
+    def _frame(self, data: memoryview, at: int, stop: int) -> Message:
+        body = bytes(data[at + HEADER_BYTES : stop])
         claimed = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
-        if checksum(self._counter, data[at : at + 4], body) != claimed:
+        if checksum(self._counter, bytes(data[at : at + 4]), body) != claimed:
             raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self._counter}", got="other bytes")
         self._counter += 1
         return _decode_body(_KINDS[data[at]], body)

@@ -27,7 +27,16 @@ from typing import Final, TypeAlias, assert_never
 
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
-from vsock_bridge.limits import CREDIT_BYTES_MAX, REPLIES_WAITING_MAX, TEXT_BYTES_MAX, VERSION, Limits, frame_cost
+from vsock_bridge.limits import (
+    ACK_BYTES,
+    ACK_FRAMES,
+    CREDIT_BYTES_MAX,
+    REPLIES_WAITING_MAX,
+    TEXT_BYTES_MAX,
+    VERSION,
+    Limits,
+    frame_cost,
+)
 from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Message, Open, Ping
 from vsock_bridge.streams import Stream
 
@@ -125,7 +134,8 @@ class _Lane:
     live: bool = False              # both OPENs have passed
     credit: int = 0                 # what the peer still takes from us
     granted: int = 0                # what we still take from the peer
-    acknowledged: int = 0           # what we last said that we have
+    owed_frames: int = 0            # received and not yet acknowledged (W11)
+    owed_bytes: int = 0
     cancels: list[int] = field(default_factory=list)
 
 
@@ -206,7 +216,7 @@ class Connection:
 
     # -- bytes in
 
-    def receive(self, data: bytes) -> list[Event]:
+    def receive(self, data: bytes | memoryview) -> list[Event]:
         """Everything that follows from `data`. Never raises for what the peer sent."""
         if self.closed:
             return []
@@ -317,6 +327,8 @@ class Connection:
             raise RemoteProtocolError(Code.SEQUENCE, expected="an answer to what was asked", got=frame.position)
         lane.stream.receiving.accept(frame)
         lane.granted -= cost
+        lane.owed_frames += 1
+        lane.owed_bytes += cost
         return Arrived(lane.stream, frame)
 
     def _on_credit(self, lane: _Lane, bytes_more: int) -> None:
@@ -369,9 +381,9 @@ class Connection:
 
     def _next_of(self, lane: _Lane) -> Message | None:
         stream = lane.stream
-        if stream.receiving.received > lane.acknowledged:
-            lane.acknowledged = stream.receiving.received
-            return Ack(lane.number, lane.acknowledged)
+        if lane.owed_frames >= ACK_FRAMES or lane.owed_bytes >= ACK_BYTES:
+            lane.owed_frames = lane.owed_bytes = 0
+            return Ack(lane.number, stream.receiving.received)
         grantable = stream.receiving.room_bytes - lane.granted
         # W13: often enough that the peer never waits for room that exists, rarely enough to cost little.
         worthwhile = grantable >= self._limits.window_bytes // 8 or lane.granted < self._limits.window_bytes // 2
@@ -393,6 +405,7 @@ class Connection:
     def _open(self, lane: _Lane) -> None:
         stream = lane.stream
         lane.granted = stream.receiving.room_bytes
+        lane.owed_frames = stream.receiving.received      # perhaps: a first ACK settles it
         self._reply(Open(lane.number, stream.name, stream.receiving.received, lane.granted))
 
     def _live_lane(self, number: int) -> _Lane | None:

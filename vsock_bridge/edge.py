@@ -16,9 +16,10 @@ from vsock_bridge.errors import Code, RemoteProtocolError
 from vsock_bridge.limits import Limits
 
 _PING_TOKEN: Final = 0
+READ_BYTES: Final = 128 * 1024      # a connection's receive buffer: part of what W20 adds up
 
 
-class Edge(asyncio.Protocol):
+class Edge(asyncio.BufferedProtocol):
     """`on_events` is called with what happened; `on_lost` once, when the transport is gone."""
 
     def __init__(
@@ -34,8 +35,9 @@ class Edge(asyncio.Protocol):
         self._on_lost: Final = on_lost
         self._loop: Final = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._buffer: Final = bytearray(READ_BYTES)
         self._paused = False
-        self._flushing = False
+        self._flush_is_due = False
         self.began = self._heard = self._loop.time()
         self._frame_began: float | None = None
         self._stalled_since: float | None = None
@@ -48,11 +50,14 @@ class Edge(asyncio.Protocol):
         self._transport = transport
         self.flush()
 
-    def data_received(self, data: bytes) -> None:
-        events = self.connection.receive(data)
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  # the buffer is ours and of one size
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        events = self.connection.receive(memoryview(self._buffer)[:nbytes])
         self._note_progress(bool(events))
         self._on_events(self, events)
-        self.flush()
+        self.flush_soon()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -69,8 +74,15 @@ class Edge(asyncio.Protocol):
 
     # -- ours
 
+    def flush_soon(self) -> None:
+        """Flush once everything that is ready to run has run: what it all has to say leaves in one write."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self.flush)
+
     def flush(self) -> None:
         """Write what may be written now; close once the connection is over and everything has gone."""
+        self._flush_is_due = False
         if self._transport is None:
             return
         while not self._paused and (out := self.connection.gather()):

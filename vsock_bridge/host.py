@@ -332,7 +332,7 @@ class Host:
 
     def _flush(self) -> None:
         if self._edge is not None:
-            self._edge.flush()
+            self._edge.flush_soon()
 
 
 class SyncHost:

@@ -16,6 +16,8 @@ DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
 FRAME_COST_BYTES: Final = 64             # W12: what a frame costs beside its payload, so that empty ones cost too
 REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
 CHUNK_BYTES: Final = 64 * 1024           # into which an item is cut by us
+ACK_FRAMES: Final = 16                   # W11: a receiver acknowledges when it owes this many frames
+ACK_BYTES: Final = 128 * 1024            #      or this much
 
 
 def frame_cost(payload_bytes: int) -> int:
@@ -49,7 +51,7 @@ class Limits:
         frames_of_an_item = -(-self.item_bytes_max // CHUNK_BYTES)
         if self.item_bytes_max + frames_of_an_item * FRAME_COST_BYTES > self.window_bytes:
             raise ValueError("an item must fit the window, or it could never arrive")
-        if self.retained_bytes_max < frame_cost(PAYLOAD_BYTES_MAX):
-            raise ValueError("at least one frame must fit what may be retained")
+        if self.retained_bytes_max < frame_cost(PAYLOAD_BYTES_MAX) + ACK_BYTES:
+            raise ValueError("a frame must fit beside what is not yet acknowledged, or it could never be sent")
         if self.window_bytes > CREDIT_BYTES_MAX:
             raise ValueError("a window is granted as credit and cannot be larger than credit can be")

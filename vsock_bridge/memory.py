@@ -13,6 +13,8 @@ from typing import Final
 
 BUFFER_BYTES_MAX: Final = 256 * 1024
 
+ProtocolFactory = Callable[[], asyncio.Protocol | asyncio.BufferedProtocol]
+
 _listeners: Final[dict[str, MemoryListener]] = {}
 
 
@@ -22,7 +24,7 @@ class _End(asyncio.Transport):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
-        self._protocol: asyncio.Protocol
+        self._protocol: asyncio.Protocol | asyncio.BufferedProtocol
         self._peer: _End
         self.inbox: deque[bytes] = deque()
         self.inbox_bytes = 0
@@ -32,7 +34,7 @@ class _End(asyncio.Transport):
         self.finished = False      # the peer will write no more
         self._closed = False
 
-    def join(self, protocol: asyncio.Protocol, peer: _End) -> None:
+    def join(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol, peer: _End) -> None:
         self._protocol = protocol
         self._peer = peer
 
@@ -91,11 +93,23 @@ class _End(asyncio.Transport):
         if self.inbox:
             data = self.inbox.popleft()
             self.inbox_bytes -= len(data)
-            self._protocol.data_received(data)
+            self._hand_over(data)
             self._peer.drained()
             self.schedule()
         elif self.finished:
             self.close()
+
+    def _hand_over(self, data: bytes) -> None:
+        if isinstance(self._protocol, asyncio.Protocol):
+            self._protocol.data_received(data)
+            return
+        rest = memoryview(data)
+        while rest and not self._closed:
+            buffer = memoryview(self._protocol.get_buffer(len(rest)))
+            count = min(len(buffer), len(rest))
+            buffer[:count] = rest[:count]
+            self._protocol.buffer_updated(count)
+            rest = rest[count:]
 
     def drained(self) -> None:
         if self._told_to_pause and self._peer.inbox_bytes <= BUFFER_BYTES_MAX // 4 and not self._closed:
@@ -104,7 +118,7 @@ class _End(asyncio.Transport):
 
 
 class MemoryListener:
-    def __init__(self, name: str, ports: Mapping[int, Callable[[], asyncio.Protocol]]) -> None:
+    def __init__(self, name: str, ports: Mapping[int, ProtocolFactory]) -> None:
         self.name = name
         self.ports = ports
 
@@ -112,14 +126,14 @@ class MemoryListener:
         _listeners.pop(self.name, None)
 
 
-def listen(name: str, ports: Mapping[int, Callable[[], asyncio.Protocol]]) -> MemoryListener:
+def listen(name: str, ports: Mapping[int, ProtocolFactory]) -> MemoryListener:
     if name in _listeners:
         raise OSError(f"expected a free name, got {name!r} with a listener")
     listener = _listeners[name] = MemoryListener(name, ports)
     return listener
 
 
-def connect(name: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+def connect(name: str, port: int, protocol: ProtocolFactory) -> None:
     listener = _listeners.get(name)
     if listener is None or port not in listener.ports:
         raise ConnectionRefusedError(f"nobody listens on port {port} of {name!r}")

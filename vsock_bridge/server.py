@@ -261,12 +261,12 @@ class PortServer:
     def _flush(self, held: CellStream) -> None:
         edge = self._edges.get(held.carrier) if held.carrier is not None else None
         if edge is not None:
-            edge.flush()
+            edge.flush_soon()
 
     def _flush_others(self, edge: Edge) -> None:
         for other in self._edges.values():
             if other is not edge:
-                other.flush()
+                other.flush_soon()
 
 
 class CellServer:

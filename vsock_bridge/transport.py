@@ -23,8 +23,7 @@ from typing import Any, Final, Protocol
 
 from vsock_bridge import memory
 from vsock_bridge.errors import ConnectFailed
-
-ProtocolFactory = Callable[[], asyncio.Protocol]
+from vsock_bridge.memory import ProtocolFactory
 
 OPENING_BYTES_MAX: Final = 32               # "CONNECT 4294967295\n" is 19
 OPENING_SECONDS_MAX: Final = 5.0
