@@ -28,8 +28,6 @@ from typing import Final, TypeAlias, assert_never
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
 from vsock_bridge.limits import (
-    ACK_BYTES,
-    ACK_FRAMES,
     CREDIT_BYTES_MAX,
     REPLIES_WAITING_MAX,
     TEXT_BYTES_MAX,
@@ -381,7 +379,7 @@ class Connection:
 
     def _next_of(self, lane: _Lane) -> Message | None:
         stream = lane.stream
-        if lane.owed_frames >= ACK_FRAMES or lane.owed_bytes >= ACK_BYTES:
+        if lane.owed_frames >= self._limits.ack_frames or lane.owed_bytes >= self._limits.ack_bytes:
             lane.owed_frames = lane.owed_bytes = 0
             return Ack(lane.number, stream.receiving.received)
         grantable = stream.receiving.room_bytes - lane.granted

@@ -159,7 +159,7 @@ class Host:
             stream = self._stream
             exchange = Exchange(self, stream, stream.sending.position)
             self._exchanges[exchange.position] = exchange
-            for mark, payload in chunks(item):
+            for mark, payload in chunks(item, self._limits.chunk_bytes):
                 while not stream.sending.has_room(len(payload)) and stream is self._stream:
                     self._room.clear()
                     await self._room.wait()

@@ -15,9 +15,6 @@ PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
 DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
 FRAME_COST_BYTES: Final = 64             # W12: what a frame costs beside its payload, so that empty ones cost too
 REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
-CHUNK_BYTES: Final = 64 * 1024           # into which an item is cut by us
-ACK_FRAMES: Final = 16                   # W11: a receiver acknowledges when it owes this many frames
-ACK_BYTES: Final = 128 * 1024            #      or this much
 
 
 def frame_cost(payload_bytes: int) -> int:
@@ -31,6 +28,9 @@ class Limits:
 
     window_bytes: int = 3 * 1024 * 1024          # received and not yet taken, a stream
     retained_bytes_max: int = 1024 * 1024        # sent or waiting, not yet acknowledged, a stream
+    chunk_bytes: int = 64 * 1024                 # into which what we send is cut
+    ack_frames: int = 16                         # W11: a receiver acknowledges when it owes this many frames
+    ack_bytes: int = 128 * 1024                  #      or this much
     item_bytes_max: int = 2 * 1024 * 1024        # reassembled on the cell's side
     streams_max: int = 24                        # that one port remembers, attached or not
     streams_per_connection_max: int = 8
@@ -48,10 +48,12 @@ class Limits:
         return shortest / 8
 
     def __post_init__(self) -> None:
-        frames_of_an_item = -(-self.item_bytes_max // CHUNK_BYTES)
+        if not 0 < self.chunk_bytes <= PAYLOAD_BYTES_MAX:
+            raise ValueError(f"a chunk is a frame's payload: 1 to {PAYLOAD_BYTES_MAX} bytes")
+        frames_of_an_item = -(-self.item_bytes_max // self.chunk_bytes)
         if self.item_bytes_max + frames_of_an_item * FRAME_COST_BYTES > self.window_bytes:
             raise ValueError("an item must fit the window, or it could never arrive")
-        if self.retained_bytes_max < frame_cost(PAYLOAD_BYTES_MAX) + ACK_BYTES:
+        if self.retained_bytes_max < frame_cost(self.chunk_bytes) + self.ack_bytes:
             raise ValueError("a frame must fit beside what is not yet acknowledged, or it could never be sent")
         if self.window_bytes > CREDIT_BYTES_MAX:
             raise ValueError("a window is granted as credit and cannot be larger than credit can be")

@@ -30,9 +30,10 @@ from vsock_bridge.connection import (
 )
 from vsock_bridge.edge import Edge
 from vsock_bridge.errors import BridgeError, Code, RemoteProtocolError
-from vsock_bridge.limits import CHUNK_BYTES, IDENTITY_BYTES, Limits
+from vsock_bridge.limits import IDENTITY_BYTES, Limits
 from vsock_bridge.messages import Mark
 from vsock_bridge.ports import Port
+from vsock_bridge.streams import chunks
 from vsock_bridge.transport import Address, Listener
 
 
@@ -71,14 +72,13 @@ class Answer:
 
     async def send(self, payload: bytes) -> None:
         """Say something, of any length. Waits while the host takes nothing: memory is bounded, patience is not."""
-        for at in range(0, len(payload), CHUNK_BYTES):
-            await self._worker.push(Mark.MORE, payload[at : at + CHUNK_BYTES])
+        for _, piece in chunks(payload, self._worker.chunk_bytes):
+            await self._worker.push(Mark.MORE, piece)
 
     async def end(self, payload: bytes = b"") -> None:
         """Say the last thing. Without this, an empty end is sent when the service returns."""
-        last = max(0, len(payload) - 1) // CHUNK_BYTES * CHUNK_BYTES
-        await self.send(payload[:last])
-        await self._worker.push(Mark.END, payload[last:])
+        for mark, piece in chunks(payload, self._worker.chunk_bytes):
+            await self._worker.push(mark, piece)
         self.ended = True
 
 
@@ -86,9 +86,15 @@ class _Worker:
     """Runs the items of one stream, one after the other, for as long as the port remembers the stream."""
 
     def __init__(
-        self, held: CellStream, service: Service, counters: Counters, flush: Callable[[CellStream], None]
+        self,
+        held: CellStream,
+        service: Service,
+        counters: Counters,
+        chunk_bytes: int,
+        flush: Callable[[CellStream], None],
     ) -> None:
         self.held: Final = held
+        self.chunk_bytes: Final = chunk_bytes
         self._service: Final = service
         self._counters: Final = counters
         self._flush: Final = flush
@@ -247,7 +253,9 @@ class PortServer:
     def _worker(self, held: CellStream) -> _Worker:
         worker = self._workers.get(held)
         if worker is None:
-            worker = self._workers[held] = _Worker(held, self._service, self.counters, self._flush)
+            worker = self._workers[held] = _Worker(
+                held, self._service, self.counters, self._limits.chunk_bytes, self._flush
+            )
         return worker
 
     def _on_evicted(self, held: CellStream) -> None:

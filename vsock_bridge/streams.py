@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
-from vsock_bridge.limits import CHUNK_BYTES, PAYLOAD_BYTES_MAX, Limits, frame_cost
+from vsock_bridge.limits import PAYLOAD_BYTES_MAX, Limits, frame_cost
 from vsock_bridge.messages import Data, Mark
 
 
@@ -165,11 +165,11 @@ class Stream:
         return self.sending.idle and self.receiving.position == self.sending.position
 
 
-def chunks(item: bytes) -> Iterator[tuple[Mark, bytes]]:
+def chunks(item: bytes, chunk_bytes: int) -> Iterator[tuple[Mark, bytes]]:
     """An item cut into frames: MORE, MORE, ..., END."""
-    last = max(0, len(item) - 1) // CHUNK_BYTES * CHUNK_BYTES
-    for at in range(0, last, CHUNK_BYTES):
-        yield Mark.MORE, item[at : at + CHUNK_BYTES]
+    last = max(0, len(item) - 1) // chunk_bytes * chunk_bytes
+    for at in range(0, last, chunk_bytes):
+        yield Mark.MORE, item[at : at + chunk_bytes]
     yield Mark.END, item[last:]
 
 
