@@ -272,7 +272,8 @@ def test_a_real_hash_chain_is_followed_to_its_certified_data(capsys: pytest.Capt
     name = "10_factland_certified_blockchain"
     arguments = [
         "verify", "certificate", str(VECTORS / f"{name}.cert.cbor"),
-        "--canister", "3nump-2aaaa-aaaae-qaesa-cai", "--path", "certified_data", "--data-tree", str(VECTORS / f"{name}.tree.cbor"),
+        "--canister", "3nump-2aaaa-aaaae-qaesa-cai", "--path", "certified_data",
+        "--data-tree", str(VECTORS / f"{name}.tree.cbor"),
         "--data-path", "certified_blocks/previous_hash", "--json",
     ]
     assert main(arguments) == 0
