@@ -310,7 +310,7 @@ _MAJORS = ("an integer", "an integer", "bytes", "text", "an array", "a map", "a 
 
 def _enter_key(top: _Open, key: Value, encoded: bytes, offset: int, ordered: bool) -> None:
     assert top.mapping is not None and isinstance(key, (int, bytes, str))  # noqa: S101, PT018  # the caller saw to it
-    if key in top.mapping or encoded == top.previous:  # C6
+    if key in top.mapping:  # C6
         raise CborRefused("duplicate-key", expected="each key once", got="a key again", offset=offset)
     if ordered and encoded < top.previous:  # C5
         raise CborRefused("key-order", expected="keys in bytewise order", got="a lower key", offset=offset)

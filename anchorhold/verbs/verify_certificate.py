@@ -36,8 +36,8 @@ def add(verbs: Verbs) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("file", metavar="FILE")
-    about = parser.add_mutually_exclusive_group(required=True)
-    about.add_argument("--canister", metavar="ID", help="the canister it must speak for")
+    about = parser.add_mutually_exclusive_group()
+    about.add_argument("--canister", metavar="ID", help="the canister it must speak for (else none is read)")
     about.add_argument("--subnet", metavar="ID", help="the subnet it must come from; no canister is read")
     parser.add_argument("--root-key", metavar="HEX", help="a root key, 96 bytes or DER (default: mainnet's)")
     parser.add_argument("--path", metavar="PATH", help="the value it must show")

@@ -48,7 +48,7 @@ from attestation.consensus.refusals import (
 )
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, Value, decode_foreign
 
-CERTIFICATE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 19)
+CERTIFICATE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
 
 _VERIFIER: Final = object()
 

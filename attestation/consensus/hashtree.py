@@ -25,7 +25,7 @@ from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag,
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 
 TREE_DEPTH_MAX = 128
-TREE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 19)
+TREE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -164,7 +164,6 @@ def test_malformed_input_is_status_1_and_names_its_stage(verify: Any, data: byte
 
 
 def test_wrong_usage_is_status_1(verify: Any) -> None:
-    assert verify(little_certificate(), *OURS, canister=None).status == 1
     assert verify(little_certificate(), *OURS, canister="not a principal").status == 1
     assert verify(little_certificate(), *OURS, "--subnet", principal.to_text(SUBNET)).status == 1
     assert verify(little_certificate(), *OURS, "--data-path", "a").status == 1
@@ -182,6 +181,16 @@ def test_a_subnet_s_own_certificate(verify: Any) -> None:
     assert verify(empty, *OURS, "--subnet", principal.to_text(bytes(29)), canister=None).status == 2
     path = f"canister/{CANISTER_TEXT}/certified_data"
     assert verify(empty, *OURS, "--subnet", subnet, "--path", path, canister=None).status == 2
+
+
+def test_without_a_canister_none_is_read(verify: Any) -> None:
+    ran = verify(little_certificate(), *OURS, canister=None)
+    assert ran.status == 0
+    assert "canister: not read" in ran.out
+    assert bytes(range(32)).hex() not in ran.out
+    assert verify(little_certificate(), *OURS, "--path", "time", canister=None).status == 0
+    path = f"canister/{CANISTER_TEXT}/certified_data"
+    assert verify(little_certificate(), *OURS, "--path", path, canister=None).status == 2
 
 
 def test_replies_and_canister_signatures_are_unwrapped(verify: Any) -> None:
@@ -272,7 +281,8 @@ def test_a_real_hash_chain_is_followed_to_its_certified_data(capsys: pytest.Capt
     name = "10_factland_certified_blockchain"
     arguments = [
         "verify", "certificate", str(VECTORS / f"{name}.cert.cbor"),
-        "--canister", "3nump-2aaaa-aaaae-qaesa-cai", "--path", "certified_data", "--data-tree", str(VECTORS / f"{name}.tree.cbor"),
+        "--canister", "3nump-2aaaa-aaaae-qaesa-cai", "--path", "certified_data",
+        "--data-tree", str(VECTORS / f"{name}.tree.cbor"),
         "--data-path", "certified_blocks/previous_hash", "--json",
     ]
     assert main(arguments) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from foundation.cbor import (
@@ -15,6 +17,7 @@ from foundation.cbor import (
     decode_foreign,
     encode,
 )
+from foundation.digests import tagged_sha256
 
 # RFC 8949 appendix A, the rows whose value we have and whose encoding is deterministic.
 APPENDIX_A: list[tuple[Encodable, str]] = [
@@ -231,6 +234,13 @@ def test_only_bytes_are_decoded() -> None:
 
 def test_a_tuple_is_an_array() -> None:
     assert encode((1, (2,))) == encode([1, [2]])
+
+
+def test_the_example_of_the_specification_is_true() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "spec" / "encoding.md").read_text()
+    encoded = encode([7, b"\x04", 0, b"\xf6"])
+    assert encoded.hex(" ") in page
+    assert f"= {tagged_sha256('example/v1', encoded).hex()}" in page
 
 
 def test_nothing_of_the_content_is_in_the_message() -> None:
