@@ -1,5 +1,5 @@
-"""Invariant: any bytes are a block, proof or body that encodes back to them, or refused as `BlockRefused`; and
-no links but those the seeds' subnet certified are ever believed."""
+"""Invariant: any bytes are a block, proof or body that encodes back to them, or refused as `BlockRefused`;
+and no links but those the seeds' subnet certified are ever believed."""
 
 from __future__ import annotations
 

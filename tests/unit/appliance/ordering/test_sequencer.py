@@ -218,6 +218,14 @@ def test_a_chain_that_was_longer_before_is_a_rewind() -> None:
     assert refuses(sequencer, proof(1, 6)).code == "order.rewind"
 
 
+def test_less_of_the_chain_at_the_same_time_is_stale() -> None:
+    # order.md O26
+    sequencer = fresh()
+    sequencer.propose(proof(1, 4))
+    assert sequencer.propose(CHAIN.proof(1, 3, at(4) + 1)).step is Step.STALE
+    assert sequencer.propose(CHAIN.proof(1, 4, at(4) + 1)).step is Step.CURRENT
+
+
 def test_certified_time_is_the_newest_and_never_falls() -> None:
     # order.md O27
     sequencer = fresh()
@@ -347,6 +355,19 @@ def test_newer_proofs_never_keep_a_checkpoint_from_being_reached() -> None:
         run(sequencer, (height,))
         reached.append(saved(sequencer))
     assert reached == [1, 1, 1, 1, 1, 1, 1, 8]
+
+
+def test_every_kept_head_gives_way_to_the_next() -> None:
+    # order.md O31
+    sequencer = fresh()
+    for first, last in ((1, 2), (3, 4), (5, 6), (7, 8)):
+        sequencer.propose(proof(first, last))
+        if last in (4, 6, 8):
+            run(sequencer, range(first - 2, last - 1))
+            assert saved(sequencer) == last - 2
+    run(sequencer, (7, 8))
+    assert saved(sequencer) == 8
+    assert sequencer._next_mark is None
 
 
 def test_a_restored_cell_goes_on_where_it_was_and_never_below() -> None:

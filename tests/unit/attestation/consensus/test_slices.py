@@ -19,6 +19,7 @@ from attestation.consensus.slices import (
     SliceProof,
     SliceRefused,
     VerifiedSlice,
+    carry,
     verify_slice,
 )
 from devnet.chain import Chain
@@ -90,7 +91,7 @@ CERTIFICATE_LIES = {
     Misbehaviour.WRONG_CANISTER: "lookup.unknown",
     Misbehaviour.PRUNED_PATH: "lookup.unknown",
     Misbehaviour.ABSENT_PATH: "lookup.absent",
-    Misbehaviour.NO_TIME: "time.missing",
+    Misbehaviour.NO_TIME: "lookup.absent",
     Misbehaviour.NESTED_DELEGATION: "delegation.nested",
     Misbehaviour.EMPTY_RANGES: "ranges.outside",
     Misbehaviour.OUTSIDE_RANGES: "ranges.",
@@ -249,6 +250,13 @@ def test_proofs_and_bodies_are_read_back_as_written() -> None:
         assert Body.parse(raw).encode() == raw
         raw = CHAIN.proof(1, height, NOW + 9)
         assert SliceProof.parse(raw).encode() == raw
+
+
+def test_a_host_carries_blocks_as_a_proof_and_bodies() -> None:
+    # order.md O6, O7, O8
+    proof, bodies = carry(SliceProof.parse(CHAIN.proof(1, 5, NOW + 9)).certificate, CHAIN.blocks)
+    assert proof.encode() == CHAIN.proof(1, 5, NOW + 9)
+    assert [body.encode() for body in bodies] == [CHAIN.body(height) for height in range(1, 6)]
 
 
 # --- edits --------------------------------------------------------------------------------------------------
