@@ -52,6 +52,10 @@ class ConnectFailed(BridgeError):
     """Nobody answers at an address, or what answers does not speak the transport's opening."""
 
 
+class AddressRefused(BridgeError, ValueError):
+    """A text that is no address. Also a ValueError, so that an argument parser reports it."""
+
+
 class StreamEnded(BridgeError):
     """A stream cannot go on: the cell restarted, or no longer holds what is asked for. Carries the code."""
 

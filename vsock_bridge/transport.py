@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from vsock_bridge import memory
-from vsock_bridge.errors import ConnectFailed
+from vsock_bridge.errors import AddressRefused, ConnectFailed
 from vsock_bridge.memory import ProtocolFactory
 
 OPENING_BYTES_MAX: Final = 32               # "CONNECT 4294967295\n" is 19
@@ -50,9 +50,9 @@ class Address:
         name, colon, place = text.partition(":")
         known = {scheme.value: scheme for scheme in Scheme}
         if name not in known or not colon or not place:
-            raise ConnectFailed(f"address: expected vsock:CID, unix:PATH or memory:NAME, got {text!r}")
+            raise AddressRefused(f"address: expected vsock:CID, unix:PATH or memory:NAME, got {text!r}")
         if name == Scheme.VSOCK.value and place != "any" and not re.fullmatch(r"[0-9]{1,10}", place):
-            raise ConnectFailed(f"address: expected a number or `any` after vsock:, got {place!r}")
+            raise AddressRefused(f"address: expected a number or `any` after vsock:, got {place!r}")
         return cls(known[name], place)
 
     @property
