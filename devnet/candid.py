@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from foundation.refusal import Refused
@@ -50,16 +51,18 @@ class Vec:
 class _Fields:
     """Named fields in the order Candid wants them: by the hash of the name."""
 
-    __slots__ = ("fields",)
+    __slots__ = ("_hash", "fields")
 
     def __init__(self, fields: Mapping[str, Type]) -> None:
-        self.fields = tuple(sorted((label(name), name, of) for name, of in fields.items()))
+        ordered = sorted((label(name), name, of) for name, of in fields.items())
+        self.fields: tuple[tuple[int, str, Type], ...] = tuple(ordered)
+        self._hash = hash((type(self), self.fields))
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, _Fields) and other.fields == self.fields
 
     def __hash__(self) -> int:
-        return hash((type(self), self.fields))
+        return self._hash
 
 
 class Record(_Fields):
@@ -138,17 +141,17 @@ class _TypeTable:
 
 
 def encode(types: Sequence[Type], values: Sequence[Any]) -> bytes:
+    body = b"".join(_encoded(of, value) for of, value in zip(types, values, strict=True))
+    return _preamble(tuple(types)) + body
+
+
+@lru_cache(maxsize=128)
+def _preamble(types: tuple[Type, ...]) -> bytes:
+    """Everything before the values: the same for every message of one method."""
     table = _TypeTable()
     references = b"".join(table.reference(of) for of in types)
-    body = b"".join(_encoded(of, value) for of, value in zip(types, values, strict=True))
-    return (
-        MAGIC
-        + unsigned_leb(len(table.entries))
-        + b"".join(table.entries)
-        + unsigned_leb(len(types))
-        + references
-        + body
-    )
+    entries = b"".join(table.entries)
+    return MAGIC + unsigned_leb(len(table.entries)) + entries + unsigned_leb(len(types)) + references
 
 
 def _encoded(of: Type, value: Any) -> bytes:
