@@ -1,4 +1,4 @@
-"""Candid, the part the gateway's interface uses: numbers, text, principals, blobs, options, vectors, records, variants.
+"""Candid, the part the gateway's interface uses: numbers, text, blobs, options, vectors, records, variants.
 
 A type is a value of this module, written once and used both ways:
 
@@ -6,9 +6,10 @@ A type is a value of this module, written once and used both ways:
     encode([Ticket], [{"height": 1, "link": b"..."}])
     decode([Ticket], reply)
 
-Python values: `int`, `str`, `bytes` (principals and blobs), `None` or the value (options), `list`, `dict` (records),
-`(tag, value)` (variants). Decoding follows the subtyping a caller needs: unknown record fields are skipped, a missing
-optional field is `None`. Candid bytes are never hashed here: two encoders may differ and both be right.
+Python values: `int`, `str`, `bytes` (principals and blobs), `None` or the value (options), `list`, `dict`
+(records), `(tag, value)` (variants). Decoding follows the subtyping a caller needs: unknown record fields are
+skipped, a missing optional field is `None`. Candid bytes are never hashed here: two encoders may differ and both
+be right.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ PRINCIPAL = Primitive(-24, "principal")
 BLOB = Vec(NAT8)
 
 _WIDTHS = {NAT8: 1, NAT32: 4, NAT64: 8}
-_PRIMITIVES = {primitive.code: primitive for primitive in (NULL, BOOL, NAT, NAT8, NAT32, NAT64, TEXT, PRINCIPAL)}
+_PRIMITIVES = {of.code: of for of in (NULL, BOOL, NAT, NAT8, NAT32, NAT64, TEXT, PRINCIPAL)}
 
 
 def label(name: str) -> int:
@@ -184,7 +185,8 @@ def _encoded_primitive(of: Primitive, value: Any) -> bytes:
     if of == NAT:
         return unsigned_leb(value)
     if of == TEXT:
-        return unsigned_leb(len(value.encode())) + value.encode()
+        utf8: bytes = value.encode()
+        return unsigned_leb(len(utf8)) + utf8
     return b"\1" + unsigned_leb(len(value)) + bytes(value)
 
 
@@ -275,14 +277,12 @@ class _Reader:
             raise CandidRefused("depth", expected=f"at most {DEPTH_MAX}", got="more")
         wire = self.wire(reference)
         if isinstance(wire, Primitive):
-            if isinstance(of, Opt):
-                return None if wire == NULL else self._unlike(wire.name, of)
-            if of is not None and of != wire:
-                self._unlike(wire.name, of)
+            self._check(wire.name, of, of == wire or (isinstance(of, Opt) and wire == NULL))
             return self.primitive(wire)
         match wire.code:
             case -18:
-                inner = of.of if isinstance(of, Opt) else self._unlike("opt", of)
+                self._check("opt", of, isinstance(of, Opt))
+                inner = of.of if isinstance(of, Opt) else None
                 return self.value(wire.parts[0][1], inner, depth + 1) if self.take(1) == b"\1" else None
             case -19:
                 return self._vector(wire, of, depth)
@@ -291,21 +291,22 @@ class _Reader:
             case _:
                 return self._variant(wire, of, depth)
 
-    def _unlike(self, wire: str, of: Type | None) -> None:
-        if of is not None:
+    def _check(self, wire: str, of: Type | None, fits: bool) -> None:
+        if of is not None and not fits:
             raise CandidRefused("type", expected=type(of).__name__.lower(), got=wire)
 
     def _vector(self, wire: _Wire, of: Type | None, depth: int) -> Any:
-        inner = of.of if isinstance(of, Vec) else self._unlike("vec", of)
+        self._check("vec", of, isinstance(of, Vec))
+        inner = of.of if isinstance(of, Vec) else None
         reference = wire.parts[0][1]
         if self.wire(reference) == NAT8 and inner in (NAT8, None):
             return self.take(self.unsigned(len(self.data)))
         return [self.value(reference, inner, depth + 1) for _ in range(self.unsigned(ITEMS_MAX))]
 
     def _record(self, wire: _Wire, of: Type | None, depth: int) -> Any:
-        if not isinstance(of, Record):
-            self._unlike("record", of)
-        wanted = {number: (name, field) for number, name, field in (of.fields if isinstance(of, Record) else ())}
+        self._check("record", of, isinstance(of, Record))
+        fields = of.fields if isinstance(of, Record) else ()
+        wanted = {number: (name, field) for number, name, field in fields}
         found: dict[str, Any] = {}
         for number, reference in wire.parts:
             name, field = wanted.get(number, ("", None))
@@ -320,8 +321,7 @@ class _Reader:
         return found
 
     def _variant(self, wire: _Wire, of: Type | None, depth: int) -> Any:
-        if not isinstance(of, Variant):
-            self._unlike("variant", of)
+        self._check("variant", of, isinstance(of, Variant))
         index = self.unsigned()
         if index >= len(wire.parts):
             raise CandidRefused("variant.index", expected=f"below {len(wire.parts)}", got=index)

@@ -7,7 +7,7 @@
     gateway.report_answer(reporter, Report(height=1, index=0, ...))
     gateway.take_answer(caller, ticket)
 
-The wasm is the one checked in at gateway/gateway.wasm, its digest is checked before it runs. A refusal of the
+The wasm is the one checked in at gateway/gateway.wasm, its digest checked before it runs. A refusal of the
 canister is raised as `GatewayRefused` with the canister's own code.
 """
 
@@ -60,7 +60,12 @@ _POSITION = Record({"height": NAT64, "index": NAT64, "id": NAT64})
 _SEALED = Variant(
     {"sealed": Record({"height": NAT64, "link": BLOB, "count": NAT64}), "empty": NULL, "refused": _REFUSAL}
 )
-_HEAD = {"certificate": Opt(BLOB), "head_height": NAT64, "head_link": BLOB, "oldest_height": NAT64}
+_HEAD: dict[str, Type] = {
+    "certificate": Opt(BLOB),
+    "head_height": NAT64,
+    "head_link": BLOB,
+    "oldest_height": NAT64,
+}
 _SLICE = Record({"blocks": Vec(BLOB), **_HEAD})
 _HEADERS = Record({"headers": Vec(BLOB), **_HEAD})
 _SIGNATURE = Record({"reporter": PRINCIPAL, "signature": BLOB})
@@ -114,22 +119,18 @@ _STATUS = Record(
         )
     }
 )
-_LIMITS = Record(
-    {
-        name: NAT64
-        for name in (
-            "payload_bytes_max",
-            "messages_max",
-            "tools_max",
-            "tokens_max",
-            "queued_max",
-            "queued_per_caller_max",
-            "block_requests_max",
-            "block_payload_bytes_max",
-            "answer_bytes_max",
-        )
-    }
+_LIMIT_NAMES = (
+    "payload_bytes_max",
+    "messages_max",
+    "tools_max",
+    "tokens_max",
+    "queued_max",
+    "queued_per_caller_max",
+    "block_requests_max",
+    "block_payload_bytes_max",
+    "answer_bytes_max",
 )
+_LIMITS = Record(dict.fromkeys(_LIMIT_NAMES, NAT64))
 
 
 class GatewayRefused(Refused):
@@ -163,7 +164,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a reporter brings for one position. `signature` is the cell's own; the rest is equal on every cell."""
+    """What a reporter brings for one position. All but `signature`, the cell's own, is equal on every cell."""
 
     height: int
     index: int
@@ -245,7 +246,9 @@ class Gateway:
         """The same code again, through `pre_upgrade` and `post_upgrade`."""
         self.replica.upgrade(gateway_wasm())
 
-    def _update(self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes) -> Any:
+    def _update(
+        self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes
+    ) -> Any:
         return decode([result], self.replica.ingress(method, encode(of, values), caller).reply())[0]
 
     def _query(
@@ -315,7 +318,9 @@ class Gateway:
         digest: bytes | None = self._query("answer_digest", [NAT64, NAT64], [height, index], Opt(BLOB))
         return digest
 
-    def divergences(self, caller: bytes = b"\x04", first: int = 0, count: int = 256) -> tuple[Divergence, ...]:
+    def divergences(
+        self, caller: bytes = b"\x04", first: int = 0, count: int = 256
+    ) -> tuple[Divergence, ...]:
         found = self._query("divergences", [NAT64, NAT64], [first, count], _DIVERGENCES, caller)
         return tuple(_divergence(entry) for entry in found["divergences"])
 

@@ -1,7 +1,7 @@
 """A WebAssembly instance whose state can be committed and rolled back as a replica does per message.
 
-`commit` copies linear memory and mutable globals aside; `roll_back` puts the last committed state back. Both cost
-one copy of the linear memory (about 1 ms per 10 MB), paid once per message. Memory cannot
+`commit` copies linear memory and mutable globals aside; `roll_back` puts the last committed state back. Each
+costs one copy of the linear memory (1 to 2 ms for 10 MB), and every message pays for one of them. Memory cannot
 shrink in place, so rolling back a message that grew it makes a fresh instance.
 """
 
@@ -40,7 +40,7 @@ class Code:
 
     @property
     def keeps_main_memory(self) -> bool:
-        """Whether an upgrade to this module keeps linear memory (Motoko's enhanced orthogonal persistence)."""
+        """Whether an upgrade to this module keeps linear memory (enhanced orthogonal persistence)."""
         return KEEPS_MAIN_MEMORY in self.reachable.custom_sections
 
 
@@ -59,7 +59,7 @@ class Committed:
 
 
 class Instance:
-    """One canister's code and its live state. The start function has not run: the caller runs `start` if any."""
+    """One canister's code and its live state. The start function has not run: that is the caller's to do."""
 
     def __init__(
         self, code: Code, imports: Mapping[str, Callable[..., Any]], memory: bytes | bytearray = b""
@@ -67,10 +67,10 @@ class Instance:
         self.code = code
         self._linker = wasmtime.Linker(_engine())
         for entry in code.module.imports:
-            if entry.module != "ic0" or entry.name not in imports:
-                raise ModuleRefused("import", expected="a function of ic0 the shim has", got=entry.name)
-            assert isinstance(entry.type, wasmtime.FuncType)
-            self._linker.define_func("ic0", entry.name, entry.type, imports[str(entry.name)])
+            name, of = entry.name or "", entry.type
+            if entry.module != "ic0" or name not in imports or not isinstance(of, wasmtime.FuncType):
+                raise ModuleRefused("import", expected="a function of ic0 the shim has", got=name)
+            self._linker.define_func("ic0", name, of, imports[name])
         self._instantiate()
         if memory:
             self._grow_to(len(memory))
@@ -88,7 +88,8 @@ class Instance:
             got = f"{len(memories)} and {len(tables)}"
             raise ModuleRefused("exports", expected="one memory and one table", got=got)
         self.memory, self._table = memories[0], tables[0]
-        self._globals = [self._exports[name] for name in self.code.reachable.global_names]
+        exported = [self._exports[name] for name in self.code.reachable.global_names]
+        self._globals = [item for item in exported if isinstance(item, wasmtime.Global)]
 
     def _address(self) -> int:
         return ctypes.addressof(self.memory.data_ptr(self.store).contents)
@@ -99,8 +100,8 @@ class Instance:
             self.memory.grow(self.store, -(-missing // PAGE_BYTES))
 
     def _write_all(self, content: bytes | bytearray) -> None:
-        source = content if isinstance(content, bytes) else (ctypes.c_char * len(content)).from_buffer(content)
-        ctypes.memmove(self._address(), source, len(content))
+        kept = content if isinstance(content, bytes) else (ctypes.c_char * len(content)).from_buffer(content)
+        ctypes.memmove(self._address(), kept, len(content))
 
     def commit(self) -> None:
         """What is in memory and globals now is what `roll_back` returns to."""

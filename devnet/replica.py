@@ -1,13 +1,14 @@
 """A stand-in for a replica: runs one canister, one message at a time, on a clock and randomness it is given.
 
 Real here: the System API the canister is compiled against, messages and their callbacks, call contexts, the
-discarding of everything a trapped message or a query changed, upgrades that run `pre_upgrade` and `post_upgrade`
-over kept memory, certified data, and certificates whoever runs this makes for it (`certify`).
+discarding of everything a trapped message or a query changed, upgrades that run `pre_upgrade` and
+`post_upgrade` over kept memory, certified data, and certificates whoever runs this makes for it (`certify`).
 
 Not real, and nothing here may be read as evidence for it: no consensus and no second replica; no scheduling (a
-message runs when it is submitted, a call to another canister waits until `deliver`); no cycles; no instruction
-limit in the subnet's unit (a fuel bound stops a runaway message); no signatures on ingress (the caller is what
-the caller says); the management canister has `raw_rand` alone; the only other callee is the canister itself.
+message runs when it is submitted, a call to another canister waits until `deliver`); no cycles; no
+instruction limit in the subnet's unit (a fuel bound stops a runaway message); no signatures on ingress (the
+caller is whoever the call says); the management canister has `raw_rand` alone; the only other callee is the
+canister itself; bounded-wait calls never time out.
 
     replica = Replica(canister_id, clock=..., randomness=..., certify=..., controllers={owner})
     replica.install(wasm)
@@ -24,6 +25,7 @@ from enum import IntEnum
 
 import wasmtime
 
+from devnet.candid import BLOB, encode
 from devnet.ic0 import Callback, CanisterTrapped, Entry, Message, Request, SystemApi
 from devnet.instance import Code, Instance, compile_module
 from foundation.refusal import Refused
@@ -71,7 +73,7 @@ class Call:
     outcome: bytes | Rejection | None = None
 
     def reply(self) -> bytes:
-        """The reply. Raises `Rejected`, or `NotAnswered` while the canister still waits for another canister."""
+        """The reply. Raises `Rejected`, or `NotAnswered` while the canister waits for another one."""
         match self.outcome:
             case bytes() as reply:
                 return reply
@@ -113,7 +115,7 @@ def _discard(_outcome: bytes | Rejection) -> None:
 
 
 class Replica:
-    """One canister and its messages. Deterministic: the same calls, clock and randomness give the same bytes."""
+    """One canister and its messages. The same calls, clock and randomness give the same bytes."""
 
     def __init__(
         self,
@@ -149,7 +151,7 @@ class Replica:
         code = compile_module(wasm)
         if not code.keeps_main_memory and instance.code.keeps_main_memory:
             raise Rejected("sys_fatal", expected="a module that keeps main memory", got="one that drops it")
-        before = self._message(Entry.PRE_UPGRADE, caller=caller)
+        before = self._message(Entry.PRE_UPGRADE, caller)
         self._execute(instance.function("canister_pre_upgrade"), before, commit=False)
         certified_before = self.certified_data
         if before.certified_data is not None:
@@ -172,7 +174,7 @@ class Replica:
         self._instance = self._api.memory = new
         try:
             self._execute(new.start(), self._message(Entry.START), commit=False)
-            message = self._message(Entry.INIT, caller=caller, argument=argument)
+            message = self._message(Entry.INIT, caller, argument)
             self._execute(new.function(entry), message, commit=False)
         except Rejected:
             self._instance = self._api.memory = old
@@ -193,11 +195,12 @@ class Replica:
     # ---- calls from outside
 
     def ingress(self, method: str, argument: bytes, caller: bytes = ANONYMOUS) -> Call:
-        """Inspects and starts an update call (or a replicated query). It may end at once or wait for others."""
+        """Inspects and starts an update call (or a replicated query), which may end at once or wait."""
         instance = self._installed()
         call = Call(method)
         if (inspect := instance.function("canister_inspect_message")) is not None:
-            message = self._message(Entry.INSPECT, caller=caller, argument=argument, method=method)
+            message = self._message(Entry.INSPECT, caller, argument)
+            message.method = method
             try:
                 self._execute(inspect, message, commit=False)
             except Rejected as trapped:
@@ -205,7 +208,7 @@ class Replica:
                 return call
             self._undo()
             if not message.accepted:
-                call.outcome = Rejection(RejectCode.CANISTER_REJECT, "the canister does not accept the message")
+                call.outcome = Rejection(RejectCode.CANISTER_REJECT, "the message is not accepted")
                 return call
 
         def respond(outcome: bytes | Rejection) -> None:
@@ -219,8 +222,9 @@ class Replica:
         instance = self._installed()
         function = instance.function(f"canister_query {method}")
         if function is None:
-            raise Rejection(RejectCode.CANISTER_ERROR, f"the canister has no query method {method!r}").refused()
-        message = self._message(Entry.QUERY, caller=caller, argument=argument, may_respond=True)
+            raise Rejection(RejectCode.CANISTER_ERROR, f"no query method {method!r}").refused()
+        message = self._message(Entry.QUERY, caller, argument)
+        message.may_respond = True
         if self._certify is not None:
             message.certificate = self._certify(self.canister_id, self.certified_data)
         self._execute(function, message, commit=False)
@@ -236,7 +240,7 @@ class Replica:
             return False
         self.timer_ns = 0
         context = _Context(MANAGEMENT_CANISTER, _discard, responded=True)
-        message = self._message(Entry.TIMER, caller=self.canister_id)
+        message = self._message(Entry.TIMER, self.canister_id)
         self._execute(self._installed().function("canister_global_timer"), message, commit=True)
         self._issue(message, context)
         return True
@@ -272,13 +276,13 @@ class Replica:
         random = self._randomness()
         if len(random) != RANDOM_BYTES:
             raise ValueError(f"randomness gives {RANDOM_BYTES} bytes a time, got {len(random)}")
-        # Candid for one blob: a type table holding `vec nat8`, one argument of that type, its length, the bytes.
-        return b"DIDL\x01\x6d\x7b\x01\x00" + bytes([RANDOM_BYTES]) + random
+        return encode([BLOB], [random])
 
     def _respond_to(self, call: OutgoingCall, outcome: bytes | Rejection) -> None:
         context, request = call.context, call.request
         context.outstanding -= 1
-        message = self._message(Entry.REPLY, caller=context.caller, may_respond=not context.responded)
+        message = self._message(Entry.REPLY, context.caller)
+        message.may_respond = not context.responded
         if isinstance(outcome, bytes):
             message.argument = outcome
             callback = request.on_reply
@@ -295,10 +299,10 @@ class Replica:
             self._conclude(context, message)
 
     def _clean_up(self, call: OutgoingCall, trapped: Message) -> None:
-        """The cleanup callback after a trapped callback: it may free what was held; it cannot respond or call."""
+        """After a trapped callback: the canister may free what it held. It cannot respond or call here."""
         if call.request.on_cleanup is None:
             return
-        message = self._message(Entry.CLEANUP, caller=call.context.caller)
+        message = self._message(Entry.CLEANUP, call.context.caller)
         message.reject_code = trapped.reject_code
         try:
             self._run_callback(call.request.on_cleanup, message)
@@ -319,10 +323,11 @@ class Replica:
             entry, keeps = Entry.REPLICATED_QUERY, False
             function = instance.function(f"canister_query {method}")
         if function is None:
-            rejection = Rejection(RejectCode.CANISTER_ERROR, f"the canister has no method {method!r}")
+            rejection = Rejection(RejectCode.CANISTER_ERROR, f"no method {method!r}")
             self._finish(context, rejection)
             return
-        message = self._message(entry, caller=context.caller, argument=argument, may_respond=True)
+        message = self._message(entry, context.caller, argument)
+        message.may_respond = True
         try:
             self._execute(function, message, commit=keeps)
         except Rejected as trapped:
@@ -351,12 +356,8 @@ class Replica:
             context.outstanding += 1
             self._outstanding[self._calls_made] = OutgoingCall(self._calls_made, request, context)
 
-    def _message(
-        self, entry: Entry, *, caller: bytes = b"", argument: bytes = b"", method: str = "", may_respond: bool = False
-    ) -> Message:
-        return Message(
-            entry, self._clock(), caller=caller, argument=argument, method=method, may_respond=may_respond
-        )
+    def _message(self, entry: Entry, caller: bytes = b"", argument: bytes = b"") -> Message:
+        return Message(entry, self._clock(), caller=caller, argument=argument)
 
     def _execute(
         self, function: wasmtime.Func | None, message: Message, *arguments: int, commit: bool

@@ -146,7 +146,7 @@ module {
     let ranges = [
       between("sampling.temperature_micro", s.temperature_micro, 0, Limits.temperatureMicroMax),
       between("sampling.top_p_micro", s.top_p_micro, 1, Limits.topPMicroMax),
-      between("sampling.top_k", s.top_k, 1, Nat64.maxValue),
+      between("sampling.top_k", s.top_k, 1, Limits.topKMax),
       between("sampling.max_tokens", s.max_tokens, 1, Limits.tokensMax),
     ];
     for (refusal in ranges.vals()) if (refusal != null) return refusal;

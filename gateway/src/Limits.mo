@@ -16,6 +16,7 @@ module {
   public let stopBytesMax : Nat = 256;
   public let tokensMax : Nat64 = 32_768;
   public let temperatureMicroMax : Nat64 = 2_000_000;
+  public let topKMax : Nat64 = 1_048_576;
   public let topPMicroMax : Nat64 = 1_000_000;
 
   // The queue, before a block is fixed.
