@@ -8,8 +8,7 @@ A type is a value of this module, written once and used both ways:
 
 Python values: `int`, `str`, `bytes` (principals and blobs), `None` or the value (options), `list`, `dict`
 (records), `(tag, value)` (variants). Decoding follows the subtyping a caller needs: unknown record fields are
-skipped, a missing optional field is `None`. Candid bytes are never hashed here: two encoders may differ and both
-be right.
+skipped, a missing optional field is `None`. Never hash Candid bytes: two encoders may differ, both right.
 """
 
 from __future__ import annotations

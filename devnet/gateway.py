@@ -164,7 +164,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a reporter brings for one position. All but `signature`, the cell's own, is equal on every cell."""
+    """What a reporter brings for one position. All but the cell's own `signature` is equal on every cell."""
 
     height: int
     index: int

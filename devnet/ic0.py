@@ -1,11 +1,11 @@
 """The part of the Internet Computer's System API (`ic0`) that the gateway canister imports.
 
 One `Message` is one execution: what the canister may read in it, and what it did. Nothing here is final until
-the replica commits the message. Each function may be called only in the entry points the interface specification
-allows it in; elsewhere it traps. Pointers are 64-bit, as in modules compiled for memory64.
+the replica commits the message. Each function may be called only in the entry points the interface
+specification allows it in; elsewhere it traps. Pointers are 64-bit, as in modules compiled for memory64.
 
 Left out on purpose: cycles (amounts are accepted and lost, refunds are zero) and the specification's own
-instruction metering (`performance_counter` counts the engine's fuel, which is deterministic but not the subnet's unit).
+instruction metering: `performance_counter` counts the engine's fuel, deterministic but not the subnet's unit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A WebAssembly instance whose state can be committed and rolled back as a replica does per message.
 
 `commit` copies linear memory and mutable globals aside; `roll_back` puts the last committed state back. Each
-costs one copy of the linear memory (1 to 2 ms for 10 MB), and every message pays for one of them. Memory cannot
-shrink in place, so rolling back a message that grew it makes a fresh instance.
+costs one copy of the linear memory (1 to 2 ms for 10 MB), and every message pays for one of them. Memory
+cannot shrink in place, so rolling back a message that grew it makes a fresh instance.
 """
 
 from __future__ import annotations

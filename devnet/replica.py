@@ -4,8 +4,8 @@ Real here: the System API the canister is compiled against, messages and their c
 discarding of everything a trapped message or a query changed, upgrades that run `pre_upgrade` and
 `post_upgrade` over kept memory, certified data, and certificates whoever runs this makes for it (`certify`).
 
-Not real, and nothing here may be read as evidence for it: no consensus and no second replica; no scheduling (a
-message runs when it is submitted, a call to another canister waits until `deliver`); no cycles; no
+Not real, and nothing here may be read as evidence for it: no consensus and no second replica; no scheduling
+(a message runs when it is submitted, a call to another canister waits until `deliver`); no cycles; no
 instruction limit in the subnet's unit (a fuel bound stops a runaway message); no signatures on ingress (the
 caller is whoever the call says); the management canister has `raw_rand` alone; the only other callee is the
 canister itself; bounded-wait calls never time out.

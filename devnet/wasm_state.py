@@ -3,8 +3,8 @@
 A replica throws away what a trapped message wrote, so the shim must read and restore everything a message can
 change. Linear memory is exported already; mutable globals are not, and a start function would run before kept
 memory could be put back. This edit of the export section (and removal of the start section) is the only
-change made to the module; its code is untouched. Element and data segments are taken to be constant, as the Motoko
-compiler leaves them: a module that drops or rewrites segments is not supported.
+change made to the module; its code is untouched. Tables and segments are taken to be constant, as the Motoko
+compiler leaves them: a module that rewrites its table or drops segments is not supported.
 
 The input is a module we built or pinned, not untrusted bytes: a malformed one raises `ModuleRefused`, and the
 engine validates the result again.

@@ -164,11 +164,24 @@ module {
     null
   };
 
+  // order.md O11: printable ASCII without a space.
+  func refuseModel(model : Text) : ?Refusal.Refusal {
+    let size = model.size();
+    if (size == 0) return ?{ code = "request.model_empty"; expected = "a model name"; got = "0 bytes" };
+    if (size > Limits.modelBytesMax) return ?Refusal.tooMany("request.model_bytes", Limits.modelBytesMax, size);
+    for (c in model.chars()) {
+      if (c < '!' or c > '~') return ?{
+        code = "request.model_characters";
+        expected = "printable ASCII without a space";
+        got = "another character";
+      };
+    };
+    null
+  };
+
   /// Why this request is not taken, or null. The size of the payload is checked once it is encoded.
   public func refuse(r : Request) : ?Refusal.Refusal {
-    let modelBytes = Text.encodeUtf8(r.model).size();
-    if (modelBytes == 0) return ?{ code = "request.model_empty"; expected = "a model name"; got = "0 bytes" };
-    if (modelBytes > Limits.modelBytesMax) return ?Refusal.tooMany("request.model_bytes", Limits.modelBytesMax, modelBytes);
+    switch (refuseModel(r.model)) { case (?refusal) return ?refusal; case null {} };
     let messages = r.messages.size();
     if (messages == 0) return ?{ code = "request.messages_empty"; expected = "at least 1"; got = "0" };
     if (messages > Limits.messagesMax) return ?Refusal.tooMany("request.messages", Limits.messagesMax, messages);

@@ -78,6 +78,7 @@ persistent actor Gateway {
   var draft : ?Draft = null;
   var headHeight : Nat64 = 0;
   var headLink : Blob = "";
+  var headTime : Nat64 = 0;
 
   transient let management : actor { raw_rand : () -> async Blob } = actor "aaaaa-aa";
 
@@ -178,12 +179,14 @@ persistent actor Gateway {
   };
 
   func seal(d : Draft, beacon : Blob) {
+    // order.md O10: never below the time of the block before.
+    headTime := Nat64.max(headTime, now());
     let header = Chain.header({
       canister = canister();
       height = d.height;
       parent = headLink;
       beacon;
-      time = now();
+      time = headTime;
       firstId = d.firstId;
       count = Nat64.fromNat(d.requests.size());
       requestRoot = d.requestRoot;
