@@ -101,7 +101,7 @@ _DISAGREEMENT = Record(
     }
 )
 _DIVERGENCES = Record({"seen": NAT64, "divergences": Vec(_DISAGREEMENT)})
-_REPORTERS_SET = Variant({"set": NULL, "refused": _REFUSAL})
+_SET = Variant({"set": NULL, "refused": _REFUSAL})
 _STATUS = Record(
     {
         name: BLOB if name == "head_link" else NAT64
@@ -327,7 +327,10 @@ class Gateway:
     # ---- controllers and anyone
 
     def set_reporters(self, caller: bytes, reporters: Sequence[bytes]) -> None:
-        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], _REPORTERS_SET, caller))
+        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], _SET, caller))
+
+    def set_history(self, caller: bytes, bytes_max: int) -> None:
+        _accepted(self._update("set_history", [NAT64], [bytes_max], _SET, caller))
 
     def reporters(self) -> tuple[bytes, ...]:
         return tuple(self._query("reporters", [], [], Vec(PRINCIPAL)))

@@ -1,4 +1,4 @@
-"""A gateway on a stand-in replica for tests: seeded randomness, a clock that steps, certificates of a devnet subnet."""
+"""A gateway on a stand-in replica for tests: seeded randomness, a stepping clock, a devnet subnet's certificates."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ module {
   public let signaturesMax : Nat = 16; // kept per answer, one per reporter
   public let divergencesMax : Nat = 4_096; // kept in full; later ones are only counted
 
-  // What is remembered: blocks with their answers. The oldest fully answered block goes first; while the oldest
-  // is not fully answered nothing goes, and new prompts are refused instead.
+  // What is remembered: blocks with their answers; a controller may set it lower. The oldest fully answered block
+  // goes first; while the oldest is not fully answered nothing goes, and new prompts are refused instead.
   public let historyBytesMax : Nat = 1_073_741_824;
 };

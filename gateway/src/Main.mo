@@ -79,6 +79,7 @@ persistent actor Gateway {
   var headHeight : Nat64 = 0;
   var headLink : Blob = "";
   var headTime : Nat64 = 0;
+  var historyBytesMax : Nat = Limits.historyBytesMax;
 
   transient let management : actor { raw_rand : () -> async Blob } = actor "aaaaa-aa";
 
@@ -103,8 +104,8 @@ persistent actor Gateway {
     if (size > Limits.payloadBytesMax) {
       return #refused(Refusal.tooMany("request.payload_bytes", Limits.payloadBytesMax, size));
     };
-    if (ledger.bytes > Limits.historyBytesMax) {
-      return #refused(Refusal.tooMany("history.full", Limits.historyBytesMax, ledger.bytes));
+    if (ledger.bytes > historyBytesMax) {
+      return #refused(Refusal.tooMany("history.full", historyBytesMax, ledger.bytes));
     };
     switch (FairQueue.refuse(queue, caller, size)) {
       case (?refusal) return #refused refusal;
@@ -211,7 +212,7 @@ persistent actor Gateway {
   };
 
   func forget() {
-    for (ticket in Ledger.prune(ledger, headHeight, Limits.historyBytesMax).vals()) {
+    for (ticket in Ledger.prune(ledger, headHeight, historyBytesMax).vals()) {
       Map.remove(tickets, Nat64.compare, ticket);
     };
   };
@@ -324,6 +325,16 @@ persistent actor Gateway {
     };
     if (Array.any<Principal>(reporters, Principal.isAnonymous)) return #refused(Refusal.anonymous);
     reporterSet := reporters;
+    #set
+  };
+
+  /// How much history is kept. A lower bound is in force at once.
+  public shared ({ caller }) func set_history(bytes_max : Nat64) : async { #set; #refused : Refusal } {
+    if (not Principal.isController(caller)) return #refused(Refusal.notAllowed("a controller", caller));
+    let bytes = Nat64.toNat(bytes_max);
+    if (bytes > Limits.historyBytesMax) return #refused(Refusal.tooMany("history.bytes", Limits.historyBytesMax, bytes));
+    historyBytesMax := bytes;
+    forget();
     #set
   };
 

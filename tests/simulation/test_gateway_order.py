@@ -1,8 +1,8 @@
-"""A thousand prompts from fifty callers, in an order a seed chooses, through failed draws, traps and upgrades.
+"""A thousand prompts of fifty callers, in an order a seed chooses, through failed draws, traps and upgrades.
 
-order.md O1, O4, O5, O6, O10, held at every step by a model that shares nothing with the canister: nothing is lost,
-nothing comes twice, ids are consecutive, a caller's prompts keep their order, callers take turns, and the chain
-recomputed from the blocks is what is certified.
+order.md O1, O4, O5, O6, O10, held at every step by a model that shares nothing with the canister: nothing is
+lost, nothing comes twice, ids are consecutive, a caller's prompts keep their order, callers take turns, and the
+chain recomputed from the blocks is what is certified.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from attestation.consensus.blocks import Block, genesis
 from devnet.gateway import Answered, GatewayRefused, Position, Report, Waiting
-from devnet.replica import Call, Rejected, Rejection, RejectCode
+from devnet.replica import Call, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller
 
@@ -73,8 +73,9 @@ class Run:
         try:
             ticket = self.gateway.submit_sealed(caller(number), payload)
         except GatewayRefused as refused:
-            assert refused.code == "queue.caller_full"
-            assert self.waiting[caller(number)] >= 64  # the model still counts what is fixed and not sealed
+            # The model still counts what is fixed and not sealed, so it may see more than the canister does.
+            if refused.code != "queue.caller_full" or self.waiting[caller(number)] < 64:
+                raise
             self.happened["queue full"] += 1
             return
         self.prompts.append(Prompt(caller(number), payload, ticket, self.step))
@@ -107,10 +108,10 @@ class Run:
             return
         call = self.random.choice(self.replica.outstanding)
         chance = self.random.random()
-        if chance < 0.15:
+        if chance < 0.2:
             self.replica.deliver(call, Rejection(RejectCode.SYS_TRANSIENT, "no randomness now"))
             self.happened["failed draw"] += 1
-        elif chance < 0.25:
+        elif chance < 0.4:
             allowed, self.replica._fuel_max = self.replica._fuel_max, STARVED_OF_FUEL
             self.replica.deliver(call)
             self.replica._fuel_max = allowed
@@ -211,7 +212,7 @@ class Run:
     # ---- the run
 
     def go(self) -> None:
-        likely = [(self.submit, 100), (self.deliver, 6), (self.begin_seal_in_time, 6), (self.answer, 6)]
+        likely = [(self.submit, 100), (self.deliver, 8), (self.begin_seal_in_time, 16), (self.answer, 6)]
         seldom = [(self.starve, 1), (self.upgrade, 2)]
         actions, weights = zip(*likely, *seldom, strict=True)
         while len(self.prompts) < PROMPTS:

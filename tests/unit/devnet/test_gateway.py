@@ -1,6 +1,6 @@
 """The gateway canister, run: its formats, its limits, its turns, its answers, and what an upgrade leaves.
 
-Formats are held to order.md O1 to O6, O10, O11 with the Python readers, which share no code with the canister.
+Formats are held to order.md O1 to O6, O10, O11 by the Python readers, which share no code with the canister.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from devnet.gateway import (
     chat,
     gateway_wasm,
 )
-from devnet.replica import ANONYMOUS, Rejected, Rejection, RejectCode
+from devnet.replica import ANONYMOUS, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from foundation import cbor
 from foundation.digests import tagged_sha256
@@ -48,6 +48,11 @@ def gateway(bench: Bench) -> Gateway:
 
 def ask(text: str) -> dict[str, Any]:
     return chat("tiny", ("user", {"content": text}))
+
+
+SILENT = ("user", {"content": ""})
+TOOL = ("function", {"name": "f", "description": None, "parameters": None})
+TOOL_CALL = {"id": "", "function": {"name": "", "arguments": []}}
 
 
 def blocks_of(gateway: Gateway, first: int = 1) -> list[Block]:
@@ -127,7 +132,12 @@ messages = st.one_of(
     st.tuples(st.just("tool"), tool_results),
 )
 properties = st.fixed_dictionaries(
-    {"type": texts, "name": texts, "description": options(texts), "enum": options(st.lists(texts, max_size=3))}
+    {
+        "type": texts,
+        "name": texts,
+        "description": options(texts),
+        "enum": options(st.lists(texts, max_size=3)),
+    }
 )
 parameters = st.fixed_dictionaries(
     {
@@ -223,24 +233,24 @@ def test_request_roots_of_every_shape(long_lived: Gateway, count: int) -> None:
 @pytest.mark.parametrize(
     ("code", "request_"),
     [
-        ("request.model_empty", chat("", ("user", {"content": ""}))),
-        ("request.model_bytes", chat("m" * 129, ("user", {"content": ""}))),
-        ("request.model_characters", chat("two words", ("user", {"content": ""}))),
-        ("request.model_characters", chat("modèle", ("user", {"content": ""}))),
+        ("request.model_empty", chat("", SILENT)),
+        ("request.model_bytes", chat("m" * 129, SILENT)),
+        ("request.model_characters", chat("two words", SILENT)),
+        ("request.model_characters", chat("modèle", SILENT)),
         ("request.messages_empty", chat("m")),
-        ("request.messages", chat("m", *[("user", {"content": ""})] * 129)),
+        ("request.messages", chat("m", *[SILENT] * 129)),
         ("request.payload_bytes", chat("m", ("user", {"content": "x" * 131_072}))),
-        ("request.tools", chat("m", ("user", {"content": ""}), tools=[("function", {"name": "f", "description": None, "parameters": None})] * 65)),
-        ("request.tool_calls", chat("m", ("assistant", {"content": None, "tool_calls": [{"id": "", "function": {"name": "", "arguments": []}}] * 65}))),
-        ("sampling.temperature_micro", chat("m", ("user", {"content": ""}), sampling={"temperature_micro": 2_000_001})),
-        ("sampling.top_p_micro", chat("m", ("user", {"content": ""}), sampling={"top_p_micro": 0})),
-        ("sampling.top_p_micro", chat("m", ("user", {"content": ""}), sampling={"top_p_micro": 1_000_001})),
-        ("sampling.top_k", chat("m", ("user", {"content": ""}), sampling={"top_k": 0})),
-        ("sampling.max_tokens", chat("m", ("user", {"content": ""}), sampling={"max_tokens": 0})),
-        ("sampling.max_tokens", chat("m", ("user", {"content": ""}), sampling={"max_tokens": 32_769})),
-        ("sampling.stop", chat("m", ("user", {"content": ""}), sampling={"stop": ["s"] * 17})),
-        ("sampling.stop_empty", chat("m", ("user", {"content": ""}), sampling={"stop": [""]})),
-        ("sampling.stop_bytes", chat("m", ("user", {"content": ""}), sampling={"stop": ["s" * 257]})),
+        ("request.tools", chat("m", SILENT, tools=[TOOL] * 65)),
+        ("request.tool_calls", chat("m", ("assistant", {"content": None, "tool_calls": [TOOL_CALL] * 65}))),
+        ("sampling.temperature_micro", chat("m", SILENT, sampling={"temperature_micro": 2_000_001})),
+        ("sampling.top_p_micro", chat("m", SILENT, sampling={"top_p_micro": 0})),
+        ("sampling.top_p_micro", chat("m", SILENT, sampling={"top_p_micro": 1_000_001})),
+        ("sampling.top_k", chat("m", SILENT, sampling={"top_k": 0})),
+        ("sampling.max_tokens", chat("m", SILENT, sampling={"max_tokens": 0})),
+        ("sampling.max_tokens", chat("m", SILENT, sampling={"max_tokens": 32_769})),
+        ("sampling.stop", chat("m", SILENT, sampling={"stop": ["s"] * 17})),
+        ("sampling.stop_empty", chat("m", SILENT, sampling={"stop": [""]})),
+        ("sampling.stop_bytes", chat("m", SILENT, sampling={"stop": ["s" * 257]})),
     ],
 )  # fmt: skip
 def test_a_request_beyond_a_limit_is_refused_by_name(
@@ -550,6 +560,43 @@ def test_only_registered_reporters_report(asked: tuple[Gateway, int, int]) -> No
         gateway.set_reporters(OWNER, [ANONYMOUS])
     with refused("reporters"):
         gateway.set_reporters(OWNER, [caller(number) for number in range(65)])
+
+
+# ---- history
+
+
+def test_answered_blocks_are_forgotten_when_there_is_too_much_of_them(gateway: Gateway) -> None:
+    tickets = []
+    for _ in range(3):
+        tickets.append(gateway.submit_sealed(ALICE, bytes(1_000)))
+        gateway.seal_block(OWNER)
+    links = [block.header.link() for block in blocks_of(gateway)]
+    for height in (1, 3):
+        gateway.report_answer(REPORTER, report(height, 0))
+
+    gateway.set_history(OWNER, 1_500)
+
+    slice_ = gateway.get_slice(1)
+    assert (slice_.encoded, slice_.oldest_height, slice_.head_height) == ((), 2, 3)
+    with refused("ticket.unknown"):
+        gateway.take_answer(ALICE, tickets[0])
+    with refused("history.full"):  # block 2 has no answer, so it stays, and the newest stays anyway
+        gateway.submit_sealed(ALICE, b"x")
+
+    gateway.report_answer(REPORTER, report(2, 0))
+    assert gateway.get_slice(3).oldest_height == 3
+    gateway.submit_sealed(ALICE, b"x")
+    gateway.seal_block(OWNER)
+    (block,) = blocks_of(gateway, 4)
+    assert block.header.parent == links[2]
+    assert block.requests[0].id == 3
+
+
+def test_only_a_controller_sets_how_much_history_is_kept(gateway: Gateway) -> None:
+    with refused("caller.not_allowed"):
+        gateway.set_history(REPORTER, 1)
+    with refused("history.bytes"):
+        gateway.set_history(OWNER, 1_073_741_825)
 
 
 # ---- upgrades

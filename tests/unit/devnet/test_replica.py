@@ -1,7 +1,7 @@
-"""The replica stand-in against a canister small enough to read: what commits, what is undone, who may call what.
+"""The replica against a canister small enough to read: what commits, what is undone, who may call what.
 
-The canister keeps one counter in each place a message can write to: a global, linear memory, stable memory and
-certified data. `peek` replies with the first three, eight little-endian bytes each.
+The canister keeps one counter in each place a message can write to: a global, linear memory, stable memory
+and certified data. `peek` replies with the first three, eight little-endian bytes each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import wasmtime
 
 from devnet.candid import BLOB, decode
 from devnet.instance import KEEPS_MAIN_MEMORY
-from devnet.replica import NotAnswered, Rejected, Rejection, RejectCode, Replica
+from devnet.replica import NotAnswered, RejectCode, Rejected, Rejection, Replica
 
 CANISTER = bytes.fromhex("00000000fff000050101")
 OWNER = b"\x01owner"
@@ -86,7 +86,10 @@ SOURCE = """
   (func $trap_in_callback (param i64) (call $count) (call $reply) (unreachable))
   (func $add_hundred (param i64) (global.set $n (i64.add (global.get $n) (i64.const 100))))
   (func $certify_in_cleanup (param i64) (call $certify (i64.const 0) (i64.const 8)))
-  (func (export "canister_update bump") (call $count) (call $certify (i64.const 0) (i64.const 8)) (call $show))
+  (func (export "canister_update bump")
+    (call $count)
+    (call $certify (i64.const 0) (i64.const 8))
+    (call $show))
   (func (export "canister_update bump_and_trap")
     (call $count)
     (drop (memory.grow (i64.const 5)))
