@@ -87,6 +87,11 @@ class Subnet:
         """The raw 96 bytes of the root's public key."""
         return self._root.raw
 
+    @property
+    def subnet_key(self) -> bytes:
+        """The raw public key that signs the state: nothing a verifier may pin."""
+        return self._key.raw
+
     def certify(
         self,
         canister: bytes,

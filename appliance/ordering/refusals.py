@@ -22,11 +22,10 @@ class Forked(OrderRefused):
     """
 
     def __init__(
-        self, code: str, *, height: int, ours: bytes, theirs: bytes, hint: str | None = None
+        self, code: str, *, height: int, ours: bytes, theirs: bytes, expected: object, got: object
     ) -> None:
-        super().__init__(
-            code, expected=f"{ours.hex()} at height {height}", got=theirs.hex(), hint=hint
-        )
-        self.height = height
+        hint = f"an alarm: theirs is {theirs.hex()}, ours {ours.hex()}"
+        super().__init__(code, expected=expected, got=got, hint=hint)
+        self.height = height            # of `theirs`; after a rewind `ours` is the end of our plan
         self.ours = ours
         self.theirs = theirs

@@ -221,7 +221,10 @@ class Sequencer:
         theirs[proven.first.height - 1] = proven.first.parent
         for height, ours in self._links(position):
             if theirs.get(height, ours) != ours:
-                raise Forked("fork", height=height, ours=ours, theirs=theirs[height])
+                raise Forked(
+                    "fork", height=height, ours=ours, theirs=theirs[height],
+                    expected=f"our link at height {height}", got="another",
+                )
 
     def _check_not_rewound(self, proven: VerifiedSlice, tip: int) -> None:
         """O26: a chain only grows: a later certificate cannot show less of it, nor an earlier one more."""
@@ -235,7 +238,8 @@ class Sequencer:
                 height=head,
                 ours=self._tip_link(self._position),
                 theirs=proven.head_link,
-                hint=f"certified at {time_ns} for head {head}, ours at {self._certified_time_ns} for {tip}",
+                expected=f"a chain that grows from height {tip} at {self._certified_time_ns}",
+                got=f"height {head} at {time_ns}",
             )
 
     def _check_room(self, position: Position, head: int) -> None:

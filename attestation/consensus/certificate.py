@@ -12,6 +12,7 @@ named that this subnet speaks for it. NOT established: that the certificate is r
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from hashlib import sha224
 from typing import Final
 
 from attestation.consensus import bls, principal
@@ -43,7 +44,7 @@ from attestation.consensus.refusals import (
     FormatRefused,
     LookupRefused,
     RangesRefused,
-    TimeRefused,
+    TreeRefused,
 )
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, Value, decode_foreign
 
@@ -86,10 +87,12 @@ def _fields(data: bytes, required: set[str], optional: set[str]) -> dict[str, En
     try:
         value = decode_foreign(data, CERTIFICATE_LIMITS)
     except CborRefused as refusal:
-        raise FormatRefused(
-            f"certificate.{refusal.code}", expected=refusal.expected, got=refusal.got
-        ) from refusal
+        raise _undecodable(refusal) from refusal
     return _named(untagged(value), required, optional)
+
+
+def _undecodable(refusal: CborRefused) -> FormatRefused:
+    return FormatRefused(f"certificate.{refusal.code}", expected=refusal.expected, got=refusal.got)
 
 
 def untagged(value: Value) -> Encodable:
@@ -125,6 +128,29 @@ def _words(names: set[str]) -> str:
 
 def _refused(code: str, expected: str, got: str) -> FormatRefused:
     return FormatRefused(f"certificate.{code}", expected=expected, got=got)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a certificate comes in: a read_state or call reply, or a canister signature with its tree."""
+
+    certificate: bytes = field(repr=False)
+    tree: HashTree | None = field(default=None, repr=False)
+
+
+def open_envelope(data: bytes) -> Envelope:
+    """The certificate in `data`, which is one itself or one of the maps the Internet Computer wraps it in.
+
+    Those are {certificate}, {certificate, status} and {certificate, tree}. Raises `FormatRefused`.
+    """
+    try:
+        value = untagged(decode_foreign(data, CERTIFICATE_LIMITS))
+    except CborRefused as refusal:
+        raise _undecodable(refusal) from refusal
+    if not isinstance(value, dict) or "certificate" not in value:
+        return Envelope(data)
+    fields = _named(value, required={"certificate"}, optional={"tree", "status"})
+    return Envelope(_bytes(fields, "certificate"), from_cbor(fields["tree"]) if "tree" in fields else None)
 
 
 # --- verified -----------------------------------------------------------------------------------------------
@@ -173,6 +199,13 @@ class VerifiedCertificate:
             raise _unchecked("a certificate verified for a canister", "none")
         return self.demand((b"canister", self.canister, b"certified_data"))
 
+    def certified_tree(self, tree: HashTree) -> HashTree:
+        """`tree` itself, if the canister's certified data is its digest. Raises `TreeRefused` if not."""
+        certified = self.certified_data()
+        if tree.digest != certified:
+            raise TreeRefused("data-tree.digest", expected=certified.hex(), got=tree.digest.hex())
+        return tree
+
     def _check_reach(self, path: Path) -> None:
         # A subnet's signature covers its whole tree; its authority only the canisters it was given.
         if path and path[0] == b"canister":
@@ -183,11 +216,14 @@ class VerifiedCertificate:
 
 
 def verify_certificate(
-    certificate: Certificate, *, root_key: bytes, canister: bytes | None, cache: DelegationCache | None = None
+    certificate: Certificate, *, root_key: bytes, canister: bytes | None, subnet: bytes | None = None,
+    cache: DelegationCache | None = None,
 ) -> VerifiedCertificate:
     """The certificate, believed as far as `root_key` reaches.
 
-    Raises `DelegationRefused`, `RangesRefused`, `SignatureRefused` or `TimeRefused`, at the first that fails.
+    With `canister`, the subnet must speak for it; with `subnet`, it must be that one. Raises
+    `DelegationRefused`, `RangesRefused`, `SignatureRefused`, or for a time that is not shown or not a number
+    `LookupRefused` or `TimeRefused`: at the first that fails.
     Does not establish that it is recent: certificates do not expire.
     """
     if canister is not None:
@@ -199,9 +235,13 @@ def verify_certificate(
         signing_key = delegation.public_key
         if canister is not None:
             check_canister(delegation.tree, delegation.subnet, canister)
+    if subnet is not None:
+        _check_subnet(delegation, root_key, subnet)
     bls.verify(signing_key, certificate.signature, signed_bytes(certificate.tree))
+    path = (b"time",)
     return VerifiedCertificate(
-        tree=certificate.tree, root_hash=certificate.tree.digest, time_ns=_time(certificate.tree),
+        tree=certificate.tree, root_hash=certificate.tree.digest,
+        time_ns=parse_time(demanded(lookup(certificate.tree, path), path)),
         canister=canister, delegation=delegation, verifier=_VERIFIER,
     )
 
@@ -210,11 +250,17 @@ def _unchecked(expected: str, got: str) -> RangesRefused:
     return RangesRefused("ranges.unchecked", expected=expected, got=got)
 
 
-def _time(tree: HashTree) -> int:
-    shown = lookup(tree, (b"time",))
-    if not isinstance(shown, Found):
-        raise TimeRefused("time.missing", expected="a certified time", got=type(shown).__name__.lower())
-    return parse_time(shown.value)
+def _check_subnet(delegation: VerifiedDelegation | None, root_key: bytes, subnet: bytes) -> None:
+    # The root subnet signs with the root key itself, and its id is that key's.
+    signer = _root_subnet(root_key) if delegation is None else delegation.subnet
+    if signer != subnet:
+        raise DelegationRefused(
+            "delegation.subnet", expected=principal.to_text(subnet), got=principal.to_text(signer)
+        )
+
+
+def _root_subnet(root_key: bytes) -> bytes:
+    return sha224(bls.public_key_to_der(root_key)).digest() + b"\x02"
 
 
 def demanded(found: Lookup, path: Path) -> bytes:

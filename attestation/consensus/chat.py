@@ -153,7 +153,7 @@ class ChatRequest:
         try:
             value = cbor.decode(raw, bounds)
         except cbor.CborRefused:
-            # One code for all of these: a receipt carries it, and which fault a decoder sees first is its own.
+            # One code for all of these: a receipt carries it, and decoders may differ in what they see first.
             raise ChatRefused("encoding", expected="deterministic CBOR", got="something else") from None
         fields = _map(value, "request", required=("model", "messages"), optional=("tools", "sampling"))
         reader = _Reader(limits)

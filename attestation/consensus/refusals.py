@@ -41,7 +41,13 @@ class LookupRefused(ConsensusRefused):
     stage = "lookup"
 
 
+class TreeRefused(ConsensusRefused):
+    """A tree that is not the one the canister certified."""
+
+    stage = "data tree"
+
+
 class TimeRefused(ConsensusRefused):
-    """The certified time is missing, malformed, or too far from the time it was held against."""
+    """The certified time is malformed, or too far from the time it was held against."""
 
     stage = "time"

@@ -23,6 +23,7 @@ from attestation.consensus.blocks import (
     BODY_BYTES_MAX,
     HEADER_BYTES_MAX,
     REQUESTS_MAX,
+    Block,
     BlockRefused,
     Header,
     Request,
@@ -97,6 +98,12 @@ class Body:
 
     def encode(self) -> bytes:
         return b"\x82" + cbor.encode(self.height) + encode_requests(self.requests)
+
+
+def carry(certificate: bytes, blocks: Sequence[Block]) -> tuple[SliceProof, tuple[Body, ...]]:
+    """What a host sends on of the blocks it was given and the certificate that came with the last of them."""
+    bodies = [Body(block.header.height, block.requests) for block in blocks]
+    return SliceProof(certificate, tuple([block.header for block in blocks])), tuple(bodies)
 
 
 @dataclass(frozen=True, slots=True)
