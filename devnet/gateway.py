@@ -14,13 +14,17 @@ canister is raised as `GatewayRefused` with the canister's own code.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from attestation.consensus.blocks import Block
+from attestation.consensus.slices import HEADERS_MAX, VERSION, Body
 from devnet.candid import BLOB, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
 from devnet.replica import Call, Replica
+from devnet.subnet import GATEWAY, Subnet
+from foundation import cbor
 from foundation.refusal import Refused
 
 ARTEFACTS = Path(__file__).resolve().parent.parent / "gateway"
@@ -242,6 +246,24 @@ class Gateway:
         replica.install(gateway_wasm())
         return cls(replica)
 
+    @classmethod
+    def on_subnet(
+        cls,
+        subnet: Subnet,
+        *,
+        clock: Callable[[], int],
+        randomness: Callable[[], bytes],
+        controllers: frozenset[bytes],
+    ) -> Gateway:
+        """A fresh gateway whose certificates `subnet` signs, at the time `clock` gives."""
+
+        def certify(canister: bytes, certified_data: bytes) -> bytes:
+            return subnet.certify(canister, certified_data, clock())
+
+        return cls.install(
+            Replica(GATEWAY, clock=clock, randomness=randomness, certify=certify, controllers=controllers)
+        )
+
     def upgrade(self) -> None:
         """The same code again, through `pre_upgrade` and `post_upgrade`."""
         self.replica.upgrade(gateway_wasm())
@@ -306,6 +328,27 @@ class Gateway:
     def get_headers(self, from_height: int, max_headers: int = 4_096) -> Slice:
         found = self._query("get_headers", [NAT64, NAT64], [from_height, max_headers], _HEADERS)
         return Slice(tuple(found.pop("headers")), **found)
+
+    def proof_and_bodies(self, from_height: int) -> tuple[bytes, tuple[bytes, ...]] | None:
+        """What a host carries to a cell: one slice proof and a body per block. `None` if nothing is newer.
+
+        The certificate speaks for the head alone, so the headers must reach it: a host that is further behind
+        than one proof allows needs a certificate it kept on the way.
+        """
+        read = self.get_headers(from_height)
+        if from_height > read.head_height or read.certificate is None:
+            return None
+        if from_height < read.oldest_height or from_height + len(read.encoded) <= read.head_height:
+            expected = f"a height from {read.oldest_height} within {HEADERS_MAX} of {read.head_height}"
+            raise GatewayRefused("slice.range", expected=expected, got=from_height)
+        headers = [cbor.decode(raw) for raw in read.encoded]
+        proof = cbor.encode([VERSION, read.certificate, headers])
+        bodies: list[bytes] = []
+        while len(bodies) < len(headers):
+            for raw in self.get_slice(from_height + len(bodies)).encoded:
+                block = Block.decode(raw)
+                bodies.append(Body(block.header.height, block.requests).encode())
+        return proof, tuple(bodies[: len(headers)])
 
     # ---- reporters
 

@@ -1,4 +1,4 @@
-"""A gateway on a stand-in replica for tests: seeded randomness, a stepping clock, a devnet subnet's certificates."""
+"""A gateway on a stand-in replica for tests: seeded randomness, a stepping clock, certificates in real form."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from devnet.gateway import Gateway
-from devnet.replica import Replica
-from devnet.subnet import GATEWAY, Subnet
+from devnet.subnet import Subnet
 
 OWNER = b"\x01owner"
 REPORTER = b"\x02reporter"
@@ -35,14 +34,13 @@ class Bench:
     def __post_init__(self) -> None:
         self.subnet = Subnet(b"gateway tests")
         self.random = Random(self.seed)
-        self.replica = Replica(
-            GATEWAY,
+        self.gateway = Gateway.on_subnet(
+            self.subnet,
             clock=self.clock,
             randomness=lambda: self.random.randbytes(32),
-            certify=lambda canister, data: self.subnet.certify(canister, data, self.clock.now_ns),
             controllers=frozenset({OWNER}),
         )
-        self.gateway = Gateway.install(self.replica)
+        self.replica = self.gateway.replica
         self.gateway.set_reporters(OWNER, [REPORTER, SECOND_REPORTER])
 
 

@@ -1,4 +1,4 @@
-"""`devnet.candid.decode` gives values that encode and decode to themselves, or raises `CandidRefused`; nothing else."""
+"""`devnet.candid.decode` gives values that survive a round trip, or raises `CandidRefused`; nothing else."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A thousand prompts of fifty callers, in an order a seed chooses, through failed draws, traps and upgrades.
 
 order.md O1, O4, O5, O6, O10, held at every step by a model that shares nothing with the canister: nothing is
-lost, nothing comes twice, ids are consecutive, a caller's prompts keep their order, callers take turns, and the
-chain recomputed from the blocks is what is certified.
+lost, nothing comes twice, ids are consecutive, a caller's prompts keep their order, callers take turns, and
+the chain recomputed from the blocks is what is certified.
 """
 
 from __future__ import annotations

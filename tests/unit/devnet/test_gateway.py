@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, Header, Kind, genesis
 from attestation.consensus.chat import RAISED, ChatRequest
 from attestation.consensus.slices import SliceProof, verify_slice
@@ -109,6 +110,28 @@ def test_a_slice_verifies_under_the_subnets_root(bench: Bench) -> None:
     )
     assert verified.head_link == slice_.head_link == bench.replica.certified_data
     assert tuple(gateway.get_headers(2).encoded) == tuple(header.encode() for header in headers)
+
+
+def test_a_cells_sequencer_takes_what_the_gateway_sealed(bench: Bench) -> None:
+    gateway = bench.gateway
+    sequencer = Sequencer(root_key=bench.subnet.root_key, canister=GATEWAY)
+    released: list[bytes] = []
+    for round_ in range(3):
+        for number in range(12):
+            gateway.submit_sealed(caller(number), b"%d %d" % (round_, number) + bytes(100_000))
+        while gateway.seal_block(REPORTER) is not None:
+            pass
+        carried = gateway.proof_and_bodies(sequencer.position.height + 1 if sequencer.position else 1)
+        assert carried is not None
+        proof, bodies = carried
+        sequencer.propose(proof)
+        for body in bodies:
+            released += [request.payload.reveal()[:4].strip(b"\0") for request in sequencer.supply(body)]
+    assert released == [b"%d %d" % (round_, number) for round_ in range(3) for number in range(12)]
+    assert sequencer.wants is None
+    assert gateway.proof_and_bodies(7) is None
+    with refused("slice.range"):
+        gateway.proof_and_bodies(0)
 
 
 # The request in every shape the interface allows; text of any script.
