@@ -152,6 +152,7 @@ class Connection:
         self._turn: Final[deque[int]] = deque()          # whose turn it is to send, so that no stream starves
         self._replies: Final[deque[Message]] = deque()
         self._sent_frames = 0
+        self.tap: Callable[[bool, Message], None] | None = None     # shown every message; True on the way out
         self._highest = 0                                # stream numbers only grow on a connection (W8)
         self._replies.append(Hello(VERSION, VERSION, identity))
 
@@ -221,6 +222,8 @@ class Connection:
         events: list[Event] = []
         try:
             for message in self._decoder.feed(data):
+                if self.tap is not None:
+                    self.tap(False, message)
                 events.extend(self._on(message))
                 self._decoder.admitted = ADMITTED[self.state, self.role]
         except RemoteProtocolError as refusal:
@@ -358,6 +361,8 @@ class Connection:
         out: list[bytes] = []
         size = 0
         while size < self._limits.gather_bytes_max and (message := self._next_message()) is not None:
+            if self.tap is not None:
+                self.tap(True, message)
             frame = encode(message, self._sent_frames)
             self._sent_frames += 1
             size += len(frame)

@@ -95,7 +95,7 @@ class Edge(asyncio.BufferedProtocol):
         """End what is too slow."""
         limits = self._limits
         if self._stalled_since is not None and now - self._stalled_since > limits.stall_seconds_max:
-            self._abort()
+            self.cut()
         elif self.connection.state is State.GREETING and now - self.began > limits.hello_seconds_max:
             self._refuse(f"a greeting within {limits.hello_seconds_max} s")
         elif self._frame_began is not None and now - self._frame_began > limits.frame_seconds_max:
@@ -119,7 +119,8 @@ class Edge(asyncio.BufferedProtocol):
     def _refuse(self, expected: str) -> None:
         self.refuse(RemoteProtocolError(Code.TIMEOUT, expected=expected, got="silence"))
 
-    def _abort(self) -> None:
+    def cut(self) -> None:
+        """Drop the transport without a word."""
         if self._transport is not None:
             self._transport.abort()
 

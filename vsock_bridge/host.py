@@ -15,7 +15,7 @@ import asyncio
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar, assert_never
 
@@ -35,7 +35,7 @@ from vsock_bridge.connection import (
 from vsock_bridge.edge import Edge
 from vsock_bridge.errors import Code, ConnectFailed, StreamEnded
 from vsock_bridge.limits import IDENTITY_BYTES, NAME_BYTES, Limits, frame_cost
-from vsock_bridge.messages import Data, Mark
+from vsock_bridge.messages import Data, Mark, Message
 from vsock_bridge.ports import Port
 from vsock_bridge.streams import Stream, chunks
 from vsock_bridge.transport import Address
@@ -123,6 +123,7 @@ class Host:
         self._failure: Exception | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.cuts = 0
+        self.tap: Callable[[bool, Message], None] | None = None     # shown every message; True on the way out
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -191,6 +192,11 @@ class Host:
         edge.flush()
         await pong
 
+    def cut(self) -> None:
+        """Drop the connection as a failing network would. Nothing is lost by it; for trying just that."""
+        if self._edge is not None:
+            self._edge.cut()
+
     # -- what exchanges ask
 
     def _taken(self, stream: Stream, frame: Data) -> None:
@@ -248,6 +254,7 @@ class Host:
 
     def _new_edge(self) -> Edge:
         connection = Connection.for_host(self._identity, self._limits)
+        connection.tap = self.tap
         self._edge = Edge(connection, self._limits, self._on_events, self._on_lost)
         return self._edge
 
