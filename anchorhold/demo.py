@@ -120,10 +120,10 @@ class Demo:
         screen.step("The cell starts: a process of its own, one window")
         async with self._cell() as address, _host(address, screen) as host:
             screen.step("Apps ask the gateway canister; it seals blocks")
-            self._ask(self._prompts[: len(self._prompts) // 2 + 1])
-            self._seal()
-            self._ask(self._prompts[len(self._prompts) // 2 + 1 :])
-            self._seal()
+            half = (len(self._prompts) + 1) // 2
+            for prompts in (self._prompts[:half], self._prompts[half:]):
+                self._ask(prompts)
+                self._seal()
             screen.step("The host carries the slice through the window; the cell proves the order and answers")
             await self._carry(host, 1, cut=True)
             self._show_answers()
