@@ -135,6 +135,7 @@ def test_what_is_refused_and_under_which_code(rule: str, text: str, code: str) -
     ids=[row[0] for row in REFUSED if row[2] not in ("cbor.key-order", "cbor.tag")],
 )
 def test_foreign_bytes_get_no_more_than_free_map_order(rule: str, text: str, code: str) -> None:
+    # encoding.md C10
     with pytest.raises(CborRefused) as caught:
         decode_foreign(bytes.fromhex(text))
     assert caught.value.code == code

@@ -56,6 +56,7 @@ def holds(public_key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def test_a_signature_holds_for_its_key_and_message_alone() -> None:
+    # certificates.md K4
     signature = ROOT.sign(MESSAGE)
     bls.verify(ROOT.public_key, signature, MESSAGE)
     assert refusal_of(ROOT.public_key, signature, MESSAGE + b".") == "signature.invalid"
@@ -64,6 +65,7 @@ def test_a_signature_holds_for_its_key_and_message_alone() -> None:
 
 
 def test_the_identity_signs_nothing_and_is_nobodys_key() -> None:
+    # certificates.md K4
     assert refusal_of(ROOT.public_key, IDENTITY_SIGNATURE) == "signature.identity"
     assert refusal_of(IDENTITY_KEY, ROOT.sign(MESSAGE)) == "signature.key-identity"
     # Together they satisfy the pairing equation for every message: the forgery this guards against.

@@ -107,12 +107,14 @@ def test_a_pruned_certificate_verifies_and_shows_less() -> None:
 
 @pytest.mark.parametrize("tagged", [True, False])
 def test_the_tag_before_a_certificate_is_free(tagged: bool) -> None:
+    # certificates.md K1
     value = decode_foreign(little_certificate())
     assert isinstance(value, Tag)
     verify(encode(value if tagged else value.value))
 
 
 def test_map_order_is_free() -> None:
+    # certificates.md K1
     value = decode_foreign(little_certificate())
     assert isinstance(value, Tag)
     assert isinstance(value.value, dict)
@@ -125,11 +127,13 @@ def test_map_order_is_free() -> None:
 
 
 def test_another_root_is_refused_at_the_delegation() -> None:
+    # certificates.md K5
     code = refusal(little_certificate(), DelegationRefused, root=Signer(7).public_key)
     assert code == "delegation.signature.invalid"
 
 
 def test_a_subnet_certificate_without_its_delegation_is_refused() -> None:
+    # certificates.md K5
     bare = certificate_bytes(LittleState().tree(), SUBNET_SIGNER)
     assert refusal(bare, SignatureRefused) == "signature.invalid"
 
@@ -140,6 +144,7 @@ def test_a_certificate_by_a_key_the_root_did_not_name_is_refused() -> None:
 
 
 def test_identity_points_are_refused_wherever_they_stand() -> None:
+    # certificates.md K4
     assert refusal(little_certificate(), DelegationRefused, root=IDENTITY_KEY).endswith("key-identity")
     plain = certificate_bytes(LittleState().tree(), ROOT)
     assert refusal(plain, SignatureRefused, root=IDENTITY_KEY) == "signature.key-identity"
@@ -155,6 +160,7 @@ def test_identity_points_are_refused_wherever_they_stand() -> None:
 
 
 def test_a_delegation_by_a_subnet_is_refused() -> None:
+    # certificates.md K5
     inner = certificate_bytes(grow({b"time": encode_time(NOW_NS)}), SUBNET_SIGNER, flat_delegation())
     assert refusal(little_certificate(delegation=inner), DelegationRefused) == "delegation.nested"
 
@@ -179,6 +185,7 @@ def test_a_subnet_can_be_demanded() -> None:
 
 
 def test_a_verified_delegation_is_kept_and_only_for_its_own_bytes_and_root() -> None:
+    # certificates.md K6
     kept = DelegationCache(entries_max=2)
     first = verify(little_certificate(), kept=kept)
     assert len(kept) == 1
@@ -208,6 +215,7 @@ ABOVE = bytes.fromhex("00000000005000000101")
 
 @pytest.mark.parametrize("canister", [RANGE[0], CANISTER, RANGE[1]])
 def test_both_ends_of_a_range_belong_to_it(canister: bytes) -> None:
+    # certificates.md K7
     verify(little_certificate(LittleState(canister=canister)), canister=canister)
 
 
@@ -221,6 +229,7 @@ def test_outside_its_ranges_a_subnet_speaks_for_nobody(canister: bytes) -> None:
 
 @pytest.mark.parametrize("canister", [b"", bytes(30)])
 def test_the_management_canister_and_impossible_ids_have_no_subnet(canister: bytes) -> None:
+    # certificates.md K8
     assert refusal(little_certificate(), RangesRefused, canister=canister) == "ranges.canister"
     root_certificate = certificate_bytes(LittleState().tree(), ROOT)
     assert refusal(root_certificate, RangesRefused, canister=canister) == "ranges.canister"
@@ -251,6 +260,7 @@ def test_a_list_that_is_no_list_of_ranges_authorises_nothing(listed: bytes, code
 
 
 def test_ranges_that_are_missing_or_pruned_authorise_nothing() -> None:
+    # certificates.md K7
     shape: Shape = {b"subnet": {SUBNET: {b"public_key": SUBNET_SIGNER.der}}, b"time": encode_time(NOW_NS)}
     bare = certificate_bytes(grow(shape), ROOT)
     assert refusal(little_certificate(delegation=bare), RangesRefused) == "ranges.missing"
@@ -277,6 +287,7 @@ SHARDS: dict[bytes, Shape] = {
 
 
 def test_the_shard_that_begins_nearest_below_is_read() -> None:
+    # certificates.md K7
     verify(little_certificate(delegation=sharded_delegation(SHARDS)))
     for canister in (BELOW, ABOVE):
         state = LittleState(canister=canister)
@@ -299,6 +310,7 @@ def test_a_shard_does_not_speak_for_canisters_of_another() -> None:
 
 
 def test_the_newer_layout_wins_where_it_is_shown() -> None:
+    # certificates.md K7
     only_below = {BELOW: SHARDS[BELOW]}
     data = little_certificate(delegation=sharded_delegation(only_below, flat=ranges(RANGE)))
     assert refusal(data, RangesRefused) == "ranges.outside"
@@ -332,6 +344,7 @@ def test_a_pruned_shard_authorises_nothing() -> None:
 
 
 def test_a_lookup_reaches_no_other_canister() -> None:
+    # certificates.md K9
     verified = verify(little_certificate())
     other = bytes.fromhex("00000000003000010101")
     for path in ((b"canister",), (b"canister", other), (b"canister", other, b"certified_data")):
@@ -357,6 +370,7 @@ def test_a_lookup_reaches_no_other_canister() -> None:
     ],
 )
 def test_what_was_demanded_and_is_not_shown_is_refused(path: tuple[bytes, ...], code: str) -> None:
+    # certificates.md K10
     with pytest.raises(LookupRefused) as caught:
         verify(little_certificate()).demand(path)
     assert caught.value.code == code
@@ -364,6 +378,7 @@ def test_what_was_demanded_and_is_not_shown_is_refused(path: tuple[bytes, ...], 
 
 
 def test_a_canister_s_own_tree_is_held_against_its_certified_data() -> None:
+    # certificates.md K12
     own = grow({b"previous_hash": bytes(32), b"entries": {b"\x00": b"x"}})
     verified = verify(little_certificate(LittleState(certified_data=own.digest)))
     assert verified.certified_tree(own) is own
@@ -380,6 +395,7 @@ def test_a_time_that_is_no_number_is_refused(time: bytes) -> None:
 
 
 def test_a_certificate_without_its_time_is_refused() -> None:
+    # certificates.md K13
     pruned = prune(LittleState().tree(), lambda path: path != (b"time",))
     data = certificate_bytes(pruned, SUBNET_SIGNER, flat_delegation())
     assert refusal(data, LookupRefused) == "lookup.unknown"
@@ -428,12 +444,14 @@ GOOD = flat_delegation()
     ],
 )
 def test_malformed_certificates_are_refused_before_anything_is_checked(data: bytes, code: str) -> None:
+    # certificates.md K1
     with pytest.raises(FormatRefused) as caught:
         parse_certificate(data)
     assert caught.value.code == code
 
 
 def test_a_tree_in_a_certificate_is_well_formed_or_nothing() -> None:
+    # certificates.md K2
     twice = [1, [2, b"time", [3, b"\x01"]], [2, b"time", [3, b"\x02"]]]
     with pytest.raises(FormatRefused) as caught:
         parse_certificate(_changed(tree=twice))

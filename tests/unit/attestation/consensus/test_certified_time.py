@@ -17,6 +17,7 @@ def test_every_number_has_its_encoding(time_ns: int) -> None:
 
 @given(st.binary(max_size=12))
 def test_any_bytes_are_refused_or_the_only_encoding(raw: bytes) -> None:
+    # certificates.md K13
     try:
         time_ns = parse_time(raw)
     except TimeRefused:
@@ -38,6 +39,7 @@ def test_other_encodings_are_refused(raw: bytes) -> None:
 
 
 def test_a_time_is_held_against_a_clock_both_ways() -> None:
+    # certificates.md K14
     now = 1_700_000_000_000_000_000
     check_near(now - SKEW_NS_MAX, now)
     check_near(now + SKEW_NS_MAX, now)

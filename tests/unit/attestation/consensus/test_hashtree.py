@@ -89,6 +89,7 @@ def test_what_a_lookup_says_of_the_whole_tree_and_of_a_pruned_one(
 
 
 def test_absence_needs_both_neighbours() -> None:
+    # certificates.md K10
     hidden = Pruned(bytes(32))
     between = (b"m",)
     assert lookup(Fork(L("a"), L("z")), between) == Absent()
@@ -131,6 +132,7 @@ def test_a_subtree_can_be_found_and_keeps_its_digest() -> None:
     ],
 )
 def test_an_ill_formed_level_is_no_tree(left: HashTree, right: HashTree, code: str) -> None:
+    # certificates.md K2
     with pytest.raises(FormatRefused) as caught:
         Fork(left, right)
     assert caught.value.code == code
@@ -160,6 +162,7 @@ def test_the_tag_may_stand_before_a_tree_or_not() -> None:
 
 
 def test_depth_is_bounded() -> None:
+    # certificates.md K2
     value: Encodable = [0]
     for _ in range(TREE_DEPTH_MAX - 1):
         value = [2, b"", value]

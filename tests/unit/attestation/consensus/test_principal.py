@@ -20,6 +20,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("raw", "text"), KNOWN)
 def test_known_principals_both_ways(raw: bytes, text: str) -> None:
+    # certificates.md K3
     assert principal.to_text(raw) == text
     assert principal.from_text(text) == raw
 

@@ -34,6 +34,7 @@ def test_the_specification_s_example() -> None:
 
 
 def test_a_reply_is_read_for_its_own_call() -> None:
+    # certificates.md K11
     assert certified_reply(verified({b"status": b"replied", b"reply": b"42"}), CALL) == b"42"
 
 
@@ -61,6 +62,7 @@ def test_a_reply_of_another_canister_is_refused() -> None:
 
 @pytest.mark.parametrize("status", [b"received", b"processing", b"rejected", b"done", b"Replied", b""])
 def test_every_other_status_is_refused(status: bytes) -> None:
+    # certificates.md K11
     with pytest.raises(LookupRefused) as caught:
         certified_reply(verified({b"status": status, b"reply": b"42"}), CALL)
     assert caught.value.code == "lookup.status"
