@@ -59,7 +59,7 @@ class CellStream:
         """
         if position == self._running:
             return True
-        if any(position == waiting for waiting, _, _ in self._waiting):
+        if self._waiting and self._waiting[0][0] <= position <= self._waiting[-1][0]:      # positions have no gaps
             self._cancelled.add(position)
         return False
 
@@ -113,9 +113,9 @@ class CellStreams:
         return [held for held in self._streams.values() if held.carrier is connection]
 
     def detached(self, stream: Stream, connection: Connection) -> None:
-        """`connection` gave the stream up: it waits for the next one."""
+        """`connection` gave the stream up: it waits for the next one, unless the same has opened it anew since."""
         held = self.of(stream)
-        if held.carrier is connection:
+        if held.carrier is connection and not connection.carries(stream):
             held.carrier = None
 
     def released(self, connection: Connection) -> None:

@@ -12,6 +12,7 @@ kind is refused from the header, before a byte of the body is kept (W3).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -44,7 +45,10 @@ from vsock_bridge.messages import (
 )
 
 HEADER_BYTES: Final = 8
+RECEIVE_BYTES: Final = 128 * 1024        # the receive buffer, which grows to one frame when a longer one comes
+_HEADER: Final = struct.Struct(">II")
 _WORD: Final = 0xFFFFFFFF
+_LENGTH: Final = 0xFFFFFF
 _STREAM_MAX: Final = 2**31 - 1
 
 BODY_BYTES_MAX: Final[dict[Kind, int]] = {
@@ -64,10 +68,12 @@ _MARKS: Final = {int(mark): mark for mark in Mark}
 _CODES: Final = {int(code): code for code in Code}
 
 
-def checksum(counter: int, first_word: bytes, body: bytes) -> int:
-    """CRC-32C over the header's first word and the body, begun at the frame's number (W5)."""
-    ended: int = google_crc32c.extend(google_crc32c.extend(counter & _WORD, first_word), body)
-    return ended
+_crc32c: Final[Callable[[int, bytes], int]] = google_crc32c.extend
+
+
+def checksum(counter: int, head: bytes, tail: bytes) -> int:
+    """CRC-32C over the header's first word and the body, begun at the frame's number (W5); cut anywhere in two."""
+    return _crc32c(_crc32c(counter & _WORD, head), tail)
 
 
 # -- bodies
@@ -145,21 +151,24 @@ _pack: Final = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 def encode(message: Message, counter: int) -> bytes:
     """The frame of `message` as the `counter`-th frame of this direction of a connection."""
     if type(message) is Data:
-        head = _data_head(message.stream, message.sequence, message.position, message.mark, len(message.payload))
-        return _frame_of(Kind.DATA, head, message.payload, counter)
+        return encode_data(message, message.stream, counter)
     kind, parts = _parts(message)
     return _frame_of(kind, _pack(parts), b"", counter)
+
+
+def encode_data(data: Data, stream: int, counter: int) -> bytes:
+    """The frame of `data` on stream number `stream`: a retained frame gets its number when it is sent."""
+    head = _data_head(stream, data.sequence, data.position, data.mark, len(data.payload))
+    return _frame_of(Kind.DATA, head, data.payload, counter)
 
 
 def _frame_of(kind: Kind, head: bytes, tail: bytes, counter: int) -> bytes:
     """`tail` is the long part, if there is one: it is copied once, into the frame."""
     length = len(head) + len(tail)
-    if length > BODY_BYTES_MAX[kind]:
+    if length > _BOUND_BY_NUMBER[kind]:
         raise ValueError(f"{kind.name} body: expected at most {BODY_BYTES_MAX[kind]} bytes, got {length}")
     word = ((kind << 24) | length).to_bytes(4, "big")
-    crc: int = google_crc32c.extend(google_crc32c.extend(counter & _WORD, word), head)
-    if tail:
-        crc = google_crc32c.extend(crc, tail)
+    crc = checksum(counter, word + head, tail)
     return b"".join((word, crc.to_bytes(4, "big"), head, tail))
 
 
@@ -228,74 +237,98 @@ def _malformed(expected: str, got: str) -> RemoteProtocolError:
 # -- frames
 
 class Decoder:
-    """Frames out of a byte stream cut anywhere. Holds at most one frame that is not complete."""
+    """Frames out of a byte stream cut anywhere. Holds at most its buffer: a frame that is not complete, and more.
+
+    Bytes are received straight into `room()` and announced with `filled`; then `next_message` until it has none.
+    Raises `RemoteProtocolError` and nothing else; after that nothing more is accepted.
+    """
 
     def __init__(self, admitted: Container[int] = frozenset(Kind)) -> None:
         self.admitted = admitted        # kinds the present state allows: others are refused from the header
-        self._held = bytearray()
+        self.frames = 0                 # how many were whole and well formed: the number of the next one
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._start = 0                 # of what was received and is not yet a message
+        self._stop = 0
         self._wanted = HEADER_BYTES     # how many bytes the next step needs: a header, then its whole frame
-        self._counter = 0
         self._failed = False
 
     @property
     def held_bytes(self) -> int:
         """How much of an unfinished frame is kept: a caller with a clock bounds how long it may stay so."""
-        return len(self._held)
+        return self._stop - self._start
+
+    def room(self) -> memoryview:
+        """Where to receive to; never empty. Valid until the next call of anything here."""
+        if self._start == self._stop:
+            self._start = self._stop = 0
+        elif self._start + self._wanted > len(self._buffer):
+            self._to_the_front()
+        return memoryview(self._buffer)[self._stop :]
+
+    def _to_the_front(self) -> None:
+        """The frame that has begun gets room for its end. A bound was put on its length from the header."""
+        held = self._buffer[self._start : self._stop]
+        if self._wanted > len(self._buffer):
+            self._buffer = bytearray(self._wanted)
+        self._buffer[: len(held)] = held
+        self._start, self._stop = 0, len(held)
+
+    def filled(self, count: int) -> None:
+        """The first `count` bytes of `room()` came from the peer."""
+        self._stop += count
 
     def feed(self, data: bytes | memoryview) -> Iterator[Message]:
-        """The messages completed by `data`, one by one; exhaust it before feeding again.
+        """The messages completed by `data`, one by one, for a caller that has the bytes already."""
+        rest = memoryview(data)
+        while rest:
+            room = self.room()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            self.filled(count)
+            while (message := self.next_message()) is not None:
+                yield message
 
-        `data` is read in place and not kept: its owner may reuse the memory afterwards. Raises
-        `RemoteProtocolError` and nothing else; after that nothing more is accepted.
-        """
+    def next_message(self) -> Message | None:
+        """The next message of what was received, or None until there is more."""
         if self._failed:
             raise RemoteProtocolError(Code.UNEXPECTED, expected="nothing after a refusal", got="more bytes")
-        if self._held:
-            self._held += data
-            if len(self._held) < self._wanted:      # a body in tiny pieces costs one copy, not one each
-                return
-            view = memoryview(self._held)
-            self._held = bytearray()
-        else:
-            view = memoryview(data)
-        at = 0
         try:
-            while (stop := self._frame_end(view, at)) is not None:
-                message = self._frame(view, at, stop)
-                at = stop
-                yield message
-            self._held += view[at:]
+            return self._next_message()
         except RemoteProtocolError:
             self._failed = True
             raise
 
-    def _frame_end(self, data: memoryview, at: int) -> int | None:
-        """Where the frame at `at` ends, or None while incomplete; refuses a length from the header."""
-        remaining = len(data) - at
-        self._wanted = HEADER_BYTES
-        if remaining < HEADER_BYTES:
+    def _next_message(self) -> Message | None:
+        start = self._start
+        body = start + HEADER_BYTES
+        if body > self._stop:
+            self._wanted = HEADER_BYTES
             return None
-        kind = data[at]
-        if kind not in self.admitted and kind in _KINDS:
-            expected = "a kind this state and role allow"
-            raise RemoteProtocolError(Code.UNEXPECTED, expected=expected, got=_KINDS[kind].name)
-        self._wanted += _bounded_length(kind, int.from_bytes(data[at + 1 : at + 4], "big"))
-        return at + self._wanted if remaining >= self._wanted else None
+        word, claimed = _HEADER.unpack_from(self._buffer, start)
+        kind, length = word >> 24, word & _LENGTH
+        if length > _BOUND_BY_NUMBER.get(kind, -1) or kind not in self.admitted:
+            raise _refusal_of_header(kind, length)
+        stop = body + length
+        if stop > self._stop:
+            self._wanted = HEADER_BYTES + length
+            return None
+        message = self._message(_KINDS[kind], word, claimed, bytes(memoryview(self._buffer)[body:stop]))
+        self.frames += 1
+        self._start = stop
+        return message
 
-    def _frame(self, data: memoryview, at: int, stop: int) -> Message:
-        body = bytes(data[at + HEADER_BYTES : stop])
-        claimed = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
-        if checksum(self._counter, bytes(data[at : at + 4]), body) != claimed:
-            raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self._counter}", got="other bytes")
-        self._counter += 1
-        return _decode_body(_KINDS[data[at]], body)
+    def _message(self, kind: Kind, word: int, claimed: int, body: bytes) -> Message:
+        if checksum(self.frames, word.to_bytes(4, "big"), body) != claimed:
+            raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self.frames}", got="other bytes")
+        return _decode_body(kind, body)
 
 
-def _bounded_length(kind: int, length: int) -> int:
-    bound = _BOUND_BY_NUMBER.get(kind)
-    if bound is None:
-        raise RemoteProtocolError(Code.UNKNOWN_KIND, expected="a kind of the grammar", got=kind)
-    if length > bound:
-        expected = f"{Kind(kind).name} of at most {bound} bytes"
-        raise RemoteProtocolError(Code.OVERSIZED, expected=expected, got=length)
-    return length
+def _refusal_of_header(kind: int, length: int) -> RemoteProtocolError:
+    known = _KINDS.get(kind)
+    if known is None:
+        return RemoteProtocolError(Code.UNKNOWN_KIND, expected="a kind of the grammar", got=kind)
+    if length > BODY_BYTES_MAX[known]:
+        expected = f"{known.name} of at most {BODY_BYTES_MAX[known]} bytes"
+        return RemoteProtocolError(Code.OVERSIZED, expected=expected, got=length)
+    return RemoteProtocolError(Code.UNEXPECTED, expected="a kind this state and role allow", got=known.name)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias, assert_never
 
-from vsock_bridge.codec import Decoder, encode
+from vsock_bridge.codec import Decoder, encode, encode_data
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
 from vsock_bridge.limits import (
     CREDIT_BYTES_MAX,
@@ -123,7 +123,7 @@ class Left:
 Event: TypeAlias = Greeted | Attached | Arrived | Released | CancelAsked | Detached | Ponged | Left
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lane:
     """A stream while this connection carries it."""
 
@@ -149,8 +149,9 @@ class Connection:
         self._find: Final = find
         self._decoder: Final = Decoder(ADMITTED[State.GREETING, role])
         self._lanes: Final[dict[int, _Lane]] = {}
-        self._turn: Final[deque[int]] = deque()          # whose turn it is to send, so that no stream starves
+        self._turn: Final[deque[_Lane]] = deque()          # whose turn it is to send, so that no stream starves
         self._replies: Final[deque[Message]] = deque()
+        self._told: list[Event] = []                     # what the caller has not been handed yet
         self._sent_frames = 0
         self.tap: Callable[[bool, Message], None] | None = None     # shown every message; True on the way out
         self._highest = 0                                # stream numbers only grow on a connection (W8)
@@ -172,6 +173,13 @@ class Connection:
     def held_bytes(self) -> int:
         """Bytes of a frame that is not complete: the edge, which has a clock, bounds how long."""
         return self._decoder.held_bytes
+
+    @property
+    def received_frames(self) -> int:
+        return self._decoder.frames
+
+    def carries(self, stream: Stream) -> bool:
+        return self._lane_of(stream) is not None
 
     # -- asked by our side
 
@@ -215,66 +223,87 @@ class Connection:
 
     # -- bytes in
 
+    def room(self) -> memoryview:
+        """Where the edge receives to, so that bytes are where they are needed from the start."""
+        return self._decoder.room()
+
+    def filled(self, count: int) -> list[Event]:
+        """Everything that follows from `count` bytes put into `room()`. Never raises for what the peer sent."""
+        if not self.closed:
+            self._decoder.filled(count)
+            self._read()
+        return self._told_so_far()
+
     def receive(self, data: bytes | memoryview) -> list[Event]:
-        """Everything that follows from `data`. Never raises for what the peer sent."""
-        if self.closed:
-            return []
-        events: list[Event] = []
+        """The same for bytes that lie elsewhere."""
+        rest = memoryview(data)
+        while rest and not self.closed:
+            room = self.room()
+            count = min(len(room), len(rest))
+            room[:count] = rest[:count]
+            rest = rest[count:]
+            self._decoder.filled(count)
+            self._read()
+        return self._told_so_far()
+
+    def _read(self) -> None:
         try:
-            for message in self._decoder.feed(data):
+            while not self.closed and (message := self._decoder.next_message()) is not None:
                 if self.tap is not None:
                     self.tap(False, message)
-                events.extend(self._on(message))
-                self._decoder.admitted = ADMITTED[self.state, self.role]
+                self._on(message)
         except RemoteProtocolError as refusal:
-            events.extend(self.refuse(refusal))
-        return events
+            self._told.extend(self.refuse(refusal))
 
-    def _on(self, message: Message) -> Iterator[Event]:
+    def _told_so_far(self) -> list[Event]:
+        told, self._told = self._told, []
+        return told
+
+    def _on(self, message: Message) -> None:
         match message:
             case Data() | Ack() | Credit() | Cancel():
                 lane = self._live_lane(message.stream)
                 if lane is not None:
-                    yield from self._on_lane(lane, message)
+                    self._on_lane(lane, message)
             case Open():
-                yield from self._on_open(message)
+                self._on_open(message)
             case Hello():
-                yield from self._on_hello(message)
+                self._on_hello(message)
             case Ping(token, reply):
-                yield from self._on_ping(token, reply)
+                self._on_ping(token, reply)
             case Error():
-                yield from self._on_error(message)
+                self._on_error(message)
             case Bye():
-                self.state = State.CLOSED
-                yield Left(None)
+                self._enter(State.CLOSED)
+                self._told.append(Left(None))
             case _:
                 assert_never(message)
 
-    def _on_lane(self, lane: _Lane, message: Data | Ack | Credit | Cancel) -> Iterator[Event]:
+    def _on_lane(self, lane: _Lane, message: Data | Ack | Credit | Cancel) -> None:
         match message:
             case Data():
-                yield self._on_data(lane, message)
+                self._on_data(lane, message)
             case Ack(_, received):
                 if lane.stream.sending.acknowledge(received):
-                    yield Released(lane.stream)
+                    self._told.append(Released(lane.stream))
             case Credit(_, bytes_more):
                 self._on_credit(lane, bytes_more)
             case Cancel(_, position):
-                yield CancelAsked(lane.stream, position)
+                self._told.append(CancelAsked(lane.stream, position))
             case _:
                 assert_never(message)
 
-    def _on_hello(self, hello: Hello) -> Iterator[Event]:
+    def _on_hello(self, hello: Hello) -> None:
         if not hello.lowest <= VERSION <= hello.highest:
             got = f"{hello.lowest} to {hello.highest}"
             raise RemoteProtocolError(Code.VERSION, expected=f"version {VERSION}", got=got)
-        self.state = State.READY
-        yield Greeted(hello.identity)
+        self._enter(State.READY)
+        self._told.append(Greeted(hello.identity))
 
-    def _on_open(self, message: Open) -> Iterator[Event]:
+    def _on_open(self, message: Open) -> None:
         lane = self._answered_lane(message) if self.role is Role.HOST else self._accept_lane(message)
         if lane is not None:
-            yield from self._begin(lane, message)
+            self._begin(lane, message)
 
     def _answered_lane(self, message: Open) -> _Lane | None:
         lane = self._lanes.get(message.stream)
@@ -303,24 +332,24 @@ class Connection:
         lane = self._lanes[message.stream] = _Lane(message.stream, stream)
         return lane
 
-    def _begin(self, lane: _Lane, message: Open) -> Iterator[Event]:
+    def _begin(self, lane: _Lane, message: Open) -> None:
         """Both ends know how far the other has come: the streams flow from there (W10)."""
         try:
             lane.stream.sending.resume(message.received)
         except StreamEnded as ended:
             self._drop(lane)
             self._refuse_stream(lane.number, ended)
-            yield Detached(lane.stream, ended.code, ended.text)
+            self._told.append(Detached(lane.stream, ended.code, ended.text))
             return
         lane.credit = message.credit
         lane.live = True
         if self.role is Role.CELL:
             self._open(lane)
-        self._turn.append(lane.number)
-        yield Attached(lane.stream)
-        yield Released(lane.stream)
+        self._turn.append(lane)
+        self._told.append(Attached(lane.stream))
+        self._told.append(Released(lane.stream))
 
-    def _on_data(self, lane: _Lane, frame: Data) -> Event:
+    def _on_data(self, lane: _Lane, frame: Data) -> None:
         cost = frame_cost(len(frame.payload))
         if cost > lane.granted:
             raise RemoteProtocolError(Code.CREDIT, expected=f"at most {lane.granted} bytes", got=cost)
@@ -330,78 +359,85 @@ class Connection:
         lane.granted -= cost
         lane.owed_frames += 1
         lane.owed_bytes += cost
-        return Arrived(lane.stream, frame)
+        self._told.append(Arrived(lane.stream, frame))
 
     def _on_credit(self, lane: _Lane, bytes_more: int) -> None:
         if lane.credit + bytes_more > CREDIT_BYTES_MAX:
             raise RemoteProtocolError(Code.CREDIT, expected=f"at most {CREDIT_BYTES_MAX} outstanding", got="more")
         lane.credit += bytes_more
 
-    def _on_ping(self, token: int, reply: bool) -> Iterator[Event]:
+    def _on_ping(self, token: int, reply: bool) -> None:
         if reply:
-            yield Ponged(token)
-            return
-        self._reply(Ping(token, True))
+            self._told.append(Ponged(token))
+        else:
+            self._reply(Ping(token, True))
 
-    def _on_error(self, error: Error) -> Iterator[Event]:
+    def _on_error(self, error: Error) -> None:
         if error.stream == 0:
-            self.state = State.CLOSED
+            self._enter(State.CLOSED)
             # What the peer wrote about us is for people; its text is bounded and its own.
-            yield Left(RemoteProtocolError(error.code, expected="to go on", got=f"refused by the peer: {error.text!r}"))
+            got = f"refused by the peer: {error.text!r}"
+            self._told.append(Left(RemoteProtocolError(error.code, expected="to go on", got=got)))
             return
         lane = self._lanes.get(error.stream)
         if lane is not None:        # else: it crossed with our own
             self._drop(lane)
-            yield Detached(lane.stream, error.code, error.text)
+            self._told.append(Detached(lane.stream, error.code, error.text))
 
     # -- bytes out
 
     def gather(self) -> bytes:
-        """What may be sent now, up to `gather_bytes_max`; empty when there is nothing."""
-        out: list[bytes] = []
-        size = 0
-        while size < self._limits.gather_bytes_max and (message := self._next_message()) is not None:
-            if self.tap is not None:
-                self.tap(True, message)
-            frame = encode(message, self._sent_frames)
-            self._sent_frames += 1
-            size += len(frame)
-            out.append(frame)
+        """What may be sent now: replies, what every lane owes, then frames in turn, until `gather_bytes_max`.
+
+        Empty when there is nothing; shorter than `gather_bytes_max` when that was all.
+        """
+        out = [self._encoded(reply) for reply in self._replies]
+        self._replies.clear()
+        if self.state is State.READY:
+            for lane in self._turn:
+                out.extend(self._encoded(owed) for owed in self._owed(lane))
+            self._gather_frames(out)
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _next_message(self) -> Message | None:
-        if self._replies:
-            return self._replies.popleft()
-        if self.state is not State.READY:
-            return None
-        for number in tuple(self._turn):
-            message = self._next_of(self._lanes[number])
-            if message is not None:
-                self._turn.rotate(-1)       # others first, then this one again
-                return message
-            self._turn.rotate(-1)
-        return None
+    def _encoded(self, message: Message) -> bytes:
+        if self.tap is not None:
+            self.tap(True, message)
+        frame = encode(message, self._sent_frames)
+        self._sent_frames += 1
+        return frame
 
-    def _next_of(self, lane: _Lane) -> Message | None:
+    def _owed(self, lane: _Lane) -> Iterator[Ack | Credit | Cancel]:
+        """What the peer must be told before it can go on, or so that it can let go."""
         stream = lane.stream
         if lane.owed_frames >= self._limits.ack_frames or lane.owed_bytes >= self._limits.ack_bytes:
             lane.owed_frames = lane.owed_bytes = 0
-            return Ack(lane.number, stream.receiving.received)
+            yield Ack(lane.number, stream.receiving.received)
         grantable = stream.receiving.room_bytes - lane.granted
         # W13: often enough that the peer never waits for room that exists, rarely enough to cost little.
         worthwhile = grantable >= self._limits.window_bytes // 8 or lane.granted < self._limits.window_bytes // 2
         if grantable > 0 and worthwhile:
             lane.granted += grantable
-            return Credit(lane.number, grantable)
+            yield Credit(lane.number, grantable)
         while lane.cancels:
             position = lane.cancels.pop()
             if position in stream.cancelled:
-                return Cancel(lane.number, position)
-        frame = stream.sending.next_frame(lane.credit)
-        if frame is None:
-            return None
-        lane.credit -= frame_cost(len(frame.payload))
-        return Data(lane.number, frame.sequence, frame.position, frame.mark, frame.payload)
+                yield Cancel(lane.number, position)
+
+    def _gather_frames(self, out: list[bytes]) -> None:
+        """One frame of each lane in turn, so that no stream starves another."""
+        size, passed = 0, 0
+        while size < self._limits.gather_bytes_max and passed < len(self._turn):
+            lane = self._turn[0]
+            self._turn.rotate(-1)
+            frame = lane.stream.sending.next_frame(lane.credit)
+            if frame is None:
+                passed += 1
+                continue
+            passed = 0
+            lane.credit -= frame_cost(len(frame.payload))
+            out.append(encode_data(frame, lane.number, self._sent_frames))
+            self._sent_frames += 1
+            size += len(out[-1])
 
     # -- lanes
 
@@ -425,8 +461,8 @@ class Connection:
 
     def _drop(self, lane: _Lane) -> None:
         self._lanes.pop(lane.number, None)
-        if lane.number in self._turn:
-            self._turn.remove(lane.number)
+        if lane in self._turn:
+            self._turn.remove(lane)
 
     def _refuse_stream(self, number: int, ended: StreamEnded) -> None:
         self._reply(Error(number, ended.code, ended.text[:TEXT_BYTES_MAX]))
@@ -439,5 +475,9 @@ class Connection:
 
     def _close(self, last: Message) -> None:
         if not self.closed:
-            self.state = State.CLOSED
+            self._enter(State.CLOSED)
             self._replies.append(last)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._decoder.admitted = ADMITTED[state, self.role]

@@ -16,7 +16,6 @@ from vsock_bridge.errors import Code, RemoteProtocolError
 from vsock_bridge.limits import Limits
 
 _PING_TOKEN: Final = 0
-READ_BYTES: Final = 128 * 1024      # a connection's receive buffer: part of what W20 adds up
 
 
 class Edge(asyncio.BufferedProtocol):
@@ -35,8 +34,9 @@ class Edge(asyncio.BufferedProtocol):
         self._on_lost: Final = on_lost
         self._loop: Final = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._buffer: Final = bytearray(READ_BYTES)
+        self.gone: Final = asyncio.Event()      # the transport is closed and nothing will be called any more
         self._paused = False
+        self._waits = True
         self._flush_is_due = False
         self.began = self._heard = self._loop.time()
         self._frame_began: float | None = None
@@ -50,13 +50,15 @@ class Edge(asyncio.BufferedProtocol):
         self._transport = transport
         self.flush()
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  # the buffer is ours and of one size
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the decoder knows better
+        return self.connection.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        events = self.connection.receive(memoryview(self._buffer)[:nbytes])
-        self._note_progress(bool(events))
-        self._on_events(self, events)
+        frames = self.connection.received_frames
+        events = self.connection.filled(nbytes)
+        self._note_progress(self.connection.received_frames > frames)
+        if events:
+            self._on_events(self, events)
         self.flush_soon()
 
     def pause_writing(self) -> None:
@@ -71,6 +73,7 @@ class Edge(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # why it went changes nothing
         self._transport = None
         self._on_lost(self)
+        self.gone.set()
 
     # -- ours
 
@@ -85,9 +88,20 @@ class Edge(asyncio.BufferedProtocol):
         self._flush_is_due = False
         if self._transport is None:
             return
-        while not self._paused and (out := self.connection.gather()):
-            self._transport.write(out)
-        if self.connection.closed and not self._transport.is_closing():
+        more = True
+        while more and not self._paused:
+            out = self.connection.gather()
+            if out:
+                self._transport.write(out)
+            more = len(out) >= self._limits.gather_bytes_max
+        if self.connection.closed:
+            self._close()
+
+    def _close(self) -> None:
+        assert self._transport is not None  # noqa: S101  # asked by flush alone
+        if not self._waits and self._transport.get_write_buffer_size():
+            self._transport.abort()
+        elif not self._transport.is_closing():
             self._stalled_since = self._loop.time() if self._stalled_since is None else self._stalled_since
             self._transport.close()
 
@@ -114,6 +128,11 @@ class Edge(asyncio.BufferedProtocol):
 
     def leave(self) -> None:
         self.connection.leave()
+        self.flush()
+
+    def let_go(self) -> None:
+        """Once the connection is over, wait no longer for the peer to read what is on its way to it."""
+        self._waits = False
         self.flush()
 
     def _refuse(self, expected: str) -> None:

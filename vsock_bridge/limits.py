@@ -13,7 +13,7 @@ SEQUENCE_MAX: Final = 2**63 - 1
 CREDIT_BYTES_MAX: Final = 2**31 - 1      # W12: more credit than this outstanding is a lie
 PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
 DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
-FRAME_COST_BYTES: Final = 64             # W12: what a frame costs beside its payload, so that empty ones cost too
+FRAME_COST_BYTES: Final = 256            # W12: what a frame costs beside its payload: about what it takes to keep one
 REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
 
 
@@ -35,7 +35,7 @@ class Limits:
     streams_max: int = 24                        # that one port remembers, attached or not
     streams_per_connection_max: int = 8
     connections_max: int = 64                    # a port
-    gather_bytes_max: int = 256 * 1024           # handed to the operating system at a time
+    gather_bytes_max: int = 64 * 1024           # handed to the operating system at a time
     hello_seconds_max: float = 5.0               # from connecting to a complete greeting
     frame_seconds_max: float = 20.0              # from a frame's first byte to its last
     silence_seconds_max: float = 30.0            # then a ping; twice that, and the peer is gone

@@ -29,7 +29,7 @@ from vsock_bridge.connection import (
     State,
 )
 from vsock_bridge.edge import Edge
-from vsock_bridge.errors import BridgeError, Code, RemoteProtocolError
+from vsock_bridge.errors import BridgeError, Code, LocalProtocolError, RemoteProtocolError
 from vsock_bridge.limits import IDENTITY_BYTES, Limits
 from vsock_bridge.messages import Mark
 from vsock_bridge.ports import Port
@@ -66,24 +66,34 @@ class Counters:
 class Answer:
     """Where a service puts what it has to say about one item."""
 
-    def __init__(self, worker: _Worker) -> None:
-        self._worker = worker
+    def __init__(self, worker: _Worker, position: int) -> None:
+        self._worker: Final = worker
+        self._position: Final = position
         self.ended = False
 
     async def send(self, payload: bytes) -> None:
         """Say something, of any length. Waits while the host takes nothing: memory is bounded, patience is not."""
         for _, piece in chunks(payload, self._worker.chunk_bytes):
-            await self._worker.push(Mark.MORE, piece)
+            await self._push(Mark.MORE, piece)
 
     async def end(self, payload: bytes = b"") -> None:
         """Say the last thing. Without this, an empty end is sent when the service returns."""
         for mark, piece in chunks(payload, self._worker.chunk_bytes):
-            await self._worker.push(mark, piece)
+            await self._push(mark, piece)
         self.ended = True
+
+    async def _push(self, mark: Mark, payload: bytes) -> None:
+        if self._worker.held.running != self._position:
+            raise LocalProtocolError("an answer that has ended takes nothing more")
+        await self._worker.push(mark, payload)
 
 
 class _Worker:
-    """Runs the items of one stream, one after the other, for as long as the port remembers the stream."""
+    """Runs the items of one stream, one after the other, for as long as the port remembers the stream.
+
+    The service runs in the worker's own task. A host that cancels is a `cancel` of that task which is taken back
+    once the service has ended of it; what is left then is the worker's own end.
+    """
 
     def __init__(
         self,
@@ -100,7 +110,8 @@ class _Worker:
         self._flush: Final = flush
         self._wake: Final = asyncio.Event()
         self._room: Final = asyncio.Event()
-        self._serving: asyncio.Task[None] | None = None
+        self._serving = False
+        self._cancelled = False         # the host asked, and the service has not ended of it yet
         self.task: Final = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
@@ -110,13 +121,13 @@ class _Worker:
         self._room.set()
 
     def cancel_running(self) -> None:
-        if self._serving is not None:
-            self._serving.cancel()
+        if self._serving and not self._cancelled:
+            self._cancelled = True
+            self.task.cancel()
 
     async def stop(self) -> None:
-        serving = self._serving
         self.task.cancel()
-        await asyncio.gather(self.task, *([serving] if serving else []), return_exceptions=True)
+        await asyncio.gather(self.task, return_exceptions=True)
 
     async def push(self, mark: Mark, payload: bytes) -> None:
         while not self.held.stream.sending.has_room(len(payload)):
@@ -133,40 +144,37 @@ class _Worker:
                 await self._wake.wait()
                 continue
             self._flush(self.held)      # its room is granted again
-            await self._end(item)
+            self._counters.items += 1
+            answer = Answer(self, item.position)
+            mark, payload = (Mark.CANCELLED, b"") if item.cancelled else await self._serve(item, answer)
+            self._counters.cancelled += mark is Mark.CANCELLED
+            self._counters.failed += mark is Mark.FAILED
+            if not answer.ended:
+                await self.push(mark, payload)
 
-    async def _end(self, item: Item) -> None:
-        mark, payload = await self._serve(item)
-        if mark is not None:
-            await self.push(mark, payload)
-
-    async def _serve(self, item: Item) -> tuple[Mark | None, bytes]:
-        """How the item must still be ended, if the service has not done so itself."""
-        self._counters.items += 1
-        if item.cancelled:
-            self._counters.cancelled += 1
-            return Mark.CANCELLED, b""
-        answer = Answer(self)
-        self._serving = asyncio.get_running_loop().create_task(self._service.serve(item.payload, answer))
-        serving = self._serving
+    async def _serve(self, item: Item, answer: Answer) -> tuple[Mark, bytes]:
+        """How the item ends, unless the service has said so itself."""
+        self._serving = True
         try:
-            await asyncio.wait({serving})
-        finally:
-            serving.cancel()            # nothing, if it is done; else this worker is being stopped
-            self._serving = None
-        return self._outcome(serving, answer.ended)
-
-    def _outcome(self, serving: asyncio.Task[None], ended: bool) -> tuple[Mark | None, bytes]:
-        reason = None if serving.cancelled() else serving.exception()
-        if ended:
-            return None, b""
-        if serving.cancelled():
-            self._counters.cancelled += 1
+            await self._service.serve(item.payload, answer)
+        except asyncio.CancelledError:
+            if not self._withdrawn():
+                raise                   # not the host: this worker is being stopped
             return Mark.CANCELLED, b""
-        if reason is None:
-            return Mark.END, b""
-        self._counters.failed += 1
-        return Mark.FAILED, (reason.code if isinstance(reason, Failed) else "internal").encode("ascii")
+        except Exception as reason:  # noqa: BLE001  # whatever it was: the item failed, and why is not for the host
+            self._withdrawn()
+            return Mark.FAILED, (reason.code if isinstance(reason, Failed) else "internal").encode("ascii")
+        finally:
+            self._serving = False
+        self._withdrawn()
+        return Mark.END, b""
+
+    def _withdrawn(self) -> bool:
+        """Take the host's cancellation back, if there was one. False if something else wants the task to end."""
+        if not self._cancelled:
+            return False
+        self._cancelled = False
+        return self.task.uncancel() == 0
 
 
 class PortServer:
@@ -187,13 +195,13 @@ class PortServer:
         return len(self._edges)
 
     def accept(self) -> Edge:
-        """The protocol of a new connection. If there are too many, the oldest that never greeted gives way."""
+        """The protocol of a new connection. If there are too many, the oldest that is not at work gives way."""
         connection = Connection.for_cell(self._identity, self._limits, self._streams.find)
         edge = Edge(connection, self._limits, self._on_events, self._on_lost)
         self.counters.connections += 1
         if len(self._edges) >= self._limits.connections_max:
-            greeting = (other for other in self._edges.values() if other.connection.state is State.GREETING)
-            self._turn_away(next(greeting, edge))
+            idlers = (other for other in self._edges.values() if other.connection.state is not State.READY)
+            self._turn_away(next(idlers, edge))
         self._edges[connection] = edge
         return edge
 
@@ -202,19 +210,24 @@ class PortServer:
             edge.swept(now)
 
     async def close(self) -> None:
-        for edge in tuple(self._edges.values()):
+        edges = tuple(self._edges.values())
+        for edge in edges:
             edge.leave()
+            edge.let_go()
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()), *self._stopping)
+        await asyncio.gather(*(edge.gone.wait() for edge in edges))
 
     # -- what connections tell
 
     def _on_events(self, edge: Edge, events: list[Event]) -> None:
+        refusal = None
         for event in events:
             try:
                 self._on_event(edge, event)
-            except RemoteProtocolError as refusal:      # an item too large shows only when it is put together
-                edge.refuse(refusal)
-                return
+            except RemoteProtocolError as reason:       # an item too large shows only when it is put together;
+                refusal = reason                        # what else has arrived was received and must not be lost
+        if refusal is not None:
+            edge.refuse(refusal)
 
     def _on_event(self, edge: Edge, event: Event) -> None:
         match event:
@@ -246,7 +259,9 @@ class PortServer:
         self._streams.released(edge.connection)
 
     def _turn_away(self, edge: Edge) -> None:
+        """Tell it if that goes out at once; it does not keep its place until it has read that."""
         edge.refuse(RemoteProtocolError(Code.BUSY, expected="a free place", got="none"))
+        edge.let_go()
 
     # -- workers
 

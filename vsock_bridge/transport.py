@@ -27,6 +27,7 @@ from vsock_bridge.memory import ProtocolFactory
 
 OPENING_BYTES_MAX: Final = 32               # "CONNECT 4294967295\n" is 19
 OPENING_SECONDS_MAX: Final = 5.0
+ACCEPT_AGAIN_SECONDS: Final = 0.05
 OPENINGS_MAX: Final = 128                   # connections that have not yet said which port they want
 _CONNECT: Final = re.compile(rb"CONNECT (0|[1-9][0-9]{0,9})\n")
 _OK: Final = re.compile(rb"OK (0|[1-9][0-9]{0,9})\n")
@@ -149,18 +150,29 @@ class _VsockListener:
     @classmethod
     async def open(cls, cid: int, ports: Mapping[int, ProtocolFactory]) -> _VsockListener:
         loop = asyncio.get_running_loop()
-        servers = []
-        for port, protocol in ports.items():
-            sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-            sock.bind((cid, port))
-            servers.append(await loop.create_server(protocol, sock=sock))
-        return cls(servers)
+        listener = cls([])
+        try:
+            for port, protocol in ports.items():
+                listener._servers.append(await loop.create_server(protocol, sock=_vsock_at(cid, port)))
+        except BaseException:
+            await listener.close()
+            raise
+        return listener
 
     async def close(self) -> None:
+        """Accept nothing more. What was accepted goes on: its owner ends it."""
         for server in self._servers:
             server.close()
-        for server in self._servers:
-            await server.wait_closed()
+
+
+def _vsock_at(cid: int, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        sock.bind((cid, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _HybridListener:
@@ -177,14 +189,18 @@ class _HybridListener:
     @classmethod
     def open(cls, path: Path, ports: Mapping[int, ProtocolFactory]) -> _HybridListener:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        _remove_dead_socket(path)
-        before = os.umask(0o177)        # nobody else's processes
         try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
-        sock.listen(OPENINGS_MAX)
+            sock.setblocking(False)
+            _remove_dead_socket(path)
+            before = os.umask(0o177)        # nobody else's processes
+            try:
+                sock.bind(str(path))
+            finally:
+                os.umask(before)
+            sock.listen(OPENINGS_MAX)
+        except BaseException:
+            sock.close()
+            raise
         return cls(path, sock, ports)
 
     async def _accept(self) -> None:
@@ -196,7 +212,7 @@ class _HybridListener:
                 if reason.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.ENOBUFS, errno.ENOMEM):
                     raise
                 self._drop_oldest_opening()     # a flood took the descriptors: those that say nothing give way
-                await asyncio.sleep(0)
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             if len(self._openings) >= OPENINGS_MAX:
                 self._drop_oldest_opening()

@@ -27,7 +27,7 @@ from vsock_bridge.messages import Data, Mark
 from vsock_bridge.streams import Stream, chunks
 
 LIMITS = Limits(
-    window_bytes=4096, retained_bytes_max=700, chunk_bytes=96, ack_frames=3, ack_bytes=400, item_bytes_max=1500,
+    window_bytes=8192, retained_bytes_max=1600, chunk_bytes=96, ack_frames=3, ack_bytes=1000, item_bytes_max=1500,
     gather_bytes_max=512,
 )
 STEPS_MAX = 60_000
