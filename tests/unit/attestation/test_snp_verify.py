@@ -1,4 +1,4 @@
-"""evidence.md E20 to E52: what makes a report genuine. Each case is sound but for the thing it is about."""
+"""evidence.md E20-E52: what makes a report genuine. Each case is sound but for the thing it is about."""
 
 from __future__ import annotations
 
