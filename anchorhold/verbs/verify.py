@@ -6,7 +6,7 @@ import importlib
 
 from anchorhold.command import Parser, Verbs
 
-KINDS: tuple[str, ...] = ("certificate", "snp", "tdx", "gpu", "evidence")
+KINDS: tuple[str, ...] = ("certificate", "snp")
 
 
 def add(verbs: Verbs) -> None:
