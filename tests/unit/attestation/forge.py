@@ -74,7 +74,7 @@ def text(value: str) -> bytes:
     return bytes([0x16, len(value)]) + value.encode()
 
 
-def certificate(  # noqa: PLR0913
+def certificate(
     subject: str, key: Any, issuer: str, signer: rsa.RSAPrivateKey, *,
     authority: x509.BasicConstraints | None = None, usage: x509.KeyUsage | None = None,
     start: datetime = START, end: datetime = END, serial: int = 7,
