@@ -92,9 +92,17 @@ class Identity:
 
 
 def issue(
-    name: str, issuer: Identity | None, *, ca: int | None, extra: Sequence[tuple[str, bytes, bool]] = (),
-    start: datetime = START, end: datetime = END, key: ec.EllipticCurvePrivateKey | None = None,
-    algorithm: hashes.HashAlgorithm | None = None, usage: bool = True, forged: bool = False,
+    name: str,
+    issuer: Identity | None,
+    *,
+    ca: int | None,
+    extra: Sequence[tuple[str, bytes, bool]] = (),
+    start: datetime = START,
+    end: datetime = END,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    algorithm: hashes.HashAlgorithm | None = None,
+    usage: bool = True,
+    forged: bool = False,
 ) -> Identity:
     """A certificate; `ca` is its path length, None for a leaf. `forged` signs it with a key that is nobody's."""
     key = key or new_key()
@@ -111,8 +119,17 @@ def issue(
     )
     if usage:
         flags = {"digital_signature": ca is None, "key_cert_sign": ca is not None, "crl_sign": ca is not None}
-        others = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-                                "encipher_only", "decipher_only"), False)
+        others = dict.fromkeys(
+            (
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+                "encipher_only",
+                "decipher_only",
+            ),
+            False,
+        )
         builder = builder.add_extension(x509.KeyUsage(**flags, **others), critical=True)
     signer = new_key() if forged else issuer.key if issuer else key
     subject_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -120,16 +137,26 @@ def issue(
     builder = builder.add_extension(subject_id, critical=False).add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(authority), critical=False
     )
-    point = x509.DistributionPoint([x509.UniformResourceIdentifier("https://sim.invalid/crl")], None, None, None)
+    point = x509.DistributionPoint(
+        [x509.UniformResourceIdentifier("https://sim.invalid/crl")], None, None, None
+    )
     builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
     for oid, value, critical in extra:
-        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical
+        )
     return Identity(key, builder.sign(signer, algorithm or hashes.SHA256()))
 
 
 def revocations(
-    issuer: Identity, revoked: Sequence[Identity] = (), *, start: datetime = START, end: datetime = END,
-    key: ec.EllipticCurvePrivateKey | None = None, partial: bool = False, name: x509.Name | None = None,
+    issuer: Identity,
+    revoked: Sequence[Identity] = (),
+    *,
+    start: datetime = START,
+    end: datetime = END,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    partial: bool = False,
+    name: x509.Name | None = None,
 ) -> bytes:
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -137,7 +164,9 @@ def revocations(
         .last_update(start)
         .next_update(end)
         .add_extension(x509.CRLNumber(1), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
+        )
     )
     if partial:
         builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
@@ -161,21 +190,37 @@ def tcb_info(**changes: Any) -> dict[str, Any]:
     }
     levels = [{"tcb": {"isvsvn": 5}, "tcbDate": date, "tcbStatus": "UpToDate"}]
     return {
-        "id": "TDX", "version": 3, "issueDate": date, "nextUpdate": "2035-01-01T00:00:00Z",
-        "fmspc": FMSPC.hex().upper(), "pceId": "0000", "tcbType": 0, "tcbEvaluationDataNumber": 20,
-        "tdxModule": module, "tdxModuleIdentities": [{"id": "TDX_01", **module, "tcbLevels": levels}],
-        "tcbLevels": [level], **changes,
+        "id": "TDX",
+        "version": 3,
+        "issueDate": date,
+        "nextUpdate": "2035-01-01T00:00:00Z",
+        "fmspc": FMSPC.hex().upper(),
+        "pceId": "0000",
+        "tcbType": 0,
+        "tcbEvaluationDataNumber": 20,
+        "tdxModule": module,
+        "tdxModuleIdentities": [{"id": "TDX_01", **module, "tcbLevels": levels}],
+        "tcbLevels": [level],
+        **changes,
     }
 
 
 def qe_identity(**changes: Any) -> dict[str, Any]:
     date = "2026-01-01T00:00:00Z"
     return {
-        "id": "TD_QE", "version": 2, "issueDate": date, "nextUpdate": "2034-01-01T00:00:00Z",
-        "tcbEvaluationDataNumber": 21, "miscselect": "00000000", "miscselectMask": "FFFFFFFF",
-        "attributes": "11000000000000000000000000000000", "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
-        "mrsigner": QE_SIGNER.hex().upper(), "isvprodid": 2,
-        "tcbLevels": [{"tcb": {"isvsvn": 4}, "tcbDate": date, "tcbStatus": "UpToDate"}], **changes,
+        "id": "TD_QE",
+        "version": 2,
+        "issueDate": date,
+        "nextUpdate": "2034-01-01T00:00:00Z",
+        "tcbEvaluationDataNumber": 21,
+        "miscselect": "00000000",
+        "miscselectMask": "FFFFFFFF",
+        "attributes": "11000000000000000000000000000000",
+        "attributesMask": "FBFFFFFFFFFFFFFF0000000000000000",
+        "mrsigner": QE_SIGNER.hex().upper(),
+        "isvprodid": 2,
+        "tcbLevels": [{"tcb": {"isvsvn": 4}, "tcbDate": date, "tcbStatus": "UpToDate"}],
+        **changes,
     }
 
 
@@ -238,8 +283,14 @@ class World:
         return members | changes
 
     def quote(
-        self, parts: QuoteParts | None = None, *, leaf: Identity | None = None, chain: str | None = None,
-        after_signing: Callable[[bytes], bytes] = lambda data: data, auth_bytes: int = 32, **changes: Any,
+        self,
+        parts: QuoteParts | None = None,
+        *,
+        leaf: Identity | None = None,
+        chain: str | None = None,
+        after_signing: Callable[[bytes], bytes] = lambda data: data,
+        auth_bytes: int = 32,
+        **changes: Any,
     ) -> bytes:
         p = replace(parts or QuoteParts(), **changes)
         signed = self._header(p) + self._body(p)

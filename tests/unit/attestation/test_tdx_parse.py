@@ -51,29 +51,32 @@ def test_a_report_of_version_1_5_has_two_more_fields() -> None:
     assert quote.signed == data[: 48 + 6 + 648]
 
 
-@pytest.mark.parametrize(("data", "expected"), [
-    (put(0, b"\3\0"), "tdx.version"),
-    (put(0, b"\6\0"), "tdx.version"),
-    (put(2, b"\3\0"), "tdx.key_type"),
-    (put(4, bytes(4)), "tdx.tee_type"),
-    (put(12, bytes(16)), "tdx.qe_vendor"),
-    (put(0, b"\5\0"), "tdx.body_type"),
-    (put(48, b"\4\0", WORLD.quote(version=5)), "tdx.body_type"),
-    (put(48, b"\2\0", WORLD.quote(version=5)), "tdx.body_size"),
-    (put(632, b"\xff\xff\xff\xff"), "tdx.truncated"),
-    (put(764, b"\5\0"), "tdx.certification_type"),
-    (put(766, (1 << 20).to_bytes(4, "little")), "tdx.certification_size"),
-    (put(766, (0).to_bytes(4, "little")), "tdx.signature_data.trailing"),
-    (put(770 + 448, (33).to_bytes(2, "little")), "tdx.certification_type"),
-    (put(770 + 448, (AUTH_DATA_BYTES_MAX + 1).to_bytes(2, "little")), "tdx.auth_data"),
-    (put(770 + 482, b"\6\0"), "tdx.certification_type"),
-    (put(770 + 484, (1).to_bytes(4, "little")), "tdx.certification.trailing"),
-    (put(770 + 484, (1 << 15).to_bytes(4, "little")), "tdx.certification_size"),
-    (QUOTE + b"\0\0\1", "tdx.trailing"),
-    (QUOTE + bytes(QUOTE_BYTES_MAX), "tdx.size"),
-    (b"", "tdx.truncated"),
-    (QUOTE[:-1], "tdx.truncated"),
-])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (put(0, b"\3\0"), "tdx.version"),
+        (put(0, b"\6\0"), "tdx.version"),
+        (put(2, b"\3\0"), "tdx.key_type"),
+        (put(4, bytes(4)), "tdx.tee_type"),
+        (put(12, bytes(16)), "tdx.qe_vendor"),
+        (put(0, b"\5\0"), "tdx.body_type"),
+        (put(48, b"\4\0", WORLD.quote(version=5)), "tdx.body_type"),
+        (put(48, b"\2\0", WORLD.quote(version=5)), "tdx.body_size"),
+        (put(632, b"\xff\xff\xff\xff"), "tdx.truncated"),
+        (put(764, b"\5\0"), "tdx.certification_type"),
+        (put(766, (1 << 20).to_bytes(4, "little")), "tdx.certification_size"),
+        (put(766, (0).to_bytes(4, "little")), "tdx.signature_data.trailing"),
+        (put(770 + 448, (33).to_bytes(2, "little")), "tdx.certification_type"),
+        (put(770 + 448, (AUTH_DATA_BYTES_MAX + 1).to_bytes(2, "little")), "tdx.auth_data"),
+        (put(770 + 482, b"\6\0"), "tdx.certification_type"),
+        (put(770 + 484, (1).to_bytes(4, "little")), "tdx.certification.trailing"),
+        (put(770 + 484, (1 << 15).to_bytes(4, "little")), "tdx.certification_size"),
+        (QUOTE + b"\0\0\1", "tdx.trailing"),
+        (QUOTE + bytes(QUOTE_BYTES_MAX), "tdx.size"),
+        (b"", "tdx.truncated"),
+        (QUOTE[:-1], "tdx.truncated"),
+    ],
+)
 def test_what_does_not_fit_is_refused(data: bytes, expected: str) -> None:
     assert code(data) == expected
 
@@ -105,21 +108,28 @@ def test_the_platform_extension_is_read_in_full() -> None:
 EXTENSION = sgx_extension()
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda data: data + b"\0",
-    lambda data: data[:-1],
-    lambda data: b"\x31" + data[1:],
-    lambda data: der(0x30, data),
-    lambda data: data.replace(bytes.fromhex("0d0101"), bytes.fromhex("0d0102"), 1),  # PPID as a second TCB
-    lambda data: data.replace(bytes.fromhex("0d0104"), bytes.fromhex("0d0109"), 1),  # no FMSPC
-    lambda data: data.replace(bytes.fromhex("0602"), bytes.fromhex("0402"), 1),
-    lambda data: b"\x30\x83\x00" + len(data[4:]).to_bytes(2, "big") + data[4:],
-    lambda data: der(0x30, b"\x30\x02\x06\x00"),
-    lambda data: b"\x30\x80\0\0",
-    lambda _: b"",
-    lambda _: b"\x30\x81\x01\0",
-    lambda data: data.replace(b"\x04\x06" + bytes.fromhex("00906ed50000"), b"\x04\x05" + bytes.fromhex("00906ed500")),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data + b"\0",
+        lambda data: data[:-1],
+        lambda data: b"\x31" + data[1:],
+        lambda data: der(0x30, data),
+        lambda data: data.replace(
+            bytes.fromhex("0d0101"), bytes.fromhex("0d0102"), 1
+        ),  # PPID as a second TCB
+        lambda data: data.replace(bytes.fromhex("0d0104"), bytes.fromhex("0d0109"), 1),  # no FMSPC
+        lambda data: data.replace(bytes.fromhex("0602"), bytes.fromhex("0402"), 1),
+        lambda data: b"\x30\x83\x00" + len(data[4:]).to_bytes(2, "big") + data[4:],
+        lambda data: der(0x30, b"\x30\x02\x06\x00"),
+        lambda data: b"\x30\x80\0\0",
+        lambda _: b"",
+        lambda _: b"\x30\x81\x01\0",
+        lambda data: data.replace(
+            b"\x04\x06" + bytes.fromhex("00906ed50000"), b"\x04\x05" + bytes.fromhex("00906ed500")
+        ),
+    ],
+)
 def test_another_shape_of_the_platform_extension_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     spoiled = spoil(EXTENSION)
     assert spoiled != EXTENSION
@@ -166,7 +176,9 @@ def without(document: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != name}
 
 
-@pytest.mark.parametrize("name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")])
+@pytest.mark.parametrize(
+    "name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")]
+)
 def test_tcb_info_has_all_its_members(name: str) -> None:
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(tcb_info=json.dumps(without(tcb_info(), name))))
@@ -184,12 +196,24 @@ def test_collateral_has_all_its_members(name: str) -> None:
         TdxCollateral.parse(json.dumps(without(WORLD.collateral(), name)))
 
 
-@pytest.mark.parametrize("change", [
-    {"id": "SGX"}, {"version": 2}, {"version": True}, {"fmspc": "00"}, {"fmspc": "zz906ED50000"},
-    {"fmspc": " 00906ED50000"[:12]}, {"issueDate": "yesterday"}, {"tcbEvaluationDataNumber": -1},
-    {"tcbEvaluationDataNumber": "20"}, {"tcbLevels": {}}, {"tcbLevels": [{}] * 65}, {"tcbLevels": [1]},
-    {"tdxModuleIdentities": [{}]},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "SGX"},
+        {"version": 2},
+        {"version": True},
+        {"fmspc": "00"},
+        {"fmspc": "zz906ED50000"},
+        {"fmspc": " 00906ED50000"[:12]},
+        {"issueDate": "yesterday"},
+        {"tcbEvaluationDataNumber": -1},
+        {"tcbEvaluationDataNumber": "20"},
+        {"tcbLevels": {}},
+        {"tcbLevels": [{}] * 65},
+        {"tcbLevels": [1]},
+        {"tdxModuleIdentities": [{}]},
+    ],
+)
 def test_tcb_info_of_another_shape_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(tcb_info=json.dumps(tcb_info(**change))))
@@ -209,9 +233,20 @@ def test_a_status_is_one_of_intels() -> None:
             TcbStatus.parse(word)
 
 
-@pytest.mark.parametrize("text", [
-    "", "{", '{"a":1,"a":2}', '{"a":1.5}', '{"a":NaN}', "[" * 100_000, '{"a":' + "9" * 5000 + "}", "1 2", b"\xff",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a":1,"a":2}',
+        '{"a":1.5}',
+        '{"a":NaN}',
+        "[" * 100_000,
+        '{"a":' + "9" * 5000 + "}",
+        "1 2",
+        b"\xff",
+    ],
+)
 def test_json_is_one_value_without_surprises(text: str | bytes) -> None:
     with pytest.raises(FormatRefused):
         parse_json("test", text, bytes_max=1 << 20)
@@ -224,9 +259,13 @@ def test_json_is_bounded_and_typed() -> None:
     members = JsonObject("test", {"text": "x" * 10, "bad": "\ud800", "list": ["x" * 65], "flag": True})
     assert members.text("text", characters_max=10)
     for attempt in (
-        lambda: members.text("text", characters_max=9), lambda: members.text("bad"), lambda: members.text("none"),
-        lambda: members.texts("list", most=1), lambda: members.texts("list", most=0),
-        lambda: members.integer("flag", most=1), lambda: members.child("text"),
+        lambda: members.text("text", characters_max=9),
+        lambda: members.text("bad"),
+        lambda: members.text("none"),
+        lambda: members.texts("list", most=1),
+        lambda: members.texts("list", most=0),
+        lambda: members.integer("flag", most=1),
+        lambda: members.child("text"),
     ):
         with pytest.raises(FormatRefused):
             attempt()

@@ -19,7 +19,13 @@ from attestation.policy.claims import Standing
 from attestation.policy.tdx import TdxPolicy
 from attestation.verify.tdx import INTEL_ROOT_SPKI
 from attestation.verify.verified import SEAL, TrustAnchor
-from attestation.verify.verified_tdx import BoundEvent, SecondOpinion, TcbStanding, VerifiedEventLog, VerifiedTdx
+from attestation.verify.verified_tdx import (
+    BoundEvent,
+    SecondOpinion,
+    TcbStanding,
+    VerifiedEventLog,
+    VerifiedTdx,
+)
 from measurements.reference import ReferenceValues
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -28,24 +34,49 @@ SEPT = 1 << 28
 LOG = VerifiedEventLog((BoundEvent(LogEvent(0, 4, b"\xe1" * 48, b""), True),), SEAL)
 
 REPORT = TdReport(
-    kind=TdReportKind.V1_5, tee_tcb_svn=bytes(16), mr_seam=b"\xa0" * 48, mr_signer_seam=bytes(48),
-    seam_attributes=bytes(8), td_attributes=SEPT, xfam=0x602E7, mr_td=b"\xa1" * 48, mr_config_id=bytes(48),
-    mr_owner=bytes(48), mr_owner_config=bytes(48),
-    rtmrs=(b"\xb0" * 48, b"\xb1" * 48, b"\xb2" * 48, bytes(48)), report_data=b"\xc0" * 64,
-    tee_tcb_svn2=bytes(16), mr_service_td=bytes(48),
+    kind=TdReportKind.V1_5,
+    tee_tcb_svn=bytes(16),
+    mr_seam=b"\xa0" * 48,
+    mr_signer_seam=bytes(48),
+    seam_attributes=bytes(8),
+    td_attributes=SEPT,
+    xfam=0x602E7,
+    mr_td=b"\xa1" * 48,
+    mr_config_id=bytes(48),
+    mr_owner=bytes(48),
+    mr_owner_config=bytes(48),
+    rtmrs=(b"\xb0" * 48, b"\xb1" * 48, b"\xb2" * 48, bytes(48)),
+    report_data=b"\xc0" * 64,
+    tee_tcb_svn2=bytes(16),
+    mr_service_td=bytes(48),
 )
 SOUND = VerifiedTdx(
-    root=TrustAnchor("Intel SGX Root CA", INTEL_ROOT_SPKI, simulated=False), report=REPORT, quote_version=5,
+    root=TrustAnchor("Intel SGX Root CA", INTEL_ROOT_SPKI, simulated=False),
+    report=REPORT,
+    quote_version=5,
     pck=PckIdentity(b"\xd0" * 16, b"\xd1" * 6, bytes(2), (5,) * 16, 11),
-    tcb=TcbStanding(UP, UP, UP, UP, (), None), evaluation_number=20, collateral_until=NOW, verified_at=NOW,
-    second_opinion=SecondOpinion("UpToDate", ""), signed_digest=bytes(32), event_log=LOG, seal=SEAL,
+    tcb=TcbStanding(UP, UP, UP, UP, (), None),
+    evaluation_number=20,
+    collateral_until=NOW,
+    verified_at=NOW,
+    second_opinion=SecondOpinion("UpToDate", ""),
+    signed_digest=bytes(32),
+    event_log=LOG,
+    seal=SEAL,
 )
-REFERENCES = ReferenceValues.of({
-    "tdx.ppid": [b"\xd0" * 16], "tdx.mr_td": [b"\xa1" * 48], "tdx.rtmr0": [b"\xb0" * 48],
-    "tdx.rtmr1": [b"\xb1" * 48], "tdx.rtmr2": [b"\xb2" * 48], "tdx.report_data": [b"\xc0" * 64],
-    "tdx.events": [b"\xe1" * 48],
-})
-FULL = document.parse(f"""
+REFERENCES = ReferenceValues.of(
+    {
+        "tdx.ppid": [b"\xd0" * 16],
+        "tdx.mr_td": [b"\xa1" * 48],
+        "tdx.rtmr0": [b"\xb0" * 48],
+        "tdx.rtmr1": [b"\xb1" * 48],
+        "tdx.rtmr2": [b"\xb2" * 48],
+        "tdx.report_data": [b"\xc0" * 64],
+        "tdx.events": [b"\xe1" * 48],
+    }
+)
+FULL = document.parse(
+    f"""
 name = "full"
 about = "every field of the section compared"
 extends = "strict"
@@ -57,7 +88,8 @@ mr_seam = ["{"a0" * 48}"]
 mr_signer_seam = ["{"00" * 48}"]
 event_log = "required"
 events = "reference"
-""".encode())
+""".encode()
+)
 
 
 def unmet(evidence: VerifiedTdx, references: ReferenceValues = REFERENCES, policy: Any = FULL) -> set[str]:
@@ -98,8 +130,10 @@ ONE_OFF: dict[str, VerifiedTdx] = {
     "tdx.mr-owner": said(mr_owner=b"\1" * 48),
     "tdx.mr-owner-config": said(mr_owner_config=b"\1" * 48),
     "tdx.report-data": said(report_data=bytes(64)),
-    "tdx.events": replace(SOUND, event_log=VerifiedEventLog(
-        (*LOG.events, BoundEvent(LogEvent(1, 4, b"\xe2" * 48, b""), True)), SEAL)),
+    "tdx.events": replace(
+        SOUND,
+        event_log=VerifiedEventLog((*LOG.events, BoundEvent(LogEvent(1, 4, b"\xe2" * 48, b""), True)), SEAL),
+    ),
 }
 
 
@@ -147,7 +181,13 @@ def test_a_report_without_the_field_has_no_service_td() -> None:
 
 def test_without_reference_values_nothing_named_is_met() -> None:
     assert unmet(SOUND, ReferenceValues.none()) == {
-        "tdx.ppid", "tdx.mr-td", "tdx.rtmr0", "tdx.rtmr1", "tdx.rtmr2", "tdx.report-data", "tdx.events",
+        "tdx.ppid",
+        "tdx.mr-td",
+        "tdx.rtmr0",
+        "tdx.rtmr1",
+        "tdx.rtmr2",
+        "tdx.report-data",
+        "tdx.events",
     }
 
 
@@ -156,8 +196,14 @@ def test_the_built_in_policies_refuse_a_simulated_root_and_debug() -> None:
         policy = document.builtin(name)
         assert "tdx.root" in unmet(ONE_OFF["tdx.root"], policy=policy)
         assert "tdx.attributes.debug" in unmet(said(td_attributes=SEPT | 1), policy=policy)
-        for code in ("tdx.tcb.status", "tdx.second-opinion", "tdx.attributes.sept-ve-disable",
-                     "tdx.attributes.migratable", "tdx.attributes.perfmon", "tdx.service-td"):
+        for code in (
+            "tdx.tcb.status",
+            "tdx.second-opinion",
+            "tdx.attributes.sept-ve-disable",
+            "tdx.attributes.migratable",
+            "tdx.attributes.perfmon",
+            "tdx.service-td",
+        ):
             assert code in unmet(ONE_OFF[code], policy=policy)
 
 
@@ -184,7 +230,18 @@ def test_no_field_is_left_out_by_silence(name: str) -> None:
 def test_a_policy_without_the_section_refuses() -> None:
     text = b'name = "x"\nabout = "x"\n[gpu]\n' + b"\n".join(
         [b"simulated_roots = []", b"products = []"]
-        + [name + b' = { unchecked = "why" }' for name in (
-            b"devices", b"nonce", b"revocation", b"firmware_id", b"driver_versions", b"vbios_versions", b"rims",
-            b"uncovered_measurements")])
+        + [
+            name + b' = { unchecked = "why" }'
+            for name in (
+                b"devices",
+                b"nonce",
+                b"revocation",
+                b"firmware_id",
+                b"driver_versions",
+                b"vbios_versions",
+                b"rims",
+                b"uncovered_measurements",
+            )
+        ]
+    )
     assert unmet(SOUND, policy=document.parse(text)) == {"tdx.section"}

@@ -155,11 +155,34 @@ def test_azures_quote_names_the_runtime_data_beside_it() -> None:
 CONFORMANCE = [entry for entry in of_kind("tinfoil-conformance-tdx") if "490-" not in entry["file"]]
 # Our policy has no vendor id: the parser knows Intel's alone, so case 490 (pin another) has nothing to turn.
 STAGES = {
-    "311": "format", "313": "format", "315": "format", "321": "chain", "323": "chain", "325": "policy",
-    "327": "chain", "329": "collateral", "331": "signature", "333": "signature", "335": "chain", "337": "binding",
-    "340": "signature", "342": "signature", "344": "signature", "346": "policy", "348": "format",
-    "363": "policy", "365": "policy", "401": "policy", "403": "policy", "405": "policy", "412": "policy",
-    "420": "policy", "430": "policy", "450": "policy", "470": "policy", "472": "policy",
+    "311": "format",
+    "313": "format",
+    "315": "format",
+    "321": "chain",
+    "323": "chain",
+    "325": "policy",
+    "327": "chain",
+    "329": "collateral",
+    "331": "signature",
+    "333": "signature",
+    "335": "chain",
+    "337": "binding",
+    "340": "signature",
+    "342": "signature",
+    "344": "signature",
+    "346": "policy",
+    "348": "format",
+    "363": "policy",
+    "365": "policy",
+    "401": "policy",
+    "403": "policy",
+    "405": "policy",
+    "412": "policy",
+    "420": "policy",
+    "430": "policy",
+    "450": "policy",
+    "470": "policy",
+    "472": "policy",
 }
 
 
@@ -168,7 +191,9 @@ EXTRA = b"\nextra bytes(only for testing purpose)\n"
 
 
 def test_the_note_behind_a_conformance_quote_is_refused() -> None:
-    noted = [tdx_quote_bytes(published.read(entry["file"])) for entry in CONFORMANCE if "/300-" in entry["file"]]
+    noted = [
+        tdx_quote_bytes(published.read(entry["file"])) for entry in CONFORMANCE if "/300-" in entry["file"]
+    ]
     assert noted[0].endswith(EXTRA)
     with pytest.raises(EvidenceRefused) as refused:
         TdxQuote.parse(noted[0])
@@ -229,9 +254,12 @@ def case_policy(case: dict[str, Any], verified: VerifiedTdx) -> document.Policy:
     if not case.get("enforce_spec_defaults"):
         fields |= dict.fromkeys(("sept_ve_disable", "unknown_attributes", "debug", "xfam"), lenient)
     pins = {
-        "expected_fmspc_hex": "fmspc", "expected_mr_signer_seam_hex": "mr_signer_seam",
-        "expected_mrseam_allowlist": "mr_seam", "expected_rtmr3_hex": "rtmr3",
-        "expected_mr_config_id_hex": "mr_config_id", "expected_mr_owner_config_hex": "mr_owner_config",
+        "expected_fmspc_hex": "fmspc",
+        "expected_mr_signer_seam_hex": "mr_signer_seam",
+        "expected_mrseam_allowlist": "mr_seam",
+        "expected_rtmr3_hex": "rtmr3",
+        "expected_mr_config_id_hex": "mr_config_id",
+        "expected_mr_owner_config_hex": "mr_owner_config",
     }
     for name, field in pins.items():
         if name in case:

@@ -45,7 +45,9 @@ def judge(world: World, quote: bytes, collateral: dict[str, str] | None, at: dat
     return verify_tdx_with_root_ca(TdxQuote.parse(quote), endorsed, at=at, root_der=world.root.der)
 
 
-def refusal(world: World, quote: bytes, collateral: dict[str, str] | None, at: datetime = NOW) -> tuple[str, str]:
+def refusal(
+    world: World, quote: bytes, collateral: dict[str, str] | None, at: datetime = NOW
+) -> tuple[str, str]:
     with pytest.raises(EvidenceRefused) as refused:
         judge(world, quote, collateral, at)
     return refused.value.stage, refused.value.code
@@ -81,7 +83,9 @@ def test_a_simulated_world_is_nothing_under_intels_root(world: World) -> None:
     assert (refused.value.stage, refused.value.code) == ("chain", "tdx.pck_chain.root")
 
 
-def test_intels_pre_production_root_cannot_be_handed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intels_pre_production_root_cannot_be_handed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tdx, "INTEL_PRE_PRODUCTION_ROOT_SPKI", world.root.spki)
     assert refusal(world, world.quote(), world.collateral()) == ("chain", "tdx.root_ca")
 
@@ -112,19 +116,25 @@ CHAINS: dict[str, tuple[Callable[[World], Identity], tuple[str, str]]] = {
 def test_a_leaf_that_does_not_lead_to_the_root_is_refused(world: World, name: str) -> None:
     make, expected = CHAINS[name]
     if name == "a key on another curve":
+
         def quote_of(identity: Identity) -> bytes:
             chain = identity.pem + world.authority.pem + world.root.pem
             return world.quote(chain=chain)
     else:
+
         def quote_of(identity: Identity) -> bytes:
             return world.quote(leaf=identity)
+
     assert refusal(world, quote_of(make(world)), world.collateral()) == expected
 
 
 def test_the_authority_has_to_be_one(world: World) -> None:
     for wrong, code in (
         (issue("Intel SGX PCK Platform CA", world.root, ca=None), "tdx.pck_chain.role"),
-        (issue("Intel SGX PCK Platform CA", world.root, ca=0, end=NOW - timedelta(1)), "tdx.pck_chain.validity"),
+        (
+            issue("Intel SGX PCK Platform CA", world.root, ca=0, end=NOW - timedelta(1)),
+            "tdx.pck_chain.validity",
+        ),
         (issue("Intel SGX PCK Platform CA", None, ca=0), "tdx.pck_chain.signature"),
     ):
         pck = leaf(world, issuer=wrong)
@@ -144,10 +154,16 @@ def test_a_chain_has_three_certificates(world: World, count: int) -> None:
     assert refusal(world, quote, world.collateral()) == ("chain", "tdx.pck_chain")
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda pem: pem + "x", lambda pem: "x" + pem, lambda pem: pem + "\0\0",
-    lambda pem: pem.replace("MII", "MI?", 1), lambda pem: pem.replace("MII", "AAA", 1),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pem: pem + "x",
+        lambda pem: "x" + pem,
+        lambda pem: pem + "\0\0",
+        lambda pem: pem.replace("MII", "MI?", 1),
+        lambda pem: pem.replace("MII", "AAA", 1),
+    ],
+)
 def test_a_chain_is_pem_and_nothing_else(world: World, spoil: Callable[[str], str]) -> None:
     chain = world.leaf.pem + world.authority.pem + world.root.pem
     assert refusal(world, world.quote(chain=spoil(chain)), world.collateral()) == ("chain", "tdx.pck_chain")
@@ -178,7 +194,10 @@ def test_a_changed_byte_is_found_where_it_was_signed(world: World, part: str) ->
 
 
 def test_the_qe_report_has_to_name_the_attestation_key(world: World) -> None:
-    assert refusal(world, world.quote(binding=bytes(32)), world.collateral()) == ("binding", "tdx.attestation_key")
+    assert refusal(world, world.quote(binding=bytes(32)), world.collateral()) == (
+        "binding",
+        "tdx.attestation_key",
+    )
 
 
 def test_without_collateral_nobody_can_tell(world: World) -> None:
@@ -191,79 +210,118 @@ OTHER = World()
 
 COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]] = {
     "leaf revoked": (
-        lambda w: w.collateral(pck_crl=revocations(w.authority, [w.leaf]).hex()), ("revoked", "tdx.pck_revoked")),
+        lambda w: w.collateral(pck_crl=revocations(w.authority, [w.leaf]).hex()),
+        ("revoked", "tdx.pck_revoked"),
+    ),
     "authority revoked": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, [w.authority]).hex()),
-        ("revoked", "tdx.pck_ca_revoked")),
+        ("revoked", "tdx.pck_ca_revoked"),
+    ),
     "signer revoked": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, [w.signer]).hex()),
-        ("revoked", "tdx.tcb_info_chain.revoked")),
+        ("revoked", "tdx.tcb_info_chain.revoked"),
+    ),
     "root list forged": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, key=new_key()).hex()),
-        ("chain", "tdx.root_crl.signature")),
+        ("chain", "tdx.root_crl.signature"),
+    ),
     "root list of another name": (
-        lambda w: w.collateral(root_ca_crl=revocations(w.root, name=x509.Name(
-            [x509.NameAttribute(NameOID.COMMON_NAME, "x")])).hex()),
-        ("chain", "tdx.root_crl.signature")),
+        lambda w: w.collateral(
+            root_ca_crl=revocations(
+                w.root, name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
+            ).hex()
+        ),
+        ("chain", "tdx.root_crl.signature"),
+    ),
     "leaf list forged": (
         lambda w: w.collateral(pck_crl=revocations(w.authority, key=new_key()).hex()),
-        ("chain", "tdx.pck_crl.signature")),
+        ("chain", "tdx.pck_crl.signature"),
+    ),
     "leaf list by the root": (
-        lambda w: w.collateral(pck_crl=revocations(w.root).hex()), ("chain", "tdx.pck_crl.signature")),
+        lambda w: w.collateral(pck_crl=revocations(w.root).hex()),
+        ("chain", "tdx.pck_crl.signature"),
+    ),
     "a partial list": (
         lambda w: w.collateral(pck_crl=revocations(w.authority, partial=True).hex()),
-        ("chain", "tdx.pck_crl.extension")),
+        ("chain", "tdx.pck_crl.extension"),
+    ),
     "no list": (lambda w: w.collateral(pck_crl=""), ("format", "tdx.pck_crl")),
     "root list late": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, end=NOW - timedelta(1)).hex()),
-        ("collateral", "tdx.root_crl.validity")),
+        ("collateral", "tdx.root_crl.validity"),
+    ),
     "leaf list late": (
         lambda w: w.collateral(pck_crl=revocations(w.authority, end=NOW - timedelta(1)).hex()),
-        ("collateral", "tdx.pck_crl.validity")),
+        ("collateral", "tdx.pck_crl.validity"),
+    ),
     "leaf list early": (
         lambda w: w.collateral(pck_crl=revocations(w.authority, start=NOW + timedelta(1)).hex()),
-        ("collateral", "tdx.pck_crl.validity")),
+        ("collateral", "tdx.pck_crl.validity"),
+    ),
     "tcb info late": (
         lambda w: w.collateral(info=tcb_info(nextUpdate="2026-11-19T23:59:59Z")),
-        ("collateral", "tdx.tcb_info_validity")),
+        ("collateral", "tdx.tcb_info_validity"),
+    ),
     "tcb info early": (
         lambda w: w.collateral(info=tcb_info(issueDate="2026-11-20T00:00:01Z")),
-        ("collateral", "tdx.tcb_info_validity")),
+        ("collateral", "tdx.tcb_info_validity"),
+    ),
     "qe identity late": (
         lambda w: w.collateral(identity=qe_identity(nextUpdate="2026-11-19T23:59:59Z")),
-        ("collateral", "tdx.qe_identity_validity")),
+        ("collateral", "tdx.qe_identity_validity"),
+    ),
     "tcb info signed by another": (
         lambda w: w.collateral(tcb_info_signature=OTHER.collateral()["tcb_info_signature"]),
-        ("signature", "tdx.tcb_info_signature")),
+        ("signature", "tdx.tcb_info_signature"),
+    ),
     "qe identity signed by another": (
         lambda w: w.collateral(qe_identity_signature=OTHER.collateral()["qe_identity_signature"]),
-        ("signature", "tdx.qe_identity_signature")),
+        ("signature", "tdx.qe_identity_signature"),
+    ),
     "tcb info edited": (
         lambda w: w.collateral(tcb_info=json.dumps(tcb_info(tcbEvaluationDataNumber=99))),
-        ("signature", "tdx.tcb_info_signature")),
+        ("signature", "tdx.tcb_info_signature"),
+    ),
     "signer of another root": (
         lambda w: w.collateral(tcb_info_issuer_chain=OTHER.signer.pem + OTHER.root.pem),
-        ("chain", "tdx.tcb_info_chain.root")),
+        ("chain", "tdx.tcb_info_chain.root"),
+    ),
     "signer nobody issued": (
         lambda w: w.collateral(signer=issue("SIM TCB Signing", w.root, ca=None, forged=True)),
-        ("chain", "tdx.tcb_info_chain.signature")),
+        ("chain", "tdx.tcb_info_chain.signature"),
+    ),
     "signer late": (
         lambda w: w.collateral(signer=issue("SIM TCB Signing", w.root, ca=None, end=NOW - timedelta(1))),
-        ("collateral", "tdx.tcb_info_chain.validity")),
+        ("collateral", "tdx.tcb_info_chain.validity"),
+    ),
     "signer unnamed": (
-        lambda w: w.collateral(qe_identity_issuer_chain=""), ("collateral", "tdx.qe_identity_chain")),
+        lambda w: w.collateral(qe_identity_issuer_chain=""),
+        ("collateral", "tdx.qe_identity_chain"),
+    ),
     "another platform": (
-        lambda w: w.collateral(info=tcb_info(fmspc="00906ED50001")), ("collateral", "tdx.tcb_info_platform")),
+        lambda w: w.collateral(info=tcb_info(fmspc="00906ED50001")),
+        ("collateral", "tdx.tcb_info_platform"),
+    ),
     "another pce": (
-        lambda w: w.collateral(info=tcb_info(pceId="0001")), ("collateral", "tdx.tcb_info_platform")),
+        lambda w: w.collateral(info=tcb_info(pceId="0001")),
+        ("collateral", "tdx.tcb_info_platform"),
+    ),
     "another enclave signer": (
-        lambda w: w.collateral(identity=qe_identity(mrsigner="AB" * 32)), ("binding", "tdx.qe_mr_signer")),
+        lambda w: w.collateral(identity=qe_identity(mrsigner="AB" * 32)),
+        ("binding", "tdx.qe_mr_signer"),
+    ),
     "another enclave product": (
-        lambda w: w.collateral(identity=qe_identity(isvprodid=3)), ("binding", "tdx.qe_isv_prod_id")),
+        lambda w: w.collateral(identity=qe_identity(isvprodid=3)),
+        ("binding", "tdx.qe_isv_prod_id"),
+    ),
     "another enclave mode": (
-        lambda w: w.collateral(identity=qe_identity(attributes="13" + "00" * 15)), ("binding", "tdx.qe_attributes")),
+        lambda w: w.collateral(identity=qe_identity(attributes="13" + "00" * 15)),
+        ("binding", "tdx.qe_attributes"),
+    ),
     "another enclave misc": (
-        lambda w: w.collateral(identity=qe_identity(miscselect="00000001")), ("binding", "tdx.qe_misc_select")),
+        lambda w: w.collateral(identity=qe_identity(miscselect="00000001")),
+        ("binding", "tdx.qe_misc_select"),
+    ),
 }
 
 
@@ -286,8 +344,12 @@ DATE = "2026-01-01T00:00:00Z"
 def level(status: str, svn: int = 5, **tcb: Any) -> dict[str, Any]:
     base = tcb_info()["tcbLevels"][0]["tcb"]
     tdx_svns = [{"svn": svn}, {"svn": 1}, {"svn": 2}] + [{"svn": 0}] * 13
-    return {"tcb": {**base, "tdxtcbcomponents": tdx_svns, **tcb}, "tcbDate": DATE, "tcbStatus": status,
-            "advisoryIDs": [f"INTEL-SA-{status}"]}
+    return {
+        "tcb": {**base, "tdxtcbcomponents": tdx_svns, **tcb},
+        "tcbDate": DATE,
+        "tcbStatus": status,
+        "advisoryIDs": [f"INTEL-SA-{status}"],
+    }
 
 
 def module(status: str, svn: int = 5) -> list[dict[str, Any]]:
@@ -299,10 +361,17 @@ def enclave(status: str, svn: int = 4) -> dict[str, Any]:
     return qe_identity(tcbLevels=[{"tcb": {"isvsvn": svn}, "tcbDate": DATE, "tcbStatus": status}])
 
 
-@pytest.mark.parametrize("status", [
-    "UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDate",
-    "OutOfDateConfigurationNeeded",
-])
+@pytest.mark.parametrize(
+    "status",
+    [
+        "UpToDate",
+        "SWHardeningNeeded",
+        "ConfigurationNeeded",
+        "ConfigurationAndSWHardeningNeeded",
+        "OutOfDate",
+        "OutOfDateConfigurationNeeded",
+    ],
+)
 def test_the_status_is_the_platforms(world: World, status: str) -> None:
     verified = judge(world, world.quote(), world.collateral(info=tcb_info(tcbLevels=[level(status)])))
     assert verified.tcb.status.value == status
@@ -324,10 +393,14 @@ def test_the_first_level_that_is_reached_counts(world: World) -> None:
     assert judge(world, world.quote(), world.collateral(info=info)).tcb.platform is TcbStatus.OUT_OF_DATE
 
 
-@pytest.mark.parametrize("tcb", [
-    {"pcesvn": 12}, {"sgxtcbcomponents": [{"svn": 5}] * 15 + [{"svn": 6}]},
-    {"tdxtcbcomponents": [{"svn": 5}, {"svn": 1}, {"svn": 3}] + [{"svn": 0}] * 13},
-])
+@pytest.mark.parametrize(
+    "tcb",
+    [
+        {"pcesvn": 12},
+        {"sgxtcbcomponents": [{"svn": 5}] * 15 + [{"svn": 6}]},
+        {"tdxtcbcomponents": [{"svn": 5}, {"svn": 1}, {"svn": 3}] + [{"svn": 0}] * 13},
+    ],
+)
 def test_a_platform_no_level_describes_is_unlisted(world: World, tcb: dict[str, Any]) -> None:
     info = tcb_info(tcbLevels=[level("UpToDate", **tcb)])
     verified = judge(world, world.quote(), world.collateral(info=info))
@@ -366,15 +439,22 @@ def test_the_modules_signer_and_attributes_are_intels(world: World) -> None:
 def test_the_worst_part_decides(world: World) -> None:
     stale = world.collateral(identity=enclave("OutOfDate"))
     assert judge(world, world.quote(), stale).tcb.status is TcbStatus.OUT_OF_DATE
-    both = world.collateral(info=tcb_info(tcbLevels=[level("ConfigurationNeeded")]), identity=enclave("OutOfDate"))
+    both = world.collateral(
+        info=tcb_info(tcbLevels=[level("ConfigurationNeeded")]), identity=enclave("OutOfDate")
+    )
     assert judge(world, world.quote(), both).tcb.status is TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED
     older = world.collateral(identity=enclave("UpToDate", svn=5))
     assert judge(world, world.quote(), older).tcb.quoting_enclave is TcbStatus.UNLISTED
 
 
-@pytest.mark.parametrize(("attributes", "reason"), [
-    (SEPT_VE_DISABLE | 1, "Debug mode"), (0, "SEPT_VE_DISABLE"), (SEPT_VE_DISABLE | 1 << 29, "TD migration"),
-])
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        (SEPT_VE_DISABLE | 1, "Debug mode"),
+        (0, "SEPT_VE_DISABLE"),
+        (SEPT_VE_DISABLE | 1 << 29, "TD migration"),
+    ],
+)
 def test_what_dcap_qvl_refuses_as_policy_is_kept_for_the_policy(
     world: World, attributes: int, reason: str
 ) -> None:
@@ -387,7 +467,9 @@ def opine(monkeypatch: pytest.MonkeyPatch, opinion: SecondOpinion, *, simulated:
     monkeypatch.setattr(tdx, "_second_opinion", lambda *_: opinion)
     if not simulated:
         build = tdx.TrustAnchor
-        monkeypatch.setattr(tdx, "TrustAnchor", lambda name, spki, simulated: build(name, spki, simulated=False))
+        monkeypatch.setattr(
+            tdx, "TrustAnchor", lambda name, spki, simulated: build(name, spki, simulated=False)
+        )
 
 
 @pytest.mark.parametrize(("status", "declined"), [("OutOfDate", ""), ("", "Invalid signature"), ("", "")])
@@ -398,8 +480,15 @@ def test_two_verifiers_that_disagree_refuse(
     assert refusal(world, world.quote(), world.collateral()) == ("not genuine", "tdx.second_opinion")
 
 
-@pytest.mark.parametrize("reason", ["Debug mode is enabled", "No matching TCB level found", "Invalid MR service TD",
-                                    "Invalid QE auth data length"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Debug mode is enabled",
+        "No matching TCB level found",
+        "Invalid MR service TD",
+        "Invalid QE auth data length",
+    ],
+)
 def test_a_reason_without_its_fact_does_not_excuse(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
@@ -407,14 +496,21 @@ def test_a_reason_without_its_fact_does_not_excuse(
     assert refusal(world, world.quote(), world.collateral()) == ("not genuine", "tdx.second_opinion")
 
 
-@pytest.mark.parametrize(("reason", "quote", "info"), [
-    ("Debug mode is enabled", {"attributes": SEPT_VE_DISABLE | 1}, None),
-    ("Invalid MR service TD", {"version": 5, "service_td": b"\1" * 48}, None),
-    ("Invalid QE auth data length", {"auth_bytes": 0}, None),
-    ("No matching TCB level found", {}, tcb_info(tcbLevels=[])),
-])
+@pytest.mark.parametrize(
+    ("reason", "quote", "info"),
+    [
+        ("Debug mode is enabled", {"attributes": SEPT_VE_DISABLE | 1}, None),
+        ("Invalid MR service TD", {"version": 5, "service_td": b"\1" * 48}, None),
+        ("Invalid QE auth data length", {"auth_bytes": 0}, None),
+        ("No matching TCB level found", {}, tcb_info(tcbLevels=[])),
+    ],
+)
 def test_a_reason_with_its_fact_is_for_the_policy(
-    world: World, monkeypatch: pytest.MonkeyPatch, reason: str, quote: dict[str, Any], info: dict[str, Any] | None
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    reason: str,
+    quote: dict[str, Any],
+    info: dict[str, Any] | None,
 ) -> None:
     opine(monkeypatch, SecondOpinion("", reason), simulated=False)
     verified = judge(world, world.quote(**quote), world.collateral(info=info))
