@@ -40,7 +40,8 @@ def tdx(tmp_path: Path) -> dict[str, Path]:
         + bytes(4)
         + b"\0\2\0\2\1\0\0\0\x0c\0\x30\0\0"
     )
-    trust = f'name = "sim"\nabout = "sim"\nextends = "platform"\n[tdx]\nsimulated_roots = ["{world.root.spki.hex()}"]\n'
+    trust = 'name = "sim"\nabout = "sim"\nextends = "platform"\n'
+    trust += f'[tdx]\nsimulated_roots = ["{world.root.spki.hex()}"]\n'
     contents: dict[str, bytes] = {
         "quote": world.quote(report_data=b"\7" * 64),
         "spoiled": world.quote(after_signing=lambda data: data[:200] + b"\1" + data[201:]),

@@ -1,5 +1,5 @@
-"""Invariant: whatever the bytes, the event log parsers return or raise `FormatRefused`, a log that parses replays to
-four registers, and checking it against a quote it does not belong to raises a refusal and nothing else.
+"""Invariant: whatever the bytes, the event log parsers return or raise `FormatRefused`, and a log that parses
+replays to four registers.
 """
 
 from __future__ import annotations

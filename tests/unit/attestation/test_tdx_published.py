@@ -225,8 +225,9 @@ def judged(case: bytes) -> str:
 
 
 def certificate_der(pem: str) -> bytes:
-    from attestation.verify.ec_chain import parse_pem_chain
     from cryptography.hazmat.primitives.serialization import Encoding
+
+    from attestation.verify.ec_chain import parse_pem_chain
 
     return parse_pem_chain("test", pem.encode(), count=1)[0].public_bytes(Encoding.DER)
 
