@@ -259,7 +259,7 @@ def _require_agreement(
     if opinion.declined:
         why, report = opinion.declined, quote.report
         explained = (
-            # A simulated world may be stranger than dcap-qvl puts up with: for the policy to accept or not (E84).
+            # A simulated world may be stranger than dcap-qvl puts up with: the policy has to say (E84).
             anchor.simulated
             or (why.startswith(_ATTRIBUTE_REASONS) and report.td_attributes != _CLEAN_ATTRIBUTES)
             or (why.startswith("Invalid MR service TD") and any(report.mr_service_td or b""))

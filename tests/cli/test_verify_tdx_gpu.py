@@ -128,7 +128,8 @@ def test_the_parts_of_a_conformance_case_are_put_together(
     members = json.loads(tdx["collateral"].read_bytes())
     parts = {
         "tcb_info_json": f'{{"tcbInfo":{members["tcb_info"]},"signature":"{members["tcb_info_signature"]}"}}',
-        "qe_identity_json": f'{{"enclaveIdentity":{members["qe_identity"]},"signature":"{members["qe_identity_signature"]}"}}',
+        "qe_identity_json": f'{{"enclaveIdentity":{members["qe_identity"]},'
+        f'"signature":"{members["qe_identity_signature"]}"}}',
         "pck_crl_der_b64": base64.b64encode(bytes.fromhex(members["pck_crl"])).decode(),
         "root_crl_der_b64": base64.b64encode(bytes.fromhex(members["root_ca_crl"])).decode(),
     }

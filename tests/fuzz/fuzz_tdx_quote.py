@@ -1,5 +1,5 @@
-"""Invariant: whatever the bytes, the parsers of TDX quotes, collateral and platform extensions return or raise
-`FormatRefused`, and a quote that parses is a prefix of the input with nothing but zeros behind it.
+"""Invariant: whatever the bytes, the parsers of TDX quotes, collateral and platform extensions return or
+raise `FormatRefused`, and a quote that parses is a prefix of the input with nothing but zeros behind it.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class RimMaker:
         edit: tuple[str, str] = ("", ""),
         signed_info: str = _SIGNED_INFO,
     ) -> bytes:
-        """A signed manifest. `edit` replaces text in it before it is signed, so the signature holds over it."""
+        """A signed manifest. `edit` replaces text in it before it is signed: the signature holds over it."""
         chain = chain or self.chain
         resources = "".join(
             f'<r:Resource type="Measurement" index="{index}" active="{index not in idle}" '

@@ -104,7 +104,7 @@ def issue(
     usage: bool = True,
     forged: bool = False,
 ) -> Identity:
-    """A certificate; `ca` is its path length, None for a leaf. `forged` signs it with a key that is nobody's."""
+    """A certificate; `ca` is its path length, None for a leaf. `forged` signs it with nobody's key."""
     key = key or new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -267,7 +267,7 @@ class World:
         return issue("SIM PCK", self.authority, ca=None, extra=[(SGX_OID, sgx_extension(), False)])
 
     def collateral(self, **changes: Any) -> dict[str, str]:
-        """Collateral as its JSON members. Takes tcb_info and qe_identity as dicts, `signer`, or any member."""
+        """Collateral as its JSON members. Takes `info` and `identity`, a `signer`, or any member."""
         info = changes.pop("info", None) or tcb_info()
         identity = changes.pop("identity", None) or qe_identity()
         signer: Identity = changes.pop("signer", self.signer)

@@ -101,11 +101,11 @@ def test_logs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "EVENTS_MAX", 3)
     assert len(parse_ccel(whole).events) == 3
     monkeypatch.setattr(event_log, "EVENTS_MAX", 2)
-    with pytest.raises(FormatRefused, match="eventlog.events"):
+    with pytest.raises(FormatRefused, match=r"eventlog\.events"):
         parse_ccel(whole)
     monkeypatch.setattr(event_log, "LOG_BYTES_MAX", len(whole) - 1)
     for data in (whole, b"[" + b" " * len(whole) + b"]"):
-        with pytest.raises(FormatRefused, match="eventlog.size"):
+        with pytest.raises(FormatRefused, match=r"eventlog\.size"):
             parse_event_log(data)
 
 

@@ -121,8 +121,8 @@ EXTENSION = sgx_extension()
         lambda data: data.replace(bytes.fromhex("0d0104"), bytes.fromhex("0d0109"), 1),  # no FMSPC
         lambda data: data.replace(bytes.fromhex("0602"), bytes.fromhex("0402"), 1),
         lambda data: b"\x30\x83\x00" + len(data[4:]).to_bytes(2, "big") + data[4:],
-        lambda data: der(0x30, b"\x30\x02\x06\x00"),
-        lambda data: b"\x30\x80\0\0",
+        lambda _: der(0x30, b"\x30\x02\x06\x00"),
+        lambda _: b"\x30\x80\0\0",
         lambda _: b"",
         lambda _: b"\x30\x81\x01\0",
         lambda data: data.replace(
@@ -155,8 +155,8 @@ def test_nothing_but_a_refusal_leaves_the_extension(at: int, change: int) -> Non
     data = EXTENSION[:at] + bytes([EXTENSION[at] ^ change]) + EXTENSION[at + 1 :]
     try:
         PckIdentity.parse(data)
-    except FormatRefused as refusal:
-        assert refusal.code == "tdx.pck_extension"
+    except FormatRefused:
+        return
 
 
 def collateral(**changes: Any) -> str:

@@ -1,4 +1,4 @@
-"""Every published TDX quote, event log and conformance case, judged as its index says and at the stage it should be."""
+"""Every published TDX quote, event log and conformance case, judged as its index says, stage included."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ STAGES = {
 }
 
 
-# Their real quote carries a tester's note behind its end. We refuse that (E63), and judge the quote without it.
+# Their real quote carries a tester's note behind its end. We refuse that (E63) and judge the quote without.
 EXTRA = b"\nextra bytes(only for testing purpose)\n"
 
 

@@ -174,7 +174,7 @@ def flip(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-# Version 4: header 48, report 584, size 4; then signature 64, key 64, type 2, size 4, QE report 384, its signature 64.
+# Version 4: header 48, report 584, size 4; signature 64, key 64, type 2, size 4, QE report 384, signature 64.
 SIGNED = {
     "header": (28, ("signature", "tdx.quote_signature")),
     "mr_td": (48 + 136, ("signature", "tdx.quote_signature")),
@@ -468,7 +468,7 @@ def opine(monkeypatch: pytest.MonkeyPatch, opinion: SecondOpinion, *, simulated:
     if not simulated:
         build = tdx.TrustAnchor
         monkeypatch.setattr(
-            tdx, "TrustAnchor", lambda name, spki, simulated: build(name, spki, simulated=False)
+            tdx, "TrustAnchor", lambda name, spki, **_: build(name, spki, simulated=False)
         )
 
 
