@@ -1,0 +1,1 @@
+"""Measured, as ratios side by side in one run. `python -m bench` runs every section and prints its table."""
