@@ -66,7 +66,8 @@ def cases(folder: Path) -> Iterator[Case]:
 
 def _judged_with(entry: dict[str, Any]) -> Sequence[dict[str, Any]]:
     """The first collateral and time a real quote was published with, or the one a derived quote names."""
-    return entry["expect"].get("dcap_qvl_0_7_0", [entry])[:1]
+    verdicts: list[dict[str, Any]] = entry["expect"].get("dcap_qvl_0_7_0", [entry])
+    return verdicts[:1]
 
 
 def theirs(case: Case) -> str:
