@@ -6,7 +6,7 @@ import importlib
 
 from anchorhold.command import Parser, Verbs
 
-KINDS: tuple[str, ...] = ("certificate", "snp")
+KINDS: tuple[str, ...] = ("certificate", "snp", "tdx", "gpu")
 
 
 def add(verbs: Verbs) -> None:
