@@ -5,8 +5,12 @@ Nothing is "not checked" by silence: a claim a policy leaves out is listed as `U
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Standing(Enum):
@@ -28,13 +32,18 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing looked at. `code` is stable (`snp.policy.debug`); `rule` is the numbered rule of the spec."""
+    """One thing looked at. `code` is stable (`snp.policy.debug`); `rule` is the numbered rule of the spec.
+
+    `collateral` marks a claim that fresh collateral alone could turn: when only such claims are unmet, the
+    answer to "why refused" is "bring a newer list", not "this machine is unwelcome" (evidence.md E135).
+    """
 
     code: str
     rule: str
     standing: Standing
     expected: str
     got: str
+    collateral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,38 @@ class Appraisal:
     @property
     def unmet(self) -> tuple[Claim, ...]:
         return tuple(claim for claim in self.claims if claim.standing is Standing.NOT_MET)
+
+    @property
+    def wants_only_collateral(self) -> bool:
+        """Refused, and only for want of collateral."""
+        return bool(self.unmet) and all(claim.collateral for claim in self.unmet)
+
+
+class Ledger:
+    """Collects the claims of one appraisal. The one mutable thing here, alive only while it is written."""
+
+    def __init__(self) -> None:
+        self._claims: list[Claim] = []
+
+    def judge(
+        self,
+        code: str,
+        rule: str,
+        requirement: T | Unchecked,
+        *,
+        met: Callable[[T], bool],
+        expected: Callable[[T], str],
+        got: object,
+        collateral: bool = False,
+    ) -> None:
+        """Write down one comparison; an `Unchecked` requirement is written down as such."""
+        if isinstance(requirement, Unchecked):
+            self._claims.append(
+                Claim(code, rule, Standing.UNCHECKED, f"unchecked: {requirement.reason}", str(got))
+            )
+            return
+        standing = Standing.MET if met(requirement) else Standing.NOT_MET
+        self._claims.append(Claim(code, rule, standing, expected(requirement), str(got), collateral))
+
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(self._claims)

@@ -1,0 +1,97 @@
+"""What verification hands on: the facts a policy may judge, and no certificate.
+
+These types are made in `attestation.verify` alone. Each carries a seal that only this room hands out, so
+that a parsed report cannot be passed off as a verified one by mistake. Python cannot stop somebody who
+means to forge one inside the same process; the seal stops an accident and shows up in review.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from attestation.evidence.snp_report import Cpuid, Firmware, GuestPolicy, KeyKind, PlatformInfo, Product, Tcb
+
+
+class Seal:
+    """Proof that a value was made in `attestation.verify`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<sealed by attestation.verify>"
+
+
+SEAL: Final = Seal()
+
+
+class Revocation(Enum):
+    """What is known about revocation at the stated time."""
+
+    FRESH = "a fresh list covers the chain and names no certificate of it"
+    UNKNOWN = "no list was given"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """The pinned root a chain ended in, by the digest of its public key."""
+
+    name: str
+    spki_sha256: bytes
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSnp:
+    """An SNP report whose signature, chain and bindings hold at `verified_at`.
+
+    It says that an AMD secure processor holding this chip's (or this provider's) endorsement key made the
+    report. It does not say that the values are wanted, nor that the report is new: freshness is whether
+    `report_data` holds what the relying party chose. `body_digest` covers the signed bytes alone: the
+    signature itself is malleable, so nothing may be remembered or matched by a digest of the whole report.
+    """
+
+    root: TrustAnchor
+    product: Product
+    key: KeyKind
+    csp_id: str | None
+    version: int
+    guest_svn: int
+    policy: GuestPolicy
+    family_id: bytes
+    image_id: bytes
+    vmpl: int
+    current_tcb: Tcb
+    reported_tcb: Tcb
+    committed_tcb: Tcb
+    launch_tcb: Tcb
+    platform: PlatformInfo
+    author_key_enabled: bool
+    report_data: bytes
+    measurement: bytes
+    host_data: bytes
+    id_key_digest: bytes
+    author_key_digest: bytes
+    report_id: bytes
+    report_id_ma: bytes
+    cpuid: Cpuid | None
+    chip_id: bytes | None
+    current_firmware: Firmware
+    committed_firmware: Firmware
+    launch_mitigations: int | None
+    current_mitigations: int | None
+    revocation: Revocation
+    revocation_until: datetime | None
+    verified_at: datetime
+    valid_until: datetime
+    body_digest: bytes
+    seal: Seal = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not SEAL:
+            raise TypeError("VerifiedSnp is made by attestation.verify.snp alone")
+
+
+VerifiedEvidence = VerifiedSnp

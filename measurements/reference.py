@@ -1,0 +1,123 @@
+"""Reference values: the measurements, chips and keys somebody vouches for, by claim.
+
+A document is TOML: one table per TEE, one list of hex strings per claim.
+
+    [snp]
+    measurement = ["7fa052fb…"]        # launch digests of the released image
+    chip_id = ["1af1aa6c…"]            # the machines of the fleet
+
+What it does not establish: that these values are right. Whoever signs the document says so; who may sign
+is `measurements.governance`'s matter.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Self
+
+from foundation.refusal import Refused
+
+DOCUMENT_BYTES_MAX: Final = 1 << 20
+VALUES_PER_CLAIM_MAX: Final = 65_536
+
+# Every claim that can be compared with reference values, and the sizes a value may have in bytes.
+SIZES: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
+    {
+        "snp.measurement": frozenset({48}),
+        "snp.host_data": frozenset({32}),
+        "snp.report_data": frozenset({64}),
+        "snp.chip_id": frozenset({8, 64}),
+        "snp.id_key_digest": frozenset({48}),
+        "snp.author_key_digest": frozenset({48}),
+        "snp.family_id": frozenset({16}),
+        "snp.image_id": frozenset({16}),
+    }
+)
+
+
+class ReferenceRefused(Refused):
+    """A reference document is not one: the message names the claim and what fits there."""
+
+    stage = "reference values"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceValues:
+    """For each claim the set of values that are allowed. A claim without values allows nothing."""
+
+    values: Mapping[str, frozenset[bytes]]
+
+    @classmethod
+    def none(cls) -> Self:
+        """No values at all: every claim that asks for a reference value is then unmet."""
+        return cls(MappingProxyType({}))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Iterable[bytes]]) -> Self:
+        """From bytes in hand; refuses a claim that is not known and a value of a wrong size."""
+        checked = {claim: frozenset(allowed) for claim, allowed in values.items()}
+        for claim, allowed in checked.items():
+            _check(claim, allowed)
+        return cls(MappingProxyType(checked))
+
+    @classmethod
+    def parse(cls, document: bytes) -> Self:
+        """From a TOML document. Raises `ReferenceRefused` alone."""
+        return cls.of(_claims(_toml(document)))
+
+    def allowed(self, claim: str) -> frozenset[bytes]:
+        return self.values.get(claim, frozenset())
+
+    def joined(self, other: ReferenceValues) -> ReferenceValues:
+        """Both sets of values: what either vouches for."""
+        claims = self.values.keys() | other.values.keys()
+        return ReferenceValues(MappingProxyType({c: self.allowed(c) | other.allowed(c) for c in claims}))
+
+
+def _check(claim: str, allowed: frozenset[bytes]) -> None:
+    sizes = SIZES.get(claim)
+    if sizes is None:
+        raise ReferenceRefused("reference.claim", expected=f"one of {', '.join(sorted(SIZES))}", got=claim)
+    if len(allowed) > VALUES_PER_CLAIM_MAX:
+        raise ReferenceRefused(
+            f"reference.{claim}", expected=f"<= {VALUES_PER_CLAIM_MAX} values", got=len(allowed)
+        )
+    for value in allowed:
+        if len(value) not in sizes:
+            wanted = " or ".join(str(size) for size in sorted(sizes))
+            raise ReferenceRefused(
+                f"reference.{claim}", expected=f"{wanted} bytes", got=f"{len(value)} bytes"
+            )
+
+
+def _toml(document: bytes) -> Mapping[str, object]:
+    if len(document) > DOCUMENT_BYTES_MAX:
+        raise ReferenceRefused("reference.size", expected=f"<= {DOCUMENT_BYTES_MAX} bytes", got=len(document))
+    try:
+        return tomllib.loads(document.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ReferenceRefused("reference.toml", expected="a TOML document", got=error) from None
+
+
+def _claims(document: Mapping[str, object]) -> Mapping[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for tee, table in document.items():
+        if not isinstance(table, dict):
+            raise ReferenceRefused(f"reference.{tee}", expected="a table", got=type(table).__name__)
+        for name, values in table.items():
+            found[f"{tee}.{name}"] = _hex_list(f"{tee}.{name}", values)
+    return found
+
+
+def _hex_list(claim: str, values: object) -> list[bytes]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ReferenceRefused(
+            f"reference.{claim}", expected="a list of hex strings", got=type(values).__name__
+        )
+    try:
+        return [bytes.fromhex(value) for value in values]
+    except ValueError as error:
+        raise ReferenceRefused(f"reference.{claim}", expected="a list of hex strings", got=error) from None
