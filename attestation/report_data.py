@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+from attestation.errors import EvidenceRefused
 from attestation.evidence.keyset import KeysetDigest
 from attestation.evidence.kinds import TeeKind
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, domain
-from foundation.refusal import Refused
 
 VERSION = 1
 IDENTITY_TAG = "anchorhold/report-data/identity/v1"
@@ -44,7 +44,7 @@ STATEMENT_BYTES_MAX = 512
 _LIMITS = cbor.Limits(bytes_max=STATEMENT_BYTES_MAX, depth_max=1, items_max=8)
 
 
-class UnfitReportData(Refused):
+class UnfitReportData(EvidenceRefused):
     """An input that a statement cannot be made of, or a statement that does not parse."""
 
     stage: ClassVar[str] = "report-data"

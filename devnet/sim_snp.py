@@ -53,7 +53,7 @@ class Product(Enum):
     """(name in the certificates, name in the VEK, CPUID family, model, stepping)."""
 
     GENOA = ("Genoa", "Genoa-B1", 0x19, 0x11, 0x01)
-    TURIN = ("Turin", "Turin-B0", 0x1A, 0x02, 0x00)
+    TURIN = ("Turin", "Turin-B1", 0x1A, 0x02, 0x01)
 
     @property
     def line(self) -> str:

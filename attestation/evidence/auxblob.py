@@ -15,10 +15,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
 from uuid import UUID
 
-from foundation.refusal import Refused
+from attestation.errors import FormatRefused
 
 AUXBLOB_BYTES_MAX = 32 * 1024
 ENTRIES_MAX = 16
@@ -28,8 +27,8 @@ TERMINATOR = bytes(ENTRY_BYTES)
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,32})-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END \1-----[\r\n]*")
 
 
-class MalformedAuxblob(Refused):
-    stage: ClassVar[str] = "auxblob"
+class MalformedAuxblob(FormatRefused):
+    """The bytes are no certificate table."""
 
 
 def _refusal(code: str, expected: object, got: object) -> MalformedAuxblob:

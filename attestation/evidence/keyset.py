@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NewType
+from typing import NewType
 
+from attestation.errors import FormatRefused
 from foundation import cbor
 from foundation.digests import tagged_sha256
-from foundation.refusal import Refused
 
 VERSION = 1
 KEYS_MAX = 4
@@ -25,8 +25,8 @@ KeysetDigest = NewType("KeysetDigest", bytes)
 _LIMITS = cbor.Limits(bytes_max=KEYSET_BYTES_MAX, depth_max=3, items_max=4 * KEYS_MAX + 8)
 
 
-class MalformedKeyset(Refused):
-    stage: ClassVar[str] = "keyset"
+class MalformedKeyset(FormatRefused):
+    """The bytes are no keyset, or a key is not what its place needs."""
 
 
 class KeyUse(IntEnum):

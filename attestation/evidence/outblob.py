@@ -7,10 +7,10 @@ This reads lengths and one field. It does not parse the report, and nothing in i
 
 from __future__ import annotations
 
-from typing import ClassVar, assert_never
+from typing import assert_never
 
+from attestation.errors import FormatRefused
 from attestation.evidence.kinds import TeeFormat
-from foundation.refusal import Refused
 
 SNP_REPORT_BYTES = 0x4A0
 TDX_QUOTE_BYTES_MAX = 32 * 1024
@@ -21,8 +21,8 @@ _TDX_V5_BODY_BYTES = {2: 584, 3: 648}          # body type -> size: TD 1.0 and T
 _REPORT_DATA_IN_BODY = slice(520, 584)
 
 
-class MalformedOutblob(Refused):
-    stage: ClassVar[str] = "outblob"
+class MalformedOutblob(FormatRefused):
+    """The blob has no report in it that ends where it should."""
 
 
 def exact_report(report_format: TeeFormat, outblob: bytes) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from foundation.refusal import Refused
+from attestation.errors import EvidenceRefused
 
 
-class TeeRefused(Refused):
+class TeeRefused(EvidenceRefused):
     """The platform did not give a quote that belongs to this request."""
 
     stage: ClassVar[str] = "tee"
