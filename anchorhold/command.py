@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("host", "verify")
+VERBS: tuple[str, ...] = ("host", "policy", "verify")
 
 
 class Verbs(Protocol):
