@@ -8,7 +8,8 @@ E120):
     release     a broker's nonce, for a key        RCAR: SHA-384(JCS{...}), then 16 zero bytes;
                                                    the statement rides in the additional evidence
 
-    statement = dCBOR [1, purpose, TEE kind, nonce, keyset digest, measured configuration digest]
+    statement = dCBOR [1, purpose, TEE kind, nonce, keyset digest, measured configuration digest,
+                       devices digest]
 
 Pure: the same code makes the bytes inside the cell and recomputes them at whoever verifies. It establishes
 nothing by itself; a verified quote whose report data equals what this computes binds what went in.
@@ -20,7 +21,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -29,14 +30,16 @@ from attestation.errors import EvidenceRefused
 from attestation.evidence.keyset import KeysetDigest
 from attestation.evidence.kinds import TeeKind
 from foundation import cbor
-from foundation.digests import DIGEST_BYTES, domain
+from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
 
 VERSION = 1
 IDENTITY_TAG = "anchorhold/report-data/identity/v1"
+DEVICES_TAG = "anchorhold/devices/v1"
+DEVICE_NONCE_TAG = "anchorhold/device-nonce/identity/v1"
 REPORT_DATA_BYTES = 64
 RELEASE_NONCE_BYTES = 32
 NONCE_BYTES_MIN, NONCE_BYTES_MAX = 16, 64
-GPU_NONCE_BYTES = 32
+DEVICE_NONCE_BYTES = 32
 ADDITIONAL_EVIDENCE_BYTES_MAX = 256 * 1024
 STATEMENT_KEY = "anchorhold"
 STATEMENT_BYTES_MAX = 512
@@ -48,6 +51,14 @@ class UnfitReportData(EvidenceRefused):
     """An input that a statement cannot be made of, or a statement that does not parse."""
 
     stage: ClassVar[str] = "report-data"
+
+
+def devices_digest(reports: Sequence[bytes]) -> bytes:
+    """E121: one digest of every device report shown beside the quote, in order; also of there being none."""
+    return tagged_sha256(DEVICES_TAG, cbor.encode(list(reports)))
+
+
+NO_DEVICES = devices_digest(())
 
 
 class Purpose(IntEnum):
@@ -64,17 +75,20 @@ class Statement:
     nonce: bytes
     keyset: KeysetDigest
     measured_config: bytes
+    devices: bytes = NO_DEVICES
 
     def __post_init__(self) -> None:
         _sized("nonce", self.nonce, NONCE_BYTES_MIN, NONCE_BYTES_MAX)
         _sized("keyset digest", self.keyset, DIGEST_BYTES, DIGEST_BYTES)
         _sized("measured configuration digest", self.measured_config, DIGEST_BYTES, DIGEST_BYTES)
+        _sized("devices digest", self.devices, DIGEST_BYTES, DIGEST_BYTES)
         if self.purpose is Purpose.RELEASE:
             _sized("release nonce", self.nonce, RELEASE_NONCE_BYTES, RELEASE_NONCE_BYTES)
 
     def encode(self) -> bytes:
         return cbor.encode([
             VERSION, int(self.purpose), self.kind.value, self.nonce, self.keyset, self.measured_config,
+            self.devices,
         ])
 
     @classmethod
@@ -87,8 +101,10 @@ class Statement:
                 "report-data.cbor", expected=refusal.expected, got=refusal.got) from refusal
         match value:
             case [int() as version, int() as purpose, str() as kind, bytes() as nonce, bytes() as keyset,
-                  bytes() as config] if version == VERSION:
-                statement = cls(_purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config)
+                  bytes() as config, bytes() as devices] if version == VERSION:
+                statement = cls(
+                    _purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config, devices,
+                )
             case _:
                 raise UnfitReportData("report-data.shape", expected="a statement", got="another value")
         if statement.encode() != raw:   # true and false count as numbers to Python, not to the encoding
@@ -121,10 +137,15 @@ def release_report_data(nonce: str, tee_public_key: Mapping[str, str], additiona
     return hashlib.sha384(bound.encode()).digest().ljust(REPORT_DATA_BYTES, b"\0")
 
 
-def gpu_nonce(nonce: str, tee_public_key: Mapping[str, str]) -> bytes:
-    """E121: what a GPU is asked to sign, so that its report belongs to the same challenge and key."""
+def identity_device_nonce(nonce: bytes, keyset: KeysetDigest) -> bytes:
+    """E121: what a GPU is asked to sign before an identity quote. 32 bytes."""
+    return tagged_sha256(DEVICE_NONCE_TAG, cbor.encode([nonce, keyset]))
+
+
+def release_device_nonce(nonce: str, tee_public_key: Mapping[str, str]) -> bytes:
+    """E121: what a GPU is asked to sign before a release quote: RCAR's own rule."""
     bound = canonical_json({"nonce": nonce, "tee-pubkey": tee_public_key})
-    return hashlib.sha384(bound.encode()).digest()[:GPU_NONCE_BYTES]
+    return hashlib.sha384(bound.encode()).digest()[:DEVICE_NONCE_BYTES]
 
 
 def carried_statement(additional: str, nonce: str) -> Statement:

@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHA384, SHA384_BYTES = 0x000C, 48
-EV_NO_ACTION, EV_IPL = 3, 13
+EV_NO_ACTION, EV_EFI_ACTION = 0x00000003, 0x80000007
 SPEC_ID = b"Spec ID Event03\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement into RTMR `rtmr`; what is extended is the digest of `data`."""
+    """One measurement into RTMR `rtmr`; what is extended is the digest of `data`, and the kind says so."""
 
     rtmr: int
     data: bytes
-    kind: int = EV_IPL
+    kind: int = EV_EFI_ACTION
 
 
 def event_log(measurements: Iterable[Measured]) -> tuple[bytes, tuple[bytes, bytes, bytes, bytes]]:

@@ -11,7 +11,6 @@ What it is not: there is no isolation at all. A simulated report proves that som
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ObjectIdentifier
 
 from attestation.evidence.auxblob import TableEntry, encode_table
+from attestation.evidence.snp_report import Product
 from devnet import der
 from devnet.pki import (
     Authority,
@@ -49,19 +49,22 @@ DEFAULT_POLICY = POLICY_RESERVED_ONE | POLICY_CIPHERTEXT_HIDING | POLICY_PAGE_SW
 DEFAULT_PLATFORM = PLATFORM_ECC | PLATFORM_CIPHERTEXT_HIDING | PLATFORM_ALIAS_CHECKED
 
 
-class Product(Enum):
-    """(name in the certificates, name in the VEK, CPUID family, model, stepping)."""
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A processor as its VEK and its reports name it."""
 
-    GENOA = ("Genoa", "Genoa-B1", 0x19, 0x11, 0x01)
-    TURIN = ("Turin", "Turin-B1", 0x1A, 0x02, 0x01)
+    name: str
+    cpuid: tuple[int, int, int]     # family, model, stepping
 
-    @property
-    def line(self) -> str:
-        return self.value[0]
+
+MODELS = {
+    Product.GENOA: Model("Genoa-B1", (0x19, 0x11, 0x01)),
+    Product.TURIN: Model("Turin-B1", (0x1A, 0x02, 0x01)),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Tcb:
+class PatchLevels:
     """Security patch levels. `fmc` exists on Turin alone."""
 
     bootloader: int = 10
@@ -101,7 +104,7 @@ class SimulatedSnp:
 
     product: Product
     seed: bytes
-    tcb: Tcb
+    tcb: PatchLevels
     validity: Validity
     ark: Authority
     ask: Authority
@@ -110,16 +113,17 @@ class SimulatedSnp:
 
     @classmethod
     def create(
-        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA, tcb: Tcb | None = None,
+        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA,
+        tcb: PatchLevels | None = None,
     ) -> SimulatedSnp:
         """New authorities and a chip. Takes about two seconds, for the two RSA keys."""
-        tcb = tcb or Tcb()
+        tcb = tcb or PatchLevels()
         ark_key, ask_key = new_rsa_key(), new_rsa_key()
-        ark_name = subject(f"SIMULATED-ARK-{product.line}")
-        ask_name = subject(f"SIMULATED-SEV-{product.line}")
+        ark_name = subject(f"SIMULATED-ARK-{product.value}")
+        ask_name = subject(f"SEV-{product.value}")
         ark = Authority(_authority(ark_name, ark_name, ark_key, ark_key, seed, validity), ark_key)
         ask = Authority(_authority(ask_name, ark_name, ask_key, ark_key, seed, validity), ask_key)
-        vcek_key = derived_key(seed, ec.SECP384R1(), "vcek", product.line)
+        vcek_key = derived_key(seed, ec.SECP384R1(), "vcek", product.value)
         vcek = Authority(_vcek(vcek_key, ask, product, tcb, seed, validity), vcek_key)
         return cls(product, seed, tcb, validity, ark, ask, vcek)
 
@@ -150,7 +154,6 @@ class SimulatedSnp:
 
     def unsigned_report(self, report_data: bytes, fields: ReportFields) -> bytes:
         """The signed part alone, for a test that wants to change a byte and then sign."""
-        _, _, family, model, stepping = self.product.value
         tcb = self.tcb.encode(self.product)
         major, minor, build = fields.firmware
         report = bytearray(SIGNED_BYTES)
@@ -181,7 +184,7 @@ class SimulatedSnp:
         put(0x160, b"\xff" * 32, 32)                            # no migration agent
         put(0x180, tcb, 8)
         if fields.version >= 3:
-            put(0x188, bytes([family, model, stepping]), 3)
+            put(0x188, bytes(MODELS[self.product].cpuid), 3)
         put(0x1A0, self.chip_id, 64)
         put(0x1E0, tcb, 8)
         put(0x1E8, bytes([build, minor, major]), 3)
@@ -227,7 +230,7 @@ def _authority(
 
 
 def _vcek(
-    key: PrivateKey, ask: Authority, product: Product, tcb: Tcb, seed: bytes, validity: Validity,
+    key: PrivateKey, ask: Authority, product: Product, tcb: PatchLevels, seed: bytes, validity: Validity,
 ) -> x509.Certificate:
     """As the vendor's: version 3, named SEV-VCEK, with what the chip is and runs in private extensions."""
     levels = {"3.1": tcb.bootloader, "3.2": tcb.tee, "3.3": tcb.snp, "3.8": tcb.microcode}
@@ -235,7 +238,7 @@ def _vcek(
         levels["3.9"] = tcb.fmc
     extensions = {
         "1": der.integer(1 if product is Product.TURIN else 0),
-        "2": der.element(der.IA5_STRING, product.value[1].encode()),
+        "2": der.element(der.IA5_STRING, MODELS[product].name.encode()),
         **{arc: der.integer(level) for arc, level in levels.items()},
         **{f"3.{arc}": der.integer(0) for arc in range(4, 8)},
         "4": _chip_id(seed, product),

@@ -27,13 +27,14 @@ CERTIFICATE_BYTES_MAX = 8 * 1024
 CRL_BYTES_MAX, CRLS_MAX = 256 * 1024, 4
 COLLATERAL_BYTES_MAX = 1024 * 1024
 EVENT_LOG_BYTES_MAX = 4 * 1024 * 1024
-GPU_BYTES_MAX, GPUS_MAX = 256 * 1024, 8
+DEVICES_MAX, DEVICE_REPORT_BYTES_MAX, DEVICE_CHAIN_BYTES_MAX = 8, 16 * 1024, 32 * 1024
+MANIFESTS_MAX, MANIFEST_BYTES_MAX = 4, 1024 * 1024
 NONCE_BYTES_MIN, NONCE_BYTES_MAX = 16, 64
 CONFIG_DIGEST_BYTES = 32
 TEXT_BYTES_MAX = 256 * 1024
 KEY_MEMBERS_MAX = 8
 
-_LIMITS = cbor.Limits(bytes_max=BUNDLE_BYTES_MAX, depth_max=3, items_max=256)
+_LIMITS = cbor.Limits(bytes_max=BUNDLE_BYTES_MAX, depth_max=4, items_max=256)
 _CERTIFICATES = {entry.name.lower(): entry for entry in TableEntry if entry is not TableEntry.CRL}
 
 _T = TypeVar("_T")
@@ -53,6 +54,15 @@ class ReleaseTranscript:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceEvidence:
+    """A GPU's report, its certificate chain in PEM, and the manifests its measurements are held to."""
+
+    report: bytes
+    chain: bytes
+    manifests: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceBundle:
     """A quote and all that goes with it. `release` is there for a release quote and absent for identity."""
 
@@ -66,7 +76,7 @@ class EvidenceBundle:
     crls: tuple[bytes, ...] = ()
     collateral: bytes = b""
     event_log: bytes = b""
-    gpu: tuple[bytes, ...] = ()
+    devices: tuple[DeviceEvidence, ...] = ()
 
     @classmethod
     def identity(
@@ -98,7 +108,8 @@ class EvidenceBundle:
             }
         optional: dict[str, cbor.Encodable] = {
             "collateral": self.collateral, "event_log": self.event_log,
-            "crls": list(self.crls), "gpu": list(self.gpu),
+            "crls": list(self.crls),
+            "devices": [[gpu.report, gpu.chain, list(gpu.manifests)] for gpu in self.devices],
         }
         return cbor.encode(members | {name: value for name, value in optional.items() if value})
 
@@ -118,7 +129,7 @@ class EvidenceBundle:
             crls=members.blobs("crls", CRLS_MAX, CRL_BYTES_MAX),
             collateral=members.optional("collateral", COLLATERAL_BYTES_MAX),
             event_log=members.optional("event_log", EVENT_LOG_BYTES_MAX),
-            gpu=members.blobs("gpu", GPUS_MAX, GPU_BYTES_MAX),
+            devices=members.devices(),
         )
         members.finish()
         _fitting(bundle)
@@ -174,6 +185,14 @@ class _Members:
             raise _refusal("certificates", "at least one certificate", "none")
         return found
 
+    def devices(self) -> tuple[DeviceEvidence, ...]:
+        if "devices" not in self._left:
+            return ()
+        values = self.take("devices", list)
+        if not 1 <= len(values) <= DEVICES_MAX:
+            raise _refusal("devices", f"1 to {DEVICES_MAX} devices", len(values))
+        return tuple(_device(value) for value in values)
+
     def release(self) -> ReleaseTranscript | None:
         if "release" not in self._left:
             return None
@@ -200,6 +219,18 @@ def _fitting(bundle: EvidenceBundle) -> None:
     ):
         if present and not belongs:
             raise _refusal(name, f"what belongs to a {bundle.kind.format.value}", "another format's")
+
+
+def _device(value: cbor.Value) -> DeviceEvidence:
+    match value:
+        case [report, chain, list() as manifests] if len(manifests) <= MANIFESTS_MAX:
+            return DeviceEvidence(
+                _sized("devices", report, 1, DEVICE_REPORT_BYTES_MAX),
+                _sized("devices", chain, 1, DEVICE_CHAIN_BYTES_MAX),
+                tuple(_sized("devices", each, 1, MANIFEST_BYTES_MAX) for each in manifests),
+            )
+        case _:
+            raise _refusal("devices", "[report, chain, [manifest, ...]]", "another value")
 
 
 def _kind(name: str) -> TeeKind:

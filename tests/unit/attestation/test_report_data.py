@@ -22,8 +22,10 @@ from attestation.report_data import (
     additional_evidence,
     canonical_json,
     carried_statement,
-    gpu_nonce,
+    devices_digest,
+    identity_device_nonce,
     identity_report_data,
+    release_device_nonce,
     release_report_data,
 )
 
@@ -41,9 +43,11 @@ def refused(action: object) -> str:
 
 
 def test_identity_by_hand():
-    """The bytes of the rule, written out: [1, 1, "snp", nonce, keyset, configuration] behind its tag."""
+    """The bytes of the rule, written out: [1, 1, "snp", nonce, keyset, configuration, devices]."""
+    devices = hashlib.sha256(b"\x15anchorhold/devices/v1\x80").digest()
     encoded = (
-        b"\x86\x01\x01\x63snp\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32 + b"\x58\x20" + b"\x0b" * 32
+        b"\x87\x01\x01\x63snp\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32 + b"\x58\x20" + b"\x0b" * 32
+        + b"\x58\x20" + devices
     )
     assert IDENTITY.encode() == encoded
     tag = b"anchorhold/report-data/identity/v1"
@@ -52,8 +56,8 @@ def test_identity_by_hand():
 
 def test_identity_vector():
     assert identity_report_data(IDENTITY).hex() == (
-        "9895cecb754693a89c1779a6d31bfc934ebdbc5adda8d6ab70d8398eaa4586ff"
-        "c2f78cc3909e3302f880fc94a34ce71c2ad7f62385e0f896b1f010c4c1fb7805"
+        "168699487499be9a3fff3f7956d760f3c6bdaf543bf28557bd206755a9b047b7"
+        "440ec9e426c62392e3d69095bc4886157c7c89ee7e6ca163f4abd6b36bd28d26"
     )
 
 
@@ -71,14 +75,25 @@ def test_release_by_hand():
 
 def test_release_vector():
     assert release_report_data(NONCE_TEXT, KEY, additional_evidence(RELEASE)).hex() == (
-        "2376684906712df44873d82c2b108ca64919c6fe8f656273218b624df2979621"
-        "1e84a4b847bab1b666d6b4db23d01f2700000000000000000000000000000000"
+        "0aeb73076fd17725733e534d8e992386b0144578e88494514682db713004076e"
+        "cd72aff81c26e2f87e6923693c60fa8100000000000000000000000000000000"
     )
 
 
-def test_gpu_nonce_is_the_digest_without_the_additional_evidence():
+def test_a_device_signs_the_digest_without_the_additional_evidence():
     text = canonical_json({"nonce": NONCE_TEXT, "tee-pubkey": KEY})
-    assert gpu_nonce(NONCE_TEXT, KEY) == hashlib.sha384(text.encode()).digest()[:32]
+    assert release_device_nonce(NONCE_TEXT, KEY) == hashlib.sha384(text.encode()).digest()[:32]
+
+
+def test_an_identity_device_nonce_by_hand():
+    tag = b"anchorhold/device-nonce/identity/v1"
+    encoded = b"\x82\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32
+    assert identity_device_nonce(NONCE, KeysetDigest(b"\x0a" * 32)) == hashlib.sha256(
+        bytes([len(tag)]) + tag + encoded).digest()
+
+
+def test_device_reports_cannot_be_regrouped():
+    assert len({devices_digest(each) for each in ([], [b""], [b"ab"], [b"a", b"b"], [b"b", b"a"])}) == 5
 
 
 def test_a_client_without_additional_evidence_is_bound_as_the_protocol_says():
@@ -90,6 +105,7 @@ CHANGES = {
     "purpose": {"purpose": Purpose.RELEASE}, "kind": {"kind": TeeKind.TDX},
     "simulated": {"kind": TeeKind.SIMULATED_SNP}, "nonce": {"nonce": bytes(32)},
     "keyset": {"keyset": KeysetDigest(bytes(32))}, "config": {"measured_config": bytes(32)},
+    "devices": {"devices": devices_digest([b"a GPU's report"])},
     "keyset and config exchanged": {"keyset": KeysetDigest(b"\x0b" * 32), "measured_config": b"\x0a" * 32},
 }
 
@@ -149,6 +165,7 @@ def test_additional_evidence_has_a_bound():
 @pytest.mark.parametrize("change", [
     {"nonce": bytes(15)}, {"nonce": bytes(65)},
     {"keyset": KeysetDigest(bytes(31))}, {"measured_config": bytes(33)},
+    {"devices": bytes(31)},
     {"purpose": Purpose.RELEASE, "nonce": bytes(31)}, {"purpose": Purpose.RELEASE, "nonce": bytes(64)},
 ])
 def test_sizes(change: dict[str, object]):
@@ -157,10 +174,10 @@ def test_sizes(change: dict[str, object]):
 
 @pytest.mark.parametrize("raw", [
     b"", b"\x86", IDENTITY.encode() + b"\0", IDENTITY.encode()[:-1],
-    b"\x86\xf5" + IDENTITY.encode()[2:],                            # true for the version
-    b"\x86\x01\xf5" + IDENTITY.encode()[3:],                        # true for the purpose
-    b"\x86\x02" + IDENTITY.encode()[2:], b"\x86\x01\x03" + IDENTITY.encode()[3:],
-    IDENTITY.encode().replace(b"snp", b"sgx"), b"\x85" + IDENTITY.encode()[1:], b"\x80", b"\xa0",
+    b"\x87\xf5" + IDENTITY.encode()[2:],                            # true for the version
+    b"\x87\x01\xf5" + IDENTITY.encode()[3:],                        # true for the purpose
+    b"\x87\x02" + IDENTITY.encode()[2:], b"\x87\x01\x03" + IDENTITY.encode()[3:],
+    IDENTITY.encode().replace(b"snp", b"sgx"), b"\x86" + IDENTITY.encode()[1:], b"\x80", b"\xa0",
 ])
 def test_a_statement_that_does_not_parse(raw: bytes):
     assert refused(lambda: Statement.parse(raw)).startswith("report-data.")
@@ -169,6 +186,7 @@ def test_a_statement_that_does_not_parse(raw: bytes):
 statements = st.builds(
     Statement, st.just(Purpose.IDENTITY), st.sampled_from(TeeKind), st.binary(min_size=16, max_size=64),
     st.binary(min_size=32, max_size=32).map(KeysetDigest), st.binary(min_size=32, max_size=32),
+    st.binary(min_size=32, max_size=32),
 )
 
 
