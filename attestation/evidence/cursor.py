@@ -29,7 +29,8 @@ class Cursor:
     def take(self, size: int, field: str) -> bytes:
         if size > self.left:
             raise FormatRefused(
-                f"{self._what}.truncated", expected=f"{size} bytes of {field} at offset {self._at}",
+                f"{self._what}.truncated",
+                expected=f"{size} bytes of {field} at offset {self._at}",
                 got=f"{self.left} bytes",
             )
         start = self._at
@@ -45,4 +46,6 @@ class Cursor:
 
     def finish(self) -> None:
         if self.left:
-            raise FormatRefused(f"{self._what}.trailing", expected="no further bytes", got=f"{self.left} bytes")
+            raise FormatRefused(
+                f"{self._what}.trailing", expected="no further bytes", got=f"{self.left} bytes"
+            )

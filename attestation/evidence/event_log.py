@@ -4,8 +4,8 @@ Two formats, both parsed to the end and both into the same events:
 - CCEL: the firmware's log, in the TCG2 "crypto agile" format, one SHA-384 bank (`parse_ccel`);
 - dstack's JSON: a list of {imr, event_type, digest, event, event_payload} (`parse_dstack`).
 
-`replay` extends four registers with the events' digests. Only `attestation.verify.event_log` compares the result
-with a verified quote. docs/spec/evidence-tdx.md E82 to E87.
+`replay` extends four registers with the events' digests. Only `attestation.verify.event_log` compares the
+result with a verified quote. docs/spec/evidence-tdx.md E76.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SPEC_ID = b"Spec ID Event03\0"
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One measurement. `rtmr` is 0 to 3; `data` is what the log says was measured, `name` what dstack calls it."""
+    """One measurement: `data` is what the log says was measured, `name` what dstack calls it."""
 
     rtmr: int
     kind: int
@@ -59,7 +59,9 @@ def parse_event_log(data: bytes) -> EventLog:
 def parse_ccel(data: bytes) -> EventLog:
     """A TCG2 log whose measurement register n+1 is RTMR n. Raises `FormatRefused` and nothing else."""
     if len(data) > LOG_BYTES_MAX:
-        raise FormatRefused("eventlog.size", expected=f"at most {LOG_BYTES_MAX} bytes", got=f"{len(data)} bytes")
+        raise FormatRefused(
+            "eventlog.size", expected=f"at most {LOG_BYTES_MAX} bytes", got=f"{len(data)} bytes"
+        )
     cursor = Cursor("eventlog", data)
     _parse_spec_id(cursor)
     events: list[LogEvent] = []

@@ -1,4 +1,4 @@
-"""JSON from somebody else: bounded, no duplicate keys, no floats, and typed access that refuses instead of guessing.
+"""JSON from somebody else: bounded, no duplicate keys, no floats, typed access that refuses to guess.
 
 Intel's collateral and dstack's event log are JSON. Establishes shape alone.
 """
@@ -14,7 +14,7 @@ from attestation.errors import FormatRefused
 
 
 def parse_json(what: str, text: str | bytes, *, bytes_max: int) -> object:
-    """The value of `text`. Raises `FormatRefused` with code `<what>.json` for anything that is not one value."""
+    """The value of `text`. Raises `FormatRefused` for anything that is not one value."""
     if len(text) > bytes_max:
         raise FormatRefused(f"{what}.size", expected=f"at most {bytes_max} bytes", got=f"{len(text)} bytes")
 
@@ -54,6 +54,10 @@ class JsonObject:
         value = self._members.get(name)
         if not isinstance(value, str) or len(value) > characters_max:
             self._refuse(name, f"text of at most {characters_max} characters", type(value).__name__)
+        if any(
+            "\ud800" <= character <= "\udfff" for character in value
+        ):  # no encoding, so nothing can sign it
+            self._refuse(name, "text without lone surrogates", "one")
         return value
 
     def integer(self, name: str, *, most: int) -> int:
@@ -69,7 +73,11 @@ class JsonObject:
         except ValueError:
             self._refuse(name, "hexadecimal digits", "other characters")
         if len(value) * 2 != len(text) or (size is not None and len(value) != size):
-            self._refuse(name, f"{size if size is not None else 'whole'} bytes of hexadecimal", f"{len(text)} characters")
+            self._refuse(
+                name,
+                f"{size if size is not None else 'whole'} bytes of hexadecimal",
+                f"{len(text)} characters",
+            )
         return value
 
     def time(self, name: str) -> datetime:

@@ -2,7 +2,7 @@
 
 The layout is the JSON of a version 3 quote collateral (PEM chains, hexadecimal CRLs and signatures, TCB info
 and QE identity as the exact strings that were signed). Proves nothing: `attestation.verify.tdx` does.
-docs/spec/evidence-tdx.md E67, E68.
+docs/spec/evidence-tdx.md E64.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class TdxCollateral:
     @classmethod
     def parse(cls, data: bytes | str) -> TdxCollateral:
         """Parse the collateral JSON. Raises `FormatRefused` and nothing else."""
-        members = JsonObject("tdx.collateral", parse_json("tdx.collateral", data, bytes_max=COLLATERAL_BYTES_MAX))
+        members = JsonObject(
+            "tdx.collateral", parse_json("tdx.collateral", data, bytes_max=COLLATERAL_BYTES_MAX)
+        )
         tcb_info = _signed(members, "tcb_info")
         qe_identity = _signed(members, "qe_identity")
         return cls(

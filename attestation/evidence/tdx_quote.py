@@ -8,7 +8,7 @@ A quote is a header, a TD report, and signature data that carries its own certif
                      type 2 (=5) | size 4 | three PEM certificates: PCK leaf, its CA, the root
 
 Every size has to account for every byte. After the signature data only zeros may follow, because the guest's
-kernel hands out a fixed-size buffer (docs/spec/evidence-tdx.md E60 to E66).
+kernel hands out a fixed-size buffer (docs/spec/evidence-tdx.md E60 to E63).
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class TdxQuote:
     def parse(cls, data: bytes) -> TdxQuote:
         """Parse `data`, all of it. Raises `FormatRefused` and nothing else; believes nothing."""
         if len(data) > QUOTE_BYTES_MAX:
-            raise FormatRefused("tdx.size", expected=f"at most {QUOTE_BYTES_MAX} bytes", got=f"{len(data)} bytes")
+            raise FormatRefused(
+                "tdx.size", expected=f"at most {QUOTE_BYTES_MAX} bytes", got=f"{len(data)} bytes"
+            )
         cursor = Cursor("tdx", data)
         header = _parse_header(cursor)
         kind = _parse_body_kind(cursor, header.version)
@@ -132,9 +134,11 @@ class TdxQuote:
         signed = data[: cursor.position]
         signature_data = cursor.take(cursor.integer(4, "signature data size"), "signature data")
         raw = data[: cursor.position]
-        # E66: configfs pads its buffer with zeros; anything else after the quote is somebody's message.
+        # E63: configfs pads its buffer with zeros; anything else after the quote is somebody's message.
         if any(cursor.rest()):
-            raise FormatRefused("tdx.trailing", expected="nothing but zeros after the quote", got="other bytes")
+            raise FormatRefused(
+                "tdx.trailing", expected="nothing but zeros after the quote", got="other bytes"
+            )
         return _with_signature_data(raw, header, report, signed, signature_data)
 
 
@@ -183,8 +187,12 @@ def _parse_report(data: bytes, kind: TdReportKind) -> TdReport:
         mr_config_id=cursor.take(48, "mr config id"),
         mr_owner=cursor.take(48, "mr owner"),
         mr_owner_config=cursor.take(48, "mr owner config"),
-        rtmrs=(cursor.take(48, "rtmr 0"), cursor.take(48, "rtmr 1"),
-               cursor.take(48, "rtmr 2"), cursor.take(48, "rtmr 3")),
+        rtmrs=(
+            cursor.take(48, "rtmr 0"),
+            cursor.take(48, "rtmr 1"),
+            cursor.take(48, "rtmr 2"),
+            cursor.take(48, "rtmr 3"),
+        ),
         report_data=cursor.take(64, "report data"),
         tee_tcb_svn2=cursor.take(16, "tee tcb svn 2") if later else None,
         mr_service_td=cursor.take(48, "mr service td") if later else None,
@@ -207,8 +215,18 @@ def _with_signature_data(
     auth_data = inner.take(auth_size, "auth data")
     chain = _certification(inner, _CERTIFICATION_PCK_CHAIN, PEM_BYTES_MAX)
     inner.finish()
-    return TdxQuote(raw, header, report, signed, signature, attestation_key, qe_report, qe_report_signature,
-                    auth_data, chain)
+    return TdxQuote(
+        raw,
+        header,
+        report,
+        signed,
+        signature,
+        attestation_key,
+        qe_report,
+        qe_report_signature,
+        auth_data,
+        chain,
+    )
 
 
 def _certification(cursor: Cursor, wanted: int, bytes_max: int) -> bytes:
@@ -217,5 +235,7 @@ def _certification(cursor: Cursor, wanted: int, bytes_max: int) -> bytes:
         raise FormatRefused("tdx.certification_type", expected=wanted, got=kind)
     size = cursor.integer(4, "certification data size")
     if size > bytes_max:
-        raise FormatRefused("tdx.certification_size", expected=f"at most {bytes_max} bytes", got=f"{size} bytes")
+        raise FormatRefused(
+            "tdx.certification_size", expected=f"at most {bytes_max} bytes", got=f"{size} bytes"
+        )
     return cursor.take(size, "certification data")

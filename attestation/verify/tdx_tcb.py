@@ -2,33 +2,28 @@
 
 The status of a quote is the worst of three: the platform's (CPU, PCE, TDX loader), the TDX module's and the
 quoting enclave's. A platform that no level describes is `UNLISTED`, worse than anything but revoked.
-Says nothing about whether the tables or the quote are genuine. docs/spec/evidence-tdx.md E77 to E79.
+Says nothing about whether the tables or the quote are genuine. docs/spec/evidence-tdx.md E72.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from attestation.errors import BindingRefused
 from attestation.evidence.sgx_extension import PckIdentity
-from attestation.evidence.tdx_collateral import PlatformLevel, QeIdentity, SvnLevel, TcbInfo, TcbStatus, TdxModule
+from attestation.evidence.tdx_collateral import (
+    PlatformLevel,
+    QeIdentity,
+    SvnLevel,
+    TcbInfo,
+    TcbStatus,
+    TdxModule,
+)
 from attestation.evidence.tdx_quote import QeReport, TdReport
+from attestation.verify.verified_tdx import TcbStanding
 
 
-@dataclass(frozen=True, slots=True)
-class TcbStanding:
-    """The merged status, its parts, and every advisory that names this patch level."""
-
-    status: TcbStatus
-    platform: TcbStatus
-    module: TcbStatus
-    quoting_enclave: TcbStatus
-    advisories: tuple[str, ...]
-    date: datetime | None
-
-
-def assess(report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, qe: QeIdentity) -> TcbStanding:
+def assess(
+    report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, qe: QeIdentity
+) -> TcbStanding:
     platform = _platform_level(report, pck, tcb_info)
     platform_status = platform.status if platform else TcbStatus.UNLISTED
     module_status, module = _module_status(report, tcb_info, platform_status)
@@ -46,7 +41,8 @@ def assess(report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: Tc
 
 
 def _platform_level(report: TdReport, pck: PckIdentity, tcb_info: TcbInfo) -> PlatformLevel | None:
-    # Where the module has versions (second byte not zero), its own SVN and version are judged by its identity.
+    # Where the module has versions (second byte not zero), its own SVN and version are judged by its
+    # identity.
     first = 2 if report.tee_tcb_svn[1] else 0
     for level in tcb_info.levels:
         if (
@@ -66,14 +62,18 @@ def _svn_level(svn: int, levels: tuple[SvnLevel, ...]) -> SvnLevel | None:
     return next((level for level in levels if svn >= level.isv_svn), None)
 
 
-def _module_status(report: TdReport, tcb_info: TcbInfo, platform: TcbStatus) -> tuple[TcbStatus, SvnLevel | None]:
+def _module_status(
+    report: TdReport, tcb_info: TcbInfo, platform: TcbStatus
+) -> tuple[TcbStatus, SvnLevel | None]:
     """How patched the TDX module is; refuses a module whose signer or attributes are not the stated ones."""
     version = report.tee_tcb_svn[1]
     module = _module_of(version, tcb_info)
     if module is None:
         return TcbStatus.UNLISTED, None
     if report.mr_signer_seam != module.mr_signer:
-        raise BindingRefused("tdx.module_signer", expected=module.mr_signer.hex(), got=report.mr_signer_seam.hex())
+        raise BindingRefused(
+            "tdx.module_signer", expected=module.mr_signer.hex(), got=report.mr_signer_seam.hex()
+        )
     attributes = bytes(a & m for a, m in zip(report.seam_attributes, module.attributes_mask, strict=True))
     if attributes != module.attributes:
         raise BindingRefused("tdx.module_attributes", expected=module.attributes.hex(), got=attributes.hex())
@@ -90,9 +90,16 @@ def _module_of(version: int, tcb_info: TcbInfo) -> TdxModule | None:
     return next((module for module in tcb_info.module_identities if module.identity == name), None)
 
 
-_ORDER = (TcbStatus.UP_TO_DATE, TcbStatus.SW_HARDENING_NEEDED, TcbStatus.CONFIGURATION_NEEDED,
-          TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED, TcbStatus.OUT_OF_DATE,
-          TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED, TcbStatus.UNLISTED, TcbStatus.REVOKED)
+_ORDER = (
+    TcbStatus.UP_TO_DATE,
+    TcbStatus.SW_HARDENING_NEEDED,
+    TcbStatus.CONFIGURATION_NEEDED,
+    TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED,
+    TcbStatus.OUT_OF_DATE,
+    TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
+    TcbStatus.UNLISTED,
+    TcbStatus.REVOKED,
+)
 _NEEDS_CONFIGURATION = {TcbStatus.CONFIGURATION_NEEDED, TcbStatus.CONFIGURATION_AND_SW_HARDENING_NEEDED}
 
 
