@@ -1,8 +1,8 @@
 """Does a bundle hold together? Its report is genuine, and binds the keys, configuration and nonce beside it.
 
-The order is fixed (docs/spec/evidence-production.md E124): first the report, then the device reports, then the
-bindings between them and the claims, then the nonce the caller asked for. So a forgery is called a forgery,
-whatever else is wrong with it.
+The order is fixed (docs/spec/evidence-production.md E124): first the report, then the device reports, then
+the bindings between them and the claims, then the nonce the caller asked for. So a forgery is called a
+forgery, whatever else is wrong with it.
 
 What it does not establish: that the values are wanted (`attestation.policy`); that a bundle is new, unless a
 nonce was given; that a simulated root means anything.
@@ -11,7 +11,6 @@ nonce was given; that a simulated root means anything.
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
@@ -21,7 +20,7 @@ from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle
 from attestation.evidence.certificates import read_certificate
 from attestation.evidence.event_log import parse_event_log
 from attestation.evidence.gpu_report import GpuReport
-from attestation.evidence.keyset import Keyset
+from attestation.evidence.gpu_rim import GpuRim
 from attestation.evidence.kinds import TeeFormat
 from attestation.evidence.snp_report import Product, SnpReport
 from attestation.evidence.tdx_collateral import TdxCollateral
@@ -39,29 +38,15 @@ from attestation.report_data import (
 )
 from attestation.verify.ec_chain import spki_digest
 from attestation.verify.event_log import verify_event_log
-from attestation.verify.gpu import verify_gpu
+from attestation.verify.gpu import compare_with_rims, verify_gpu
+from attestation.verify.gpu_rim import verify_rim
 from attestation.verify.pins import AMD_ROOTS, SnpRoots, with_simulated
 from attestation.verify.snp import SnpCollateral, SnpEvidence, product_of, verify_snp
 from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
-from attestation.verify.verified import SEAL, Seal, VerifiedSnp
+from attestation.verify.verified import SEAL, VerifiedSnp
+from attestation.verify.verified_bundle import VerifiedBundle
 from attestation.verify.verified_gpu import VerifiedGpu
 from attestation.verify.verified_tdx import VerifiedTdx
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedBundle:
-    """Genuine evidence, and the claims it binds: these keys, this configuration, this nonce and purpose."""
-
-    evidence: VerifiedSnp | VerifiedTdx
-    devices: tuple[VerifiedGpu, ...]
-    statement: Statement
-    keyset: Keyset
-    report_data: bytes
-    seal: Seal = field(repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.seal is not SEAL:
-            raise TypeError("VerifiedBundle is made by attestation.verify.bundle alone")
 
 
 def verify_bundle(
@@ -77,13 +62,15 @@ def verify_bundle(
     _check_kind(bundle, evidence)
     statement = _bound_statement(bundle)
     report_data = _check_report_data(bundle, statement, evidence)
-    _check_devices(bundle, devices)
+    device_nonce = _check_devices(bundle, devices)
     if nonce is not None and not hmac.compare_digest(nonce, bundle.nonce):
         raise BindingRefused("bundle.nonce", expected=nonce.hex(), got=bundle.nonce.hex())
-    return VerifiedBundle(evidence, devices, statement, bundle.keyset, report_data, SEAL)
+    return VerifiedBundle(evidence, devices, statement, bundle.keyset, report_data, device_nonce, SEAL)
 
 
-def _evidence(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> VerifiedSnp | VerifiedTdx:
+def _evidence(
+    bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None,
+) -> VerifiedSnp | VerifiedTdx:
     match bundle.kind.format:
         case TeeFormat.SNP:
             return _snp(bundle, at, simulated_root)
@@ -106,7 +93,7 @@ def _snp(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> 
 
 
 def _snp_roots(report: SnpReport, simulated_root: bytes | None) -> SnpRoots:
-    """AMD's, and the one handed over for the product the report names; the chain has to agree with that name."""
+    """AMD's, and the one handed over for the product the report names; the chain has to agree with it."""
     if simulated_root is None:
         return AMD_ROOTS
     product = product_of(report.cpuid) if report.cpuid else Product.GENOA
@@ -116,7 +103,7 @@ def _snp_roots(report: SnpReport, simulated_root: bytes | None) -> SnpRoots:
     try:
         return with_simulated([("a simulated root", product, spki)])
     except ValueError:
-        raise ChainRefused("bundle.simulated-root", expected="a root that is not AMD's", got="AMD's") from None
+        raise ChainRefused("bundle.simulated-root", expected="a root not of AMD's", got="AMD's") from None
 
 
 def _tdx(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> VerifiedTdx:
@@ -132,7 +119,12 @@ def _tdx(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> 
 
 
 def _device(device: DeviceEvidence, at: datetime) -> VerifiedGpu:
-    return verify_gpu(GpuReport.parse(device.report), device.chain, at=at)
+    report = GpuReport.parse(device.report)
+    manifests = [GpuRim.parse(raw) for raw in device.manifests]
+    verified = verify_gpu(report, device.chain, at=at)
+    if not manifests:
+        return verified
+    return compare_with_rims(verified, [verify_rim(manifest, at=at) for manifest in manifests], report)
 
 
 def _check_kind(bundle: EvidenceBundle, evidence: VerifiedSnp | VerifiedTdx) -> None:
@@ -143,7 +135,7 @@ def _check_kind(bundle: EvidenceBundle, evidence: VerifiedSnp | VerifiedTdx) -> 
 
 
 def _bound_statement(bundle: EvidenceBundle) -> Statement:
-    """What the report has to bind, made from the claims; for a release, also what the client sent with them."""
+    """What the report has to bind, made from the claims; for a release, with what the client sent."""
     purpose = Purpose.IDENTITY if bundle.release is None else Purpose.RELEASE
     try:
         statement = Statement(
@@ -174,7 +166,7 @@ def _check_report_data(
     return expected
 
 
-def _check_devices(bundle: EvidenceBundle, devices: tuple[VerifiedGpu, ...]) -> None:
+def _check_devices(bundle: EvidenceBundle, devices: tuple[VerifiedGpu, ...]) -> bytes:
     """E121: every device answered this challenge, and none of them twice."""
     if bundle.release is None:
         expected = identity_device_nonce(bundle.nonce, bundle.keyset.digest)
@@ -185,3 +177,4 @@ def _check_devices(bundle: EvidenceBundle, devices: tuple[VerifiedGpu, ...]) -> 
             raise BindingRefused("bundle.device-nonce", expected=expected.hex(), got=device.nonce.hex())
     if len({device.device_id for device in devices}) != len(devices):
         raise BindingRefused("bundle.device-twice", expected="each device once", got="one of them again")
+    return expected
