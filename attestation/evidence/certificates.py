@@ -63,6 +63,12 @@ def read_crl(raw: bytes) -> x509.CertificateRevocationList:
         raise _malformed("crl", "a DER or PEM revocation list", _first_line(error)) from None
 
 
+def serial_number(certificate: x509.Certificate) -> int:
+    """The serial number; zero is AMD's way."""
+    with _serial_zero_is_expected():
+        return certificate.serial_number
+
+
 @contextmanager
 def _serial_zero_is_expected() -> Iterator[None]:
     # AMD gives every report-signing certificate the serial number 0, which the library warns about.

@@ -128,7 +128,7 @@ def read_ear(token: str, key: ec.EllipticCurvePublicKey) -> dict[str, object]:
     parts = token.split(".")
     if len(token) > TOKEN_CHARACTERS_MAX or len(parts) != 3:
         raise FormatRefused("ear.form", expected="a compact JWT of bounded size", got=f"{len(parts)} parts")
-    header, signature = _object(_decode(parts[0])), _decode(parts[2])
+    header, body, signature = _object(_decode(parts[0])), _decode(parts[1]), _decode(parts[2])
     # The algorithm is ours to choose, never the token's.
     if header.get("alg") != "ES256" or len(signature) != 2 * COMPONENT_BYTES:
         raise SignatureRefused("ear.algorithm", expected="ES256", got=header.get("alg"))
@@ -142,7 +142,7 @@ def read_ear(token: str, key: ec.EllipticCurvePublicKey) -> dict[str, object]:
         raise SignatureRefused(
             "ear.signature", expected="signed by the key given", got="not signed by it"
         ) from None
-    return _object(_decode(parts[1]))
+    return _object(body)
 
 
 def _submodule(appraisal: Appraisal, facts: Mapping[str, object]) -> dict[str, object]:

@@ -50,8 +50,8 @@ def lead_to_root(vek: x509.Certificate, given: Sequence[x509.Certificate], roots
     Raises `CollateralMissing` where a link is not among `given`, `ChainRefused` where it does not hold.
     """
     intermediate, _ = _issuer(vek, _candidates(vek, given, "intermediate (ASK or ASVK)"))
-    _require_authority(intermediate, path_length=0)
     ark, ark_key, root = _pinned_issuer(intermediate, given, roots)
+    _require_authority(intermediate, path_length=0)
     _require_authority(ark, path_length=None)
     _require_signing_usage(ark, crl=True)
     # E22: the pin covers the key alone, so the root's dates hold only under its own signature.

@@ -2,7 +2,7 @@
 
 AMD's lists are signed by the ARK and speak for the whole product, so one list covers the intermediate and
 the report-signing key. An entry condemns whatever the list's age; only silence needs a fresh list.
-Rules: docs/spec/evidence.md E30 to E36.
+Rules: docs/spec/evidence.md E30 to E35.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime
 from cryptography import x509
 
 from attestation.errors import ChainRefused, CollateralMissing, Revoked
+from attestation.evidence.certificates import serial_number
 from attestation.verify.chain import Chain, common_name, signed_by
 from attestation.verify.verified import Revocation
 
@@ -35,7 +36,7 @@ def refuse_revoked(chain: Chain, lists: Sequence[x509.CertificateRevocationList]
     """Raises `Revoked` where a list names a certificate of the chain, however old the list is (E33)."""
     for crl in lists:
         for certificate in (chain.vek, chain.intermediate):
-            entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+            entry = crl.get_revoked_certificate_by_serial_number(serial_number(certificate))
             if entry is not None:
                 raise Revoked(
                     "crl.revoked",

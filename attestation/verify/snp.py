@@ -7,7 +7,7 @@ so that a forgery is never excused as missing paperwork:
 
 Nothing is fetched: certificates and lists are arguments, and so is the time. What it does not establish:
 that the values are wanted (`attestation.policy`), nor that the report is new (its `report_data` tells).
-Rules: docs/spec/evidence.md E20 to E59.
+Rules: docs/spec/evidence.md E20 to E52.
 """
 
 from __future__ import annotations

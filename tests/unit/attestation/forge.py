@@ -38,17 +38,35 @@ MITIGATED = 0xB
 
 # A sound version 5 report: bit 17 alone in POLICY; ECC and alias check in PLATFORM_INFO.
 SOUND: Mapping[str, tuple[int, int, int]] = {
-    "version": (0x000, 4, 5), "guest_svn": (0x004, 4, 0), "policy": (0x008, 8, 1 << 17),
-    "vmpl": (0x030, 4, 0), "algorithm": (0x034, 4, 1), "platform": (0x040, 8, 0x24), "key_info": (0x048, 4, 0),
-    "current_firmware": (0x1E8, 3, 0x013731), "committed_firmware": (0x1EC, 3, 0x013731),
-    "launch_mitigations": (0x1F8, 8, MITIGATED), "current_mitigations": (0x200, 8, MITIGATED),
-}  # fmt: skip
+    "version": (0x000, 4, 5),
+    "guest_svn": (0x004, 4, 0),
+    "policy": (0x008, 8, 1 << 17),
+    "vmpl": (0x030, 4, 0),
+    "algorithm": (0x034, 4, 1),
+    "platform": (0x040, 8, 0x24),
+    "key_info": (0x048, 4, 0),
+    "current_firmware": (0x1E8, 3, 0x013731),
+    "committed_firmware": (0x1EC, 3, 0x013731),
+    "launch_mitigations": (0x1F8, 8, MITIGATED),
+    "current_mitigations": (0x200, 8, MITIGATED),
+}
 BYTES: Mapping[str, tuple[int, int]] = {
-    "family_id": (0x010, 16), "image_id": (0x020, 16), "report_data": (0x050, 64), "measurement": (0x090, 48),
-    "host_data": (0x0C0, 32), "id_key_digest": (0x0E0, 48), "author_key_digest": (0x110, 48),
-    "report_id": (0x140, 32), "report_id_ma": (0x160, 32), "current_tcb": (0x038, 8), "reported_tcb": (0x180, 8),
-    "cpuid": (0x188, 3), "chip_id": (0x1A0, 64), "committed_tcb": (0x1E0, 8), "launch_tcb": (0x1F0, 8),
-}  # fmt: skip
+    "family_id": (0x010, 16),
+    "image_id": (0x020, 16),
+    "report_data": (0x050, 64),
+    "measurement": (0x090, 48),
+    "host_data": (0x0C0, 32),
+    "id_key_digest": (0x0E0, 48),
+    "author_key_digest": (0x110, 48),
+    "report_id": (0x140, 32),
+    "report_id_ma": (0x160, 32),
+    "current_tcb": (0x038, 8),
+    "reported_tcb": (0x180, 8),
+    "cpuid": (0x188, 3),
+    "chip_id": (0x1A0, 64),
+    "committed_tcb": (0x1E0, 8),
+    "launch_tcb": (0x1F0, 8),
+}
 
 
 @functools.cache
@@ -74,17 +92,32 @@ def text(value: str) -> bytes:
     return bytes([0x16, len(value)]) + value.encode()
 
 
-def certificate(  # noqa: PLR0913
-    subject: str, key: Any, issuer: str, signer: rsa.RSAPrivateKey, *,
-    authority: x509.BasicConstraints | None = None, usage: x509.KeyUsage | None = None,
-    start: datetime = START, end: datetime = END, serial: int = 7,
-    amd: Mapping[str, bytes] | None = None, critical_oid: str | None = None,
-    rsa_padding: Any = PSS, algorithm: Any = None, constraints_critical: bool = True,
-) -> x509.Certificate:  # fmt: skip
+def certificate(
+    subject: str,
+    key: Any,
+    issuer: str,
+    signer: rsa.RSAPrivateKey,
+    *,
+    authority: x509.BasicConstraints | None = None,
+    usage: x509.KeyUsage | None = None,
+    start: datetime = START,
+    end: datetime = END,
+    serial: int = 7,
+    amd: Mapping[str, bytes] | None = None,
+    critical_oid: str | None = None,
+    rsa_padding: Any = PSS,
+    algorithm: Any = None,
+    constraints_critical: bool = True,
+) -> x509.Certificate:
     builder = (
-        x509.CertificateBuilder().subject_name(common_name(subject)).issuer_name(common_name(issuer))
-        .public_key(key.public_key()).serial_number(serial).not_valid_before(start).not_valid_after(end)
-    )  # fmt: skip
+        x509.CertificateBuilder()
+        .subject_name(common_name(subject))
+        .issuer_name(common_name(issuer))
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
     if authority is not None:
         builder = builder.add_extension(authority, critical=constraints_critical)
     if usage is not None:
@@ -143,7 +176,11 @@ class Forge:
 
     def make_intermediate(self, kind: KeyKind = KeyKind.VCEK, **changes: Any) -> x509.Certificate:
         infix = "-VLEK" if kind is KeyKind.VLEK else ""
-        options: dict[str, Any] = {"authority": x509.BasicConstraints(True, 0), "usage": usage(), "serial": 0x20002}
+        options: dict[str, Any] = {
+            "authority": x509.BasicConstraints(True, 0),
+            "usage": usage(),
+            "serial": 0x20002,
+        }
         name = changes.pop("name", f"SEV{infix}-{self.product.value}")
         signer = changes.pop("signer", rsa_key("ark"))
         key = changes.pop("key", rsa_key(f"intermediate{infix}"))
@@ -152,7 +189,12 @@ class Forge:
     def amd(self, kind: KeyKind, tcb: bytes, chip: bytes) -> dict[str, bytes]:
         levels = {"1": integer(1), "2": text(self.product.value), "3.8": integer(tcb[7])}
         if self.product is Product.TURIN:
-            levels |= {"3.9": integer(tcb[0]), "3.1": integer(tcb[1]), "3.2": integer(tcb[2]), "3.3": integer(tcb[3])}
+            levels |= {
+                "3.9": integer(tcb[0]),
+                "3.1": integer(tcb[1]),
+                "3.2": integer(tcb[2]),
+                "3.3": integer(tcb[3]),
+            }
         else:
             levels |= {"3.1": integer(tcb[0]), "3.2": integer(tcb[1]), "3.3": integer(tcb[6])}
         return levels | ({"4": chip} if kind is KeyKind.VCEK else {"5": text("CN=provider")})
@@ -175,14 +217,21 @@ class Forge:
     def chip(self) -> bytes:
         return bytes(range(1, 9)) if self.product is Product.TURIN else bytes(range(1, 65))
 
-    def report(self, *, patch: Callable[[bytearray], None] | None = None, key: Any = None, **values: Any) -> bytes:
+    def report(
+        self, *, patch: Callable[[bytearray], None] | None = None, key: Any = None, **values: Any
+    ) -> bytes:
         """A signed report. `values` replace fields; `patch` edits the signed part before it is signed."""
         body = bytearray(0x4A0)
         for name, (offset, size, default) in SOUND.items():
             body[offset : offset + size] = int(values.pop(name, default)).to_bytes(size, "little")
         defaults = dict.fromkeys(("current_tcb", "reported_tcb", "committed_tcb", "launch_tcb"), self.tcb)
-        defaults |= {"cpuid": bytes(CPUIDS[self.product]), "chip_id": self.chip.ljust(64, b"\0"),
-                     "measurement": b"\x11" * 48, "report_data": b"\x22" * 64, "report_id_ma": b"\xff" * 32}  # fmt: skip
+        defaults |= {
+            "cpuid": bytes(CPUIDS[self.product]),
+            "chip_id": self.chip.ljust(64, b"\0"),
+            "measurement": b"\x11" * 48,
+            "report_data": b"\x22" * 64,
+            "report_id_ma": b"\xff" * 32,
+        }
         for name, (offset, size) in BYTES.items():
             value = values.pop(name, defaults.get(name, bytes(size)))
             assert len(value) == size, name
@@ -199,12 +248,23 @@ class Forge:
     def case(self, kind: KeyKind = KeyKind.VCEK, **values: Any) -> Case:
         """Evidence that verifies. `values` go to the report."""
         values.setdefault("key_info", int(kind) << 2)
-        return Case(self.report(**values), make_once(self, "vek", kind),
-                    [make_once(self, "intermediate", kind), make_once(self, "ark", kind)], self.roots)  # fmt: skip
+        return Case(
+            self.report(**values),
+            make_once(self, "vek", kind),
+            [make_once(self, "intermediate", kind), make_once(self, "ark", kind)],
+            self.roots,
+        )
 
-    def crl(self, *, revoked: tuple[int, ...] = (), start: datetime = NOW - timedelta(days=1),
-            end: datetime = NOW + timedelta(days=30), signer: rsa.RSAPrivateKey | None = None,
-            issuer: str | None = None, delta: bool = False) -> x509.CertificateRevocationList:  # fmt: skip
+    def crl(
+        self,
+        *,
+        revoked: tuple[int, ...] = (),
+        start: datetime = NOW - timedelta(days=1),
+        end: datetime = NOW + timedelta(days=30),
+        signer: rsa.RSAPrivateKey | None = None,
+        issuer: str | None = None,
+        delta: bool = False,
+    ) -> x509.CertificateRevocationList:
         builder = x509.CertificateRevocationListBuilder().issuer_name(common_name(issuer or self.ark_name))
         builder = builder.last_update(start).next_update(end)
         if delta:
@@ -222,8 +282,11 @@ def make_once(forge: Forge, what: str, kind: KeyKind) -> x509.Certificate:
     """The unchanged certificates of a line, made once: signing with RSA-4096 is slow."""
     at = (forge.product, what, kind)
     if at not in _MADE:
-        makers = {"vek": lambda: forge.make_vek(kind), "ark": lambda: forge.ark,
-                  "intermediate": lambda: forge.make_intermediate(kind)}  # fmt: skip
+        makers = {
+            "vek": lambda: forge.make_vek(kind),
+            "ark": lambda: forge.ark,
+            "intermediate": lambda: forge.make_intermediate(kind),
+        }
         _MADE[at] = makers[what]()
     return _MADE[at]
 
@@ -232,5 +295,3 @@ def sign(body: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
     """`body` with R and S written into their places."""
     r, s = decode_dss_signature(key.sign(body[:0x2A0], ec.ECDSA(hashes.SHA384())))
     return body[:0x2A0] + r.to_bytes(72, "little") + s.to_bytes(72, "little") + body[0x330:]
-
-
