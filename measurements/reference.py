@@ -35,6 +35,7 @@ SIZES: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
         "snp.family_id": frozenset({16}),
         "snp.image_id": frozenset({16}),
         "tdx.ppid": frozenset({16}),
+        "tdx.fmspc": frozenset({6}),
         "tdx.report_data": frozenset({64}),
         "tdx.events": frozenset({48}),
         "gpu.nonce": frozenset({32}),

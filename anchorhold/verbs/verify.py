@@ -6,7 +6,7 @@ import importlib
 
 from anchorhold.command import Parser, Verbs
 
-KINDS: tuple[str, ...] = ("evidence", "snp")
+KINDS: tuple[str, ...] = ("evidence", "gpu", "snp", "tdx")
 
 
 def add(verbs: Verbs) -> None:

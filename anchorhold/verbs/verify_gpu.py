@@ -27,8 +27,8 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "gpu",
         help="judge an NVIDIA attestation report",
-        description="Judge an NVIDIA attestation report, offline. Exit status: 0 accepted, 1 usage or malformed "
-        "input, 2 not genuine, 3 collateral missing or expired, 4 refused by policy.",
+        description="Judge an NVIDIA attestation report, offline. Exit status: 0 accepted, 1 usage or "
+        "malformed input, 2 not genuine, 3 collateral missing or expired, 4 refused by policy.",
     )
     parser.add_argument(
         "--report",

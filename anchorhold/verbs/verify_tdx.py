@@ -19,6 +19,9 @@ from anchorhold.judgement import (
     read_file,
 )
 from anchorhold.layouts import collateral_json, hex_option, tdx_quote_bytes
+from attestation.errors import PolicyRefused
+from attestation.policy.document import Policy
+from attestation.policy.fields import OneOf
 from foundation.refusal import Refused
 
 
@@ -87,5 +90,13 @@ def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
         verified = verify_tdx_with_root_ca(quote, collateral, at=at, root_der=root)
     if log is not None:
         verified = verify_event_log(log, verified)
+    _require_stated(verified.report.report_data, stated, policy)
     appraisal = appraise(verified, references, policy) if policy else None
     return Judgement("tdx", at, tdx_facts(verified), appraisal, None)
+
+
+def _require_stated(got: bytes, stated: list[bytes], policy: Policy | None) -> None:
+    """A REPORTDATA that was asked for is compared even where the policy would leave it unchecked."""
+    compared = policy is not None and policy.tdx is not None and isinstance(policy.tdx.report_data, OneOf)
+    if stated and not compared and got not in stated:
+        raise PolicyRefused("tdx.report-data", expected="a REPORTDATA that was asked for", got=got.hex())

@@ -117,6 +117,8 @@ class _Builder:
         attributes = {}
         for name, value in zip(pairs[::2], pairs[1::2], strict=True):
             if name == "xmlns" or name.startswith("xmlns:"):
+                if name != "xmlns" and not value:
+                    self._refuse("a prefix bound to a namespace", "one that is taken back")
                 scope[name[6:]] = value
             else:
                 attributes[name] = value

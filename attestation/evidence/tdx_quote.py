@@ -4,7 +4,7 @@ A quote is a header, a TD report, and signature data that carries its own certif
 
     header 48 | [v5: body type 2, body size 4] | TD report 584 (1.0) or 648 (1.5) | size 4 | signature data
     signature data = signature 64 | attestation key 64 | type 2 (=6) | size 4 |
-                     QE report 384 | QE report signature 64 | size 2 | auth data 32 |
+                     QE report 384 | QE report signature 64 | size 2 | auth data |
                      type 2 (=5) | size 4 | three PEM certificates: PCK leaf, its CA, the root
 
 Every size has to account for every byte. After the signature data only zeros may follow, because the guest's
@@ -26,7 +26,7 @@ TEE_TYPE_TDX = 0x81
 KEY_TYPE_ECDSA_P256 = 2
 QE_VENDOR_INTEL = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 
-_AUTH_DATA_BYTES = 32
+AUTH_DATA_BYTES_MAX = 1024  # Intel's enclave writes 32
 _CERTIFICATION_QE_REPORT = 6
 _CERTIFICATION_PCK_CHAIN = 5
 
@@ -210,8 +210,10 @@ def _with_signature_data(
     qe_report = QeReport.parse(inner.take(384, "qe report"))
     qe_report_signature = inner.take(64, "qe report signature")
     auth_size = inner.integer(2, "auth data size")
-    if auth_size != _AUTH_DATA_BYTES:
-        raise FormatRefused("tdx.auth_data", expected=f"{_AUTH_DATA_BYTES} bytes", got=f"{auth_size} bytes")
+    if auth_size > AUTH_DATA_BYTES_MAX:
+        raise FormatRefused(
+            "tdx.auth_data", expected=f"at most {AUTH_DATA_BYTES_MAX} bytes", got=f"{auth_size} bytes"
+        )
     auth_data = inner.take(auth_size, "auth data")
     chain = _certification(inner, _CERTIFICATION_PCK_CHAIN, PEM_BYTES_MAX)
     inner.finish()

@@ -133,10 +133,12 @@ def _judge_rims(ledger: Ledger, evidence: VerifiedGpu, policy: GpuPolicy) -> Non
         collateral=True,
     )
     differing = frozenset() if rims is None else rims.differing
+    # Whoever brings a manifest wants it heeded: what it contradicts is unmet even where none is asked for.
+    heeded = policy.rims if rims is None else Required.REQUIRED
     ledger.judge(
         "gpu.measurements",
         "E109",
-        policy.rims,
+        heeded,
         met=lambda _: rims is not None and not differing,
         expected=lambda _: "every measurement the manifests speak of, as they state it",
         got=_measured(evidence),

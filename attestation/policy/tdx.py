@@ -72,6 +72,7 @@ class TdxPolicy:
     ppid: OneOf | Unchecked = ruled(
         "E83", "TEE.fail and Battering RAM leave no bit: only knowing the machines answers them", one_of(16)
     )
+    fmspc: OneOf | Unchecked = ruled("E83", "another family or model of processor", one_of(6))
     second_opinion: Required | Unchecked = ruled(
         "E84", "the quote was carried to the end by one of two verifiers only", read_required
     )
@@ -167,6 +168,7 @@ def _judge_platform(
         collateral=True,
     )
     _judge_one_of(ledger, references, "tdx.ppid", "E83", policy.ppid, evidence.pck.ppid)
+    _judge_one_of(ledger, references, "tdx.fmspc", "E83", policy.fmspc, evidence.pck.fmspc)
     opinion = evidence.second_opinion
     ledger.judge(
         "tdx.second-opinion",

@@ -142,9 +142,9 @@ def compare_with_rims(gpu: VerifiedGpu, rims: Sequence[VerifiedRim], report: Gpu
                 "gpu.rim", expected="each index in one manifest", got=f"{sorted(shared)} in two"
             )
         allowed |= rim.measurements
-    if report.nvdec0_disabled:  # a decoder that is off measures nothing
-        allowed.pop(_NVDEC0_INDEX, None)
-    return replace(gpu, rims=_compared(frozenset(kinds), allowed, gpu))
+    # A decoder that is off measures nothing: its index is known, and nothing is expected there.
+    idle = {_NVDEC0_INDEX} if report.nvdec0_disabled else set()
+    return replace(gpu, rims=_compared(frozenset(kinds), allowed, idle, gpu))
 
 
 def _kind_of(rim: VerifiedRim, gpu: VerifiedGpu) -> RimKind:
@@ -162,13 +162,14 @@ def _kind_of(rim: VerifiedRim, gpu: VerifiedGpu) -> RimKind:
 
 
 def _compared(
-    kinds: frozenset[RimKind], allowed: dict[int, frozenset[bytes]], gpu: VerifiedGpu
+    kinds: frozenset[RimKind], allowed: dict[int, frozenset[bytes]], idle: set[int], gpu: VerifiedGpu
 ) -> RimComparison:
-    matched = frozenset(index for index, digests in allowed.items() if gpu.measurements.get(index) in digests)
+    judged = allowed.keys() - idle
+    matched = frozenset(index for index in judged if gpu.measurements.get(index) in allowed[index])
     measured = {index for index, value in gpu.measurements.items() if any(value)}
     return RimComparison(
         kinds=kinds,
         matched=matched,
-        differing=frozenset(allowed) - matched,
+        differing=frozenset(judged - matched),
         uncovered=frozenset(measured - allowed.keys()),
     )
