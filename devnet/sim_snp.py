@@ -128,8 +128,9 @@ class SimulatedSnp:
         return cls(product, seed, tcb, validity, ark, ask, vcek)
 
     @property
-    def chip_id(self) -> bytes:
-        return _chip_id(self.seed, self.product).ljust(64, b"\0")
+    def hardware_id(self) -> bytes:
+        """64 bytes on Genoa, eight on Turin: as the VCEK names the chip."""
+        return _chip_id(self.seed, self.product)
 
     @property
     def crl(self) -> bytes:
@@ -185,7 +186,7 @@ class SimulatedSnp:
         put(0x180, tcb, 8)
         if fields.version >= 3:
             put(0x188, bytes(MODELS[self.product].cpuid), 3)
-        put(0x1A0, self.chip_id, 64)
+        put(0x1A0, self.hardware_id.ljust(64, b"\0"), 64)
         put(0x1E0, tcb, 8)
         put(0x1E8, bytes([build, minor, major]), 3)
         put(0x1EC, bytes([build, minor, major]), 3)

@@ -101,7 +101,7 @@ class SimulatedTdx:
         )
         pck = _issued(
             "SIMULATED PCK Certificate", key("pck"), pck_authority, seed, validity,
-            extensions={SGX_ARC: _sgx_extension(derived(seed, "ppid", size=16))},
+            extensions={SGX_ARC: _sgx_extension(_ppid(seed))},
         )
         tcb_signing = _issued("SIMULATED TCB Signing", key("tcb"), root, seed, validity)
         return cls(seed, validity, root, pck_authority, pck, tcb_signing)
@@ -111,6 +111,11 @@ class SimulatedTdx:
 
     def revoking_pck(self) -> SimulatedTdx:
         return replace(self, pck_revoked=True)
+
+    @property
+    def ppid(self) -> bytes:
+        """Which platform this is."""
+        return _ppid(self.seed)
 
     @property
     def collateral(self) -> Collateral:
@@ -193,6 +198,10 @@ class SimulatedTdx:
 
     def _dates(self) -> dict[str, str]:
         return {"issueDate": _stamp(self.validity.start), "nextUpdate": _stamp(self.validity.end)}
+
+
+def _ppid(seed: bytes) -> bytes:
+    return derived(seed, "ppid", size=16)
 
 
 def _header() -> bytes:

@@ -4,6 +4,9 @@
     tee = simulated_snp(platform, measurement)         # or simulated_tdx(platform, mrtd)
     evidence = tee.quote(report_data)                  # evidence.kind is TeeKind.SIMULATED_SNP
     bundle = identity_bundle(tee, nonce, keyset, config)
+    verified = verify_bundle(bundle, at=at, nonce=nonce, simulated_root=tee.root.der)
+    policy = document.parse(policy_document(tee))
+    appraise_bundle(verified, reference_values(tee), policy, nonce=nonce).accepted      # True
 
 The kind says "simulated" wherever it is named: in the statement a quote binds, in the bundle, in an
 appraisal. Relabelling it does not help: no genuine root signs what these platforms sign (E126, E127).
@@ -12,23 +15,27 @@ appraisal. Relabelling it does not help: no genuine root signs what these platfo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from attestation.evidence.auxblob import CertificateTable, TableEntry
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import Evidence, TeeKind
-from attestation.report_data import Purpose, Statement, identity_report_data
 from attestation.tee.errors import TeeRefused
+from attestation.tee.produce import identity, release
 from attestation.tee.tee import REPORT_DATA_BYTES
+from attestation.verify.ec_chain import spki_digest
+from devnet.pki import Authority
 from devnet.sim_ccel import Measured, event_log
 from devnet.sim_snp import ReportFields, SimulatedSnp
 from devnet.sim_tdx import QuoteFields, SimulatedTdx
+from measurements.reference import ReferenceValues
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSnpTee:
+    """Lays its certificates and its revocation list beside every report, as a host may."""
+
     platform: SimulatedSnp
     fields: ReportFields
 
@@ -36,20 +43,19 @@ class SimulatedSnpTee:
     def kind(self) -> TeeKind:
         return TeeKind.SIMULATED_SNP
 
+    @property
+    def root(self) -> Authority:
+        return self.platform.ark
+
     def quote(self, report_data: bytes) -> Evidence:
         report = self.platform.report(_checked(report_data), self.fields)
         return Evidence(self.kind, report, self.platform.auxblob())
 
-    def endorsed(self, bundle: EvidenceBundle) -> EvidenceBundle:
-        """`bundle` with the certificates and the list that a verifier needs."""
-        table = CertificateTable.parse(self.platform.auxblob())
-        certificates: dict[TableEntry, bytes] = dict(table.values)
-        del certificates[TableEntry.CRL]
-        return bundle.with_endorsements(certificates=certificates, crls=(self.platform.crl,))
-
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTdxTee:
+    """Its quotes carry their certificates; collateral comes from `collateral_json`, as from a service."""
+
     platform: SimulatedTdx
     fields: QuoteFields
     log: bytes = b""
@@ -58,12 +64,12 @@ class SimulatedTdxTee:
     def kind(self) -> TeeKind:
         return TeeKind.SIMULATED_TDX
 
+    @property
+    def root(self) -> Authority:
+        return self.platform.root
+
     def quote(self, report_data: bytes) -> Evidence:
         return Evidence(self.kind, self.platform.quote(_checked(report_data), self.fields))
-
-    def endorsed(self, bundle: EvidenceBundle) -> EvidenceBundle:
-        """`bundle` with the collateral that a verifier needs, and the event log behind the registers."""
-        return bundle.with_endorsements(collateral=collateral_json(self.platform), event_log=self.log)
 
 
 SimulatedTee = SimulatedSnpTee | SimulatedTdxTee
@@ -82,13 +88,50 @@ def simulated_tdx(
     return SimulatedTdxTee(platform, QuoteFields(mrtd, registers), log if measured else b"")
 
 
+def endorsed(bundle: EvidenceBundle, tee: SimulatedTee) -> EvidenceBundle:
+    """`bundle` with what its verifier needs and the cell does not have: the collateral of a TDX platform."""
+    if isinstance(tee, SimulatedSnpTee):
+        return bundle
+    return replace(bundle, collateral=collateral_json(tee.platform))
+
+
 def identity_bundle(
     tee: SimulatedTee, nonce: bytes, keyset: Keyset, measured_config: bytes,
 ) -> EvidenceBundle:
     """One file that says who this simulated cell is, over a caller's nonce, with all a verifier needs."""
-    statement = Statement(Purpose.IDENTITY, tee.kind, nonce, keyset.digest, measured_config)
-    evidence = tee.quote(identity_report_data(statement))
-    return tee.endorsed(EvidenceBundle.identity(evidence, nonce, keyset, measured_config))
+    return endorsed(identity(tee, nonce, keyset, measured_config, event_log=_log(tee)), tee)
+
+
+def release_bundle(
+    tee: SimulatedTee, challenge: str, tee_public_key: Mapping[str, str], keyset: Keyset,
+    measured_config: bytes,
+) -> EvidenceBundle:
+    """One file that answers a broker's challenge for this simulated cell, with all the broker needs."""
+    bundle = release(tee, challenge, tee_public_key, keyset, measured_config, event_log=_log(tee))
+    return endorsed(bundle, tee)
+
+
+def policy_document(tee: SimulatedTee) -> bytes:
+    """The strict policy, except that it names the root of this devnet. For a devnet and for nothing else."""
+    section = "snp" if isinstance(tee, SimulatedSnpTee) else "tdx"
+    return (
+        'name = "devnet"\n'
+        'about = "simulated machines of one devnet: says nothing about any hardware"\n'
+        'extends = "strict"\n\n'
+        f'[{section}]\nsimulated_roots = ["{spki_digest(tee.root.certificate).hex()}"]\n'
+    ).encode()
+
+
+def reference_values(tee: SimulatedTee) -> ReferenceValues:
+    """What this simulated machine reports of itself: its measurements, and which machine it is."""
+    if isinstance(tee, SimulatedSnpTee):
+        return ReferenceValues.of({
+            "snp.measurement": [tee.fields.measurement], "snp.chip_id": [tee.platform.hardware_id],
+        })
+    registers = {f"tdx.rtmr{number}": [rtmr] for number, rtmr in enumerate(tee.fields.rtmrs)}
+    return ReferenceValues.of({
+        "tdx.mr_td": [tee.fields.mrtd], "tdx.ppid": [tee.platform.ppid], **registers,
+    })
 
 
 def collateral_json(platform: SimulatedTdx) -> bytes:
@@ -104,3 +147,7 @@ def _checked(report_data: bytes) -> bytes:
     if len(report_data) != REPORT_DATA_BYTES:
         raise TeeRefused("report.data-length", expected=REPORT_DATA_BYTES, got=len(report_data))
     return report_data
+
+
+def _log(tee: SimulatedTee) -> bytes:
+    return tee.log if isinstance(tee, SimulatedTdxTee) else b""

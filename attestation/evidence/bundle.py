@@ -11,7 +11,7 @@ Parsed and not believed: `attestation.verify.bundle` checks that the report is g
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from attestation.errors import FormatRefused
@@ -84,15 +84,6 @@ class EvidenceBundle:
     ) -> EvidenceBundle:
         """Around a quote over `identity_report_data` of the same nonce, keyset and configuration."""
         return cls(evidence.kind, evidence.report, nonce, keyset, measured_config)
-
-    def with_endorsements(
-        self, *, certificates: Mapping[TableEntry, bytes] | None = None, crls: tuple[bytes, ...] = (),
-        collateral: bytes = b"", event_log: bytes = b"",
-    ) -> EvidenceBundle:
-        return replace(
-            self, certificates=dict(certificates or {}), crls=crls, collateral=collateral,
-            event_log=event_log,
-        )
 
     def encode(self) -> bytes:
         members: dict[str, cbor.Encodable] = {

@@ -13,9 +13,8 @@ from anchorhold import command
 from anchorhold.command import main
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.evidence.kinds import TeeKind
-from attestation.verify.ec_chain import spki_digest
-from devnet.tee import identity_bundle
-from tests.little_tee import CONFIG, KEYSET, MEASUREMENT, NONCE, snp_platform, snp_tee, tdx_platform, tdx_tee
+from devnet.tee import identity_bundle, policy_document, reference_values
+from tests.little_tee import CONFIG, KEYSET, MEASUREMENT, NONCE, snp_tee, tdx_tee
 
 AT = "2026-11-20T00:00:00Z"
 Run = Callable[..., tuple[int, str]]
@@ -40,18 +39,13 @@ def bundle(kind: str) -> EvidenceBundle:
 @pytest.fixture
 def run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Write the bundle, the simulated root, a policy that names it and references for it; run the verb."""
-    root = snp_platform().ark if kind == "snp" else tdx_platform().root
-    (tmp_path / "root.pem").write_text(root.pem)
-    pin = spki_digest(root.certificate).hex()
-    (tmp_path / "devnet.toml").write_text(
-        f'name = "devnet"\nabout = "simulated machines"\nextends = "strict"\n'
-        f'[{kind}]\nsimulated_roots = ["{pin}"]\n'
+    tee = snp_tee() if kind == "snp" else tdx_tee()
+    (tmp_path / "root.pem").write_text(tee.root.pem)
+    (tmp_path / "devnet.toml").write_bytes(policy_document(tee))
+    rows = "".join(
+        f'{claim.partition(".")[2]} = ["{value.hex()}"]\n'
+        for claim, values in reference_values(tee).values.items() for value in values
     )
-    values = {"snp.measurement": MEASUREMENT, "snp.chip_id": snp_platform().chip_id} if kind == "snp" else {
-        "tdx.mr_td": MEASUREMENT, "tdx.ppid": tdx_ppid(),
-        **{f"tdx.rtmr{at}": rtmr for at, rtmr in enumerate(tdx_tee().fields.rtmrs)},
-    }
-    rows = "".join(f'{claim.partition(".")[2]} = ["{value.hex()}"]\n' for claim, value in values.items())
     (tmp_path / "references.toml").write_text(f"[{kind}]\n{rows}")
 
     def run(raw: bytes | EvidenceBundle, *options: str) -> tuple[int, str]:
@@ -64,11 +58,6 @@ def run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         streams = capsys.readouterr()
         return status, streams.out + streams.err
     return run
-
-
-def tdx_ppid() -> bytes:
-    from devnet.pki import derived
-    return derived(tdx_platform().seed, "ppid", size=16)
 
 
 SIMULATED = ("--simulated-root", "{dir}/root.pem")

@@ -1,5 +1,5 @@
 """Invariant: whatever the bytes, a certificate table parses or is refused with FormatRefused; every value of
-a parsed one is one DER sequence found in the input (as it is, or out of PEM); and writing the values out again
+a parsed one is one DER sequence found in the input (as it is, or out of PEM); and writing the values out
 gives a table of the same values.
 """
 

@@ -6,23 +6,18 @@ claims nothing that the simulated cell of the seeds did not claim.
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 
 from attestation.errors import EvidenceRefused, FormatRefused
-from attestation.evidence.bundle import EvidenceBundle, ReleaseTranscript
-from attestation.report_data import Purpose, Statement, additional_evidence, release_report_data
+from attestation.evidence.bundle import EvidenceBundle
 from attestation.verify.bundle import verify_bundle
-from devnet.tee import SimulatedTee, identity_bundle
+from devnet.tee import SimulatedTee, identity_bundle, release_bundle
 from tests.little_tee import AT, CONFIG, KEYSET, NONCE, snp_platform, snp_tee, tdx_platform, tdx_tee
 
 _KEY = {"crv": "P-256", "kty": "EC", "x": "AAAA", "y": "BBBB"}
 
 
 def _release(tee: SimulatedTee) -> EvidenceBundle:
-    statement = Statement(Purpose.RELEASE, tee.kind, NONCE, KEYSET.digest, CONFIG)
-    sent = ReleaseTranscript(base64.b64encode(NONCE).decode(), _KEY, additional_evidence(statement))
-    evidence = tee.quote(release_report_data(sent.nonce, sent.tee_public_key, sent.additional_evidence))
-    return tee.endorsed(replace(EvidenceBundle.identity(evidence, NONCE, KEYSET, CONFIG), release=sent))
+    return release_bundle(tee, base64.b64encode(NONCE).decode(), _KEY, KEYSET, CONFIG)
 
 
 SEEDS: list[bytes] = [

@@ -31,7 +31,7 @@ from attestation.report_data import Purpose, Statement, additional_evidence, rel
 from attestation.verify.bundle import verify_bundle
 from attestation.verify.verified import Seal
 from attestation.verify.verified_bundle import VerifiedBundle
-from devnet.tee import SimulatedTee, identity_bundle
+from devnet.tee import SimulatedTee, identity_bundle, release_bundle
 from foundation import cbor
 from tests.little_tee import AT, CONFIG, KEYSET, NONCE, snp_platform, snp_tee, tdx_platform, tdx_tee
 
@@ -49,12 +49,13 @@ def identity(kind: str) -> EvidenceBundle:
 
 def release(kind: str, statement_change: dict[str, object] | None = None) -> EvidenceBundle:
     tee = TEES[kind]()
-    statement = Statement(Purpose.RELEASE, tee.kind, NONCE, KEYSET.digest, CONFIG)
-    sent = additional_evidence(replace(statement, **(statement_change or {})))  # type: ignore[arg-type]
     nonce = base64.b64encode(NONCE).decode()
+    if statement_change is None:
+        return release_bundle(tee, nonce, KEY, KEYSET, CONFIG)
+    statement = Statement(Purpose.RELEASE, tee.kind, NONCE, KEYSET.digest, CONFIG)
+    sent = additional_evidence(replace(statement, **statement_change))  # type: ignore[arg-type]
     evidence = tee.quote(release_report_data(nonce, KEY, sent))
-    bundle = EvidenceBundle.identity(evidence, NONCE, KEYSET, CONFIG)
-    return tee.endorsed(replace(bundle, release=ReleaseTranscript(nonce, KEY, sent)))
+    return replace(identity(kind), report=evidence.report, release=ReleaseTranscript(nonce, KEY, sent))
 
 
 def verify(kind: str, bundle: EvidenceBundle, **options: object) -> VerifiedBundle:
@@ -304,7 +305,7 @@ def test_a_revoked_platform():
 
 def test_an_event_log_of_another_start():
     bundle = identity("tdx")
-    other = replace(tdx_tee(), log=b"").endorsed(bundle)
+    other = replace(bundle, event_log=b"")
     assert verify("tdx", other).evidence.event_log is None  # type: ignore[union-attr]
     assert verify("tdx", bundle).evidence.event_log is not None  # type: ignore[union-attr]
     forged = replace(bundle, event_log=bundle.event_log.replace(b"the kernel", b"the keznel"))

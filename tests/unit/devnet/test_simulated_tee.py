@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from attestation.evidence.auxblob import CertificateTable, TableEntry
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.evidence.event_log import parse_event_log
 from attestation.evidence.kinds import TeeKind
-from attestation.evidence.snp_report import Product, SnpReport
+from attestation.evidence.snp_report import Product
 from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
 from attestation.policy.bundle import appraise_bundle
-from attestation.policy.document import builtin, builtin_names
+from attestation.policy.document import builtin, builtin_names, parse
 from attestation.report_data import Purpose, Statement, identity_report_data
 from attestation.tee.configfs import ConfigfsTee
 from attestation.tee.errors import TeeRefused
+from attestation.tee.produce import identity
 from attestation.tee.tee import Tee
 from attestation.verify.bundle import verify_bundle
 from attestation.verify.ec_chain import spki_digest
@@ -31,7 +33,7 @@ from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
 from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
 from devnet.sim_snp import ReportFields, SimulatedSnp
 from devnet.sim_tdx import QuoteFields, SimulatedTdx
-from devnet.tee import collateral_json, identity_bundle
+from devnet.tee import collateral_json, identity_bundle, policy_document, reference_values, release_bundle
 from measurements.reference import ReferenceValues
 from tests.fakes import fuse
 from tests.fakes.configfs_tsm import DirectFiles, FakeTsm
@@ -191,28 +193,28 @@ def test_no_default_root_of_intels():
         dcap_qvl.verify(quote.raw, theirs, int(AT.timestamp()))
 
 
-def everything_named(bundle: EvidenceBundle, kind: str) -> ReferenceValues:
-    """Reference values under which nothing but the root is left to object to."""
-    if kind == "snp":
-        report = SnpReport.parse(bundle.report)
-        return ReferenceValues.of({"snp.measurement": [report.measurement], "snp.chip_id": [report.chip_id]})
-    quote = TdxQuote.parse(bundle.report).report
-    return ReferenceValues.of({
-        "tdx.mr_td": [quote.mr_td], **{f"tdx.rtmr{at}": [rtmr] for at, rtmr in enumerate(quote.rtmrs)},
-    })
-
-
 @pytest.mark.parametrize("policy", builtin_names())
 @pytest.mark.parametrize("kind", ["snp", "tdx"])
-def test_no_default_policy(policy: str, kind: str):
+def test_no_default_policy_believes_it(policy: str, kind: str):
     tee, root = (snp_tee(), snp_platform().ark) if kind == "snp" else (tdx_tee(), tdx_platform().root)
     bundle = identity_bundle(tee, NONCE, KEYSET, CONFIG)
     verified = verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=root.der)
-    appraisal = appraise_bundle(verified, everything_named(bundle, kind), builtin(policy), nonce=NONCE)
-    assert not appraisal.accepted
-    assert f"{kind}.root" in [claim.code for claim in appraisal.unmet]
-    others = [claim.code for claim in appraisal.unmet if claim.code not in (f"{kind}.root", "tdx.ppid")]
-    assert others == [], "refused for another reason as well, so this proves less than it says"
+    appraisal = appraise_bundle(verified, reference_values(tee), builtin(policy), nonce=NONCE)
+    assert [claim.code for claim in appraisal.unmet] == [f"{kind}.root"], "and for no other reason"
+
+
+@pytest.mark.parametrize("kind", ["snp", "turin", "tdx"])
+def test_the_devnets_own_policy_accepts_it(kind: str):
+    tee = {"snp": snp_tee, "turin": lambda: snp_tee(Product.TURIN), "tdx": tdx_tee}[kind]()
+    challenge = base64.b64encode(NONCE).decode()
+    for bundle in (identity_bundle(tee, NONCE, KEYSET, CONFIG),
+                   release_bundle(tee, challenge, {"kty": "EC"}, KEYSET, CONFIG)):
+        verified = verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=tee.root.der)
+        policy = parse(policy_document(tee))
+        assert appraise_bundle(verified, reference_values(tee), policy, nonce=NONCE).unmet == ()
+        assert not appraise_bundle(verified, reference_values(tee), policy, nonce=None).accepted
+        assert not appraise_bundle(verified, reference_values(tee), policy, nonce=bytes(32)).accepted
+        assert not appraise_bundle(verified, ReferenceValues.none(), policy, nonce=NONCE).accepted
 
 
 def test_a_root_of_one_devnet_is_nothing_to_another():
@@ -243,12 +245,7 @@ def tsm() -> FakeTsm:
 
 
 def bundle_through(tee: Tee) -> EvidenceBundle:
-    statement = Statement(Purpose.IDENTITY, tee.kind, NONCE, KEYSET.digest, CONFIG)
-    evidence = tee.quote(identity_report_data(statement))
-    table = CertificateTable.parse(evidence.auxblob)
-    certificates = {entry: der for entry, der in table.values.items() if entry is not TableEntry.CRL}
-    return EvidenceBundle.identity(evidence, NONCE, KEYSET, CONFIG).with_endorsements(
-        certificates=certificates, crls=(table.values[TableEntry.CRL],))
+    return identity(tee, NONCE, KEYSET, CONFIG)
 
 
 def test_a_simulated_chip_behind_a_genuine_driver_is_found_out():
