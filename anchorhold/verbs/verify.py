@@ -6,7 +6,7 @@ import importlib
 
 from anchorhold.command import Parser, Verbs
 
-KINDS: tuple[str, ...] = ("certificate", "snp", "tdx", "gpu")
+KINDS: tuple[str, ...] = ("certificate", "evidence", "gpu", "snp", "tdx")
 
 
 def add(verbs: Verbs) -> None:

@@ -56,6 +56,7 @@ def parse_certificate(code: str, der: bytes) -> x509.Certificate:
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
+        x509.InvalidVersion,
     ) as error:
         raise FormatRefused(code, expected="an X.509 certificate", got=type(error).__name__) from None
     return certificate
@@ -202,7 +203,9 @@ def parse_crl(code: str, der: bytes) -> x509.CertificateRevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         crl.issuer, crl.extensions, crl.next_update_utc, crl.signature_hash_algorithm  # noqa: B018
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (
+        ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
+    ) as error:
         raise FormatRefused(
             code, expected="a certificate revocation list", got=type(error).__name__
         ) from None
