@@ -77,7 +77,7 @@ def parse_ccel(data: bytes) -> EventLog:
 def _is_padding(data: bytes, at: int) -> bool:
     """The log area is larger than the log: what follows the last event is all ones or all zeros."""
     head = data[at : at + 8]
-    if head.strip(b"\0") and head.strip(b"\xff"):  # an event: a look at all that is left would cost its square
+    if head.strip(b"\0") and head.strip(b"\xff"):  # an event: no look at all that is left
         return False
     rest = data[at:]
     return not rest.strip(b"\0") or not rest.strip(b"\xff")
