@@ -253,7 +253,7 @@ def _second_opinion(
             verdict = dcap_qvl.verify(quote.raw, theirs, now)
         else:
             verdict = dcap_qvl.verify_with_root_ca(quote.raw, theirs, root_der, now)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         return SecondOpinion("", str(error).removeprefix("Verification failed: ").strip())
     return SecondOpinion(verdict.status, "")
 
