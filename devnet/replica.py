@@ -184,8 +184,15 @@ class Replica:
         self.timer_ns = 0
         if fresh:
             self.certified_data = b""
-            self._outstanding.clear()
+            self._abandon_calls()
         self._commit(message)
+
+    def _abandon_calls(self) -> None:
+        """State is gone, so nothing can answer what was open."""
+        abandoned, self._outstanding = self._outstanding, {}
+        for call in abandoned.values():
+            call.context.outstanding = 0
+            self._finish(call.context, Rejection(RejectCode.CANISTER_REJECT, "the canister was reinstalled"))
 
     def _installed(self) -> Instance:
         if self._instance is None:

@@ -1,4 +1,4 @@
-"""A gateway on a stand-in replica for tests: seeded randomness, a stepping clock, certificates in real form."""
+"""A gateway on a stand-in replica for tests: seeded randomness, a stepping clock, real-form certificates."""
 
 from __future__ import annotations
 

@@ -172,6 +172,12 @@ module {
     bytes
   };
 
+  /// Whether history can't be made shorter before an answer comes.
+  public func isStuck(self : Ledger) : Bool {
+    let ?block = get(self, self.oldest) else return false;
+    block.answered < block.answers.size()
+  };
+
   /// Forgets the oldest blocks while there is too much history and they are fully answered; gives their tickets.
   /// The newest block always stays: it is what `certified_data` speaks of.
   public func prune(self : Ledger, head : Nat64, bytesMax : Nat) : [Nat64] {

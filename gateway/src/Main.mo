@@ -104,7 +104,7 @@ persistent actor Gateway {
     if (size > Limits.payloadBytesMax) {
       return #refused(Refusal.tooMany("request.payload_bytes", Limits.payloadBytesMax, size));
     };
-    if (ledger.bytes > historyBytesMax) {
+    if (ledger.bytes > historyBytesMax and Ledger.isStuck(ledger)) {
       return #refused(Refusal.tooMany("history.full", historyBytesMax, ledger.bytes));
     };
     switch (FairQueue.refuse(queue, caller, size)) {

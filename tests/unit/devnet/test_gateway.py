@@ -608,6 +608,8 @@ def test_answered_blocks_are_forgotten_when_there_is_too_much_of_them(gateway: G
 
     gateway.report_answer(REPORTER, report(2, 0))
     assert gateway.get_slice(3).oldest_height == 3
+    gateway.set_history(OWNER, 0)
+    assert len(gateway.get_slice(3).encoded) == 1  # the newest stays whatever the bound
     gateway.submit_sealed(ALICE, b"x")
     gateway.seal_block(OWNER)
     (block,) = blocks_of(gateway, 4)

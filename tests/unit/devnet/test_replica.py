@@ -63,6 +63,7 @@ SOURCE = """
     (call $store_stable))
   (func $show
     (i64.store (i64.const 8) (global.get $n))
+    (i64.store (i64.const 16) (i64.const 0))
     (if (i64.ne (call $stable_size) (i64.const 0))
       (then (call $stable_read (i64.const 16) (i64.const 0) (i64.const 8))))
     (call $append (i64.const 8) (i64.const 8))
@@ -102,6 +103,9 @@ SOURCE = """
   (func (export "canister_update draw") (call $draw (i64.const 0) (i64.const 3)))
   (func (export "canister_update draw_and_trap") (call $draw (i64.const 2) (i64.const 3)))
   (func (export "canister_update draw_and_trap_twice") (call $draw (i64.const 2) (i64.const 4)))
+  (func (export "canister_update reply_and_draw")
+    (call $reply)
+    (call $draw (i64.const 0) (i64.const 3)))
   (func (export "canister_update bump_self")
     (call $self_copy (i64.const 512) (i64.const 0) (call $self_size))
     (call $call_new (i64.const 512) (call $self_size) (i64.const 272) (i64.const 4)
@@ -285,6 +289,14 @@ def test_a_trapped_cleanup_is_undone_too(replica: Replica) -> None:
     assert replica.certified_data == b""
 
 
+def test_a_callback_cannot_respond_a_second_time(replica: Replica) -> None:
+    call = replica.ingress("reply_and_draw", b"")
+    assert call.reply() == b""
+    replica.settle()
+    assert call.reply() == b""
+    assert peek(replica) == (100, 0, 0)  # the callback trapped and was cleaned up after
+
+
 def test_a_canister_can_call_itself(replica: Replica) -> None:
     call = replica.ingress("bump_self", b"")
     assert peek(replica) == (0, 0, 0)
@@ -297,6 +309,9 @@ def test_the_timer_fires_when_its_time_has_come() -> None:
     now = [0]
     replica = Replica(CANISTER, clock=lambda: now[0], randomness=randomness())
     replica.install(canister())
+    replica.ingress("set_timer", b"").reply()
+    replica.upgrade(canister())
+    assert replica.timer_ns == 0  # new code sets its own
     replica.ingress("set_timer", b"").reply()
     assert not replica.fire_timer()
     now[0] = 1_000
@@ -333,6 +348,26 @@ def test_a_trap_in_an_upgrade_changes_nothing(replica: Replica, running: str, co
     assert peek(replica) == (1, 1, 1)
     assert replica.certified_data == (1).to_bytes(8, "little")
     assert seen(replica.ingress("bump", b"").reply()) == (2, 2, 2)
+
+
+def test_a_failed_install_leaves_the_old_canister(replica: Replica) -> None:
+    replica.ingress("bump", b"")
+    trapping = wasmtime.wat2wasm(
+        '(module (memory (export "m") i64 1) (table (export "t") 1 funcref)'
+        ' (func (export "canister_init") (unreachable)))'
+    )
+    with pytest.raises(Rejected, match="unreachable"):
+        replica.install(bytes(trapping))
+    assert peek(replica) == (1, 1, 1)
+    assert replica.certified_data == (1).to_bytes(8, "little")
+
+
+def test_a_fresh_install_answers_what_was_open(replica: Replica) -> None:
+    call = replica.ingress("draw", b"")
+    replica.install(canister())
+    assert replica.outstanding == ()
+    with pytest.raises(Rejected, match="reinstalled"):
+        call.reply()
 
 
 def test_an_upgrade_that_would_drop_main_memory_is_refused(replica: Replica) -> None:
