@@ -40,7 +40,6 @@ from attestation.verify.verified import SEAL, VerifiedSnp
 from foundation.digests import tagged_sha256
 
 ECDSA_P384_SHA384: Final = 1
-COMPONENT_BYTES: Final = 48
 P384_ORDER: Final = int(
     "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973", 16
 )

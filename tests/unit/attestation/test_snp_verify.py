@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, timedelta, timezone
 
@@ -23,18 +24,19 @@ from attestation.errors import (
 from attestation.evidence.snp_report import Cpuid, Firmware, KeyKind, Product, Tcb
 from attestation.verify import pins
 from attestation.verify.chain import key_digest
+from attestation.verify.facts import snp_facts
 from attestation.verify.snp import P384_ORDER, SnpCollateral, SnpEvidence, product_of
 from attestation.verify.verified import Revocation, VerifiedSnp
+from tests.keys import p384_key, rsa_key
 from tests.unit.attestation.forge import (
     BOOTLOADER_FIRST,
     END,
     NOW,
+    PSS,
     START,
     Case,
     Forge,
     integer,
-    p384_key,
-    rsa_key,
     text,
     usage,
 )
@@ -250,6 +252,17 @@ class TestChain:
 
     def test_a_vek_is_no_authority(self) -> None:  # evidence.md E24
         vek = GENOA.make_vek(authority=x509.BasicConstraints(True, None))
+        refused(with_vek(vek), ChainRefused, "chain.leaf")
+
+    def test_a_vek_whose_extensions_can_not_be_read(self) -> None:  # evidence.md E24, E15
+        # The builder makes no extension twice, so one object identifier is overwritten before signing anew.
+        der = GENOA.make_vek().tbs_certificate_bytes
+        arc = bytes.fromhex("2b060104019c7801")
+        first, second = (b"\x06\x0a" + arc + bytes([3, number]) for number in (1, 2))
+        body = der.replace(second, first)
+        signature = rsa_key("intermediate").sign(body, PSS, hashes.SHA384())
+        whole = GENOA.make_vek().public_bytes(Encoding.DER)
+        vek = x509.load_der_x509_certificate(whole.replace(der, body)[:-512] + signature)
         refused(with_vek(vek), ChainRefused, "chain.leaf")
 
     def test_a_vek_may_say_that_it_is_none(self) -> None:  # evidence.md E24, E15
@@ -486,6 +499,31 @@ class TestBindings:
     @pytest.mark.parametrize("name", ["reported_tcb", "current_tcb", "committed_tcb", "launch_tcb"])
     def test_a_reserved_level_is_refused(self, name: str) -> None:  # evidence.md E6
         refused(GENOA.case(**{name: bytes([10, 0, 1, 0, 0, 0, 27, 88])}), FormatRefused, "snp.tcb.reserved")
+
+
+class TestFacts:
+    """Verified evidence as plain values."""
+
+    def test_of_a_new_report(self) -> None:
+        facts = snp_facts(GENOA.case(host_data=b"\x05" * 32).verify())
+        assert facts["chip_id"] == GENOA.chip.hex()
+        assert (facts["cpuid"], facts["current_mitigations"], facts["launch_mitigations"]) == (
+            "25/17/1",
+            "0xb",
+            "0xb",
+        )
+        assert (facts["root"], facts["simulated"], facts["product"]) == ("test root", True, "Genoa")
+        assert (facts["policy"], facts["platform_info"], facts["host_data"]) == ("0x20000", "0x24", "05" * 32)
+        assert facts["valid_until"] == f"{END:%Y-%m-%dT%H:%M:%SZ}"
+        json.dumps(facts)
+
+    def test_of_an_old_one_that_hides_its_chip(self) -> None:
+        case = GENOA.case(
+            version=2, cpuid=bytes(3), launch_mitigations=0, current_mitigations=0, chip_id=bytes(64)
+        )
+        facts = snp_facts(case.verify())
+        absent = ("chip_id", "cpuid", "csp_id", "launch_mitigations", "current_mitigations")
+        assert [facts[name] for name in absent] == [None] * 5
 
 
 class TestOrder:
