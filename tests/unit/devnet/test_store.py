@@ -47,5 +47,5 @@ def test_the_file_is_its_owners_and_never_overwritten(tmp_path: Path):
 @pytest.mark.parametrize("text", ["{}", "[]", '{"format": "another"}', "not json"])
 def test_another_file_is_refused(tmp_path: Path, text: str):
     (tmp_path / "platform").write_text(text)
-    with pytest.raises(ValueError, match="platform|Expecting"):
+    with pytest.raises(ValueError, match=r"platform|Expecting"):
         load(tmp_path / "platform")
