@@ -27,7 +27,8 @@ from attestation.errors import (
 )
 from attestation.policy.claims import Appraisal, Claim, Standing
 from attestation.verify.chain import key_digest
-from tests.unit.attestation.forge import NOW, Case, Forge, p384_key, rsa_key
+from tests.keys import p384_key, rsa_key
+from tests.unit.attestation.forge import NOW, Case, Forge
 
 FORGE = Forge()
 ROOT = key_digest(rsa_key("ark").public_key()).hex()

@@ -7,7 +7,6 @@ in every other respect.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from attestation.verify.chain import key_digest
 from attestation.verify.pins import SnpRoots, with_simulated
 from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
 from attestation.verify.verified import VerifiedSnp
+from tests.keys import p384_key, rsa_key
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 START = NOW - timedelta(days=100)
@@ -67,17 +67,6 @@ BYTES: Mapping[str, tuple[int, int]] = {
     "committed_tcb": (0x1E0, 8),
     "launch_tcb": (0x1F0, 8),
 }
-
-
-@functools.cache
-def rsa_key(name: str, bits: int = 4096) -> rsa.RSAPrivateKey:
-    """One key per name for the whole test run: they are slow to make."""
-    return rsa.generate_private_key(65537, bits)
-
-
-@functools.cache
-def p384_key(name: str) -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP384R1())
 
 
 def common_name(name: str) -> x509.Name:

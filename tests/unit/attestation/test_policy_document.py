@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -419,3 +420,19 @@ class TestExplain:
     )
     def test_values_in_words(self, value: object, text: str) -> None:
         assert words(value) == text
+
+
+def test_the_worked_policy_of_the_guide_is_one() -> None:  # evidence.md E130
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "policy-guide.md").read_text(encoding="utf-8")
+    example = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)[0]
+    policy = document.parse(example.encode())
+    strict = document.builtin("strict")
+    assert policy.snp is not None
+    changed = {
+        rule.name
+        for rule in fields.rules_of(SnpPolicy)
+        if getattr(policy.snp, rule.name) != getattr(strict.snp, rule.name)
+    }
+    unchecked = {"smt", "platform_smt", "launch_mitigations", "current_mitigations"}
+    assert changed == unchecked | {"minimum_tcb"}
+    assert all(isinstance(getattr(policy.snp, name), Unchecked) for name in unchecked)

@@ -25,19 +25,8 @@ from attestation.verify import pins
 from attestation.verify.chain import key_digest
 from attestation.verify.snp import P384_ORDER, SnpCollateral, SnpEvidence, product_of
 from attestation.verify.verified import Revocation, VerifiedSnp
-from tests.unit.attestation.forge import (
-    BOOTLOADER_FIRST,
-    END,
-    NOW,
-    START,
-    Case,
-    Forge,
-    integer,
-    p384_key,
-    rsa_key,
-    text,
-    usage,
-)
+from tests.keys import p384_key, rsa_key
+from tests.unit.attestation.forge import BOOTLOADER_FIRST, END, NOW, START, Case, Forge, integer, text, usage
 
 GENOA = Forge()
 TURIN = Forge(Product.TURIN)

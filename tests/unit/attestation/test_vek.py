@@ -13,7 +13,8 @@ from attestation.errors import FormatRefused
 from attestation.evidence import certificates as files
 from attestation.evidence.snp_report import KeyKind, Product, Tcb
 from attestation.evidence.vek import Vek, read_hwid, read_integer, read_text
-from tests.unit.attestation.forge import PSS, Forge, common_name, integer, make_once, rsa_key, text
+from tests.keys import rsa_key
+from tests.unit.attestation.forge import PSS, Forge, common_name, integer, make_once, text
 
 
 def refused(**changes: Any) -> str:

@@ -1,0 +1,1 @@
+"""What things cost, measured: each module prints a table and returns its figures. Nothing here is a test."""

@@ -1,0 +1,139 @@
+"""`python -m bench.evidence`: what judging evidence costs, and how much is arithmetic nobody can avoid.
+
+The whole is timed from bytes to verdict with nothing kept between rounds: report, certificates and lists are
+parsed anew. The arithmetic is the same signatures alone, over keys as fresh as the verifier's own, since a
+library prepares a key at its first use. Evidence is made here under a root of our own, so no vectors are
+needed; `--vectors DIR` times published evidence instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from attestation.evidence.certificates import read_certificate
+from attestation.evidence.snp_report import SnpReport
+from attestation.evidence.vek import Vek
+from attestation.policy import document
+from attestation.policy.appraise import appraise
+from attestation.verify.chain import HASH, PADDING
+from attestation.verify.pins import AMD_ROOTS, SnpRoots
+from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
+from measurements.reference import ReferenceValues
+
+ROUNDS = 15
+CALLS = 20
+
+
+def best_ms(call: Callable[[], object], *, rounds: int = ROUNDS, calls: int = CALLS) -> float:
+    """The best of `rounds`, each the mean of `calls`: what the code costs when nothing else runs."""
+    call()
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        found.append((time.perf_counter() - start) / calls * 1000)
+    return min(found)
+
+
+def snp(report: bytes, vek: bytes, chain: list[bytes], roots: SnpRoots) -> dict[str, float]:
+    """Milliseconds for SNP evidence from bytes to a verified report, and where they go."""
+    at = read_certificate(vek).not_valid_before_utc + timedelta(days=30)
+    policy = document.builtin("strict")
+
+    def verify() -> object:
+        return verify_snp(SnpEvidence.parse(report, vek), SnpCollateral.parse(chain), at=at, roots=roots)
+
+    verified = verify_snp(SnpEvidence.parse(report, vek), SnpCollateral.parse(chain), at=at, roots=roots)
+    rsa, ecdsa = _arithmetic(report, vek, chain)
+    whole = best_ms(verify)
+    return {
+        "whole": whole,
+        "rsa": 3 * rsa,
+        "ecdsa": ecdsa,
+        "arithmetic share": (3 * rsa + ecdsa) / whole,
+        "parse report": best_ms(lambda: SnpReport.parse(report)),
+        "parse certificate": best_ms(lambda: Vek.of(read_certificate(vek))),
+        "appraise": best_ms(lambda: appraise(verified, ReferenceValues.none(), policy)),
+    }
+
+
+def _arithmetic(report: bytes, vek: bytes, chain: list[bytes]) -> tuple[float, float]:
+    """One RSA-4096 and one P-384 verification with a key that was never used before, in milliseconds."""
+    certificate = read_certificate(vek)
+    parsed = SnpReport.parse(report)
+    r, s = (int.from_bytes(part, "little") for part in parsed.signature)
+    signature, signed = encode_dss_signature(r, s), parsed.signed
+    body, over = certificate.tbs_certificate_bytes, certificate.signature
+    fresh_rsa = [read_certificate(chain[0]).public_key() for _ in range(ROUNDS * CALLS)]
+    fresh_ec = [read_certificate(vek).public_key() for _ in range(ROUNDS * CALLS)]
+    return (
+        _over(fresh_rsa, lambda key: key.verify(over, body, PADDING, HASH)),
+        _over(fresh_ec, lambda key: key.verify(signature, signed, ec.ECDSA(hashes.SHA384()))),
+    )
+
+
+def _over(keys: list[object], use: Callable[..., object]) -> float:
+    found = []
+    for first in range(0, len(keys), CALLS):
+        batch = keys[first : first + CALLS]
+        start = time.perf_counter()
+        for key in batch:
+            use(key)
+        found.append((time.perf_counter() - start) / len(batch) * 1000)
+    return min(found)
+
+
+def published(vectors: Path) -> tuple[bytes, bytes, list[bytes], SnpRoots]:
+    """A published Genoa report, its certificate and AMD's two above it."""
+    folder, amd = vectors / "snp" / "genoa-v5-vcek-64356573", vectors / "endorsements" / "amd" / "Genoa"
+    chain = [(amd / f"{name}.der").read_bytes() for name in ("ask", "ark")]
+    return (folder / "report.bin").read_bytes(), (folder / "vek.der").read_bytes(), chain, AMD_ROOTS
+
+
+def made() -> tuple[bytes, bytes, list[bytes], SnpRoots]:
+    """Evidence under a root of our own."""
+    from tests.unit.attestation.forge import Forge  # noqa: PLC0415  # only where no vectors are given
+
+    case = Forge().case()
+    chain = [certificate.public_bytes(Encoding.DER) for certificate in case.chain]
+    return case.report, case.vek.public_bytes(Encoding.DER), chain, case.roots
+
+
+def table(title: str, figures: dict[str, float]) -> str:
+    rows = [
+        f"  {name:<20} {value:9.3f}{'' if name.endswith('share') else ' ms'}"
+        for name, value in figures.items()
+    ]
+    return "\n".join([title, *rows])
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    parser = argparse.ArgumentParser(prog="python -m bench.evidence", description=__doc__)
+    parser.add_argument(
+        "--vectors", type=Path, metavar="DIR", help="published evidence to time instead of our own"
+    )
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args(argv)
+    figures = {"snp": snp(*(published(arguments.vectors) if arguments.vectors else made()))}
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        print(
+            "\n".join(table(f"{name} evidence, bytes to verdict", found) for name, found in figures.items())
+        )
+    return figures
+
+
+if __name__ == "__main__":
+    main()
