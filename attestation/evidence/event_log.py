@@ -76,8 +76,11 @@ def parse_ccel(data: bytes) -> EventLog:
 
 def _is_padding(data: bytes, at: int) -> bool:
     """The log area is larger than the log: what follows the last event is all ones or all zeros."""
+    head = data[at : at + 8]
+    if head.strip(b"\0") and head.strip(b"\xff"):  # an event: no look at all that is left
+        return False
     rest = data[at:]
-    return rest in (b"\xff" * len(rest), bytes(len(rest)))
+    return not rest.strip(b"\0") or not rest.strip(b"\xff")
 
 
 def _append(events: list[LogEvent], event: LogEvent) -> None:

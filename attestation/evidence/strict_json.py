@@ -54,9 +54,9 @@ class JsonObject:
         value = self._members.get(name)
         if not isinstance(value, str) or len(value) > characters_max:
             self._refuse(name, f"text of at most {characters_max} characters", type(value).__name__)
-        if any(
-            "\ud800" <= character <= "\udfff" for character in value
-        ):  # no encoding, so nothing can sign it
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # a lone surrogate has no encoding, so nobody can have signed it
             self._refuse(name, "text without lone surrogates", "one")
         return value
 

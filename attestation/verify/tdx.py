@@ -93,8 +93,8 @@ def _verify(
         raise CollateralMissing(
             "tdx.collateral", expected="TCB info, QE identity and revocation lists", got="none"
         )
-    _verify_revocation(collateral, chain, at)
-    _verify_documents(collateral, pck, anchor.spki_sha256, at)
+    root_crl = _verify_revocation(collateral, chain, at)
+    _verify_documents(collateral, pck, anchor.spki_sha256, root_crl, at)
     _verify_qe_identity(quote, collateral.qe_identity)
     tcb = assess(quote.report, quote.qe_report, pck, collateral.tcb_info, collateral.qe_identity)
     if tcb.status is TcbStatus.REVOKED:
@@ -150,7 +150,10 @@ def _pck_identity(leaf: x509.Certificate) -> PckIdentity:
     )
 
 
-def _verify_revocation(collateral: TdxCollateral, chain: tuple[x509.Certificate, ...], at: datetime) -> None:
+def _verify_revocation(
+    collateral: TdxCollateral, chain: tuple[x509.Certificate, ...], at: datetime
+) -> x509.CertificateRevocationList:
+    """Nothing of the quote's chain is revoked; returns the root's list, for whoever else it certified."""
     leaf, authority, root = chain
     root_crl = parse_crl("tdx.root_crl", collateral.root_crl)
     verify_crl("tdx.root_crl", root_crl, root, at)
@@ -158,12 +161,7 @@ def _verify_revocation(collateral: TdxCollateral, chain: tuple[x509.Certificate,
     pck_crl = parse_crl("tdx.pck_crl", collateral.pck_crl)
     verify_crl("tdx.pck_crl", pck_crl, authority, at)
     unrevoked("tdx.pck_revoked", leaf, pck_crl)
-    for name, signed in (
-        ("tcb_info", collateral.tcb_info_signed),
-        ("qe_identity", collateral.qe_identity_signed),
-    ):
-        for signer in _signing_chain(name, signed):
-            unrevoked(f"tdx.{name}_chain.revoked", signer, root_crl)
+    return root_crl
 
 
 def _signing_chain(name: str, signed: SignedText) -> tuple[x509.Certificate, ...]:
@@ -172,7 +170,13 @@ def _signing_chain(name: str, signed: SignedText) -> tuple[x509.Certificate, ...
     return parse_pem_chain(f"tdx.{name}_chain", signed.issuer_chain_pem.encode("ascii", "replace"), count=2)
 
 
-def _verify_documents(collateral: TdxCollateral, pck: PckIdentity, root_spki: bytes, at: datetime) -> None:
+def _verify_documents(
+    collateral: TdxCollateral,
+    pck: PckIdentity,
+    root_spki: bytes,
+    root_crl: x509.CertificateRevocationList,
+    at: datetime,
+) -> None:
     """TCB info and QE identity: signed under the same root, current at `at`, and about this platform."""
     info, identity = collateral.tcb_info, collateral.qe_identity
     for name, signed, issued, until in (
@@ -181,6 +185,7 @@ def _verify_documents(collateral: TdxCollateral, pck: PckIdentity, root_spki: by
     ):
         chain = _signing_chain(name, signed)
         verify_chain(f"tdx.{name}_chain", chain, root_spki=root_spki, at=at, late=CollateralMissing)
+        unrevoked(f"tdx.{name}_chain.revoked", chain[0], root_crl)
         key = ec_key(f"tdx.{name}_chain", chain[0], ec.SECP256R1)
         verify_raw_signature(
             f"tdx.{name}_signature", key, signed.signature, signed.text.encode(), hashes.SHA256()
@@ -248,7 +253,7 @@ def _second_opinion(
             verdict = dcap_qvl.verify(quote.raw, theirs, now)
         else:
             verdict = dcap_qvl.verify_with_root_ca(quote.raw, theirs, root_der, now)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         return SecondOpinion("", str(error).removeprefix("Verification failed: ").strip())
     return SecondOpinion(verdict.status, "")
 

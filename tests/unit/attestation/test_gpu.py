@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.errors import BindingRefused, EvidenceRefused, FormatRefused
+from attestation.errors import BindingRefused, EvidenceRefused, FormatRefused, PolicyMalformed
 from attestation.evidence.canonical_xml import canonical, parse_xml
 from attestation.evidence.gpu_report import REPORT_BYTES_MAX, GpuReport
 from attestation.evidence.gpu_rim import GpuRim
@@ -559,3 +559,58 @@ def test_a_real_report_measures_what_its_real_manifest_states(
     found = compare_with_rims(verified, [stated], report).rims
     assert found is not None
     assert (len(found.matched), found.differing) == (matched, frozenset())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'simulated_roots = { unchecked = "why" }',
+        'products = { unchecked = "why" }',
+        'simulated_roots = ["00"]',
+        f'devices = ["{"00" * 33}"]',
+        f'devices = ["{"00" * 31}"]',
+        f'nonce = ["{"00" * 31}"]',
+        f'nonce = ["{"00" * 33}"]',
+        'rims = ["firmware"]',
+        "uncovered_measurements = [-1]",
+        "uncovered_measurements = [256]",
+        'driver_versions = [""]',
+        'firmware_id = "forbidden"',
+    ],
+)
+def test_a_field_of_another_kind_is_refused(line: str) -> None:
+    with pytest.raises(PolicyMalformed):
+        policy(f"[gpu]\n{line}")
+
+
+def test_every_index_may_be_known() -> None:
+    section = policy("[gpu]\nuncovered_measurements = [0, 255]").gpu
+    assert section is not None
+    assert section.uncovered_measurements == {0, 255}
+
+
+def test_the_appraisal_says_what_was_expected_and_what_came() -> None:
+    claims = {claim.code: claim for claim in appraise(sound(), REFERENCES, full()).claims}
+    assert claims["gpu.nonce"].expected == NONCE.hex()
+    assert claims["gpu.rims"].got == "driver, vbios"
+    assert claims["gpu.measurements"].got == "40 as stated"
+    assert claims["gpu.measurements.uncovered"].got == "none"
+    assert claims["gpu.firmware-id"].got == "the same"
+    assert claims["gpu.root"].expected == "NVIDIA's root, or one of 1 named simulated roots"
+    assert "simulated" in claims["gpu.root"].got
+    bare = {
+        claim.code: claim for claim in appraise(judge(DEVICE.report()), ReferenceValues.none(), full()).claims
+    }
+    assert bare["gpu.nonce"].expected == "one of 0 reference values"
+    assert bare["gpu.rims"].got == "none"
+    assert bare["gpu.measurements"].got == "not compared"
+    wrong = compared(MAKER.manifest({0: [bytes(48)], 1: [MEASUREMENTS[1]]}))
+    told = {claim.code: claim for claim in appraise(wrong, REFERENCES, full()).claims}
+    assert told["gpu.measurements"].got == "1 as stated, different at 0"
+    assert not told["gpu.measurements"].collateral
+    assert told["gpu.rims"].collateral
+
+
+def test_only_missing_manifests_could_still_be_brought() -> None:
+    without = policy(TRUSTING + 'uncovered_measurements = { unchecked = "why" }\nrevocation = "required"')
+    assert appraise(sound(), REFERENCES, without).wants_only_collateral

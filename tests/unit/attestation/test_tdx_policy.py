@@ -245,3 +245,92 @@ def test_a_policy_without_the_section_refuses() -> None:
         ]
     )
     assert unmet(SOUND, policy=document.parse(text)) == {"tdx.section"}
+
+
+SIZES = {
+    "ppid": 16,
+    "fmspc": 6,
+    "report_data": 64,
+    **dict.fromkeys(
+        (
+            "mr_seam",
+            "mr_signer_seam",
+            "mr_td",
+            "rtmr0",
+            "rtmr1",
+            "rtmr2",
+            "rtmr3",
+            "mr_config_id",
+            "mr_owner",
+            "mr_owner_config",
+            "events",
+        ),
+        48,
+    ),
+    "simulated_roots": 32,
+}
+
+
+def strict_but(line: str) -> document.Policy:
+    return document.parse(f'name = "x"\nabout = "x"\nextends = "strict"\n[tdx]\n{line}'.encode())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_named_value_has_its_size(name: str) -> None:
+    strict_but(f'{name} = ["{"00" * SIZES[name]}"]')
+    for size in (SIZES[name] - 1, SIZES[name] + 1):
+        with pytest.raises(PolicyMalformed):
+            strict_but(f'{name} = ["{"00" * size}"]')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'simulated_roots = { unchecked = "why" }',
+        'tcb_status = ["Fine"]',
+        'tcb_status = "UpToDate"',
+        "minimum_evaluation_number = -1",
+        'minimum_evaluation_number = "1"',
+        f"minimum_evaluation_number = {2**31 + 1}",
+        'debug = "maybe"',
+        'xfam = "forbidden"',
+        'forbidden_advisories = [""]',
+    ],
+)
+def test_a_field_of_another_kind_is_refused(line: str) -> None:
+    with pytest.raises(PolicyMalformed):
+        strict_but(line)
+
+
+def test_the_evaluation_number_may_be_anything_from_zero() -> None:
+    for number in (0, 2**31):
+        section = strict_but(f"minimum_evaluation_number = {number}").tdx
+        assert section is not None
+        assert section.minimum_evaluation_number == number
+
+
+def test_the_appraisal_says_what_was_expected_and_what_came() -> None:
+    claims = {claim.code: claim for claim in appraise(SOUND, REFERENCES, FULL).claims}
+    assert claims["tdx.mr-td"].expected == "a1" * 48
+    assert claims["tdx.attributes.debug"].expected == "clear"
+    assert claims["tdx.attributes.sept-ve-disable"].expected == "set"
+    assert claims["tdx.attributes.sept-ve-disable"].got == "set (0x10000000)"
+    assert claims["tdx.service-td"].got == "clear"
+    assert claims["tdx.second-opinion"].got == "UpToDate"
+    assert claims["tdx.tcb.advisories"].got == "none"
+    assert claims["tdx.event-log"].got == "one of 1 events"
+    assert claims["tdx.root"].expected == "Intel's root"
+    none = {claim.code: claim for claim in appraise(SOUND, ReferenceValues.none(), FULL).claims}
+    assert none["tdx.mr-td"].expected == "one of 0 reference values"
+    two = strict_but(f'mr_td = ["{"00" * 48}", "{"01" * 48}"]\nsimulated_roots = ["{"00" * 32}"]')
+    told = {claim.code: claim for claim in appraise(SOUND, REFERENCES, two).claims}
+    assert told["tdx.mr-td"].expected == "one of 2 values of the policy"
+    assert told["tdx.root"].expected == "Intel's root, or one of 1 named simulated roots"
+    declined = {
+        claim.code: claim for claim in appraise(ONE_OFF["tdx.second-opinion"], REFERENCES, FULL).claims
+    }
+    assert declined["tdx.second-opinion"].got == "declined: because"
+    simulated = {claim.code: claim for claim in appraise(ONE_OFF["tdx.root"], REFERENCES, FULL).claims}
+    assert "simulated" in simulated["tdx.root"].got
+    bare = {claim.code: claim for claim in appraise(replace(SOUND, event_log=None), REFERENCES, FULL).claims}
+    assert bare["tdx.event-log"].got == "none"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -143,13 +145,17 @@ def test_a_log_of_another_machine_is_refused() -> None:
     assert refused.value.code == "eventlog.rtmr0"
 
 
-def test_azures_quote_names_the_runtime_data_beside_it() -> None:
-    """The quote inside the vTPM evidence; the vTPM's own chain is out of scope and judged nowhere here."""
+def test_azures_quote_is_genuine_and_names_the_runtime_data_beside_it() -> None:
+    """The quote inside the vTPM evidence; the vTPM's own quote over its PCRs is judged nowhere here."""
     entry = next(entry for entry in of_kind("azure-vtpm-evidence") if "tdx" in entry["file"])
-    quote = TdxQuote.parse(tdx_quote_bytes(published.read(entry["file"])))
-    with pytest.raises(EvidenceRefused) as refused:
-        verify_tdx(quote, None, at=datetime(2025, 6, 1, tzinfo=UTC))
-    assert refused.value.stage == "collateral"  # every signature of the quote holds
+    data = published.read(entry["file"])
+    quote = TdxQuote.parse(tdx_quote_bytes(data))
+    collateral = TdxCollateral.parse(published.collateral("dcap-quote-collateral-00"))
+    verified = verify_tdx(quote, collateral, at=published.moment("2026-01-27T09:59:59+00:00"))
+    report = base64.urlsafe_b64decode(json.loads(data)["hcl_report"] + "==")
+    start = report.index(b'{"keys"')
+    runtime = report[start : start + int.from_bytes(report[start - 4 : start], "little")]
+    assert verified.report.report_data == hashlib.sha256(runtime).digest() + bytes(32)
 
 
 CONFORMANCE = [entry for entry in of_kind("tinfoil-conformance-tdx") if "490-" not in entry["file"]]
