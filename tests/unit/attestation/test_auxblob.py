@@ -63,6 +63,26 @@ def test_no_table_is_an_empty_one():
     assert CertificateTable.parse(bytes(4096)) == CertificateTable({})
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65_535 // 4])
+def test_the_length_of_a_sequence_has_one_form(size: int):
+    body = bytes(size)
+    if size < 0x80:
+        shortest, longer = b"\x30" + bytes([size]), b"\x30\x81" + bytes([size])
+    elif size < 0x100:
+        shortest, longer = b"\x30\x81" + bytes([size]), b"\x30\x82\x00" + bytes([size])
+    else:
+        shortest = b"\x30\x82" + size.to_bytes(2, "big")
+        longer = b"\x30\x83" + size.to_bytes(3, "big")
+    table = encode_table({TableEntry.VCEK: shortest + body})
+    assert CertificateTable.parse(table).get(TableEntry.VCEK) == shortest + body
+    assert refused(encode_table({TableEntry.VCEK: longer + body})) == "der"
+
+
+def test_the_largest_table_is_a_full_one():
+    assert CertificateTable.parse(bytes(32 * 1024)) == CertificateTable({})
+    assert refused(bytes(32 * 1024 + 1)) == "length"
+
+
 @pytest.mark.parametrize("value", [DER, LONG_DER, pem(DER), pem(DER).replace(b"\n", b"\r\n"), pem(LONG_DER)])
 def test_der_and_pem_give_der(value: bytes):
     table = CertificateTable.parse(encode_table({TableEntry.VCEK: value}))

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from attestation.evidence.kinds import TeeKind
-from attestation.tee.configfs import ATTEMPTS_MAX, REPORT_ROOT, ConfigfsTee
+from attestation.tee.configfs import REPORT_ROOT, ConfigfsTee, KernelFiles, ReportDirectory
 from attestation.tee.errors import TeeRefused
 from tests.fakes import fuse
 from tests.fakes.configfs_tsm import DirectFiles, FakeTsm, Signer
@@ -118,7 +118,7 @@ def test_repeating_is_bounded(reach):
     tsm = FakeTsm("sev_guest", snp)
     tsm.before["open", "outblob"] = [lambda: tsm.intrude(OTHER_DATA)] * 1000
     assert refusal(reach, tsm).code == "report.disturbed"
-    assert sum(call == ("write", "inblob") for call in tsm.journal) == ATTEMPTS_MAX
+    assert sum(call == ("write", "inblob") for call in tsm.journal) == 3
     assert tsm.items == {}
 
 
@@ -241,3 +241,31 @@ def test_garbage_where_a_number_belongs(reach):
     tsm = FakeTsm("sev_guest", snp)
     tsm._show = lambda *_: b"-1\n"  # type: ignore[method-assign]
     assert refusal(reach, tsm).code == "report.generation"
+
+
+def test_a_quote_may_be_padded_to_all_there_is_room_for(reach):
+    size = 32 * 1024 - len(tdx(REPORT_DATA, b"")[0])
+    tsm = FakeTsm("tdx_guest", lambda data: tdx(data, bytes(size)))
+    assert quote(reach, tsm, TeeKind.TDX).report == tdx(REPORT_DATA, b"")[0]
+    tsm.sign = lambda data: tdx(data, bytes(size + 1))
+    assert refusal(reach, tsm, kind=TeeKind.TDX).code == "report.too-big"
+
+
+@pytest.mark.skipif(NO_FUSE is not None, reason=NO_FUSE or "")
+def test_a_write_taken_in_part_is_no_write():
+    tsm = FakeTsm("sev_guest", snp)
+    tsm.write = lambda _number, _offset, value: len(value) - 1  # type: ignore[method-assign]
+    assert refusal(through_the_kernel, tsm).code == "report.quoting-failed"
+
+
+@pytest.mark.parametrize(("size", "seen"), [(0, 0), (9, 9), (10, 10), (11, 11), (5000, 11)])
+def test_a_file_is_read_no_further_than_one_byte_too_many(tmp_path: Path, size: int, seen: int):
+    (tmp_path / "outblob").write_bytes(bytes(size))
+    assert len(KernelFiles().read(tmp_path / "outblob", 10)) == seen
+    directory = ReportDirectory(KernelFiles(), tmp_path)
+    if size <= 10:
+        assert directory.read("outblob", 10) == bytes(size)
+        return
+    with pytest.raises(TeeRefused) as caught:
+        directory.read("outblob", 10)
+    assert caught.value.code == "report.too-big"

@@ -136,6 +136,13 @@ def test_the_statement_comes_back_out_of_the_additional_evidence():
     assert carried_statement(beside, NONCE_TEXT) == RELEASE
 
 
+def test_a_statement_given_twice_is_refused():
+    member = additional_evidence(RELEASE).strip("{}")
+    assert carried_statement("{" + member + "}", NONCE_TEXT) == RELEASE
+    assert refused(lambda: carried_statement("{" + f"{member},{member}" + "}", NONCE_TEXT)) == (
+        "report-data.additional")
+
+
 def test_nobody_else_may_speak_under_our_name():
     assert refused(lambda: additional_evidence(RELEASE, {"anchorhold": "x"})) == "report-data.member"
 
@@ -158,7 +165,9 @@ def test_a_statement_over_another_nonce(nonce: str):
 
 
 def test_additional_evidence_has_a_bound():
-    huge = additional_evidence(RELEASE, {"nvidia": "x" * (256 * 1024)})
+    room = 256 * 1024 - len(additional_evidence(RELEASE, {"nvidia": ""}))
+    assert carried_statement(additional_evidence(RELEASE, {"nvidia": "x" * room}), NONCE_TEXT) == RELEASE
+    huge = additional_evidence(RELEASE, {"nvidia": "x" * (room + 1)})
     assert refused(lambda: carried_statement(huge, NONCE_TEXT)) == "report-data.additional"
 
 
