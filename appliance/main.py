@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -28,23 +29,26 @@ from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
 from vsock_bridge.transport import Address
 
+REFUSED: Final = 1
+FAILED: Final = 70      # what sysexits.h calls an internal error
+
 _log = structlog.get_logger()
 
 
 def main() -> int:
-    """0 after a signal, 1 for a configuration that is refused, 70 when the cell cannot go on."""
+    """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--listen", type=Address.parse, required=True, help="vsock:any, or unix:PATH")
     arguments = parser.parse_args()
     logs.set_up()
-    seal_process()
     try:
+        seal_process()
         config = MeasuredConfig.parse(arguments.config.read_bytes())
         engine = choose_engine(config.engine)
     except (Refused, OSError) as reason:
-        _log.error("refused to start", exc_info=reason)
-        return 1
+        _log.error("refused to start", config=str(arguments.config), exc_info=reason)
+        return REFUSED
     return asyncio.run(serve(config, engine, arguments.listen))
 
 
@@ -67,13 +71,17 @@ async def serve(config: MeasuredConfig, engine: Engine, address: Address) -> int
     observe = ObserveService(sequencer, device, stream, engine.id)
     async with CellServer({Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}) as server:
         observe.server = server
-        await server.start(address)
+        try:
+            await server.start(address)
+        except OSError as reason:
+            _log.error("refused to start", address=str(address), exc_info=reason)
+            return REFUSED
         _log.info("serving", address=str(address), engine=engine.id)
         running, stopping = loop.create_task(device.run()), loop.create_task(told_to_stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             _log.error("the engine failed", exc_info=running.exception())
-            return 70
+            return FAILED
         running.cancel()
     _log.info("stopped")
     return 0

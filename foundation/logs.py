@@ -3,7 +3,7 @@
 A line is JSON on standard error: an event word and values that are numbers, enums, short words of ours or digests.
 Whatever is hidden (`secrecy`) shows as its word; raw bytes show as nothing but the fact; an exception shows as its
 type, its place in our code and, if it is a refusal of ours, its stage and code: never its text, since the text of
-somebody else's exception may quote what it choked on. docs/spec/secrecy.md S1 to S7.
+somebody else's exception may quote what it choked on. docs/spec/secrecy.md S3 to S8.
 """
 
 from __future__ import annotations
@@ -78,8 +78,13 @@ class _QuietHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         reason = record.exc_info[1] if record.exc_info else None
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, at=f"{record.filename}:{record.lineno}", exc_info=reason
+            _known_level(record.levelno), "library", logger=record.name, at=f"{record.filename}:{record.lineno}", exc_info=reason
         )
+
+
+def _known_level(level: int) -> int:
+    """The standard level at or below a library's own: structlog knows no others."""
+    return max(10, min(50, level // 10 * 10))
 
 
 def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
