@@ -25,9 +25,10 @@ from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
 from foundation import logs
 from foundation.refusal import Refused
+from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
-from vsock_bridge.transport import Address
+from vsock_bridge.transport import Address, Scheme
 
 REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
@@ -39,7 +40,7 @@ def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
-    parser.add_argument("--listen", type=Address.parse, required=True, help="vsock:any, or unix:PATH")
+    parser.add_argument("--listen", type=_window, required=True, help="vsock:any, or unix:PATH")
     arguments = parser.parse_args()
     logs.set_up()
     try:
@@ -50,6 +51,17 @@ def main() -> int:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
     return asyncio.run(serve(config, engine, arguments.listen))
+
+
+def _window(text: str) -> Address:
+    """Where a process of its own can be reached."""
+    try:
+        address = Address.parse(text)
+    except AddressRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
+    if address.scheme is Scheme.MEMORY:
+        raise argparse.ArgumentTypeError("address: expected vsock:any or unix:PATH, got memory")
+    return address
 
 
 def choose_engine(name: str) -> Engine:
