@@ -3,7 +3,7 @@
 `Device.enqueue` takes a block's requests and returns a `Backlog`, into which their answers are put as they come
 and from which whoever asked reads them. The device never waits for a reader: a host that takes nothing costs
 itself its answers, oldest first, when all backlogs together exceed their bound, and costs nobody else anything
-(docs/spec/window.md N7 to N10).
+(docs/spec/window.md N7 to N12).
 """
 
 from __future__ import annotations

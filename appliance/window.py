@@ -10,7 +10,7 @@
                    [4, code, text]                                        refused, and why
                    [5, height, index, code]                               a request that cannot be answered
 
-docs/spec/window.md N1 to N12. What does not parse is refused with code `window.format`, and costs nothing else.
+docs/spec/window.md N1 to N9. What does not parse is refused with code `window.format`, and costs nothing else.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def encode_say(say: Say) -> bytes:
 def decode_say(raw: bytes) -> Say:
     """For the host: what a cell said. A host checks shape here and truth elsewhere."""
     match _decoded(raw):
-        case [0, int(height), bytes() | None as link, int() | None as wants, int(time_ns)] if _is_standing(height, link):
+        case [0, int(height), bytes() | None as link, int() | None as wants, int(time_ns)] if _stands(height, link):
             return Standing(height, link, wants, time_ns)
         case [1, str(step), int() | None as wants, int(through), int(time_ns)] if step in _STEPS:
             return Judged(step, wants, through, time_ns)
@@ -196,6 +196,6 @@ def _decoded(raw: bytes) -> list[cbor.Value]:
     return value
 
 
-def _is_standing(height: int, link: bytes | None) -> bool:
+def _stands(height: int, link: bytes | None) -> bool:
     """A link is a digest, and missing only where there is no position yet."""
     return height == 0 if link is None else len(link) == DIGEST_BYTES

@@ -77,8 +77,9 @@ class _QuietHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         reason = record.exc_info[1] if record.exc_info else None
+        at = f"{record.filename}:{record.lineno}"
         structlog.get_logger().log(
-            _known_level(record.levelno), "library", logger=record.name, at=f"{record.filename}:{record.lineno}", exc_info=reason
+            _known_level(record.levelno), "library", logger=record.name, at=at, exc_info=reason
         )
 
 
