@@ -19,7 +19,7 @@ from appliance.device import Device
 from appliance.engine.protocol import Engine
 from appliance.engine.scripted import ScriptedEngine
 from appliance.ordering.sequencer import Sequencer
-from appliance.sealing import seal_process
+from appliance.sealing import SealingFailed, seal_process
 from appliance.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
@@ -47,7 +47,7 @@ def main() -> int:
         seal_process()
         config = MeasuredConfig.parse(arguments.config.read_bytes())
         engine = choose_engine(config.engine)
-    except (Refused, OSError) as reason:
+    except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
     return asyncio.run(serve(config, engine, arguments.listen))

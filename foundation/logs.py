@@ -9,6 +9,7 @@ somebody else's exception may quote what it choked on. docs/spec/secrecy.md S3 t
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 import threading
@@ -52,10 +53,12 @@ def printable(value: object, depth: int = 0) -> object:
 
 
 def described(reason: BaseException) -> dict[str, object]:
-    """An exception without its text: type, code if it is ours, and where it came by."""
+    """An exception without its text: type, code if it is ours or the system's, and where it came by."""
     shown: dict[str, object] = {"type": type(reason).__name__}
     if isinstance(reason, Refused):
         shown |= {"stage": reason.stage, "code": reason.code}
+    if isinstance(reason, OSError) and reason.errno is not None:
+        shown["errno"] = errno.errorcode.get(reason.errno, reason.errno)
     frames = traceback.extract_tb(reason.__traceback__)[-FRAMES_MAX:]
     shown["at"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
     return shown
