@@ -18,7 +18,7 @@ from appliance.window import (
     encode_ask,
 )
 from foundation.refusal import Refused
-from vsock_bridge.host import Host
+from vsock_bridge.host import Exchange, Host
 from vsock_bridge.messages import Mark
 
 T = TypeVar("T", Standing, Judged)
@@ -32,14 +32,26 @@ class CellDeclined(Refused):
 
 async def says(host: Host, ask: Ask) -> AsyncIterator[Say]:
     """Everything the cell says to one ask, as it comes."""
-    exchange = await host.submit(encode_ask(ask))
-    last = b""
-    async for last in exchange:
-        if exchange.outcome is not Mark.FAILED:
-            yield decode_say(last)
+    exchange = await _submitted(host, ask)
+    rest: list[bytes] = []      # of a failed answer: what came before the end was known, and last the code
+    async for raw in exchange:
+        if exchange.outcome is Mark.FAILED:
+            rest.append(raw)
+        else:
+            yield decode_say(raw)
+    for raw in rest[:-1]:
+        yield decode_say(raw)
     if exchange.outcome is not Mark.END:
-        got = last.decode("ascii", "replace") if exchange.outcome is Mark.FAILED else str(exchange.outcome)
+        got = rest[-1].decode("ascii", "replace") if rest else "cancelled"
         raise CellDeclined("ended-early", expected="a complete answer", got=got)
+
+
+async def _submitted(host: Host, ask: Ask) -> Exchange:
+    item = encode_ask(ask)
+    try:
+        return await host.submit(item)
+    except ValueError:
+        raise CellDeclined("too-large", expected="an item that the window carries", got=f"{len(item)} bytes") from None
 
 
 async def standing(host: Host) -> Standing:

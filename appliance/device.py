@@ -2,12 +2,14 @@
 
 `Device.enqueue` takes a block's requests and returns a `Backlog`, into which their answers are put as they come
 and from which whoever asked reads them. The device never waits for a reader: a host that takes nothing costs
-itself its answers, oldest first, when all backlogs together exceed their bound, and costs nobody else anything.
+itself its answers, oldest first, when all backlogs together exceed their bound, and costs nobody else anything
+(docs/spec/window.md N7 to N12).
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,8 @@ from attestation.consensus.chat import ChatLimits
 
 BACKLOG_BYTES_MAX: Final = 64 << 20
 QUEUE_BYTES_MAX: Final = 16 << 20
+MESSAGE_COST_BYTES: Final = 128     # what keeping a message costs beside its bytes, so that small ones cost too
+REQUEST_COST_BYTES: Final = 1024    # the same for a request that waits: many empty ones are bounded as well
 
 _log = structlog.get_logger()
 
@@ -32,7 +36,7 @@ class Backlog:
 
     def __init__(self, height: int, requests: int, backlogs: Backlogs) -> None:
         self.height: Final = height
-        self.unread_bytes = 0
+        self.unread_bytes = 0       # with what keeping them costs
         self.dropped = False
         self._unfinished = requests
         self._backlogs: Final = backlogs
@@ -47,11 +51,12 @@ class Backlog:
     def put(self, raw: bytes) -> None:
         if not self.dropped:
             self._said.append(raw)
-            self._count(len(raw))
+            self._count(_message_cost(raw))
             self._news.set()
 
     def request_done(self) -> None:
         self._unfinished -= 1
+        self._settle()
         self._news.set()
 
     def drop(self) -> None:
@@ -59,6 +64,7 @@ class Backlog:
         self.dropped = True
         self._count(-self.unread_bytes)
         self._said.clear()
+        self._settle()
         self._news.set()
 
     async def next(self) -> bytes | None:
@@ -69,8 +75,13 @@ class Backlog:
         if not self._said:
             return None
         raw = self._said.popleft()
-        self._count(-len(raw))
+        self._count(-_message_cost(raw))
+        self._settle()
         return raw
+
+    def _settle(self) -> None:
+        if self.spent:
+            self._backlogs.forget(self)
 
     def _count(self, bytes_more: int) -> None:
         self.unread_bytes += bytes_more
@@ -82,15 +93,20 @@ class Backlogs:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max: Final = bytes_max
-        self._open: deque[Backlog] = deque()
+        self._open: Final[dict[Backlog, None]] = {}     # oldest first
         self.unread_bytes = 0
 
+    def __len__(self) -> int:
+        """How many have something more to come."""
+        return len(self._open)
+
     def begin(self, height: int, requests: int) -> Backlog:
-        while self._open and self._open[0].spent:
-            self._open.popleft()
         backlog = Backlog(height, requests, self)
-        self._open.append(backlog)
+        self._open[backlog] = None
         return backlog
+
+    def forget(self, backlog: Backlog) -> None:
+        self._open.pop(backlog, None)
 
     def keep_bounded(self) -> None:
         while self.unread_bytes > self._bytes_max:
@@ -106,6 +122,7 @@ class Device:
         self._engine: Final = engine
         self._limits: Final = limits
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._stopping: Final = threading.Event()
         self._queue: Final[asyncio.Queue[tuple[OrderedRequest, Backlog]]] = asyncio.Queue()
         self._queued_bytes = 0
         self._room: Final = asyncio.Event()
@@ -126,29 +143,43 @@ class Device:
         """Queue a block's requests behind all that were released before them."""
         backlog = self._backlogs.begin(height, len(requests))
         for request in requests:
-            self._queued_bytes += len(request.payload.reveal())
+            self._queued_bytes += _request_cost(request)
             self._queue.put_nowait((request, backlog))
         return backlog
 
     async def run(self) -> None:
-        """Until cancelled. An engine that fails ends this, and with it the cell: no request may be passed over."""
+        """Until cancelled. An engine that fails ends this, and with it the cell: no request may be passed over.
+
+        Cancelled in the middle of an answer, the thread ends with the piece it is at.
+        """
         loop = asyncio.get_running_loop()
         try:
             while True:
                 request, backlog = await self._queue.get()
                 await loop.run_in_executor(self._thread, self._answer, loop, request, backlog)
-                self._queued_bytes -= len(request.payload.reveal())
+                self._queued_bytes -= _request_cost(request)
                 self._room.set()
                 self.answered += 1
                 backlog.request_done()
         finally:
+            self._stopping.set()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, loop: asyncio.AbstractEventLoop, request: OrderedRequest, backlog: Backlog) -> None:
-        """On the device's thread: what it says is handed to the loop, in order."""
+        """On the device's thread: what it says is handed to the loop, in order, and its end after that."""
         for say in answer(self._engine, request, self._limits):
+            if self._stopping.is_set():
+                return
             loop.call_soon_threadsafe(self._put, backlog, encode_say(say))
 
     def _put(self, backlog: Backlog, raw: bytes) -> None:
         backlog.put(raw)
         self._backlogs.keep_bounded()
+
+
+def _message_cost(raw: bytes) -> int:
+    return len(raw) + MESSAGE_COST_BYTES
+
+
+def _request_cost(request: OrderedRequest) -> int:
+    return len(request.payload.reveal()) + REQUEST_COST_BYTES

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -18,34 +19,49 @@ from appliance.device import Device
 from appliance.engine.protocol import Engine
 from appliance.engine.scripted import ScriptedEngine
 from appliance.ordering.sequencer import Sequencer
-from appliance.sealing import seal_process
+from appliance.sealing import SealingFailed, seal_process
 from appliance.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
 from foundation import logs
 from foundation.refusal import Refused
+from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
-from vsock_bridge.transport import Address
+from vsock_bridge.transport import Address, Scheme
+
+REFUSED: Final = 1
+FAILED: Final = 70      # what sysexits.h calls an internal error
 
 _log = structlog.get_logger()
 
 
 def main() -> int:
-    """0 after a signal, 1 for a configuration that is refused, 70 when the cell cannot go on."""
+    """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
-    parser.add_argument("--listen", type=Address.parse, required=True, help="vsock:any, or unix:PATH")
+    parser.add_argument("--listen", type=_window, required=True, help="vsock:any, or unix:PATH")
     arguments = parser.parse_args()
     logs.set_up()
-    seal_process()
     try:
+        seal_process()
         config = MeasuredConfig.parse(arguments.config.read_bytes())
         engine = choose_engine(config.engine)
-    except (Refused, OSError) as reason:
-        _log.error("refused to start", exc_info=reason)
-        return 1
+    except (Refused, SealingFailed, OSError) as reason:
+        _log.error("refused to start", config=str(arguments.config), exc_info=reason)
+        return REFUSED
     return asyncio.run(serve(config, engine, arguments.listen))
+
+
+def _window(text: str) -> Address:
+    """Where a process of its own can be reached."""
+    try:
+        address = Address.parse(text)
+    except AddressRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
+    if address.scheme is Scheme.MEMORY:
+        raise argparse.ArgumentTypeError("address: expected vsock:any or unix:PATH, got memory")
+    return address
 
 
 def choose_engine(name: str) -> Engine:
@@ -67,13 +83,17 @@ async def serve(config: MeasuredConfig, engine: Engine, address: Address) -> int
     observe = ObserveService(sequencer, device, stream, engine.id)
     async with CellServer({Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}) as server:
         observe.server = server
-        await server.start(address)
+        try:
+            await server.start(address)
+        except OSError as reason:
+            _log.error("refused to start", address=str(address), exc_info=reason)
+            return REFUSED
         _log.info("serving", address=str(address), engine=engine.id)
         running, stopping = loop.create_task(device.run()), loop.create_task(told_to_stop.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             _log.error("the engine failed", exc_info=running.exception())
-            return 70
+            return FAILED
         running.cancel()
     _log.info("stopped")
     return 0

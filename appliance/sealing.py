@@ -15,7 +15,11 @@ class SealingFailed(OSError):
 
 
 def seal_process() -> None:
-    """No core dump, no tracer, no new privileges, for this process and what it starts."""
+    """No core dump, no tracer without privileges, no new privileges (docs/spec/secrecy.md S9).
+
+    What this process starts inherits the bound on core dumps and the lack of privileges, not that it is no
+    process to dump: `exec` undoes that. The cell starts nothing.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum, unique
 from typing import Final, TypeAlias
 
-from appliance.ordering.sequencer import Verdict
+from appliance.ordering.sequencer import Step, Verdict
 from foundation import cbor
+from foundation.digests import DIGEST_BYTES
 from foundation.refusal import Refused
 
 LIMITS: Final = cbor.Limits(bytes_max=4 << 20, depth_max=2, items_max=16)
+_STEPS: Final = frozenset(step.value for step in Step)
 
 
 class WindowRefused(Refused):
@@ -40,7 +42,7 @@ class Finish(IntEnum):
     """Why an answer ended."""
 
     STOP = 0        # the engine had no more to say
-    LENGTH = 1      # it would have said more
+    LENGTH = 1      # it has said as many tokens as the request allows
 
 
 # -- what a host asks
@@ -90,7 +92,7 @@ def decode_ask(raw: bytes) -> Ask:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Behind which block the cell stands; `link` is None before the first proof."""
+    """Behind which block the cell stands; before the first proof `height` is 0 and `link` None."""
 
     height: int
     link: bytes | None
@@ -165,9 +167,9 @@ def encode_say(say: Say) -> bytes:
 def decode_say(raw: bytes) -> Say:
     """For the host: what a cell said. A host checks shape here and truth elsewhere."""
     match _decoded(raw):
-        case [0, int(height), bytes() | None as link, int() | None as wants, int(time_ns)]:
+        case [0, int(height), bytes() | None as link, int() | None as wants, int(time_ns)] if _stands(height, link):
             return Standing(height, link, wants, time_ns)
-        case [1, str(step), int() | None as wants, int(through), int(time_ns)]:
+        case [1, str(step), int() | None as wants, int(through), int(time_ns)] if step in _STEPS:
             return Judged(step, wants, through, time_ns)
         case [2, int(height), int(index), bytes(words)]:
             return Piece(height, index, words)
@@ -181,8 +183,19 @@ def decode_say(raw: bytes) -> Say:
             raise WindowRefused("format", expected="something a cell says", got="another message")
 
 
-def _decoded(raw: bytes) -> cbor.Value:
+def _decoded(raw: bytes) -> list[cbor.Value]:
+    """The parts of a message. Every integer in one is unsigned and none is a boolean (N3)."""
     try:
-        return cbor.decode(raw, LIMITS)
+        value = cbor.decode(raw, LIMITS)
     except cbor.CborRefused as refusal:
         raise WindowRefused("format", expected=refusal.expected, got=refusal.got) from None
+    if not isinstance(value, list):
+        raise WindowRefused("format", expected="an array", got=type(value).__name__)
+    if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):
+        raise WindowRefused("format", expected="unsigned integers", got="a negative one or a boolean")
+    return value
+
+
+def _stands(height: int, link: bytes | None) -> bool:
+    """A link is a digest, and missing only where there is no position yet."""
+    return height == 0 if link is None else len(link) == DIGEST_BYTES

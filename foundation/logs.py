@@ -3,12 +3,13 @@
 A line is JSON on standard error: an event word and values that are numbers, enums, short words of ours or digests.
 Whatever is hidden (`secrecy`) shows as its word; raw bytes show as nothing but the fact; an exception shows as its
 type, its place in our code and, if it is a refusal of ours, its stage and code: never its text, since the text of
-somebody else's exception may quote what it choked on. docs/spec/secrecy.md S1 to S7.
+somebody else's exception may quote what it choked on. docs/spec/secrecy.md S3 to S8.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 import threading
@@ -52,10 +53,12 @@ def printable(value: object, depth: int = 0) -> object:
 
 
 def described(reason: BaseException) -> dict[str, object]:
-    """An exception without its text: type, code if it is ours, and where it came by."""
+    """An exception without its text: type, code if it is ours or the system's, and where it came by."""
     shown: dict[str, object] = {"type": type(reason).__name__}
     if isinstance(reason, Refused):
         shown |= {"stage": reason.stage, "code": reason.code}
+    if isinstance(reason, OSError) and reason.errno is not None:
+        shown["errno"] = errno.errorcode.get(reason.errno, reason.errno)
     frames = traceback.extract_tb(reason.__traceback__)[-FRAMES_MAX:]
     shown["at"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
     return shown
@@ -77,9 +80,15 @@ class _QuietHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         reason = record.exc_info[1] if record.exc_info else None
+        at = f"{record.filename}:{record.lineno}"
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, at=f"{record.filename}:{record.lineno}", exc_info=reason
+            _known_level(record.levelno), "library", logger=record.name, at=at, exc_info=reason
         )
+
+
+def _known_level(level: int) -> int:
+    """The standard level at or below a library's own: structlog knows no others."""
+    return max(10, min(50, level // 10 * 10))
 
 
 def set_up(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:

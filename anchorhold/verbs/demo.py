@@ -33,7 +33,18 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         with arguments.prompts as lines:
             prompts = [Prompt(line.strip()) for line in lines if line.strip()]
+    if not all(_is_text(prompt.reveal()) for prompt in prompts):
+        print("anchorhold: usage: expected prompts in UTF-8, got other bytes", file=sys.stderr)
+        return 1
     if len(prompts) < 2:
         print("anchorhold: usage: expected at least two prompts, one a line", file=sys.stderr)
         return 1
     return run(arguments.folder, prompts, sys.stdout, words=arguments.prompts is None or arguments.show)
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anchorhold.command import Parser, Verbs
-from vsock_bridge.errors import BridgeError
+from vsock_bridge.errors import AddressRefused, BridgeError
 from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
@@ -35,15 +35,24 @@ def add(verbs: Verbs) -> None:
     _job(jobs, "position", "behind which block it stands and which it wants next", Port.STREAM, _position)
     feed = _job(jobs, "feed", "propose a slice and supply its bodies", Port.STREAM, _feed)
     feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof")
-    feed.add_argument("bodies", type=Path, nargs="*", metavar="BODY", help="a body of the slice, in any order")
+    feed.add_argument(
+        "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of it; once for each"
+    )
     feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
 
 
 def _job(jobs: Verbs, name: str, text: str, port: Port, work: Work) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("address", type=Address.parse, metavar="ADDRESS", help="vsock:CID or unix:PATH")
+    parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
     parser.set_defaults(run=lambda arguments: asyncio.run(_with_host(port, work, arguments)))
     return parser
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except AddressRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
 
 
 async def _with_host(port: Port, work: Work, arguments: argparse.Namespace) -> int:
@@ -69,7 +78,14 @@ async def _ping(host: Host, arguments: argparse.Namespace) -> int:
 
 
 async def _observe(host: Host, arguments: argparse.Namespace) -> int:
-    print(json.dumps(json.loads(await host.ask(arguments.job.encode())), indent=2))
+    from anchorhold.feeding import CellDeclined
+
+    raw = await host.ask(arguments.job.encode())
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        raise CellDeclined("shape", expected="JSON", got=f"{len(raw)} other bytes") from None
+    print(json.dumps(said, indent=2))
     return 0
 
 
@@ -86,7 +102,7 @@ async def _feed(host: Host, arguments: argparse.Namespace) -> int:
     from anchorhold.feeding import feed
     from attestation.consensus.slices import Body
 
-    raws = [path.read_bytes() for path in arguments.bodies]
+    raws = [path.read_bytes() for path in arguments.body]
     bodies = {Body.parse(raw).height: raw for raw in raws}
     async for say in feed(host, arguments.proof.read_bytes(), bodies):
         print(json.dumps(_shown(say, arguments.words)))
