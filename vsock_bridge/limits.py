@@ -30,7 +30,7 @@ class Limits:
     retained_bytes_max: int = 1024 * 1024        # sent or waiting, not yet acknowledged, a stream
     chunk_bytes: int = 64 * 1024                 # into which what we send is cut
     ack_frames: int = 16                         # W11: a receiver acknowledges when it owes this many frames
-    ack_bytes: int = 128 * 1024                  #      or this much
+    ack_bytes: int = 256 * 1024                  #      or this much
     item_bytes_max: int = 2 * 1024 * 1024        # reassembled on the cell's side
     streams_max: int = 24                        # that one port remembers, attached or not
     streams_per_connection_max: int = 8
