@@ -9,6 +9,7 @@ VERSION: Final = 1                       # W6: the only version there is
 NAME_BYTES: Final = 16                   # a stream's name: random, so that nobody guesses another's
 IDENTITY_BYTES: Final = 16               # who speaks: random, new at every start
 TEXT_BYTES_MAX: Final = 200              # of an ERROR's explanation
+FAILED_CODE_BYTES_MAX: Final = 40        # of the word that says why an item FAILED
 SEQUENCE_MAX: Final = 2**63 - 1
 CREDIT_BYTES_MAX: Final = 2**31 - 1      # W12: more credit than this outstanding is a lie
 PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
