@@ -84,7 +84,7 @@ class CellStream:
 
 
 class CellStreams:
-    """All streams of a port, by name, the longest-abandoned first in line to make room (W11)."""
+    """All streams of a port, by name, the longest-abandoned first in line to make room (W18)."""
 
     def __init__(self, limits: Limits, on_evicted: Callable[[CellStream], None] | None = None) -> None:
         self._limits: Final = limits

@@ -137,6 +137,11 @@ class _Lane:
     cancels: list[int] = field(default_factory=list)
 
 
+def _brief(text: str) -> str:
+    """An ERROR's text: a byte each character, and not many."""
+    return text.encode("ascii", "replace")[:TEXT_BYTES_MAX].decode("ascii")
+
+
 class Connection:
     """One end of one connection. `find` gives the cell the stream of a name, or raises `StreamEnded`."""
 
@@ -208,7 +213,7 @@ class Connection:
         lane = self._lane_of(stream)
         if lane is not None:
             self._drop(lane)
-            self._replies.append(Error(lane.number, code, text[:TEXT_BYTES_MAX]))
+            self._replies.append(Error(lane.number, code, _brief(text)))
 
     def leave(self) -> None:
         """Nothing more will be sent after this."""
@@ -218,7 +223,7 @@ class Connection:
         """The edge found the peer at fault (too slow, no room): say so and end."""
         if self.closed:
             return []
-        self._close(Error(0, refusal.code, f"expected {refusal.expected}, got {refusal.got}"[:TEXT_BYTES_MAX]))
+        self._close(Error(0, refusal.code, _brief(f"expected {refusal.expected}, got {refusal.got}")))
         return [Left(refusal)]
 
     # -- bytes in
@@ -465,7 +470,7 @@ class Connection:
             self._turn.remove(lane)
 
     def _refuse_stream(self, number: int, ended: StreamEnded) -> None:
-        self._reply(Error(number, ended.code, ended.text[:TEXT_BYTES_MAX]))
+        self._reply(Error(number, ended.code, _brief(ended.text)))
 
     def _reply(self, message: Message) -> None:
         """Answer the peer, unless it has left too many answers unread: what it can make us hold is bounded."""

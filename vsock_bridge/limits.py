@@ -9,6 +9,7 @@ VERSION: Final = 1                       # W6: the only version there is
 NAME_BYTES: Final = 16                   # a stream's name: random, so that nobody guesses another's
 IDENTITY_BYTES: Final = 16               # who speaks: random, new at every start
 TEXT_BYTES_MAX: Final = 200              # of an ERROR's explanation
+FAILED_CODE_BYTES_MAX: Final = 40        # of the word that says why an item FAILED
 SEQUENCE_MAX: Final = 2**63 - 1
 CREDIT_BYTES_MAX: Final = 2**31 - 1      # W12: more credit than this outstanding is a lie
 PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
@@ -30,7 +31,7 @@ class Limits:
     retained_bytes_max: int = 1024 * 1024        # sent or waiting, not yet acknowledged, a stream
     chunk_bytes: int = 64 * 1024                 # into which what we send is cut
     ack_frames: int = 16                         # W11: a receiver acknowledges when it owes this many frames
-    ack_bytes: int = 128 * 1024                  #      or this much
+    ack_bytes: int = 256 * 1024                  #      or this much
     item_bytes_max: int = 2 * 1024 * 1024        # reassembled on the cell's side
     streams_max: int = 24                        # that one port remembers, attached or not
     streams_per_connection_max: int = 8

@@ -30,7 +30,7 @@ from vsock_bridge.connection import (
 )
 from vsock_bridge.edge import Edge
 from vsock_bridge.errors import BridgeError, Code, LocalProtocolError, RemoteProtocolError
-from vsock_bridge.limits import IDENTITY_BYTES, Limits
+from vsock_bridge.limits import FAILED_CODE_BYTES_MAX, IDENTITY_BYTES, Limits
 from vsock_bridge.messages import Mark
 from vsock_bridge.ports import Port
 from vsock_bridge.streams import chunks
@@ -41,6 +41,8 @@ class Failed(BridgeError):
     """A service could not answer. `code` is a short word for the host; nothing else is told."""
 
     def __init__(self, code: str) -> None:
+        if not code.isascii() or len(code) > FAILED_CODE_BYTES_MAX:
+            raise LocalProtocolError(f"a failure's code is a short ASCII word, got {len(code)} characters")
         super().__init__(code)
         self.code = code
 
