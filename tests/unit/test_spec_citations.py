@@ -9,8 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = ROOT / "docs" / "spec"
-ENFORCED = ("order.md", "encoding.md", "certificates.md", "wire.md", "window.md", "secrecy.md", "evidence.md")
-"""The specifications held to it. One that is not written yet is skipped; add a name here to join."""
+ENFORCED = ("order.md", "encoding.md", "certificates.md", "wire.md", "window.md", "secrecy.md", "evidence.md",
+            "evidence-tdx.md", "evidence-gpu.md", "evidence-production.md")
+"""The specifications held to it. One that is not written yet is skipped; add a name here to join. Several may share
+a letter, each with numbers of its own: a citation is unknown only if none of them has it."""
 
 RULE = re.compile(r"^\*\*([A-Z]{1,3}\d{1,3})\b", re.MULTILINE)
 RANGE = re.compile(r"\b([A-Z]{1,3})(\d{1,3}) to \1(\d{1,3})\b")
@@ -36,6 +38,11 @@ def all_citations(spec: str, letters: str) -> set[str]:
     return set().union(*(cited(path.read_text(encoding="utf-8"), spec, letters) for path in tests))
 
 
+def rules_with(letter: str) -> set[str]:
+    texts = [path.read_text(encoding="utf-8") for path in SPECS.glob("*.md")]
+    return {rule for text in texts for rule in rules_of(text) if rule.rstrip("0123456789") == letter}
+
+
 @pytest.mark.parametrize("spec", ENFORCED)
 def test_every_rule_is_cited_and_every_citation_has_its_rule(spec: str) -> None:
     path = SPECS / spec
@@ -46,9 +53,10 @@ def test_every_rule_is_cited_and_every_citation_has_its_rule(spec: str) -> None:
     assert len(rules) == len(set(rules)), f"{spec} numbers a rule twice"
     letters = {rule.rstrip("0123456789") for rule in rules}
     assert len(letters) == 1, f"{spec}: expected one letter for all rules, got {sorted(letters)}"
-    citations = all_citations(spec, letters.pop())
+    letter = letters.pop()
+    citations = all_citations(spec, letter)
     assert not (missing := sorted(set(rules) - citations)), f"{spec}: no test cites {missing}"
-    assert not (unknown := sorted(citations - set(rules))), f"{spec}: tests cite {unknown}, which it lacks"
+    assert not (unknown := sorted(citations - rules_with(letter))), f"{spec}: tests cite {unknown}, which nothing has"
 
 
 def test_the_reader_of_rules_and_citations_sees_what_is_written() -> None:
