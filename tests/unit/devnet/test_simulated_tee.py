@@ -254,11 +254,13 @@ def test_a_simulated_chip_behind_a_genuine_driver_is_found_out():
     assert bundle.kind is TeeKind.SNP
     with pytest.raises(ChainRefused):
         verify_bundle(bundle, at=AT)
-    with pytest.raises(NotGenuine):
+    with pytest.raises(NotGenuine) as caught:
         verify_bundle(bundle, at=AT, simulated_root=snp_platform().ark.der)
+    assert caught.value.code == "bundle.kind", "the report data is right, so nothing else objects"
     relabelled = replace(bundle, kind=TeeKind.SIMULATED_SNP)
-    with pytest.raises(NotGenuine):
+    with pytest.raises(NotGenuine) as caught:
         verify_bundle(relabelled, at=AT, simulated_root=snp_platform().ark.der)
+    assert caught.value.code == "bundle.report-data", "the quote binds the kind it was asked for"
 
 
 @pytest.mark.skipif(not Path("/dev/fuse").exists() or fuse.available() is not None,
