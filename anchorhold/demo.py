@@ -263,7 +263,7 @@ class Demo:
         else:
             raise DemoFailed("the mainnet's root vouched for the devnet")
         self._screen.say(
-            f"     again by hand: anchorhold verify certificate {path} --canister {to_text(GATEWAY)} "
+            f"     again by hand: {sys.argv[0]} verify certificate {path} --canister {to_text(GATEWAY)} "
             f"--path certified_data --root-key {self._subnet.root_key.hex()}"
         )
 

@@ -2,7 +2,8 @@
 
 order.md O1, O4, O5, O6, O10, held at every step by a model that shares nothing with the canister: nothing is
 lost, nothing comes twice, ids are consecutive, a caller's prompts keep their order, callers take turns, and
-the chain recomputed from the blocks is what is certified.
+the chain recomputed from the blocks is what is certified. A cell beside it sees slices and nothing else, at
+moments of the seed's choosing and with overlaps, and runs exactly that order.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from random import Random
 
 import pytest
 
+from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, genesis
+from attestation.consensus.delegation import DelegationCache
 from devnet.gateway import Answered, GatewayRefused, Position, Report, Waiting
 from devnet.replica import Call, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
@@ -53,6 +56,7 @@ class Run:
     draws: list[bytes] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    ran: list[tuple[int, int, int, bytes, bytes]] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -60,6 +64,7 @@ class Run:
         self.bench = Bench(self.seed)
         self.gateway, self.replica = self.bench.gateway, self.bench.replica
         self.replica._randomness = self.draw
+        self.cell = Sequencer(root_key=self.bench.subnet.root_key, canister=GATEWAY, cache=DelegationCache())
 
     def draw(self) -> bytes:
         self.draws.append(self.bench.random.randbytes(32))
@@ -142,6 +147,23 @@ class Run:
             Report(block.header.height, index, answer, b"receipt", b"signature"),
         )
 
+    def show_cell(self) -> None:
+        """A host brings the cell a slice that begins anywhere up to what the cell has."""
+        behind = self.cell.position.height if self.cell.position else 0
+        found = self.gateway.proof_and_bodies(self.random.randint(1, behind + 1)) if behind else None
+        if found is None:
+            found = self.gateway.proof_and_bodies(behind + 1)
+        if found is None:
+            return
+        proof, bodies = found
+        step = self.cell.propose(proof).step.value
+        self.happened[f"slice {step}"] += 1
+        for body in bodies:
+            self.ran += [
+                (each.height, each.index, each.id, each.caller, each.payload.reveal())
+                for each in self.cell.supply(body)
+            ]
+
     # ---- what must hold
 
     def read_new_blocks(self) -> None:
@@ -193,6 +215,16 @@ class Run:
             submitted[prompt.caller].append(prompt.payload)
         assert ordered == submitted
 
+    def check_the_cell(self) -> None:
+        self.show_cell()
+        assert self.ran == [
+            (block.header.height, index, request.id, request.caller, request.payload.reveal())
+            for block in self.blocks
+            for index, request in enumerate(block.requests)
+        ]
+        assert self.cell.position is not None
+        assert self.cell.position.link == self.replica.certified_data
+
     def check_tickets(self) -> None:
         place = {
             request.payload.reveal(): Position(block.header.height, index, request.id)
@@ -212,7 +244,7 @@ class Run:
     # ---- the run
 
     def go(self) -> None:
-        likely = [(self.submit, 100), (self.deliver, 8), (self.begin_seal_in_time, 16), (self.answer, 6)]
+        likely = [(self.submit, 100), (self.deliver, 8), (self.begin_seal_in_time, 16), (self.answer, 6), (self.show_cell, 2)]
         seldom = [(self.starve, 1), (self.upgrade, 2)]
         actions, weights = zip(*likely, *seldom, strict=True)
         while len(self.prompts) < PROMPTS:
@@ -233,12 +265,14 @@ def test_a_thousand_prompts_in_a_seeded_order(seed: int) -> None:
     run = Run(seed)
     run.go()
     run.check_everything_arrived()
+    run.check_the_cell()
     run.check_tickets()
     assert run.replica.outstanding == ()
     # A run in which nothing went wrong would show nothing.
     assert set(run.happened) >= {"trap", "failed draw", "trapped callback", "upgrade", "refused upgrade"}
     assert run.happened["contended block"] > 0
     assert run.happened["queue full"] > 0
+    assert run.happened["slice overlapped"] > 0
 
 
 def test_one_seed_is_one_run() -> None:
