@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("host", "policy", "verify")
+VERBS: tuple[str, ...] = ("demo", "host", "policy", "verify")
 
 
 class Verbs(Protocol):
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(1, f"{self.prog}: usage: {message}\n")
+        self.exit(1, f"{self.prog}: usage: {message} (see {self.prog} --help)\n")
 
 
 def build_parser() -> Parser:
@@ -43,15 +44,29 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = build_parser().parse_args(argv)
     try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # what is still buffered goes nowhere
+        return 0
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = build_parser().parse_args(argv)
         status: int = arguments.run(arguments)
+    except SystemExit as leaving:   # argparse: help was shown, or the usage was wrong
+        return leaving.code if isinstance(leaving.code, int) else 0
     except Refused as refusal:
         print(f"anchorhold: {refusal}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:
+        raise
+    except OSError as reason:
+        print(f"anchorhold: {reason.strerror or reason}: {reason.filename or 'no file'}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return status

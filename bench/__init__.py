@@ -1,1 +1,1 @@
-"""What things cost, measured: each module prints a table and returns its figures. Nothing here is a test."""
+"""Measured, as ratios side by side in one run. `python -m bench` runs every section and prints its table."""

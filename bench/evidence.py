@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _arithmetic(report: bytes, vek: bytes, chain: list[bytes]) -> tuple[float, f
     )
 
 
-def _over(keys: list[object], use: Callable[..., object]) -> float:
+def _over(keys: Sequence[object], use: Callable[..., object]) -> float:
     found = []
     for first in range(0, len(keys), CALLS):
         batch = keys[first : first + CALLS]

@@ -34,6 +34,27 @@ SIZES: Final[Mapping[str, frozenset[int]]] = MappingProxyType(
         "snp.author_key_digest": frozenset({48}),
         "snp.family_id": frozenset({16}),
         "snp.image_id": frozenset({16}),
+        "tdx.ppid": frozenset({16}),
+        "tdx.fmspc": frozenset({6}),
+        "tdx.report_data": frozenset({64}),
+        "tdx.events": frozenset({48}),
+        "gpu.nonce": frozenset({32}),
+        "gpu.device": frozenset({32}),
+    }
+    | {
+        f"tdx.{register}": frozenset({48})
+        for register in (
+            "mr_td",
+            "mr_seam",
+            "mr_signer_seam",
+            "mr_config_id",
+            "mr_owner",
+            "mr_owner_config",
+            "rtmr0",
+            "rtmr1",
+            "rtmr2",
+            "rtmr3",
+        )
     }
 )
 

@@ -6,7 +6,7 @@ import importlib
 
 from anchorhold.command import Parser, Verbs
 
-KINDS: tuple[str, ...] = ("snp",)
+KINDS: tuple[str, ...] = ("certificate", "evidence", "gpu", "snp", "tdx")
 
 
 def add(verbs: Verbs) -> None:

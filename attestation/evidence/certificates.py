@@ -30,13 +30,16 @@ def read_certificates(raw: bytes) -> tuple[x509.Certificate, ...]:
     try:
         with _serial_zero_is_expected():
             if PEM_CERTIFICATE not in raw:
-                return (x509.load_der_x509_certificate(raw),)
-            found = tuple(x509.load_pem_x509_certificates(raw))
-    except ValueError as error:
+                found = [x509.load_der_x509_certificate(raw)]
+            else:
+                found = x509.load_pem_x509_certificates(raw)
+            for certificate in found:
+                certificate.subject, certificate.issuer  # noqa: B018  # decoded only when asked for: ask now
+    except (ValueError, UserWarning, x509.InvalidVersion) as error:
         raise _malformed("certificate", "a DER or PEM certificate", _first_line(error)) from None
     if len(found) > CERTIFICATES_PER_FILE_MAX:
         raise _malformed("certificate", f"at most {CERTIFICATES_PER_FILE_MAX} certificates", len(found))
-    return found
+    return tuple(found)
 
 
 def read_certificate(raw: bytes) -> x509.Certificate:
@@ -52,10 +55,11 @@ def read_crl(raw: bytes) -> x509.CertificateRevocationList:
     if len(raw) > CRL_BYTES_MAX:
         raise _malformed("crl", f"<= {CRL_BYTES_MAX} bytes", f"{len(raw)} bytes")
     try:
-        if PEM_CRL in raw:
-            return x509.load_pem_x509_crl(raw)
-        return x509.load_der_x509_crl(raw)
-    except ValueError as error:
+        with _serial_zero_is_expected():
+            crl = x509.load_pem_x509_crl(raw) if PEM_CRL in raw else x509.load_der_x509_crl(raw)
+            crl.issuer  # noqa: B018  # decoded only when asked for: ask now
+            return crl
+    except (ValueError, UserWarning, x509.InvalidVersion) as error:
         raise _malformed("crl", "a DER or PEM revocation list", _first_line(error)) from None
 
 
@@ -69,6 +73,7 @@ def serial_number(certificate: x509.Certificate) -> int:
 def _serial_zero_is_expected() -> Iterator[None]:
     # AMD gives every report-signing certificate the serial number 0, which the library warns about.
     with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a name the library only tolerates is one we refuse
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         yield
 
@@ -77,5 +82,5 @@ def _malformed(what: str, expected: str, got: object) -> FormatRefused:
     return FormatRefused(f"{what}.malformed", expected=expected, got=got)
 
 
-def _first_line(error: ValueError) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:120] or "undecodable bytes"

@@ -25,14 +25,16 @@ from typing import Any, Final
 
 from attestation.errors import PolicyMalformed
 from attestation.policy.fields import Unfit, rules_of, show
+from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import SnpPolicy
+from attestation.policy.tdx import TdxPolicy
 from foundation.digests import tagged_sha256
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
 TAG: Final = "anchorhold/policy/v1"
 
 # One entry per kind of evidence: the table's name in the document and the class that declares its fields.
-SECTIONS: Final[Mapping[str, type]] = MappingProxyType({"snp": SnpPolicy})
+SECTIONS: Final[Mapping[str, type]] = MappingProxyType({"snp": SnpPolicy, "tdx": TdxPolicy, "gpu": GpuPolicy})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,16 @@ class Policy:
     def snp(self) -> SnpPolicy | None:
         section = self.sections.get("snp")
         return section if isinstance(section, SnpPolicy) else None
+
+    @property
+    def tdx(self) -> TdxPolicy | None:
+        section = self.sections.get("tdx")
+        return section if isinstance(section, TdxPolicy) else None
+
+    @property
+    def gpu(self) -> GpuPolicy | None:
+        section = self.sections.get("gpu")
+        return section if isinstance(section, GpuPolicy) else None
 
 
 def parse(document: bytes, *, called: str = "policy") -> Policy:

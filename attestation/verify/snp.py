@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -184,7 +184,7 @@ def _component(raw: bytes) -> int:
 def _report_key(vek: x509.Certificate) -> ec.EllipticCurvePublicKey:
     try:
         key = vek.public_key()
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise ChainRefused("vek.key", expected="a key on P-384", got="another kind of key")

@@ -33,6 +33,28 @@ KEPT = ("tests", "tests.keys", "tests.mutation", "tests.mutation.mutants")
 
 # Which tests answer for which code, the sharpest first; the longest matching prefix counts.
 TESTS: dict[str, tuple[str, ...]] = {
+    "attestation/verify/tdx": (
+        "tests/unit/attestation/test_tdx_verify.py",
+        "tests/cli/test_verify_tdx_gpu.py",
+        "tests/unit/attestation/test_tdx_published.py",
+    ),
+    "attestation/verify/event_log.py": ("tests/unit/attestation/test_event_log.py",),
+    "attestation/verify/gpu": ("tests/unit/attestation/test_gpu.py", "tests/cli/test_verify_tdx_gpu.py"),
+    "attestation/verify/ec_chain.py": (
+        "tests/unit/attestation/test_tdx_verify.py",
+        "tests/unit/attestation/test_gpu.py",
+    ),
+    "attestation/policy/tdx.py": ("tests/unit/attestation/test_tdx_policy.py",),
+    "attestation/policy/gpu.py": ("tests/unit/attestation/test_gpu.py",),
+    "attestation/evidence/tdx": (
+        "tests/unit/attestation/test_tdx_parse.py",
+        "tests/unit/attestation/test_tdx_verify.py",
+    ),
+    "attestation/evidence/sgx_extension.py": ("tests/unit/attestation/test_tdx_parse.py",),
+    "attestation/evidence/strict_json.py": ("tests/unit/attestation/test_tdx_parse.py",),
+    "attestation/evidence/event_log.py": ("tests/unit/attestation/test_event_log.py",),
+    "attestation/evidence/gpu": ("tests/unit/attestation/test_gpu.py",),
+    "attestation/evidence/canonical_xml.py": ("tests/unit/attestation/test_gpu.py",),
     "attestation/verify": (
         "tests/unit/attestation/test_snp_verify.py",
         "tests/unit/attestation/test_snp_vectors.py",

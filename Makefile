@@ -1,0 +1,56 @@
+# Bare `make` prints this help. Everything rests on `make setup`; what a run writes goes under build/.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.ready
+LOCK    := requirements/dev.txt
+FUZZ_SECONDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fuzz bench gateway gateway-check locks clean
+
+help: ## Print this help
+	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Start with \`make demo\`, then \`make test\`."
+
+setup: $(STAMP) ## Make .venv with the anchorhold command and everything locked in requirements/
+
+$(STAMP): $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; frames and heights on screen
+	$(BIN)/anchorhold demo
+
+test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a bounded fuzz run
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(MAKE) --no-print-directory gateway-check
+	$(MAKE) --no-print-directory fuzz
+
+check: setup ## Linters and types alone
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (default 20)
+	$(BIN)/python -m tests.fuzz.drive --seconds $(FUZZ_SECONDS)
+
+bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
+	$(BIN)/python -m bench
+
+gateway: ## Compile the gateway canister (needs node); changes gateway/gateway.wasm and its digest
+	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+
+gateway-check: ## Prove that the checked-in gateway.wasm is what its sources compile to (needs node)
+	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+
+locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
+	requirements/lock.sh
+
+clean: ## Remove what was built, the environment included
+	rm -rf build $(VENV) *.egg-info gateway/node_modules

@@ -1,0 +1,322 @@
+"""The main job on one machine: prompts through the gateway, proven to a cell, answered once.
+
+Two processes: this one plays the subnet, the apps and the host; the cell is `python -m appliance`, started here and
+reached over the hybrid Unix socket alone. Only the roots differ from production: the subnet is the devnet's, and
+there is no TEE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TextIO
+
+from anchorhold.feeding import CellDeclined, feed, propose, standing
+from appliance.window import Answered, Judged, Piece, Unanswerable
+from attestation.consensus.certificate import parse_certificate, verify_certificate
+from attestation.consensus.principal import to_text
+from attestation.consensus.refusals import ConsensusRefused
+from attestation.consensus.roots import MAINNET_ROOT_KEY
+from attestation.consensus.slices import SliceProof
+from devnet.gateway import Answered as Taken
+from devnet.gateway import Gateway, Report, chat
+from devnet.subnet import GATEWAY, Subnet
+from foundation.secrecy import Prompt
+from vsock_bridge.errors import BridgeError
+from vsock_bridge.host import Host
+from vsock_bridge.messages import Data, Message
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+OPERATOR: Final = bytes.fromhex("00000000fff0000a0101")
+CALLERS: Final = tuple(bytes.fromhex(f"00000000fff000{number:02x}0101") for number in (0x11, 0x12, 0x13))
+PROMPTS: Final = (
+    "What is an anchorhold?",
+    "Who may look through the window?",
+    "Say this back in the order it was asked.",
+    "Does the host know where the cell stands?",
+    "What is a beacon drawn after the prompts good for?",
+    "And what if the line is cut?",
+)
+AFTER_UPGRADE: Final = ("Is the chain still the same chain?",)
+FRAMES_SHOWN_MAX: Final = 14
+
+
+class DemoFailed(Exception):
+    """Something that must hold did not: the demo is also a check."""
+
+
+@dataclass
+class Screen:
+    """Where the demo says what it does. `words` decides whether prompts and answers are among it."""
+
+    out: TextIO
+    words: bool
+    frames_left: int = 0
+    _step: int = 0
+
+    def step(self, title: str) -> None:
+        self._step += 1
+        self.say(f"\n{self._step}. {title}")
+
+    def say(self, line: str) -> None:
+        print(line, file=self.out, flush=True)
+
+    def frame(self, outgoing: bool, message: Message) -> None:
+        """One frame on the wire. A payload has no rendering; its size has."""
+        if self.frames_left <= 0:
+            return
+        self.frames_left -= 1
+        size = f" {len(message.payload)} B" if isinstance(message, Data) else ""
+        self.say(f"     {'host -> cell' if outgoing else 'cell -> host'}  {_short(message)}{size}")
+
+    def text(self, words: bytes) -> str:
+        return repr(words.decode("utf-8", "replace")) if self.words else f"{len(words)} bytes, not shown"
+
+
+@dataclass
+class Answers:
+    """What came back, by place in the order."""
+
+    words: dict[tuple[int, int], bytearray] = field(default_factory=dict)
+    ends: dict[tuple[int, int], Answered | Unanswerable] = field(default_factory=dict)
+
+    def hear(self, said: object) -> None:
+        match said:
+            case Piece(height, index, words):
+                self.words.setdefault((height, index), bytearray()).extend(words)
+            case Answered(height, index) | Unanswerable(height, index):
+                if (height, index) in self.ends:
+                    raise DemoFailed(f"height {height} index {index} was answered twice")
+                self.ends[height, index] = said
+            case _:
+                pass
+
+
+class Demo:
+    def __init__(self, folder: Path, prompts: Sequence[Prompt], screen: Screen) -> None:
+        self._folder: Final = folder
+        self._prompts: Final = prompts
+        self._screen: Final = screen
+        self._subnet: Final = Subnet(secrets.token_bytes(16))
+        self._gateway: Final = Gateway.on_subnet(
+            self._subnet, clock=time.time_ns, randomness=lambda: secrets.token_bytes(32),
+            controllers=frozenset({OPERATOR}),
+        )
+        self._gateway.set_reporters(OPERATOR, [OPERATOR])
+        self._tickets: Final[list[tuple[bytes, int]]] = []
+        self._answers: Final = Answers()
+
+    async def run(self) -> None:
+        screen = self._screen
+        self._tell_who_is_who()
+        screen.step("The cell starts: a process of its own, one window")
+        async with self._cell() as address, _host(address, screen) as host:
+            screen.step("Apps ask the gateway canister; it seals blocks")
+            half = (len(self._prompts) + 1) // 2
+            for prompts in (self._prompts[:half], self._prompts[half:]):
+                self._ask(prompts)
+                self._seal()
+            screen.step("The host carries the slice through the window; the cell proves the order and answers")
+            await self._carry(host, 1, cut=True)
+            self._show_answers()
+            screen.step("The host lies, the cell declines")
+            await self._lie(host)
+            screen.step("The canister is upgraded; the chain goes on")
+            self._gateway.upgrade()
+            self._ask([Prompt(words.encode()) for words in AFTER_UPGRADE])
+            self._seal()
+            await self._carry(host, (await standing(host)).height + 1, cut=False)
+            screen.step("Answers go back through the gateway to those who asked")
+            self._deliver()
+            screen.step("Anyone checks the certificate")
+            self._check_certificate()
+        asked, answered = len(self._tickets), len(self._answers.ends)
+        if asked != answered:
+            raise DemoFailed(f"{asked} prompts were asked and {answered} were answered")
+        screen.say(f"\ndemo: ok ({asked} prompts ordered by the devnet's subnet, proven, answered once each)")
+
+    # -- the players
+
+    def _tell_who_is_who(self) -> None:
+        say = self._screen.say
+        say("A stand-in subnet, a host and a cell on this machine. No TEE: the roots are the devnet's own.")
+        self._screen.step("The devnet")
+        say(f"     root key   {_start(self._subnet.root_key)}  (new in every run; no default trusts it)")
+        say(f"     gateway    {to_text(GATEWAY)}, gateway/gateway.wasm with its digest checked")
+
+    @asynccontextmanager
+    async def _cell(self) -> AsyncIterator[Address]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
+        config.write_text(
+            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{self._subnet.root_key.hex()}"\nengine = "scripted-1"\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "appliance", "--config", str(config), "--listen", f"unix:{socket}",
+            stderr=asyncio.subprocess.PIPE,
+        )
+        with log.open("w") as kept:
+            reading = asyncio.create_task(_follow(process, kept, serving := asyncio.Event()))
+            try:
+                await serving.wait()
+                if process.returncode is not None:
+                    raise DemoFailed(f"the cell did not start; see {log}")
+                self._screen.say(f"     process {process.pid} serves unix:{socket}; its log is {log}")
+                yield Address.parse(f"unix:{socket}")
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                await process.wait()
+                await reading
+
+    def _ask(self, prompts: Sequence[Prompt]) -> None:
+        for number, prompt in enumerate(prompts):
+            caller = CALLERS[number % len(CALLERS)]
+            request = chat("demo", ("user", {"content": prompt.reveal().decode()}))
+            self._tickets.append((caller, self._gateway.submit_chat(caller, request)))
+            self._screen.say(f"     app {to_text(caller)}  {self._screen.text(prompt.reveal())}")
+
+    def _seal(self) -> None:
+        block = self._gateway.seal_block(OPERATOR)
+        if block is None:
+            raise DemoFailed("the gateway had nothing to seal")
+        self._screen.say(f"     sealed     height {block.height}, {block.count} prompts, link {_start(block.link)}")
+
+    # -- the host
+
+    async def _carry(self, host: Host, from_height: int, *, cut: bool) -> None:
+        found = self._gateway.proof_and_bodies(from_height)
+        if found is None:
+            raise DemoFailed(f"the gateway has nothing from height {from_height}")
+        proof, bodies = found
+        self._screen.frames_left = FRAMES_SHOWN_MAX if cut else 0
+        async for said in feed(host, proof, {from_height + number: body for number, body in enumerate(bodies)}):
+            if isinstance(said, Judged):
+                heights = f"heights {from_height} to {said.through}"
+                self._screen.say(f"     proof      {len(proof)} B for {heights}: {said.step}")
+            self._answers.hear(said)
+            if cut and isinstance(said, Piece):
+                cut = False
+                self._screen.say("     (the line is cut here, in the middle of an answer)")
+                self._screen.frames_left = FRAMES_SHOWN_MAX
+                host.cut()
+        where = await standing(host)
+        self._screen.say(f"     the cell stands behind height {where.height}, link {_start(where.link or b'')}")
+
+    def _show_answers(self) -> None:
+        for (height, index), end in sorted(self._answers.ends.items()):
+            words = bytes(self._answers.words.get((height, index), b""))
+            how = f"{end.tokens_in} tokens in, {end.tokens_out} out" if isinstance(end, Answered) else end.code
+            self._screen.say(f"     {height}/{index}  {self._screen.text(words)}  ({how})")
+
+    async def _lie(self, host: Host) -> None:
+        found = self._gateway.proof_and_bodies(1)
+        proof = found[0] if found else b""
+        judged = await propose(host, proof)
+        self._expect(judged.step in ("current", "stale"), f"the same slice again: {judged.step}, nothing runs twice")
+        honest = SliceProof.parse(proof)
+        flipped = bytearray(honest.certificate)
+        flipped[len(flipped) // 2] ^= 1
+        forger = Subnet(b"another root").certify(GATEWAY, honest.headers[-1].link(), time.time_ns())
+        for what, lie in {
+            "one bit of the certificate": SliceProof(bytes(flipped), honest.headers),
+            "a certificate under another root": SliceProof(forger, honest.headers),
+            "a slice without its last block": SliceProof(honest.certificate, honest.headers[:-1]),
+        }.items():
+            try:
+                await propose(host, lie.encode())
+            except CellDeclined as declined:
+                self._screen.say(f"     {what}: declined, {declined.code}")
+            else:
+                raise DemoFailed(f"the cell believed {what}")
+
+    def _deliver(self) -> None:
+        for (height, index), words in sorted(self._answers.words.items()):
+            report = Report(height=height, index=index, answer=bytes(words), receipt=b"", signature=b"")
+            self._expect(self._gateway.report_answer(OPERATOR, report) == "recorded", f"{height}/{index} reported")
+        for caller, ticket in self._tickets:
+            taken = self._gateway.take_answer(caller, ticket)
+            if not isinstance(taken, Taken):
+                raise DemoFailed(f"ticket {ticket} has no answer")
+        self._screen.say(f"     {len(self._tickets)} tickets redeemed, each by its own caller")
+
+    def _check_certificate(self) -> None:
+        certificate = self._gateway.get_slice(1).certificate or b""
+        path = self._folder / "head.cert"
+        path.write_bytes(certificate)
+        proven = verify_certificate(
+            parse_certificate(certificate), root_key=self._subnet.root_key, canister=GATEWAY
+        )
+        self._screen.say(f"     certified_data {_start(proven.certified_data())} at {proven.time_ns} ns")
+        try:
+            verify_certificate(parse_certificate(certificate), root_key=MAINNET_ROOT_KEY, canister=GATEWAY)
+        except ConsensusRefused as refusal:
+            self._screen.say(f"     under the mainnet's root: refused, {refusal.code}")
+        else:
+            raise DemoFailed("the mainnet's root vouched for the devnet")
+        self._screen.say(
+            f"     again by hand: anchorhold verify certificate {path} --canister {to_text(GATEWAY)} "
+            f"--path certified_data --root-key {self._subnet.root_key.hex()}"
+        )
+
+    def _expect(self, held: bool, what: str) -> None:
+        if not held:
+            raise DemoFailed(f"expected otherwise: {what}")
+        self._screen.say(f"     {what}")
+
+
+def _start(digest: bytes) -> str:
+    return f"{digest.hex()[:32]}..."
+
+
+def _short(message: Message) -> str:
+    """`DATA stream 1 ...`: the fields of a message, long bytes cut."""
+    fields: Mapping[str, object] = {
+        name: getattr(message, name) for name in type(message).__slots__ if name != "payload"
+    }
+    shown = (f"{name} {value.hex()[:8] if isinstance(value, bytes) else getattr(value, 'name', value)}"
+             for name, value in fields.items())
+    return f"{type(message).__name__.upper():<6} {' '.join(shown)}"
+
+
+@asynccontextmanager
+async def _host(address: Address, screen: Screen) -> AsyncIterator[Host]:
+    host = Host(address, Port.STREAM)
+    host.tap = screen.frame
+    screen.say("     the first frames on the wire:")
+    screen.frames_left = FRAMES_SHOWN_MAX
+    async with host:
+        yield host
+
+
+async def _follow(process: asyncio.subprocess.Process, kept: TextIO, serving: asyncio.Event) -> None:
+    """Keep the cell's log, and notice its word that it serves."""
+    if process.stderr is None:
+        raise DemoFailed("the cell has no log")
+    async for raw in process.stderr:
+        kept.write(raw.decode("utf-8", "replace"))
+        kept.flush()
+        if json.loads(raw).get("event") == "serving":
+            serving.set()
+    await process.wait()
+    serving.set()
+
+
+def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool) -> int:
+    """0 when all held, 2 with the reason when something did not."""
+    try:
+        asyncio.run(Demo(folder, prompts, Screen(out, words)).run())
+    except (DemoFailed, CellDeclined, BridgeError) as reason:
+        print(f"demo: failed: {reason}", file=sys.stderr)
+        return 2
+    return 0
+
+

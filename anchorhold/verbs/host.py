@@ -1,0 +1,121 @@
+"""`anchorhold host ...`: speak with a cell over its window, as the replica host does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from anchorhold.command import Parser, Verbs
+from vsock_bridge.errors import AddressRefused, BridgeError
+from vsock_bridge.host import Host, Patience
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+Work = Callable[[Host, argparse.Namespace], Awaitable[int]]
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "host", help="speak with a cell over its window",
+        description="Speak with a cell over its window, as the replica host does. Nothing here is trusted by the "
+        "cell, and a cut of the connection is survived. Exit status: 0 done, 1 usage or no connection, "
+        "4 declined by the cell.",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    ping = _job(jobs, "ping", "how long the cell takes to answer", Port.OBSERVE, _ping)
+    ping.add_argument("--count", type=int, default=3, help="how often (default 3)")
+    _job(jobs, "health", "what the cell says of itself", Port.OBSERVE, _observe)
+    _job(jobs, "metrics", "its counts", Port.OBSERVE, _observe)
+    _job(jobs, "position", "behind which block it stands and which it wants next", Port.STREAM, _position)
+    feed = _job(jobs, "feed", "propose a slice and supply its bodies", Port.STREAM, _feed)
+    feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof")
+    feed.add_argument(
+        "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of it; once for each"
+    )
+    feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
+
+
+def _job(jobs: Verbs, name: str, text: str, port: Port, work: Work) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
+    parser.set_defaults(run=lambda arguments: asyncio.run(_with_host(port, work, arguments)))
+    return parser
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except AddressRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
+
+
+async def _with_host(port: Port, work: Work, arguments: argparse.Namespace) -> int:
+    from anchorhold.feeding import CellDeclined
+
+    try:
+        async with Host(arguments.address, port, patience=Patience(total_seconds=10)) as host:
+            return await work(host, arguments)
+    except CellDeclined as declined:
+        print(f"anchorhold: {declined}", file=sys.stderr)
+        return 4
+    except BridgeError as reason:
+        print(f"anchorhold: {reason}", file=sys.stderr)
+        return 1
+
+
+async def _ping(host: Host, arguments: argparse.Namespace) -> int:
+    for number in range(1, arguments.count + 1):
+        began = time.perf_counter()
+        await host.ping()
+        print(f"{number}: {1e6 * (time.perf_counter() - began):.0f} us")
+    return 0
+
+
+async def _observe(host: Host, arguments: argparse.Namespace) -> int:
+    from anchorhold.feeding import CellDeclined
+
+    raw = await host.ask(arguments.job.encode())
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        raise CellDeclined("shape", expected="JSON", got=f"{len(raw)} other bytes") from None
+    print(json.dumps(said, indent=2))
+    return 0
+
+
+async def _position(host: Host, _arguments: argparse.Namespace) -> int:
+    from anchorhold.feeding import standing
+
+    where = await standing(host)
+    link = where.link.hex() if where.link else None
+    print(json.dumps({**asdict(where), "link": link}, indent=2))
+    return 0
+
+
+async def _feed(host: Host, arguments: argparse.Namespace) -> int:
+    from anchorhold.feeding import feed
+    from attestation.consensus.slices import Body
+
+    raws = [path.read_bytes() for path in arguments.body]
+    bodies = {Body.parse(raw).height: raw for raw in raws}
+    async for say in feed(host, arguments.proof.read_bytes(), bodies):
+        print(json.dumps(_shown(say, arguments.words)))
+    return 0
+
+
+def _shown(say: object, words: bool) -> dict[str, object]:
+    """A message of the cell as JSON; an answer's words only if they were asked for."""
+    from appliance.window import Piece
+
+    fields: dict[str, object] = {"said": type(say).__name__.lower()}
+    for name, value in asdict(say).items():  # type: ignore[call-overload]  # every message is a dataclass
+        fields[name] = value.hex() if isinstance(value, bytes) else value
+    if isinstance(say, Piece):
+        fields["words"] = say.words.decode("utf-8", "replace") if words else f"{len(say.words)} bytes"
+    return fields

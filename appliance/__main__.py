@@ -1,0 +1,7 @@
+"""`python -m appliance`: the cell."""
+
+import sys
+
+from appliance.main import main
+
+sys.exit(main())

@@ -1,0 +1,33 @@
+"""An engine that says what its script says. For everything that must be tried without a model.
+
+Its tokens are bytes. It opens with a line its seed chooses and then says back what the last line of the prompt
+says after its role, so that order, content and seed all show in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from appliance.engine.protocol import EngineRequest
+
+OPENINGS: Final = (b"Heard, and set down: ", b"As it was asked: ", b"In its turn: ", b"From behind the wall: ")
+
+
+class ScriptedEngine:
+    """Deterministic by construction."""
+
+    @property
+    def id(self) -> str:
+        return "scripted-1"
+
+    def run(self, request: EngineRequest) -> Iterator[int]:
+        opening = OPENINGS[request.seed[0] % len(OPENINGS)]
+        said = (*opening, *_last_words(request.prompt))
+        yield from said[: request.max_tokens]
+
+
+def _last_words(prompt: tuple[int, ...]) -> bytes:
+    *_, last = bytes(prompt).splitlines() or [b""]
+    role, colon, words = last.partition(b":")
+    return words if colon else role

@@ -1,0 +1,103 @@
+"""The composition root of the cell: the only place that picks an engine, opens the window and reads a clock.
+
+    python -m appliance --config FILE --listen unix:PATH | vsock:any
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from appliance.config import ConfigRefused, MeasuredConfig
+from appliance.device import Device
+from appliance.engine.protocol import Engine
+from appliance.engine.scripted import ScriptedEngine
+from appliance.ordering.sequencer import Sequencer
+from appliance.sealing import SealingFailed, seal_process
+from appliance.services import ObserveService, ReleaseService, StreamService
+from attestation.consensus.chat import RAISED
+from attestation.consensus.delegation import DelegationCache
+from foundation import logs
+from foundation.refusal import Refused
+from vsock_bridge.errors import AddressRefused
+from vsock_bridge.ports import Port
+from vsock_bridge.server import CellServer
+from vsock_bridge.transport import Address, Scheme
+
+REFUSED: Final = 1
+FAILED: Final = 70      # what sysexits.h calls an internal error
+
+_log = structlog.get_logger()
+
+
+def main() -> int:
+    """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on."""
+    parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
+    parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
+    parser.add_argument("--listen", type=_window, required=True, help="vsock:any, or unix:PATH")
+    arguments = parser.parse_args()
+    logs.set_up()
+    try:
+        seal_process()
+        config = MeasuredConfig.parse(arguments.config.read_bytes())
+        engine = choose_engine(config.engine)
+    except (Refused, SealingFailed, OSError) as reason:
+        _log.error("refused to start", config=str(arguments.config), exc_info=reason)
+        return REFUSED
+    return asyncio.run(serve(config, engine, arguments.listen))
+
+
+def _window(text: str) -> Address:
+    """Where a process of its own can be reached."""
+    try:
+        address = Address.parse(text)
+    except AddressRefused as refusal:
+        raise argparse.ArgumentTypeError(str(refusal)) from None
+    if address.scheme is Scheme.MEMORY:
+        raise argparse.ArgumentTypeError("address: expected vsock:any or unix:PATH, got memory")
+    return address
+
+
+def choose_engine(name: str) -> Engine:
+    scripted = ScriptedEngine()
+    if name != scripted.id:
+        raise ConfigRefused("engine", expected=scripted.id, got=name)
+    return scripted
+
+
+async def serve(config: MeasuredConfig, engine: Engine, address: Address) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.on_loop_exception)
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    sequencer = Sequencer(root_key=config.root_key, canister=config.gateway, cache=DelegationCache())
+    device = Device(engine, RAISED)
+    stream = StreamService(sequencer, device)
+    observe = ObserveService(sequencer, device, stream, engine.id)
+    async with CellServer({Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}) as server:
+        observe.server = server
+        try:
+            await server.start(address)
+        except OSError as reason:
+            _log.error("refused to start", address=str(address), exc_info=reason)
+            return REFUSED
+        _log.info("serving", address=str(address), engine=engine.id)
+        running, stopping = loop.create_task(device.run()), loop.create_task(told_to_stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            _log.error("the engine failed", exc_info=running.exception())
+            return FAILED
+        running.cancel()
+    _log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

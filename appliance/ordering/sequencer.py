@@ -1,0 +1,327 @@
+"""What runs next, and nothing else: slices in, ordered requests out.
+
+    sequencer = Sequencer(root_key=..., canister=...)
+    verdict = sequencer.propose(proof)              # any host, any time
+    while verdict.wants is not None: ...            # fetch that block's body
+        for request in sequencer.supply(body): ...  # run it
+    saved = sequencer.checkpoint()
+
+A slice comes as one proof, which fills the plan with headers, and one body per header, which is checked
+against that header and released. State, all of it:
+
+    position    height, link and next request id of the last block released
+    plan        headers proven to follow it, bodies still to come: at most `plan_max`
+    certified   height, link and time of the newest certificate believed; the time is the cell's only clock
+    marks       at most three certified heads kept with their certificates, to make checkpoints of
+
+Everything is decided here and nothing is touched: no socket, clock, disk or randomness. A call either
+succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O32 of docs/spec/order.md.
+
+What this does not establish: that a slice is recent or the newest (there is no clock to say so), or that
+bodies will ever come (the host may stop). Released once means once in this process: after a restart the host
+chooses where the cell joins, and the same requests give the same answers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Self
+
+from appliance.ordering.refusals import Forked, OrderRefused
+from attestation.consensus.blocks import Header, Kind, check_requests
+from attestation.consensus.delegation import DelegationCache
+from attestation.consensus.slices import (
+    HEADERS_MAX,
+    Body,
+    SliceProof,
+    SliceRefused,
+    VerifiedSlice,
+    verify_slice,
+)
+from foundation.secrecy import Prompt
+
+
+class Step(Enum):
+    """What a proof did to the plan."""
+
+    JOINED = "joined"           # the first proof: the chain starts for us before its first header
+    EXTENDED = "extended"       # every header was new
+    OVERLAPPED = "overlapped"   # some were known and agreed, some were new
+    CURRENT = "current"         # nothing new, but certified no earlier than what we have
+    STALE = "stale"             # nothing new, and older: true once, changes nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a proof and what the host should bring next."""
+
+    step: Step
+    wants: int | None           # the height of the next body, if one is missing
+    through: int                # the last height the plan reaches
+    certified_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedRequest:
+    """A request at its place. `certified_time_ns` depends on which certificates the host brought, so it is
+    for the cell's own use; all other fields are the same on every cell (O30)."""
+
+    height: int
+    index: int
+    id: int
+    caller: bytes
+    kind: Kind
+    payload: Prompt
+    beacon: bytes
+    link: bytes
+    request_digest: bytes
+    block_time_ns: int
+    certified_time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Behind one block: its height, its link, and the id the next request must have."""
+
+    height: int
+    link: bytes
+    next_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    header: Header
+    link: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A certified head: with its certificate it proves itself to anyone."""
+
+    certificate: bytes
+    header: Header
+    time_ns: int
+
+    def encode(self) -> bytes:
+        return SliceProof(self.certificate, (self.header,)).encode()
+
+
+class Sequencer:
+    """The one mutable thing of ordering."""
+
+    def __init__(
+        self,
+        *,
+        root_key: bytes,
+        canister: bytes,
+        plan_max: int = HEADERS_MAX,
+        cache: DelegationCache | None = None,
+    ) -> None:
+        if plan_max < 1:
+            raise ValueError(f"a plan holds at least one header, got {plan_max}")
+        self._root_key: Final = root_key
+        self._canister: Final = canister
+        self._plan_max: Final = plan_max
+        self._cache: Final = cache
+        self._position: Position | None = None
+        self._plan: deque[_Planned] = deque()
+        self._certified_time_ns = 0
+        self._checkpoint: _Mark | None = None       # the newest certified head that has been released in full
+        self._next_mark: _Mark | None = None        # the first certified head still ahead of the position
+        self._last_mark: _Mark | None = None        # the newest one, when that is another
+
+    @classmethod
+    def restore(
+        cls,
+        checkpoint: bytes,
+        *,
+        root_key: bytes,
+        canister: bytes,
+        plan_max: int = HEADERS_MAX,
+        cache: DelegationCache | None = None,
+    ) -> Self:
+        """A sequencer that stands behind the checkpoint's header and never goes below it (O32).
+
+        Nothing in `checkpoint` is trusted: it is verified as any slice is. An old one is as genuine as a new
+        one, so it bounds the position from below and no more.
+        """
+        sequencer = cls(root_key=root_key, canister=canister, plan_max=plan_max, cache=cache)
+        proof = SliceProof.parse(checkpoint)
+        if len(proof.headers) != 1:
+            raise SliceRefused("checkpoint", expected="one header", got=len(proof.headers))
+        proven = verify_slice(proof, root_key=root_key, canister=canister, cache=cache)
+        sequencer._position = _behind(proven.head, proven.head_link)
+        sequencer._certified_time_ns = proven.certified_time_ns
+        sequencer._checkpoint = _mark_of(proven)
+        return sequencer
+
+    @property
+    def position(self) -> Position | None:
+        """Behind the last block released; None before the first proof."""
+        return self._position
+
+    @property
+    def certified_time_ns(self) -> int:
+        """The newest certified time believed, 0 before the first proof. Never decreases (O27)."""
+        return self._certified_time_ns
+
+    @property
+    def wants(self) -> int | None:
+        """The height of the body that would be released next, if its header is proven."""
+        return self._plan[0].header.height if self._plan else None
+
+    def checkpoint(self) -> bytes | None:
+        """The newest certified head that was released in full, as a proof of itself (O31)."""
+        return self._checkpoint.encode() if self._checkpoint else None
+
+    # --- proofs ---------------------------------------------------------------------------------------------
+
+    def propose(self, raw: bytes) -> Verdict:
+        """Take in a slice proof. Raises `Forked`, `OrderRefused`, or what parsing and verifying raise."""
+        proven = verify_slice(
+            SliceProof.parse(raw), root_key=self._root_key, canister=self._canister, cache=self._cache
+        )
+        position, step = self._placed(proven)
+        self._check_room(position, proven.head.height)
+        # From here on nothing refuses.
+        self._position = position
+        tip = self._tip_height(position)
+        added = [
+            _Planned(header, link)
+            for header, link in zip(proven.headers, proven.links, strict=True)
+            if header.height > tip
+        ]
+        self._plan.extend(added)
+        if added:
+            self._remember(_mark_of(proven))
+        self._certified_time_ns = max(self._certified_time_ns, proven.certified_time_ns)  # O27
+        return Verdict(step, self.wants, self._tip_height(position), self._certified_time_ns)
+
+    def _placed(self, proven: VerifiedSlice) -> tuple[Position, Step]:
+        """Where we stand once `proven` is taken in, and what it is to us; refuses what does not fit."""
+        if self._position is None:  # O21: before its first header, whatever height that is
+            first = proven.first
+            return Position(first.height - 1, first.parent, first.first_id), Step.JOINED
+        position, lowest, head = self._position, proven.first.height, proven.head.height
+        tip = self._tip_height(position)
+        if lowest > tip + 1:  # O24
+            raise OrderRefused("gap", expected=f"a slice from height {tip + 1} or below", got=f"{lowest}")
+        self._check_same_history(position, proven)
+        self._check_not_rewound(proven, tip)
+        if head > tip:
+            return position, Step.EXTENDED if lowest == tip + 1 else Step.OVERLAPPED
+        current = proven.certified_time_ns >= self._certified_time_ns
+        return position, Step.CURRENT if current and head == tip else Step.STALE
+
+    def _check_same_history(self, position: Position, proven: VerifiedSlice) -> None:
+        """O23, O25: wherever the slice and our chain both have a link, it is the same link."""
+        theirs = dict(zip(range(proven.first.height, proven.head.height + 1), proven.links, strict=True))
+        theirs[proven.first.height - 1] = proven.first.parent
+        for height, ours in self._links(position):
+            if theirs.get(height, ours) != ours:
+                raise Forked(
+                    "fork", height=height, ours=ours, theirs=theirs[height],
+                    expected=f"our link at height {height}", got="another",
+                )
+
+    def _check_not_rewound(self, proven: VerifiedSlice, tip: int) -> None:
+        """O26: a chain only grows: a later certificate cannot show less of it, nor an earlier one more."""
+        time_ns, head = proven.certified_time_ns, proven.head.height
+        shrank = time_ns > self._certified_time_ns and head < tip
+        outgrew = time_ns < self._certified_time_ns and head > tip
+        if shrank or outgrew:
+            assert self._position is not None  # noqa: S101  # `_placed` returned before
+            raise Forked(
+                "rewind",
+                height=head,
+                ours=self._tip_link(self._position),
+                theirs=proven.head_link,
+                expected=f"a chain that grows from height {tip} at {self._certified_time_ns}",
+                got=f"height {head} at {time_ns}",
+            )
+
+    def _check_room(self, position: Position, head: int) -> None:
+        if head - position.height > self._plan_max:  # O28
+            raise OrderRefused(
+                "plan-full", expected=f"at most {self._plan_max} blocks ahead of height {position.height}",
+                got=f"height {head}",
+            )
+
+    def _links(self, position: Position) -> list[tuple[int, bytes]]:
+        """Every height whose link we hold, lowest first."""
+        return [(position.height, position.link), *((each.header.height, each.link) for each in self._plan)]
+
+    def _tip_height(self, position: Position) -> int:
+        return position.height + len(self._plan)
+
+    def _tip_link(self, position: Position) -> bytes:
+        return self._plan[-1].link if self._plan else position.link
+
+    def _remember(self, mark: _Mark) -> None:
+        # Two marks ahead are enough: the first is never displaced, so running past it always yields a
+        # checkpoint, however often a newer head is proposed meanwhile.
+        if self._next_mark is None:
+            self._next_mark = mark
+        else:
+            self._last_mark = mark
+
+    # --- bodies ---------------------------------------------------------------------------------------------
+
+    def supply(self, raw: bytes) -> tuple[OrderedRequest, ...]:
+        """The requests of the next planned block, once; nothing for a block already behind us (O29).
+
+        Raises `OrderRefused` for a block we are not at, or `BlockRefused` for one that is not its header's.
+        """
+        body = Body.parse(raw)
+        position = self._position
+        if position is None:
+            raise OrderRefused("not-joined", expected="a proof before any body", got=f"height {body.height}")
+        if body.height <= position.height:
+            return ()
+        if body.height != position.height + 1:
+            raise OrderRefused("gap", expected=f"height {position.height + 1}", got=f"height {body.height}")
+        if not self._plan:
+            raise OrderRefused("unproven", expected="a proof of this height", got=f"height {body.height}")
+        planned = self._plan[0]
+        released = _released(planned, body, self._certified_time_ns)
+        self._plan.popleft()
+        self._position = _behind(planned.header, planned.link)
+        self._pass_mark(planned.header.height)
+        return released
+
+    def _pass_mark(self, height: int) -> None:
+        if self._next_mark is not None and self._next_mark.header.height == height:
+            self._checkpoint, self._next_mark, self._last_mark = self._next_mark, self._last_mark, None
+
+
+def _released(planned: _Planned, body: Body, certified_time_ns: int) -> tuple[OrderedRequest, ...]:
+    header = planned.header
+    digests = check_requests(header, body.requests, SliceRefused)
+    return tuple(
+        [
+            OrderedRequest(
+                height=header.height,
+                index=index,
+                id=request.id,
+                caller=request.caller,
+                kind=request.kind,
+                payload=request.payload,
+                beacon=header.beacon,
+                link=planned.link,
+                request_digest=digest,
+                block_time_ns=header.time_ns,
+                certified_time_ns=certified_time_ns,
+            )
+            for index, (request, digest) in enumerate(zip(body.requests, digests, strict=True))
+        ]
+    )
+
+
+def _behind(header: Header, link: bytes) -> Position:
+    return Position(header.height, link, header.next_id)
+
+
+def _mark_of(proven: VerifiedSlice) -> _Mark:
+    return _Mark(proven.certificate, proven.head, proven.certified_time_ns)

@@ -1,0 +1,150 @@
+"""What stands behind the three ports. Thin: they join the sequencer and the device to the bridge."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, assert_never
+
+import structlog
+
+from appliance.device import Backlog, Device
+from appliance.ordering.refusals import Forked
+from appliance.ordering.sequencer import Sequencer
+from appliance.window import (
+    Ask,
+    Declined,
+    Judged,
+    Propose,
+    Say,
+    Standing,
+    Supply,
+    WhereAreYou,
+    decode_ask,
+    encode_say,
+)
+from foundation.refusal import Refused
+from vsock_bridge.server import Answer, CellServer, Failed
+
+_log = structlog.get_logger()
+
+
+class StreamService:
+    """`stream`: proofs and bodies in, answers out. Hosts come and go; the sequencer is one."""
+
+    def __init__(self, sequencer: Sequencer, device: Device) -> None:
+        self._sequencer: Final = sequencer
+        self._device: Final = device
+        self.refused = 0
+        self.forks = 0
+
+    async def serve(self, item: bytes, answer: Answer) -> None:
+        try:
+            await self._serve(decode_ask(item), answer)
+        except Refused as refusal:
+            self.refused += 1
+            self.forks += isinstance(refusal, Forked)
+            _log.warning("refused", exc_info=refusal)
+            await answer.end(encode_say(Declined(refusal.code, str(refusal))))
+
+    async def _serve(self, ask: Ask, answer: Answer) -> None:
+        match ask:
+            case WhereAreYou():
+                await answer.end(encode_say(self.standing()))
+            case Propose(proof):
+                verdict = self._sequencer.propose(proof)
+                _log.info("proof", step=verdict.step, wants=verdict.wants, through=verdict.through)
+                await answer.end(encode_say(Judged.of(verdict)))
+            case Supply(body):
+                await self._device.has_room()
+                await self._run(body, answer)
+            case _:
+                assert_never(ask)
+
+    async def _run(self, body: bytes, answer: Answer) -> None:
+        released = self._sequencer.supply(body)     # from here on the block is run, whatever becomes of this host
+        if released:
+            height = released[0].height
+            _log.info("released", height=height, requests=len(released))
+            backlog = self._device.enqueue(height, released)
+            try:
+                await self._tell(backlog, answer)
+            finally:
+                if not backlog.spent:
+                    backlog.drop()      # the host asked to stop, or is gone for good: it gives up these answers
+        await answer.end(encode_say(self.standing()))
+
+    @staticmethod
+    async def _tell(backlog: Backlog, answer: Answer) -> None:
+        while (raw := await backlog.next()) is not None:
+            await answer.send(raw)
+        if backlog.dropped:
+            raise Failed("unread-too-long")
+
+    def standing(self) -> Say:
+        position = self._sequencer.position
+        if position is None:
+            return Standing(0, None, self._sequencer.wants, self._sequencer.certified_time_ns)
+        return Standing(position.height, position.link, self._sequencer.wants, self._sequencer.certified_time_ns)
+
+
+class ReleaseService:
+    """`release`: where a host will carry the broker's messages. No broker is configured in this cell."""
+
+    async def serve(self, item: bytes, answer: Answer) -> None:  # noqa: ARG002  # there is nothing to do with either
+        raise Failed("no-broker")
+
+
+class ObserveService:
+    """`observe`: health and counts, as JSON. Numbers and words of ours only."""
+
+    def __init__(self, sequencer: Sequencer, device: Device, stream: StreamService, engine_id: str) -> None:
+        self._sequencer: Final = sequencer
+        self._device: Final = device
+        self._stream: Final = stream
+        self._engine_id: Final = engine_id
+        self.server: CellServer | None = None
+
+    async def serve(self, item: bytes, answer: Answer) -> None:
+        match item:
+            case b"health":
+                await answer.end(_json(self._health()))
+            case b"metrics":
+                await answer.end(_json(self._metrics()))
+            case _:
+                raise Failed("health-or-metrics")
+
+    def _health(self) -> dict[str, object]:
+        position = self._sequencer.position
+        return {
+            "state": "serving" if position else "waiting for a first proof",
+            "engine": self._engine_id,
+            "height": position.height if position else None,
+            "link": position.link.hex() if position else None,
+            "wants": self._sequencer.wants,
+            "certified_time_ns": self._sequencer.certified_time_ns,
+        }
+
+    def _metrics(self) -> dict[str, object]:
+        ports = self.server.ports if self.server else {}
+        return {
+            "requests_answered": self._device.answered,
+            "requests_queued": self._device.queued,
+            "refused": self._stream.refused,
+            "forks": self._stream.forks,
+            "ports": {
+                port.name.lower(): {
+                    "open": server.open_connections,
+                    "connections": server.counters.connections,
+                    "refused": server.counters.refused,
+                    "items": server.counters.items,
+                    "failed": server.counters.failed,
+                    "cancelled": server.counters.cancelled,
+                    "evicted": server.counters.evicted,
+                }
+                for port, server in ports.items()
+            },
+        }
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()

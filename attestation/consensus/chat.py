@@ -1,0 +1,408 @@
+"""The plain payload: a chat request in the shape of the IC LLM canister's `v1_chat`, plus sampling fields.
+
+    ChatRequest.decode(payload, limits) -> ChatRequest     raises ChatRefused, nothing else
+    request.encode()                    -> bytes           what a client seals or a test submits
+
+A payload that fails here was ordered all the same and is answered with the refusal's code, so the codes and
+the order in which they are looked for are part of docs/spec/order.md (O11 to O13): every cell must reach the
+same one. All text but the model's name is held as `Prompt` and has no rendering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self, TypeAlias, TypeVar
+
+from foundation import cbor
+from foundation.refusal import Refused
+from foundation.secrecy import Prompt
+
+MODEL_CHARACTERS_MAX: Final = 128
+SEED_MAX: Final = (1 << 64) - 1
+MILLION: Final = 1_000_000
+
+
+class ChatRefused(Refused):
+    """A payload that is no chat request, or one beyond the profile's limits. Carries no word of it."""
+
+    stage = "chat"
+
+    def __init__(self, code: str, *, expected: object, got: object) -> None:
+        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """What one request may ask for. Part of the engine profile, so measured; never a run-time choice."""
+
+    payload_bytes: int
+    messages: int
+    text_bytes: int                 # any one text: a message, an argument's value, a description
+    tools: int
+    properties: int                 # of one tool; also its required names, and the values of one enum
+    tool_calls: int                 # of one message
+    arguments: int                  # of one call
+    stops: int
+    stop_bytes: int
+    max_tokens: int
+    temperature_micro: int = 2 * MILLION
+    top_k: int = 1 << 20
+    items: int = 1 << 17           # CBOR items in all: what decoding may allocate
+
+
+LLM_CANISTER: Final = ChatLimits(
+    payload_bytes=16 << 10, messages=10, text_bytes=10 << 10, tools=16, properties=16, tool_calls=16,
+    arguments=16, stops=0, stop_bytes=0, max_tokens=1000,
+)
+"""The limits of the IC's own LLM canister, as far as it states them."""
+
+RAISED: Final = ChatLimits(
+    payload_bytes=1 << 20, messages=1024, text_bytes=512 << 10, tools=128, properties=64, tool_calls=64,
+    arguments=64, stops=16, stop_bytes=256, max_tokens=32768,
+)
+"""What a cell's profile starts from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    name: Prompt
+    value: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: Prompt
+    name: Prompt
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    content: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMessage:
+    content: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    content: Prompt | None
+    tool_calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    content: Prompt
+    tool_call_id: Prompt
+
+
+Message: TypeAlias = UserMessage | SystemMessage | AssistantMessage | ToolMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    type: Prompt
+    name: Prompt
+    description: Prompt | None
+    enum: tuple[Prompt, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    type: Prompt
+    properties: tuple[Property, ...] | None
+    required: tuple[Prompt, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: Prompt
+    description: Prompt | None
+    parameters: Parameters | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What the client fixed; None leaves it to the profile. Integers only: a float has no one encoding."""
+
+    temperature_micro: int | None = None
+    top_p_micro: int | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[Prompt, ...] | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] | None = None
+    sampling: Sampling | None = None
+
+    @classmethod
+    def decode(cls, payload: Prompt, limits: ChatLimits) -> Self:
+        """Strict, bounded, in one stated order of checks (O13)."""
+        raw = payload.reveal()
+        if len(raw) > limits.payload_bytes:
+            raise ChatRefused("payload-size", expected=f"at most {limits.payload_bytes} bytes", got=len(raw))
+        bounds = cbor.Limits(bytes_max=limits.payload_bytes, depth_max=_DEPTH_MAX, items_max=limits.items)
+        try:
+            value = cbor.decode(raw, bounds)
+        except cbor.CborRefused:
+            # One code for all of these: a receipt carries it, and decoders may differ in what they see first.
+            raise ChatRefused("encoding", expected="deterministic CBOR", got="something else") from None
+        fields = _map(value, "request", required=("model", "messages"), optional=("tools", "sampling"))
+        reader = _Reader(limits)
+        return cls(
+            model=_model(fields["model"]),
+            messages=reader.messages(fields["messages"]),
+            tools=_optional(fields, "tools", reader.tools),
+            sampling=_optional(fields, "sampling", reader.sampling),
+        )
+
+    def encode(self) -> bytes:
+        """The payload. Does not look at limits: those are the reader's."""
+        fields: _Map = {"model": self.model, "messages": [_message_value(m) for m in self.messages]}
+        if self.tools is not None:
+            fields["tools"] = [_tool_value(tool) for tool in self.tools]
+        if self.sampling is not None:
+            fields["sampling"] = _sampling_value(self.sampling)
+        return cbor.encode(fields)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+_DEPTH_MAX: Final = 8       # request, messages, message, calls, call, function, arguments, argument
+_Map: TypeAlias = dict[cbor.Key, cbor.Value]
+_T = TypeVar("_T")
+
+
+class _Reader:
+    """Decoded values in, types out, within `limits`.
+
+    Constructor arguments are evaluated in the order written, and that order is O13's: keep it.
+    """
+
+    def __init__(self, limits: ChatLimits) -> None:
+        self._limits = limits
+
+    def messages(self, value: cbor.Value) -> tuple[Message, ...]:
+        messages = _list(value, "messages", self._limits.messages, self._message)
+        if not messages:
+            raise ChatRefused("messages", expected="at least one message", got="none")
+        return messages
+
+    def _message(self, value: cbor.Value) -> Message:
+        role = value.get("role") if isinstance(value, dict) else None
+        match role:
+            case "user":
+                return UserMessage(self._text(_map(value, "message", ("role", "content"))["content"]))
+            case "system":
+                return SystemMessage(self._text(_map(value, "message", ("role", "content"))["content"]))
+            case "assistant":
+                fields = _map(value, "message", ("role", "tool_calls"), ("content",))
+                return AssistantMessage(
+                    _optional(fields, "content", self._text),
+                    _list(fields["tool_calls"], "tool-calls", self._limits.tool_calls, self._call),
+                )
+            case "tool":
+                fields = _map(value, "message", ("role", "content", "tool_call_id"))
+                return ToolMessage(self._text(fields["content"]), self._text(fields["tool_call_id"]))
+            case _:
+                raise ChatRefused("role", expected="user, system, assistant or tool", got="another")
+
+    def _call(self, value: cbor.Value) -> ToolCall:
+        fields = _map(value, "tool-call", ("id", "function"))
+        function = _map(fields["function"], "function", ("name", "arguments"))
+        return ToolCall(
+            self._text(fields["id"]),
+            self._text(function["name"]),
+            _list(function["arguments"], "arguments", self._limits.arguments, self._argument),
+        )
+
+    def _argument(self, value: cbor.Value) -> Argument:
+        fields = _map(value, "argument", ("name", "value"))
+        return Argument(self._text(fields["name"]), self._text(fields["value"]))
+
+    def tools(self, value: cbor.Value) -> tuple[Tool, ...]:
+        return _list(value, "tools", self._limits.tools, self._tool)
+
+    def _tool(self, value: cbor.Value) -> Tool:
+        fields = _map(value, "tool", ("name",), ("description", "parameters"))
+        return Tool(
+            self._text(fields["name"]),
+            _optional(fields, "description", self._text),
+            _optional(fields, "parameters", self._parameters),
+        )
+
+    def _parameters(self, value: cbor.Value) -> Parameters:
+        fields = _map(value, "parameters", ("type",), ("properties", "required"))
+        return Parameters(
+            self._text(fields["type"]),
+            _optional(fields, "properties", self._properties),
+            _optional(fields, "required", self._names),
+        )
+
+    def _properties(self, value: cbor.Value) -> tuple[Property, ...]:
+        return _list(value, "properties", self._limits.properties, self._property)
+
+    def _property(self, value: cbor.Value) -> Property:
+        fields = _map(value, "property", ("type", "name"), ("description", "enum"))
+        return Property(
+            self._text(fields["type"]),
+            self._text(fields["name"]),
+            _optional(fields, "description", self._text),
+            _optional(fields, "enum", self._names),
+        )
+
+    def _names(self, value: cbor.Value) -> tuple[Prompt, ...]:
+        return _list(value, "names", self._limits.properties, self._text)
+
+    def sampling(self, value: cbor.Value) -> Sampling:
+        names = ("temperature_micro", "top_p_micro", "top_k", "max_tokens", "stop", "seed")
+        fields, limits = _map(value, "sampling", (), names), self._limits
+        return Sampling(
+            temperature_micro=_integer(fields, "temperature_micro", 0, limits.temperature_micro),
+            top_p_micro=_integer(fields, "top_p_micro", 1, MILLION),
+            top_k=_integer(fields, "top_k", 1, limits.top_k),
+            max_tokens=_integer(fields, "max_tokens", 1, limits.max_tokens),
+            stop=_optional(fields, "stop", self._stops),
+            seed=_integer(fields, "seed", 0, SEED_MAX),
+        )
+
+    def _stops(self, value: cbor.Value) -> tuple[Prompt, ...]:
+        return _list(value, "stop", self._limits.stops, self._stop)
+
+    def _stop(self, value: cbor.Value) -> Prompt:
+        # An empty stop text would end every answer before it began.
+        if value == "":
+            raise ChatRefused("stop", expected="a text of one byte or more", got="an empty one")
+        return _text(value, self._limits.stop_bytes)
+
+    def _text(self, value: cbor.Value) -> Prompt:
+        return _text(value, self._limits.text_bytes)
+
+
+def _model(value: cbor.Value) -> str:
+    # Printable ASCII without a space, and short: the one text of a request that is ever written to a log.
+    if not isinstance(value, str) or not 1 <= len(value) <= MODEL_CHARACTERS_MAX:
+        raise ChatRefused("model", expected=f"1 to {MODEL_CHARACTERS_MAX} characters", got="something else")
+    if not all("!" <= character <= "~" for character in value):
+        raise ChatRefused("model", expected="printable ASCII", got="other characters")
+    return value
+
+
+def _text(value: cbor.Value, bytes_max: int) -> Prompt:
+    if not isinstance(value, str):
+        raise ChatRefused("text", expected="text", got=type(value).__name__)
+    raw = value.encode()
+    if len(raw) > bytes_max:
+        raise ChatRefused("text-size", expected=f"at most {bytes_max} bytes", got=len(raw))
+    return Prompt(raw)
+
+
+def _map(
+    value: cbor.Value, field: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> _Map:
+    if not isinstance(value, dict):
+        raise ChatRefused(field, expected="a map", got=type(value).__name__)
+    for name in required:
+        if name not in value:
+            raise ChatRefused(field, expected=f"the field {name}", got="none")
+    if any(name not in required and name not in optional for name in value):
+        raise ChatRefused(field, expected=f"only {', '.join((*required, *optional))}", got="another field")
+    return value
+
+
+def _list(
+    value: cbor.Value, field: str, length_max: int, read: Callable[[cbor.Value], _T]
+) -> tuple[_T, ...]:
+    if not isinstance(value, list):
+        raise ChatRefused(field, expected="an array", got=type(value).__name__)
+    if len(value) > length_max:
+        raise ChatRefused(field, expected=f"at most {length_max}", got=len(value))
+    return tuple([read(item) for item in value])
+
+
+def _optional(fields: _Map, name: str, read: Callable[[cbor.Value], _T]) -> _T | None:
+    return read(fields[name]) if name in fields else None
+
+
+def _integer(fields: _Map, name: str, least: int, most: int) -> int | None:
+    if name not in fields:
+        return None
+    value = fields[name]
+    if type(value) is not int or not least <= value <= most:
+        got = value if type(value) is int else type(value).__name__
+        raise ChatRefused(name.replace("_", "-"), expected=f"{least} to {most}", got=got)
+    return value
+
+
+# --- writing ------------------------------------------------------------------------------------------------
+
+
+def _message_value(message: Message) -> cbor.Value:
+    match message:
+        case UserMessage(content):
+            return {"role": "user", "content": _str(content)}
+        case SystemMessage(content):
+            return {"role": "system", "content": _str(content)}
+        case AssistantMessage(content, calls):
+            spoken: _Map = {"role": "assistant", "tool_calls": [_call_value(call) for call in calls]}
+            return spoken if content is None else {**spoken, "content": _str(content)}
+        case ToolMessage(content, call_id):
+            return {"role": "tool", "content": _str(content), "tool_call_id": _str(call_id)}
+
+
+def _call_value(call: ToolCall) -> cbor.Value:
+    arguments: list[cbor.Value] = [{"name": _str(a.name), "value": _str(a.value)} for a in call.arguments]
+    return {"id": _str(call.id), "function": {"name": _str(call.name), "arguments": arguments}}
+
+
+def _tool_value(tool: Tool) -> cbor.Value:
+    fields: _Map = {"name": _str(tool.name)}
+    if tool.description is not None:
+        fields["description"] = _str(tool.description)
+    if tool.parameters is not None:
+        fields["parameters"] = _parameters_value(tool.parameters)
+    return fields
+
+
+def _parameters_value(parameters: Parameters) -> cbor.Value:
+    fields: _Map = {"type": _str(parameters.type)}
+    if parameters.properties is not None:
+        fields["properties"] = [_property_value(each) for each in parameters.properties]
+    if parameters.required is not None:
+        fields["required"] = [_str(name) for name in parameters.required]
+    return fields
+
+
+def _property_value(each: Property) -> cbor.Value:
+    fields: _Map = {"type": _str(each.type), "name": _str(each.name)}
+    if each.description is not None:
+        fields["description"] = _str(each.description)
+    if each.enum is not None:
+        fields["enum"] = [_str(value) for value in each.enum]
+    return fields
+
+
+def _sampling_value(sampling: Sampling) -> cbor.Value:
+    numbers = {
+        "temperature_micro": sampling.temperature_micro,
+        "top_p_micro": sampling.top_p_micro,
+        "top_k": sampling.top_k,
+        "max_tokens": sampling.max_tokens,
+        "seed": sampling.seed,
+    }
+    fields: _Map = {name: number for name, number in numbers.items() if number is not None}
+    if sampling.stop is not None:
+        fields["stop"] = [_str(text) for text in sampling.stop]
+    return fields
+
+
+def _str(text: Prompt) -> str:
+    return text.reveal().decode()

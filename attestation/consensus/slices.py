@@ -1,0 +1,196 @@
+"""Slices: consecutive blocks under one certificate.
+
+    proof = SliceProof.parse(raw)                              form only
+    slice = verify_slice(proof, root_key=..., canister=...)    the subnet certified the last of these links
+
+A slice travels as one proof and then one body per block, so that whoever checks it holds headers and a single
+body at a time. The rules are O7 to O9 and O14 to O18 of docs/spec/order.md.
+
+`verify_slice` is the only maker of `VerifiedSlice`. What it establishes: the canister's state held the last
+link at the certified time, hence every header before it, in this order and with nothing between them. What it
+does not: that the slice is recent, that it is the newest, that it is the only history the canister ever
+certified (a controller can reinstall it), nor anything about a body, which is checked against its header's
+request root when it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass
+from typing import Final, Self
+
+from attestation.consensus.blocks import (
+    BODY_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    REQUESTS_MAX,
+    Block,
+    BlockRefused,
+    Header,
+    Request,
+    array,
+    array_head,
+    decode_bounded,
+    encode_requests,
+    genesis,
+    header_from,
+    requests_from,
+    uint,
+)
+from attestation.consensus.certificate import demanded, parse_certificate, verify_certificate
+from attestation.consensus.delegation import DelegationCache
+from attestation.consensus.hashtree import lookup
+from foundation import cbor
+
+VERSION: Final = 1
+CERTIFICATE_BYTES_MAX: Final = 64 << 10
+HEADERS_MAX: Final = 4096
+PROOF_BYTES_MAX: Final = 16 + CERTIFICATE_BYTES_MAX + HEADERS_MAX * HEADER_BYTES_MAX
+_PROOF_ITEMS_MAX: Final = 4 + 10 * HEADERS_MAX
+_BODY_ITEMS_MAX: Final = 3 + 5 * REQUESTS_MAX
+_MAKER: Final = object()
+
+
+class SliceRefused(BlockRefused):
+    """A slice whose parts do not belong together, or that its certificate does not speak for."""
+
+    stage = "slice"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceProof:
+    """One certificate and the headers it is offered for. Parsed, not believed."""
+
+    certificate: bytes
+    headers: tuple[Header, ...]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """O7, O9. Raises `BlockRefused` (of which `SliceRefused` is one), nothing else."""
+        value = decode_bounded(raw, PROOF_BYTES_MAX, _PROOF_ITEMS_MAX, SliceRefused)
+        version, certificate, headers = array(value, 3, "proof", SliceRefused)
+        if type(version) is not int or version != VERSION:
+            raise SliceRefused("version", expected=VERSION, got="another")
+        if type(certificate) is not bytes or len(certificate) > CERTIFICATE_BYTES_MAX:
+            raise SliceRefused("certificate", expected=f"up to {CERTIFICATE_BYTES_MAX} bytes", got="other")
+        if type(headers) is not list or not 1 <= len(headers) <= HEADERS_MAX:
+            got = f"{len(headers)} headers" if type(headers) is list else type(headers).__name__
+            raise SliceRefused("headers", expected=f"1 to {HEADERS_MAX} headers", got=got)
+        return cls(certificate, tuple([header_from(header) for header in headers]))
+
+    def encode(self) -> bytes:
+        headers = b"".join([header.encode() for header in self.headers])
+        return b"\x83\x01" + cbor.encode(self.certificate) + array_head(len(self.headers)) + headers
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The requests of one block, on their way to be checked against its header."""
+
+    height: int
+    requests: tuple[Request, ...]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """O8, O9. Raises `BlockRefused`, nothing else."""
+        value = decode_bounded(raw, BODY_BYTES_MAX, _BODY_ITEMS_MAX, SliceRefused)
+        height, requests = array(value, 2, "body", SliceRefused)
+        return cls(uint(height, "height"), requests_from(requests))
+
+    def encode(self) -> bytes:
+        return b"\x82" + cbor.encode(self.height) + encode_requests(self.requests)
+
+
+def carry(certificate: bytes, blocks: Sequence[Block]) -> tuple[SliceProof, tuple[Body, ...]]:
+    """What a host sends on of the blocks it was given and the certificate that came with the last of them."""
+    bodies = [Body(block.header.height, block.requests) for block in blocks]
+    return SliceProof(certificate, tuple([block.header for block in blocks])), tuple(bodies)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSlice:
+    """Consecutive headers a subnet vouches for. Only `verify_slice` makes one."""
+
+    canister: bytes
+    certificate: bytes
+    certified_time_ns: int
+    headers: tuple[Header, ...]
+    links: tuple[bytes, ...]        # of `headers`, in the same order
+    made_by: InitVar[object]
+
+    def __post_init__(self, made_by: object) -> None:
+        if made_by is not _MAKER:
+            raise TypeError("a VerifiedSlice comes from verify_slice alone")
+
+    @property
+    def first(self) -> Header:
+        return self.headers[0]
+
+    @property
+    def head(self) -> Header:
+        """The header whose link the certificate holds."""
+        return self.headers[-1]
+
+    @property
+    def head_link(self) -> bytes:
+        return self.links[-1]
+
+
+def verify_slice(
+    proof: SliceProof, *, root_key: bytes, canister: bytes, cache: DelegationCache | None = None
+) -> VerifiedSlice:
+    """The slice, if `canister` on a subnet under `root_key` certified it.
+
+    Cheapest first: the chain, then the certificate's tree, then its signature. Raises `ConsensusRefused`:
+    a `SliceRefused`, or what the certificate itself was refused for.
+    """
+    links = _check_chain(proof.headers, canister)
+    certificate = parse_certificate(proof.certificate)
+    path = (b"canister", canister, b"certified_data")
+    # Not yet anybody's word: this spares the pairings where they could not help.
+    _check_certified(demanded(lookup(certificate.tree, path), path), links[-1])
+    verified = verify_certificate(certificate, root_key=root_key, canister=canister, cache=cache)
+    _check_certified(verified.certified_data(), links[-1])
+    if proof.headers[-1].time_ns > verified.time_ns:  # O18
+        raise SliceRefused(
+            "block-time", expected=f"at most the certified {verified.time_ns}", got=proof.headers[-1].time_ns
+        )
+    return VerifiedSlice(canister, proof.certificate, verified.time_ns, proof.headers, links, _MAKER)
+
+
+def _check_chain(headers: Sequence[Header], canister: bytes) -> tuple[bytes, ...]:
+    """That each header follows the one before it; their links."""
+    links: list[bytes] = []
+    before: Header | None = None
+    for header in headers:
+        if header.canister != canister:  # O15
+            raise SliceRefused("canister", expected=canister.hex(), got=header.canister.hex())
+        if before is not None:
+            _check_follows(header, before, links[-1])
+        elif header.height == 1:
+            _check_first_ever(header)
+        links.append(header.link())
+        before = header
+    return tuple(links)
+
+
+def _check_follows(header: Header, before: Header, link: bytes) -> None:
+    if header.height != before.height + 1:  # O16
+        raise SliceRefused("height", expected=before.height + 1, got=header.height)
+    if header.parent != link:  # O16
+        raise SliceRefused("parent", expected=link.hex(), got=header.parent.hex())
+    if header.first_id != before.next_id:  # O17
+        raise SliceRefused("first-id", expected=before.next_id, got=header.first_id)
+    if header.time_ns < before.time_ns:  # O18
+        raise SliceRefused("block-time", expected=f"at least {before.time_ns}", got=header.time_ns)
+
+
+def _check_first_ever(header: Header) -> None:
+    if header.parent != (root := genesis(header.canister)):  # O5
+        raise SliceRefused("parent", expected=root.hex(), got=header.parent.hex())
+    if header.first_id != 0:  # O17
+        raise SliceRefused("first-id", expected=0, got=header.first_id)
+
+
+def _check_certified(data: bytes, link: bytes) -> None:
+    if data != link:  # O15
+        raise SliceRefused("certified-data", expected=link.hex(), got=data[: len(link)].hex())

@@ -1,0 +1,187 @@
+"""Who may import whom, judged from the source text: one case per file.
+
+A room reaches only into the rooms named for it here, and a few places inside a room are narrower still. The
+last tests hand the judge sources that break each rule, so that it cannot pass by seeing nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+EVERYTHING_BELOW = {"foundation", "vsock_bridge", "measurements", "attestation"}
+MAY_IMPORT = {
+    "foundation": set(),
+    "vsock_bridge": set(),
+    "measurements": {"foundation"},
+    "attestation": {"foundation", "measurements"},
+    "appliance": EVERYTHING_BELOW,
+    "image_build": {"foundation", "measurements"},
+    "devnet": EVERYTHING_BELOW | {"appliance", "image_build"},
+    "anchorhold": EVERYTHING_BELOW | {"appliance", "image_build", "devnet"},
+    "bench": EVERYTHING_BELOW | {"appliance", "image_build", "devnet"},
+    "gateway": EVERYTHING_BELOW,
+}
+OURS = frozenset(MAY_IMPORT) | {"tests"}
+DYNAMIC = ("import_module", "__import__")
+
+# Whoever carries bytes between a broker and its clients may speak over the bridge; nobody else in that room.
+ALSO = {"attestation.broker.server": {"vsock_bridge"}, "attestation.auditor.client": {"vsock_bridge"}}
+
+# Inside a room: (this part, may not import that part, why).
+NARROWER = (
+    ("attestation.evidence", "attestation.verify", "evidence parses and proves nothing"),
+    ("attestation.evidence", "attestation.policy", "evidence knows no policy"),
+    ("attestation.verify", "attestation.policy", "what is genuine does not depend on what is wanted"),
+    ("attestation.policy", "attestation.verify", "a policy never sees a certificate"),
+    ("attestation.policy", "cryptography.x509", "a policy never sees a certificate"),
+    ("attestation.consensus", "attestation.policy", "a subnet's word is verified, not appraised"),
+    ("attestation.tee", "attestation.verify", "the cell asks for a quote and judges none"),
+    ("attestation.report_data", "attestation.verify", "both sides compute it alike"),
+    ("attestation.auditor", "appliance", "the auditor installs without an engine"),
+    ("attestation.auditor", "torch", "the auditor installs without an engine"),
+    ("attestation.broker", "appliance", "the broker is no part of a cell"),
+    ("appliance", "attestation.broker", "a cell holds no key of the broker's"),
+    ("appliance", "attestation.auditor", "a cell does not audit itself"),
+    ("appliance.engine", "appliance.ordering", "the engine sees token ids and nothing else"),
+    ("appliance.engine", "attestation", "the engine sees token ids and nothing else"),
+    ("appliance.engine", "vsock_bridge", "the engine sees token ids and nothing else"),
+)
+# What a policy may use of `verify`: the facts, made there and sealed.
+VERIFIED_FACTS = "attestation.verify.verified"
+
+
+def sources() -> Iterator[Path]:
+    for room in sorted(MAY_IMPORT):
+        yield from sorted((ROOT / room).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(source: str, module: str, *, is_package: bool) -> set[str]:
+    """Every module that `source` names, in any position, also as text handed to `import_module`."""
+    found: set[str] = set()
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parent = package.split(".")[:len(package.split(".")) - node.level + 1]
+                base = ".".join([*parent, base] if base else parent)
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and node.args and _called(node.func) in DYNAMIC:
+            found.add(_text(node.args[0]))
+    return {name for name in found if name}
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _text(argument: ast.expr) -> str:
+    """A literal name, or the literal start of a composed one."""
+    if isinstance(argument, ast.JoinedStr) and argument.values:
+        argument = argument.values[0]
+    value = argument.value if isinstance(argument, ast.Constant) else ""
+    return value.rstrip(".") if isinstance(value, str) else ""
+
+
+def within(module: str, part: str) -> bool:
+    return module == part or module.startswith(f"{part}.")
+
+
+def violations(module: str, names: set[str]) -> list[str]:
+    """Which imports of `module` break a rule, each with the rule it breaks."""
+    room = module.partition(".")[0]
+    allowed = MAY_IMPORT[room] | {room}
+    for part, more in ALSO.items():
+        if within(module, part):
+            allowed = allowed | more
+    found = [
+        f"{module} imports {name}: {room} may import {', '.join(sorted(MAY_IMPORT[room])) or 'none of ours'}"
+        for name in sorted(names) if name.partition(".")[0] in OURS - allowed
+    ]
+    for part, forbidden, why in NARROWER:
+        if within(module, part):
+            found += [
+                f"{module} imports {name}: {why}" for name in sorted(names)
+                if within(name, forbidden) and not _sealed_facts(part, name)
+            ]
+    return found
+
+
+def _sealed_facts(part: str, name: str) -> bool:
+    """The modules of `verify` that hold the sealed types, and the package on the way to them."""
+    if part != "attestation.policy":
+        return False
+    return name == "attestation.verify" or name.startswith(VERIFIED_FACTS)
+
+
+@pytest.mark.parametrize("path", list(sources()), ids=module_of)
+def test_a_file_imports_only_what_its_room_may(path: Path):
+    module = module_of(path)
+    names = imported(path.read_text(), module, is_package=path.name == "__init__.py")
+    assert violations(module, names) == []
+
+
+def test_the_rooms_are_there():
+    seen = {path.relative_to(ROOT).parts[0] for path in sources()}
+    assert set(MAY_IMPORT) - {"bench", "gateway"} <= seen
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("foundation.x", "import measurements"),
+    ("vsock_bridge.x", "from foundation import cbor"),
+    ("measurements.x", "from attestation.errors import EvidenceRefused"),
+    ("attestation.x", "import vsock_bridge.frame"),
+    ("attestation.x", "def late():\n    import appliance"),
+    ("attestation.tee.x", "from devnet.tee import SimulatedSnpTee"),
+    ("appliance.boot", "import importlib\nimportlib.import_module('devnet.tee')"),
+    ("appliance.boot", "import importlib\nname = 'x'\nimportlib.import_module(f'devnet.{name}')"),
+    ("appliance.boot", "__import__('devnet')"),
+    ("appliance.boot", "try:\n    import devnet\nexcept ImportError:\n    pass"),
+    ("appliance.boot", "from attestation import broker"),
+    ("appliance.boot", "from attestation.auditor.checks import x"),
+    ("appliance.engine.native", "from appliance.ordering import sequencer"),
+    ("appliance.engine.native", "from ..ordering import sequencer"),
+    ("appliance.engine.native", "from .. import ordering"),
+    ("appliance.engine.native", "from attestation.errors import EvidenceRefused"),
+    ("appliance.engine.native", "import vsock_bridge"),
+    ("attestation.evidence.x", "from attestation.verify.verified import SEAL"),
+    ("attestation.evidence.x", "from ..policy import claims"),
+    ("attestation.verify.x", "from attestation.policy.claims import Claim"),
+    ("attestation.policy.x", "from attestation.verify.chain import verify_chain"),
+    ("attestation.policy.x", "from attestation.verify import chain"),
+    ("attestation.policy.x", "from cryptography import x509"),
+    ("attestation.policy.x", "import cryptography.x509.oid"),
+    ("attestation.policy.x", "from attestation.verify.bundle import VerifiedBundle"),
+    ("attestation.broker.store", "import vsock_bridge"),
+    ("devnet.x", "import anchorhold"),
+    ("image_build.x", "import devnet"),
+    ("foundation.x", "from tests.fakes import fuse"),
+])
+def test_the_judge_sees_a_violation(module: str, source: str):
+    assert violations(module, imported(source, module, is_package=False)) != []
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("foundation.x", "import hashlib\nfrom foundation import cbor"),
+    ("attestation.policy.x", "from attestation.verify.verified import VerifiedSnp"),
+    ("attestation.policy.x", "from attestation.verify.verified_tdx import VerifiedTdxQuote"),
+    ("attestation.broker.server", "import vsock_bridge"),
+    ("anchorhold.x", "import devnet.tee"),
+    ("devnet.x", "import appliance"),
+])
+def test_the_judge_lets_through_what_is_allowed(module: str, source: str):
+    assert violations(module, imported(source, module, is_package=False)) == []

@@ -1,0 +1,65 @@
+"""Ordered requests and engines for tests of what runs them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from appliance.engine.protocol import EngineRequest
+from appliance.ordering.sequencer import OrderedRequest
+from attestation.consensus.blocks import Kind
+from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
+from foundation.secrecy import Prompt
+
+BEACON = b"\x07" * 32
+
+
+def chat_payload(words: str, max_tokens: int | None = None) -> bytes:
+    sampling = None if max_tokens is None else Sampling(max_tokens=max_tokens)
+    return ChatRequest("scripted", (UserMessage(Prompt(words.encode())),), sampling=sampling).encode()
+
+
+def ordered(
+    words: str = "hello", *, number: int = 0, height: int = 1, index: int = 0, payload: bytes | None = None,
+    kind: Kind = Kind.PLAIN, beacon: bytes = BEACON, max_tokens: int | None = None, caller: bytes = b"\x04",
+) -> OrderedRequest:
+    payload = chat_payload(words, max_tokens) if payload is None else payload
+    return OrderedRequest(
+        height=height, index=index, id=number, caller=caller, kind=kind, payload=Prompt(payload), beacon=beacon,
+        link=bytes(32), request_digest=bytes(32), block_time_ns=1, certified_time_ns=2,
+    )
+
+
+class EngineBroke(RuntimeError):
+    """What an engine of these tests raises, with text that must not show."""
+
+
+class GatedEngine:
+    """Says back the prompt's last line, but only once it is let; remembers what it was asked, in order.
+
+    A prompt that ends in `break` makes it fail after its first tokens; one that ends in `on and on` has no end.
+    """
+
+    id = "gated"
+
+    def __init__(self, *, opened: bool = True) -> None:
+        self.gate = threading.Event()
+        self.began = threading.Event()
+        self.asked: list[bytes] = []
+        self.ended = threading.Event()
+        if opened:
+            self.gate.set()
+
+    def run(self, request: EngineRequest) -> Iterator[int]:
+        words = bytes(request.prompt).splitlines()[-1].partition(b":")[2]
+        self.asked.append(words)
+        self.began.set()
+        self.gate.wait()
+        try:
+            yield from words[: request.max_tokens]
+            if words.endswith(b"break"):
+                raise EngineBroke(f"it broke over {words!r}")
+            while words.endswith(b"on and on"):
+                yield 0x2E
+        finally:
+            self.ended.set()

@@ -1,0 +1,82 @@
+"""The measured configuration: exactly three fields, or a refusal that names what is wrong without quoting it."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from appliance.config import CONFIG_BYTES_MAX, ConfigRefused, MeasuredConfig
+from appliance.engine.scripted import ScriptedEngine
+from appliance.main import choose_engine
+from attestation.consensus.principal import to_text
+from devnet.subnet import GATEWAY, Subnet
+from foundation.refusal import Refused
+
+ROOT_KEY = Subnet(b"config").root_key
+GOOD = f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{ROOT_KEY.hex()}"\nengine = "scripted-1"\n'
+
+
+def test_a_good_one() -> None:
+    assert MeasuredConfig.parse(GOOD.encode()) == MeasuredConfig(GATEWAY, ROOT_KEY, "scripted-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "fields"),
+        (GOOD + 'extra = "1"\n', "fields"),
+        ("\n".join(GOOD.splitlines()[:2]), "fields"),
+        (GOOD + "[more]\n", "fields"),
+        (GOOD.replace('"scripted-1"', "1"), "engine"),
+        (GOOD.replace('"scripted-1"', '["scripted-1"]'), "engine"),
+        (GOOD + GOOD, "toml"),
+        ("gateway = ", "toml"),
+        (GOOD.replace(to_text(GATEWAY), to_text(GATEWAY).upper()), "principal.text"),
+        (GOOD.replace(to_text(GATEWAY), ""), "principal.text"),
+        (GOOD.replace(to_text(GATEWAY), "aaaab-aa"), "principal.checksum"),
+        (GOOD.replace(ROOT_KEY.hex(), "xyz"), "root_key"),
+        (GOOD.replace(ROOT_KEY.hex(), "00" * 96), "key.point"),
+        (GOOD.replace(ROOT_KEY.hex(), ""), "key.der"),
+        ("#" * CONFIG_BYTES_MAX + "\n" + GOOD, "size"),
+    ],
+)
+def test_what_is_refused_is_named(text: str, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        MeasuredConfig.parse(text.encode())
+    assert refused.value.code == code
+
+
+def test_not_utf8() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse(b"\xff" + GOOD.encode())
+    assert refused.value.code == "toml"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_a_configuration_or_refused(raw: bytes) -> None:
+    try:
+        config = MeasuredConfig.parse(raw)
+    except Refused:
+        return
+    assert config.engine
+
+
+@given(st.sampled_from(["gateway", "root_key", "engine"]), st.text(max_size=40))
+def test_any_text_in_a_field_is_taken_or_refused(field: str, text: str) -> None:
+    fields = {"gateway": to_text(GATEWAY), "root_key": ROOT_KEY.hex(), "engine": "scripted-1", field: text}
+    escaped = {name: "".join(f"\\U{ord(letter):08x}" for letter in value) for name, value in fields.items()}
+    raw = "".join(f'{name} = "{value}"\n' for name, value in escaped.items()).encode()
+    try:
+        config = MeasuredConfig.parse(raw)
+    except Refused:
+        return
+    assert getattr(config, field) in {text, GATEWAY, ROOT_KEY}
+
+
+def test_an_engine_is_chosen_by_its_id_alone() -> None:
+    assert isinstance(choose_engine("scripted-1"), ScriptedEngine)
+    for other in ("", "scripted", "scripted-2", "SCRIPTED-1"):
+        with pytest.raises(ConfigRefused) as refused:
+            choose_engine(other)
+        assert refused.value.code == "engine"

@@ -1,0 +1,219 @@
+"""window.md N15, and how a cell starts and stops: exit statuses, signals, and one line that says why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import structlog
+
+from anchorhold.feeding import propose
+from appliance.config import MeasuredConfig
+from appliance.engine.scripted import ScriptedEngine
+from appliance.main import serve
+from appliance.window import Propose, Supply, encode_ask
+from devnet.chain import Chain
+from devnet.subnet import GATEWAY, Subnet
+from tests.cell_process import ROOT, CellProcess
+from tests.unit.appliance.orders import GatedEngine, chat_payload
+from vsock_bridge.host import Host, SyncHost
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+NOW = 1_700_000_000_000_000_000
+SUBNET = Subnet(b"main", delegated=False)
+CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated")
+
+
+def cell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "appliance", *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )
+
+
+def test_it_serves_until_told_to_stop_and_leaves_no_socket(tmp_path: Path) -> None:
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        with SyncHost(running.address, Port.OBSERVE) as host:
+            assert json.loads(host.ask(b"health"))["engine"] == "scripted-1"
+        mode = stat.S_IMODE((tmp_path / "cell.sock").stat().st_mode)
+        assert mode == 0o600            # secrecy.md S10
+        assert running.stop(signal.SIGTERM) == 0
+        assert [event["event"] for event in running.events] == ["serving", "stopped"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cell.toml"]
+
+
+def test_an_interrupt_stops_it_too(tmp_path: Path) -> None:
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        assert running.stop(signal.SIGINT) == 0
+
+
+def test_a_killed_cell_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path) -> None:
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert (tmp_path / "cell.sock").exists()
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        assert running.stop() == 0
+
+
+def test_a_second_cell_on_the_same_socket_says_so_in_one_line(tmp_path: Path) -> None:
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        ended = cell(tmp_path, "--config", "cell.toml", "--listen", str(running.address))
+        assert ended.returncode == 1
+        (line,) = ended.stderr.splitlines()
+        told = json.loads(line)
+        assert told["event"] == "refused to start"
+        assert told["exception"]["errno"] == "EADDRINUSE"
+        assert told["address"] == str(running.address)
+        with SyncHost(running.address, Port.OBSERVE) as host:       # the first is unharmed
+            host.ping()
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    CellProcess(tmp_path, SUBNET, GATEWAY, engine="scripted-1")     # writes cell.toml
+    ended = cell(tmp_path, "--config", "cell.toml", "--listen", f"unix:{tmp_path}/none/cell.sock")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert json.loads(line)["exception"]["errno"] == "ENOENT"
+
+
+@pytest.mark.parametrize(
+    ("config", "stage", "code"),
+    [
+        (b"", "config", "fields"),
+        (b"\xff", "config", "toml"),
+        (b'gateway = "a"\nroot_key = "b"\nengine = "c"\n', "format", "principal.text"),
+    ],
+)
+def test_a_configuration_that_is_refused_is_named(tmp_path: Path, config: bytes, stage: str, code: str) -> None:
+    (tmp_path / "cell.toml").write_bytes(config)
+    ended = cell(tmp_path, "--config", "cell.toml", "--listen", "unix:cell.sock")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["config"]) == ("refused to start", "cell.toml")
+    assert (told["exception"]["stage"], told["exception"]["code"]) == (stage, code)
+    assert not (tmp_path / "cell.sock").exists()
+
+
+def test_an_engine_nobody_has(tmp_path: Path) -> None:
+    CellProcess(tmp_path, SUBNET, GATEWAY, engine="another-1")
+    ended = cell(tmp_path, "--config", "cell.toml", "--listen", "unix:cell.sock")
+    assert ended.returncode == 1
+    assert json.loads(ended.stderr)["exception"]["code"] == "engine"
+
+
+def test_no_configuration_at_all(tmp_path: Path) -> None:
+    ended = cell(tmp_path, "--config", "none.toml", "--listen", "unix:cell.sock")
+    assert ended.returncode == 1
+    told = json.loads(ended.stderr)
+    assert (told["config"], told["exception"]["errno"]) == ("none.toml", "ENOENT")
+
+
+@pytest.mark.parametrize("address", ["memory:x", "tcp:1", "unix:", "vsock:x"])
+def test_an_address_that_is_no_window(tmp_path: Path, address: str) -> None:
+    ended = cell(tmp_path, "--config", "cell.toml", "--listen", address)
+    assert ended.returncode == 2
+    assert "address: expected" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# -- in this process, with engines that misbehave
+
+
+def one_block(*texts: str) -> Chain:
+    chain = Chain(SUBNET, GATEWAY, seed=b"main")
+    chain.seal([chat_payload(text) for text in texts], NOW)
+    return chain
+
+
+async def served(engine: GatedEngine, chain: Chain, address: Address, then: signal.Signals | None) -> int:
+    """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
+    serving = asyncio.create_task(serve(CONFIG, engine, address))
+    try:
+        while not Path(address.place).exists():
+            await asyncio.sleep(0)
+        async with Host(address, Port.STREAM) as host:
+            await propose(host, chain.proof(1, 1, NOW + 1))
+            exchange = await host.submit(encode_ask(Supply(chain.body(1))))
+            await asyncio.to_thread(engine.began.wait)
+            if then is not None:
+                signal.raise_signal(then)
+            status = await serving
+            assert exchange.outcome is None         # nothing was said to the end
+            return status
+    finally:
+        serving.cancel()
+
+
+@pytest.fixture
+def quiet() -> object:
+    """Logs of a cell in this process, kept as what they are."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+def test_an_engine_that_fails_ends_the_cell_with_70(tmp_path: Path, quiet: list[dict[str, object]]) -> None:
+    """window.md N15"""
+    address = Address.parse(f"unix:{tmp_path}/cell.sock")
+    engine = GatedEngine()
+    assert asyncio.run(served(engine, one_block("break", "never"), address, None)) == 70
+    assert engine.asked == [b"break"]
+    assert quiet[-1]["event"] == "the engine failed"
+    assert not (tmp_path / "cell.sock").exists()
+
+
+def test_a_signal_while_an_answer_is_under_way_ends_it_with_0(tmp_path: Path, quiet: list[dict[str, object]]) -> None:
+    address = Address.parse(f"unix:{tmp_path}/cell.sock")
+    engine = GatedEngine()
+    assert asyncio.run(served(engine, one_block("on and on"), address, signal.SIGTERM)) == 0
+    assert engine.ended.wait(30)
+    assert quiet[-1]["event"] == "stopped"
+    for thread in threading.enumerate():
+        if thread.name.startswith("device"):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
+    """The same from outside: a full block is being answered when the signal comes."""
+    chain = Chain(SUBNET, GATEWAY, seed=b"busy")
+    chain.seal([chat_payload("x" * 4000)] * 200, NOW)
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        with SyncHost(running.address, Port.STREAM) as host:
+            host.ask(encode_ask(Propose(chain.proof(1, 1, NOW + 1))))
+            pieces = host.stream(encode_ask(Supply(chain.body(1))))
+            next(pieces)
+            assert running.stop(signal.SIGTERM) == 0
+    assert running.events[-1]["event"] == "stopped"
+
+
+def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
+    async def twice() -> int:
+        address = Address.parse("memory:taken")
+        first = asyncio.create_task(serve(CONFIG, ScriptedEngine(), address))
+        while not any(line["event"] == "serving" for line in quiet):
+            await asyncio.sleep(0)
+        status = await serve(CONFIG, ScriptedEngine(), address)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return status
+
+    assert asyncio.run(twice()) == 1
+
+
+def test_a_dead_sockets_file_of_another_kind_is_not_removed(tmp_path: Path) -> None:
+    """Something that is no socket stands where the window should be: refused, and left alone."""
+    CellProcess(tmp_path, SUBNET, GATEWAY)
+    (tmp_path / "cell.sock").write_text("mine")
+    ended = cell(tmp_path, "--config", "cell.toml", "--listen", "unix:cell.sock")
+    assert ended.returncode == 1
+    assert (tmp_path / "cell.sock").read_text() == "mine"

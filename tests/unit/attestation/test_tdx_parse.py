@@ -1,0 +1,272 @@
+"""The TDX parsers: every size accounts for every byte, and nothing but a refusal leaves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attestation.errors import FormatRefused
+from attestation.evidence.sgx_extension import PckIdentity
+from attestation.evidence.strict_json import JsonObject, parse_json
+from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
+from attestation.evidence.tdx_quote import AUTH_DATA_BYTES_MAX, QUOTE_BYTES_MAX, TdReportKind, TdxQuote
+from tests.unit.attestation.forge_tdx import World, der, qe_identity, sgx_extension, tcb_info
+
+WORLD = World()
+QUOTE = WORLD.quote(mr_td=b"\x21" * 48, rtmrs=(b"\1" * 48, b"\2" * 48, b"\3" * 48, b"\4" * 48), xfam=0x3)
+
+
+def put(at: int, value: bytes, data: bytes = QUOTE) -> bytes:
+    return data[:at] + value + data[at + len(value) :]
+
+
+def code(data: bytes) -> str:
+    with pytest.raises(FormatRefused) as refused:
+        TdxQuote.parse(data)
+    return refused.value.code
+
+
+def test_fields_stand_where_they_should() -> None:
+    quote = TdxQuote.parse(QUOTE)
+    assert quote.raw == QUOTE
+    assert quote.signed == QUOTE[:632]
+    assert quote.signature == QUOTE[636:700]
+    assert quote.attestation_key == QUOTE[700:764]
+    assert quote.report.mr_td == b"\x21" * 48
+    assert [register[0] for register in quote.report.rtmrs] == [1, 2, 3, 4]
+    assert (quote.report.xfam, quote.report.kind) == (0x3, TdReportKind.V1_0)
+    assert quote.qe_auth_data == bytes(range(32))
+    assert quote.pck_chain_pem.count(b"BEGIN") == 3
+
+
+def test_a_report_of_version_1_5_has_two_more_fields() -> None:
+    data = WORLD.quote(version=5, service_td=b"\x09" * 48)
+    quote = TdxQuote.parse(data)
+    assert (quote.report.kind, quote.report.mr_service_td) == (TdReportKind.V1_5, b"\x09" * 48)
+    assert quote.signed == data[: 48 + 6 + 648]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (put(0, b"\3\0"), "tdx.version"),
+        (put(0, b"\6\0"), "tdx.version"),
+        (put(2, b"\3\0"), "tdx.key_type"),
+        (put(4, bytes(4)), "tdx.tee_type"),
+        (put(12, bytes(16)), "tdx.qe_vendor"),
+        (put(0, b"\5\0"), "tdx.body_type"),
+        (put(48, b"\4\0", WORLD.quote(version=5)), "tdx.body_type"),
+        (put(48, b"\2\0", WORLD.quote(version=5)), "tdx.body_size"),
+        (put(632, b"\xff\xff\xff\xff"), "tdx.truncated"),
+        (put(764, b"\5\0"), "tdx.certification_type"),
+        (put(766, (1 << 20).to_bytes(4, "little")), "tdx.certification_size"),
+        (put(766, (0).to_bytes(4, "little")), "tdx.signature_data.trailing"),
+        (put(770 + 448, (33).to_bytes(2, "little")), "tdx.certification_type"),
+        (put(770 + 448, (AUTH_DATA_BYTES_MAX + 1).to_bytes(2, "little")), "tdx.auth_data"),
+        (put(770 + 482, b"\6\0"), "tdx.certification_type"),
+        (put(770 + 484, (1).to_bytes(4, "little")), "tdx.certification.trailing"),
+        (put(770 + 484, (1 << 15).to_bytes(4, "little")), "tdx.certification_size"),
+        (QUOTE + b"\0\0\1", "tdx.trailing"),
+        (QUOTE + bytes(QUOTE_BYTES_MAX), "tdx.size"),
+        (b"", "tdx.truncated"),
+        (QUOTE[:-1], "tdx.truncated"),
+    ],
+)
+def test_what_does_not_fit_is_refused(data: bytes, expected: str) -> None:
+    assert code(data) == expected
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(QUOTE)), st.binary(max_size=8), st.integers(0, 8))
+def test_nothing_but_a_refusal_leaves_the_parser(at: int, inserted: bytes, removed: int) -> None:
+    data = QUOTE[:at] + inserted + QUOTE[at + removed :]
+    try:
+        quote = TdxQuote.parse(data)
+    except FormatRefused:
+        return
+    assert data.startswith(quote.raw)
+    assert not any(data[len(quote.raw) :])
+
+
+@given(st.integers(0, len(QUOTE) - 1))
+def test_no_shorter_quote_is_one(size: int) -> None:
+    with pytest.raises(FormatRefused):
+        TdxQuote.parse(QUOTE[:size])
+
+
+def test_the_platform_extension_is_read_in_full() -> None:
+    svns = tuple(range(16))
+    identity = PckIdentity.parse(sgx_extension(svns, pce_svn=0x1234))
+    assert identity == PckIdentity(b"\x11" * 16, bytes.fromhex("00906ed50000"), b"\0\0", svns, 0x1234)
+
+
+EXTENSION = sgx_extension()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data + b"\0",
+        lambda data: data[:-1],
+        lambda data: b"\x31" + data[1:],
+        lambda data: der(0x30, data),
+        lambda data: data.replace(
+            bytes.fromhex("0d0101"), bytes.fromhex("0d0102"), 1
+        ),  # PPID as a second TCB
+        lambda data: data.replace(bytes.fromhex("0d0104"), bytes.fromhex("0d0109"), 1),  # no FMSPC
+        lambda data: data.replace(bytes.fromhex("0602"), bytes.fromhex("0402"), 1),
+        lambda data: b"\x30\x83\x00" + len(data[4:]).to_bytes(2, "big") + data[4:],
+        lambda _: der(0x30, b"\x30\x02\x06\x00"),
+        lambda _: b"\x30\x80\0\0",
+        lambda _: b"",
+        lambda _: b"\x30\x81\x01\0",
+        lambda data: data.replace(
+            b"\x04\x06" + bytes.fromhex("00906ed50000"), b"\x04\x05" + bytes.fromhex("00906ed500")
+        ),
+    ],
+)
+def test_another_shape_of_the_platform_extension_is_refused(spoil: Callable[[bytes], bytes]) -> None:
+    spoiled = spoil(EXTENSION)
+    assert spoiled != EXTENSION
+    with pytest.raises(FormatRefused) as refused:
+        PckIdentity.parse(spoiled)
+    assert refused.value.code == "tdx.pck_extension"
+
+
+@pytest.mark.parametrize("svn", [b"\x02\x01\x80", b"\x02\x02\x00\x05", b"\x02\x00", b"\x02\x02\x01\x00"])
+def test_a_component_is_one_byte_in_its_shortest_form(svn: bytes) -> None:
+    old = bytes.fromhex("2a864886f84d010d010201") + b"\x02\x01\x05"
+    at = EXTENSION.index(old) - 2  # the OID's own tag and length
+    pair_at = at - 2
+    pair = der(0x30, EXTENSION[at : at + 2] + old[:-3] + svn)
+    rest = EXTENSION[pair_at + 2 + EXTENSION[pair_at + 1] :]
+    # Only the integer matters: the outer lengths are rebuilt by hand around the changed pair.
+    with pytest.raises(FormatRefused):
+        PckIdentity.parse(EXTENSION[:pair_at] + pair + rest)
+
+
+@given(st.integers(0, len(EXTENSION) - 1), st.integers(1, 255))
+def test_nothing_but_a_refusal_leaves_the_extension(at: int, change: int) -> None:
+    data = EXTENSION[:at] + bytes([EXTENSION[at] ^ change]) + EXTENSION[at + 1 :]
+    try:
+        PckIdentity.parse(data)
+    except FormatRefused:
+        return
+
+
+def collateral(**changes: Any) -> str:
+    return json.dumps(WORLD.collateral() | changes)
+
+
+def test_collateral_is_read_in_full() -> None:
+    parsed = TdxCollateral.parse(collateral())
+    assert parsed.tcb_info.evaluation_number == 20
+    assert parsed.tcb_info.module_identities[0].identity == "TDX_01"
+    assert parsed.tcb_info.levels[0].tdx_svns[:3] == (5, 1, 2)
+    assert parsed.qe_identity.isv_prod_id == 2
+    assert json.loads(parsed.tcb_info_signed.text) == tcb_info()
+
+
+def without(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")]
+)
+def test_tcb_info_has_all_its_members(name: str) -> None:
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(collateral(tcb_info=json.dumps(without(tcb_info(), name))))
+
+
+@pytest.mark.parametrize("name", list(qe_identity()))
+def test_qe_identity_has_all_its_members(name: str) -> None:
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(collateral(qe_identity=json.dumps(without(qe_identity(), name))))
+
+
+@pytest.mark.parametrize("name", list(WORLD.collateral()))
+def test_collateral_has_all_its_members(name: str) -> None:
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(json.dumps(without(WORLD.collateral(), name)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "SGX"},
+        {"version": 2},
+        {"version": True},
+        {"fmspc": "00"},
+        {"fmspc": "zz906ED50000"},
+        {"fmspc": " 00906ED50000"[:12]},
+        {"issueDate": "yesterday"},
+        {"tcbEvaluationDataNumber": -1},
+        {"tcbEvaluationDataNumber": "20"},
+        {"tcbLevels": {}},
+        {"tcbLevels": [{}] * 65},
+        {"tcbLevels": [1]},
+        {"tdxModuleIdentities": [{}]},
+    ],
+)
+def test_tcb_info_of_another_shape_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(collateral(tcb_info=json.dumps(tcb_info(**change))))
+
+
+def test_fifteen_components_are_not_sixteen() -> None:
+    level = tcb_info()["tcbLevels"][0]
+    level["tcb"]["sgxtcbcomponents"] = [{"svn": 5}] * 15
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(collateral(tcb_info=json.dumps(tcb_info(tcbLevels=[level]))))
+
+
+def test_a_status_is_one_of_intels() -> None:
+    assert TcbStatus.parse("UpToDate") is TcbStatus.UP_TO_DATE
+    for word in ("Unlisted", "uptodate", ""):
+        with pytest.raises(FormatRefused):
+            TcbStatus.parse(word)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a":1,"a":2}',
+        '{"a":1.5}',
+        '{"a":NaN}',
+        "[" * 100_000,
+        '{"a":' + "9" * 5000 + "}",
+        "1 2",
+        b"\xff",
+    ],
+)
+def test_json_is_one_value_without_surprises(text: str | bytes) -> None:
+    with pytest.raises(FormatRefused):
+        parse_json("test", text, bytes_max=1 << 20)
+
+
+def test_json_is_bounded_and_typed() -> None:
+    assert parse_json("test", "[1]", bytes_max=3) == [1]
+    with pytest.raises(FormatRefused):
+        parse_json("test", "[1]", bytes_max=2)
+    members = JsonObject("test", {"text": "x" * 10, "bad": "\ud800", "list": ["x" * 65], "flag": True})
+    assert members.text("text", characters_max=10)
+    for attempt in (
+        lambda: members.text("text", characters_max=9),
+        lambda: members.text("bad"),
+        lambda: members.text("none"),
+        lambda: members.texts("list", most=1),
+        lambda: members.texts("list", most=0),
+        lambda: members.integer("flag", most=1),
+        lambda: members.child("text"),
+    ):
+        with pytest.raises(FormatRefused):
+            attempt()
+    assert members.texts("none", most=0) == ()

@@ -1,0 +1,188 @@
+"""A hidden value has no rendering: the canary is looked for in every way a value becomes text."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import pickle
+import pprint
+import string
+import sys
+import threading
+import traceback
+import warnings
+
+import hypothesis.strategies as st
+import pytest
+import structlog
+from hypothesis import given
+
+from foundation import logs
+from foundation.refusal import Refused
+from foundation.secrecy import Hidden, Prompt, Secret
+
+CANARY = "canary-7f3a9c"
+CANARY_BYTES = CANARY.encode()
+KINDS = [Secret, Prompt]
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Logs set up as in the cell, written where the test can read; undone afterwards."""
+    out = io.StringIO()
+    for owner, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    handlers, level = logging.root.handlers[:], logging.root.level
+    logs.set_up(out, level=logging.DEBUG)
+    yield out
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def assert_silent(text: str) -> None:
+    """None of the forms in which the canary could be read back."""
+    for form in (CANARY, CANARY_BYTES.hex(), str(list(CANARY_BYTES)), repr(CANARY_BYTES)):
+        assert form not in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rendering_is_the_word(kind: type[Hidden]) -> None:
+    hidden = kind(CANARY_BYTES)
+    renderings = [
+        repr(hidden), str(hidden), f"{hidden}", f"{hidden!r:>40}", "%s %r" % (hidden, hidden),  # noqa: UP031
+        "{0} {0!s}".format(hidden), string.Template("$it").substitute(it=hidden), pprint.pformat([hidden]),  # noqa: UP032
+        repr({"deep": [(hidden,)]}), ascii(hidden),
+    ]
+    for text in renderings:
+        assert_silent(text)
+        assert kind.word in text
+    assert hidden.reveal() == CANARY_BYTES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_serialiser_takes_it(kind: type[Hidden]) -> None:
+    hidden = kind(CANARY_BYTES)
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy, json.dumps, bytes, hash, memoryview):
+        with pytest.raises(TypeError) as refused:
+            attempt(hidden)
+        assert_silent(str(refused.value))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_length_is_not_told(kind: type[Hidden]) -> None:
+    assert repr(kind(b"")) == repr(kind(bytes(5000)))
+    with pytest.raises(TypeError):
+        len(kind(CANARY_BYTES))
+
+
+def test_a_secret_is_not_a_prompt() -> None:
+    assert Secret(CANARY_BYTES) == Secret(CANARY_BYTES)
+    assert Secret(CANARY_BYTES) != Prompt(CANARY_BYTES)
+    assert Secret(CANARY_BYTES) != Secret(b"another")
+    assert Secret(CANARY_BYTES) != CANARY_BYTES
+
+
+def test_not_in_vars_or_slots_by_its_plain_name() -> None:
+    hidden = Prompt(CANARY_BYTES)
+    assert not hasattr(hidden, "__dict__")
+    assert not hasattr(hidden, "value")
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical", "exception"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_log_level_renders_it(stream: io.StringIO, level: str, kind: type[Hidden]) -> None:
+    hidden = kind(CANARY_BYTES)
+    log = structlog.get_logger().bind(bound=hidden)
+    try:
+        raise ValueError(f"third-party text with {CANARY}", CANARY_BYTES)
+    except ValueError:
+        getattr(log, level)(
+            "event", direct=hidden, nested={"a": [hidden, {"b": (hidden,)}]}, raw=CANARY_BYTES,
+            view=memoryview(CANARY_BYTES), array=bytearray(CANARY_BYTES), exc_info=True,
+        )
+    line = stream.getvalue()
+    assert_silent(line)
+    shown = json.loads(line)
+    assert shown["direct"] == shown["bound"] == repr(hidden)
+    assert shown["exception"]["type"] == "ValueError"
+    assert shown["raw"] == "<bytes>"
+
+
+def test_a_hidden_event_or_key_is_its_word_too(stream: io.StringIO) -> None:
+    structlog.get_logger().info(Prompt(CANARY_BYTES), table={Prompt: 1})
+    assert_silent(stream.getvalue())
+
+
+def test_library_records_lose_their_text(stream: io.StringIO) -> None:
+    try:
+        raise KeyError(CANARY)
+    except KeyError:
+        logging.getLogger("somebody.else").exception("it said %s", CANARY)
+    warnings.simplefilter("always")
+    warnings.warn(f"about {CANARY}", UserWarning, stacklevel=1)
+    assert_silent(stream.getvalue())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["logger"] for line in lines] == ["somebody.else", "py.warnings"]
+
+
+def test_uncaught_exceptions_lose_their_text(stream: io.StringIO) -> None:
+    try:
+        b"\xff".decode("utf-8" if CANARY else "ascii")
+    except UnicodeDecodeError as reason:
+        sys.excepthook(type(reason), reason, reason.__traceback__)
+
+    def dies() -> None:
+        raise RuntimeError(CANARY)
+
+    thread = threading.Thread(target=dies)
+    thread.start()
+    thread.join()
+    assert_silent(stream.getvalue())
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert events == ["uncaught", "thread died"]
+
+
+def test_the_event_loop_does_not_quote(stream: io.StringIO) -> None:
+    logs.on_loop_exception(None, {"message": CANARY, "exception": OSError(CANARY), "future": CANARY})  # type: ignore[arg-type]
+    assert_silent(stream.getvalue())
+    assert json.loads(stream.getvalue())["exception"]["type"] == "OSError"
+
+
+def test_a_refusal_shows_stage_and_code_and_not_its_values(stream: io.StringIO) -> None:
+    class Mine(Refused):
+        stage = "here"
+
+    structlog.get_logger().error("no", exc_info=Mine("here.code", expected="something", got=CANARY))
+    shown = json.loads(stream.getvalue())
+    assert_silent(stream.getvalue())
+    assert (shown["exception"]["stage"], shown["exception"]["code"]) == ("here", "here.code")
+
+
+def test_a_long_text_is_only_measured(stream: io.StringIO) -> None:
+    structlog.get_logger().info("event", text=CANARY * 20)
+    assert_silent(stream.getvalue())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exceptions_and_tracebacks_that_hold_one(kind: type[Hidden]) -> None:
+    hidden = kind(CANARY_BYTES)
+    try:
+        raise Refused("code", expected=hidden, got=[hidden])
+    except Refused as refusal:
+        texts = [str(refusal), repr(refusal), "".join(traceback.format_exception(refusal)),
+                 "".join(traceback.TracebackException.from_exception(refusal, capture_locals=True).format())]
+    for text in texts:
+        # The raising line itself names no canary, and captured locals show the word.
+        assert_silent(text)
+
+
+@given(st.recursive(st.just(Secret(CANARY_BYTES)) | st.binary() | st.none() | st.integers() | st.floats(),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner), max_leaves=20))
+def test_whatever_holds_it_prints_without_it(value: object) -> None:
+    text = json.dumps(logs.printable(value))
+    assert_silent(text)
+    assert len(text) < 100_000
