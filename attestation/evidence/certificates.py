@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
 from attestation.errors import FormatRefused
@@ -21,6 +22,14 @@ CERTIFICATES_PER_FILE_MAX: Final = 16
 CRL_BYTES_MAX: Final = 16 * 1024 * 1024
 PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
+
+# What the library raises, only when asked, about a key or an extension it can't make sense of.
+UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def read_certificates(raw: bytes) -> tuple[x509.Certificate, ...]:

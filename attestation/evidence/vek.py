@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from attestation.errors import FormatRefused
+from attestation.evidence.certificates import UNREADABLE
 from attestation.evidence.snp_report import KeyKind, Product, Tcb
 
 ARC: Final = "1.3.6.1.4.1.3704.1."
@@ -65,7 +66,7 @@ class Vek:
 def _amd_values(certificate: x509.Certificate) -> dict[str, bytes]:
     try:
         extensions = certificate.extensions
-    except (ValueError, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise _malformed("extensions", "readable, each at most once", type(error).__name__) from None
     values: dict[str, bytes] = {}
     for extension in extensions:

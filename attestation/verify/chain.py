@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from attestation.errors import ChainRefused, CollateralMissing
+from attestation.evidence.certificates import UNREADABLE
 from attestation.verify.pins import SnpRoot, SnpRoots
 
 KEY_BITS: Final = 4096
@@ -56,9 +57,7 @@ def lead_to_root(vek: x509.Certificate, given: Sequence[x509.Certificate], roots
     _require_signing_usage(ark, crl=True)
     # E22: the pin covers the key alone, so the root's dates hold only under its own signature.
     if not signed_by(ark_key, ark.signature, ark.tbs_certificate_bytes):
-        raise ChainRefused(
-            "chain.root.self-signature", expected="signed by its own key", got="not signed by it"
-        )
+        raise ChainRefused("chain.root.self-signature", expected="signed by its own key", got="not signed by it")
     _require_leaf(vek)
     return Chain(vek, intermediate, ark, ark_key, root)
 
@@ -98,9 +97,7 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(names[0].value)[:64] if names else "no common name"
 
 
-def _candidates(
-    subject: x509.Certificate, given: Sequence[x509.Certificate], what: str
-) -> list[x509.Certificate]:
+def _candidates(subject: x509.Certificate, given: Sequence[x509.Certificate], what: str) -> list[x509.Certificate]:
     if len(given) > CANDIDATES_MAX:
         raise ChainRefused("chain.length", expected=f"<= {CANDIDATES_MAX} certificates", got=len(given))
     found = [certificate for certificate in given if certificate.subject == subject.issuer]
@@ -160,12 +157,10 @@ def _require_authority(certificate: x509.Certificate, path_length: int | None) -
     # E24: a leaf must not issue, and an intermediate issues leaves only.
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         constraints = None
     if constraints is None or not constraints.critical or not constraints.value.ca:
-        raise ChainRefused(
-            "chain.authority", expected="a certificate authority", got=common_name(certificate)
-        )
+        raise ChainRefused("chain.authority", expected="a certificate authority", got=common_name(certificate))
     if path_length is not None and constraints.value.path_length != path_length:
         raise ChainRefused("chain.path-length", expected=path_length, got=constraints.value.path_length)
     _require_signing_usage(certificate, crl=False)
@@ -174,7 +169,7 @@ def _require_authority(certificate: x509.Certificate, path_length: int | None) -
 def _require_signing_usage(certificate: x509.Certificate, *, crl: bool) -> None:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         usage = None
     if usage is None or not usage.key_cert_sign or (crl and not usage.crl_sign):
         wanted = "certificate and list signing" if crl else "certificate signing"
@@ -186,7 +181,7 @@ def _require_leaf(vek: x509.Certificate) -> None:
         constraints = vek.extensions.get_extension_for_class(x509.BasicConstraints)
     except x509.ExtensionNotFound:
         return
-    except (ValueError, x509.DuplicateExtension):
+    except UNREADABLE:
         raise ChainRefused("chain.leaf", expected="readable extensions", got="unreadable") from None
     if constraints.value.ca:
         raise ChainRefused("chain.leaf", expected="a leaf", got="a certificate authority")

@@ -13,7 +13,7 @@ from datetime import datetime
 from cryptography import x509
 
 from attestation.errors import ChainRefused, CollateralMissing, Revoked
-from attestation.evidence.certificates import serial_number
+from attestation.evidence.certificates import UNREADABLE, serial_number
 from attestation.verify.chain import Chain, common_name, signed_by
 from attestation.verify.verified import Revocation
 
@@ -25,9 +25,7 @@ def lists_for(
     found = tuple(crl for crl in given if crl.issuer == chain.ark.subject)
     for crl in found:
         if not signed_by(chain.ark_key, crl.signature, crl.tbs_certlist_bytes):
-            raise ChainRefused(
-                "crl.signature", expected=f"signed by {chain.root.anchor.name}", got="not signed by it"
-            )
+            raise ChainRefused("crl.signature", expected=f"signed by {chain.root.anchor.name}", got="not signed by it")
         _refuse_partial(crl)
     return found
 
@@ -45,9 +43,7 @@ def refuse_revoked(chain: Chain, lists: Sequence[x509.CertificateRevocationList]
                 )
 
 
-def freshness(
-    lists: Sequence[x509.CertificateRevocationList], at: datetime
-) -> tuple[Revocation, datetime | None]:
+def freshness(lists: Sequence[x509.CertificateRevocationList], at: datetime) -> tuple[Revocation, datetime | None]:
     """What is known about revocation at `at`, and until when; raises `CollateralMissing` if all are stale."""
     if not lists:
         return Revocation.UNKNOWN, None
@@ -67,7 +63,7 @@ def _refuse_partial(crl: x509.CertificateRevocationList) -> None:
     # E32: a delta list or one of limited scope says so in a critical extension, and is silent about the rest.
     try:
         critical = [extension.oid.dotted_string for extension in crl.extensions if extension.critical]
-    except (ValueError, x509.DuplicateExtension):
+    except UNREADABLE:
         critical = ["unreadable"]
     if critical:
         raise ChainRefused("crl.scope", expected="a full list", got=f"critical extension {critical[0]}")

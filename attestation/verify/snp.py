@@ -160,9 +160,7 @@ def _check_signature(report: SnpReport, vek: x509.Certificate) -> None:
             "snp.signature.algorithm", expected="1 (ECDSA P-384, SHA-384)", got=report.signature_algorithm
         )
     if report.chip_key_masked or report.key_kind is KeyKind.NONE:
-        raise SignatureRefused(
-            "snp.signature.absent", expected="a signed report", got="one without a signing key"
-        )
+        raise SignatureRefused("snp.signature.absent", expected="a signed report", got="one without a signing key")
     r, s = (_component(raw) for raw in report.signature)
     try:
         _report_key(vek).verify(encode_dss_signature(r, s), report.signed, ec.ECDSA(hashes.SHA384()))

@@ -122,8 +122,7 @@ def test_an_error_names_the_line_and_the_field(
 
 def test_an_error_in_what_is_extended_names_no_false_line() -> None:
     assert refused('name = "x"\nabout = "y"\n[snp]\n').hint == (
-        "mine.toml, line 3: a simulated root proves nothing about hardware; "
-        "each must be named by its key digest"
+        "mine.toml, line 3: a simulated root proves nothing about hardware; each must be named by its key digest"
     )
     assert refused('name = "x"\nabout = "y"\n').code == "policy.document"
     assert refused('name = "x"\nabout = "y"\n').hint == "mine.toml"
@@ -270,6 +269,12 @@ class TestReaders:
         assert (caught.value.expected, caught.value.got) == ("48 or 64 bytes in lower-case hex", "1 bytes")
 
 
+@pytest.mark.parametrize("reason", ["", " ", "\n"])
+def test_to_leave_unchecked_takes_a_reason(reason: str) -> None:  # evidence.md E131
+    with pytest.raises(ValueError, match="needs a reason"):
+        Unchecked(reason)
+
+
 class TestAppraisal:
     """evidence.md E133 to E135."""
 
@@ -320,16 +325,13 @@ class TestBuiltins:
             document.builtin("../strict")
 
     @pytest.mark.parametrize("name", ["platform", "strict"])
-    def test_no_builtin_takes_a_simulated_root_or_milan(
-        self, name: str
-    ) -> None:  # evidence.md E137, E140, E141
+    def test_no_builtin_takes_a_simulated_root_or_milan(self, name: str) -> None:  # evidence.md E137, E140, E141
         policy = document.builtin(name).snp
         assert policy is not None
         assert policy.simulated_roots == frozenset()
         assert Product.MILAN not in policy.products
         claims = {
-            c.code: c
-            for c in appraise(Forge().case().verify(), ReferenceValues.none(), document.builtin(name)).claims
+            c.code: c for c in appraise(Forge().case().verify(), ReferenceValues.none(), document.builtin(name)).claims
         }
         assert claims["snp.root"].standing is Standing.NOT_MET
         assert claims["snp.debug" if "snp.debug" in claims else "snp.policy.debug"].standing is Standing.MET
@@ -338,9 +340,7 @@ class TestBuiltins:
         policy = document.builtin("strict").snp
         assert policy is not None
         assert (policy.crl, policy.tcb_order) == (Required.REQUIRED, Required.REQUIRED)
-        assert (policy.debug, policy.migration_agent, policy.smt, policy.platform_smt) == (
-            Flag.FORBIDDEN,
-        ) * 4
+        assert (policy.debug, policy.migration_agent, policy.smt, policy.platform_smt) == (Flag.FORBIDDEN,) * 4
         assert (policy.cxl, policy.alias_check, policy.platform_ecc) == (
             Flag.FORBIDDEN,
             Flag.REQUIRED,
@@ -352,11 +352,7 @@ class TestBuiltins:
             Product.GENOA: Firmware(1, 55, 38),
             Product.TURIN: Firmware(1, 55, 61),
         }
-        assert (
-            policy.current_mitigations
-            == policy.launch_mitigations
-            == {Product.GENOA: 0xB, Product.TURIN: 0xB}
-        )
+        assert policy.current_mitigations == policy.launch_mitigations == {Product.GENOA: 0xB, Product.TURIN: 0xB}
         for requirement in (policy.chip_id, policy.measurement, policy.report_data):
             assert requirement == OneOf(frozenset(), from_references=True)
         assert isinstance(policy.minimum_tcb, tuple)
@@ -382,10 +378,7 @@ class TestExplain:
         assert strict.snp is not None
         values = {rule.name: getattr(strict.snp, rule.name) for rule in fields.rules_of(SnpPolicy)}
         full = SnpPolicy(
-            **{
-                name: Flag.REQUIRED if isinstance(value, Unchecked) else value
-                for name, value in values.items()
-            }
+            **{name: Flag.REQUIRED if isinstance(value, Unchecked) else value for name, value in values.items()}
         )
         assert "left open" not in explain(document.Policy("x", "y", b"", {"snp": full}))
 

@@ -71,6 +71,12 @@ def with_ark(ark: x509.Certificate) -> Case:
     return case
 
 
+def with_oid(certificate: x509.Certificate, oid: bytes) -> x509.Certificate:
+    """The certificate with the last arc of its key's object identifier changed to one nobody has."""
+    der = certificate.public_bytes(Encoding.DER)
+    return x509.load_der_x509_certificate(der.replace(oid, oid[:-1] + b"\x63"))
+
+
 class TestSound:
     @BOTH
     @pytest.mark.parametrize("product", list(Product))
@@ -78,9 +84,7 @@ class TestSound:
         forge = Forge(product)
         verified = forge.case(kind).verify()
         assert (verified.product, verified.key, verified.chip_id) == (product, kind, forge.chip)
-        assert verified.root == pins.TrustAnchor(
-            "test root", key_digest(rsa_key("ark").public_key()), simulated=True
-        )
+        assert verified.root == pins.TrustAnchor("test root", key_digest(rsa_key("ark").public_key()), simulated=True)
         assert verified.csp_id == ("CN=provider" if kind is KeyKind.VLEK else None)
         assert verified.reported_tcb == Tcb.parse(forge.tcb, product)
         assert (verified.revocation, verified.revocation_until) == (Revocation.UNKNOWN, None)
@@ -214,21 +218,15 @@ class TestChain:
         refused(case, ChainRefused, "chain.root")
 
     def test_an_elliptic_key_is_no_authority(self) -> None:  # evidence.md E21
-        refused(
-            with_intermediate(GENOA.make_intermediate(key=p384_key("ca"))), ChainRefused, "chain.signature"
-        )
+        refused(with_intermediate(GENOA.make_intermediate(key=p384_key("ca"))), ChainRefused, "chain.signature")
 
     def test_the_root_signs_itself(self) -> None:  # evidence.md E22
         longer = GENOA.make_ark(signer=rsa_key("other"), end=END + timedelta(days=9999))
         refused(with_ark(longer), ChainRefused, "chain.root.self-signature")
 
     @pytest.mark.parametrize("authority", [None, x509.BasicConstraints(False, None)])
-    def test_an_issuer_is_an_authority(
-        self, authority: x509.BasicConstraints | None
-    ) -> None:  # evidence.md E24
-        refused(
-            with_intermediate(GENOA.make_intermediate(authority=authority)), ChainRefused, "chain.authority"
-        )
+    def test_an_issuer_is_an_authority(self, authority: x509.BasicConstraints | None) -> None:  # evidence.md E24
+        refused(with_intermediate(GENOA.make_intermediate(authority=authority)), ChainRefused, "chain.authority")
         refused(with_ark(GENOA.make_ark(authority=authority)), ChainRefused, "chain.authority")
 
     def test_the_constraint_is_critical(self) -> None:  # evidence.md E24
@@ -302,14 +300,23 @@ class TestChain:
         refused(case, ChainRefused, "vek.key")
         refused(with_vek(GENOA.make_vek(key=rsa_key("other"))), ChainRefused, "vek.key")
 
+    def test_a_key_of_a_kind_nobody_knows(self) -> None:  # evidence.md E21, E27
+        rsa_oid, ec_oid = bytes.fromhex("06092a864886f70d010101"), bytes.fromhex("06072a8648ce3d0201")
+        strange = with_intermediate(with_oid(GENOA.make_intermediate(), rsa_oid))
+        refused(strange, ChainRefused, "chain.signature")
+        # The certificate itself has to hold, so it is signed anew over the strange key.
+        vek = GENOA.make_vek()
+        body = vek.tbs_certificate_bytes.replace(ec_oid, ec_oid[:-1] + b"\x63")
+        signature = rsa_key("intermediate").sign(body, PSS, hashes.SHA384())
+        der = vek.public_bytes(Encoding.DER).replace(vek.tbs_certificate_bytes, body)[:-512] + signature
+        refused(with_vek(x509.load_der_x509_certificate(der)), ChainRefused, "vek.key")
+
     @pytest.mark.parametrize("kept", [[], [0], [1]])
     def test_a_missing_certificate_is_asked_for(self, kept: list[int]) -> None:  # evidence.md E23, E28
         case = GENOA.case()
         case.chain = [case.chain[index] for index in kept]
         refusal = refused(case, CollateralMissing, "chain.missing")
-        assert refusal.expected.startswith(
-            "the root (ARK)" if kept == [0] else "the intermediate (ASK or ASVK)"
-        )
+        assert refusal.expected.startswith("the root (ARK)" if kept == [0] else "the intermediate (ASK or ASVK)")
         assert refusal.hint is not None
 
     def test_a_forgery_without_a_chain_is_still_a_forgery(self) -> None:  # evidence.md E28
@@ -355,18 +362,14 @@ class TestRevocation:
 
     def test_a_list_signed_by_another_is_refused(self) -> None:  # evidence.md E31
         refused(self.judged(GENOA.crl(signer=rsa_key("other"))), ChainRefused, "crl.signature")
-        refused(
-            self.judged(GENOA.crl(), GENOA.crl(signer=rsa_key("intermediate"))), ChainRefused, "crl.signature"
-        )
+        refused(self.judged(GENOA.crl(), GENOA.crl(signer=rsa_key("intermediate"))), ChainRefused, "crl.signature")
 
     def test_a_delta_list_is_refused(self) -> None:  # evidence.md E32
         refused(self.judged(GENOA.crl(delta=True)), ChainRefused, "crl.scope")
 
     @pytest.mark.parametrize(("serial", "name"), [(7, "SEV-VCEK"), (0x20002, "SEV-Genoa")])
     @pytest.mark.parametrize("age", [timedelta(0), timedelta(days=99)])
-    def test_a_named_certificate_is_revoked(
-        self, serial: int, name: str, age: timedelta
-    ) -> None:  # evidence.md E33
+    def test_a_named_certificate_is_revoked(self, serial: int, name: str, age: timedelta) -> None:  # evidence.md E33
         crl = GENOA.crl(revoked=(serial,), start=NOW - timedelta(days=200), end=NOW + timedelta(days=1) - age)
         refusal = refused(self.judged(GENOA.crl(), crl), Revoked, "crl.revoked")
         assert refusal.expected == f"{name} not on the list of test root"
@@ -432,9 +435,7 @@ class TestSignature:
     def test_a_malleated_report_is_the_same_report(self) -> None:  # evidence.md E43
         case = GENOA.case()
         s = int.from_bytes(case.report[0x2E8:0x330], "little")
-        other = replace(
-            case, report=case.report[:0x2E8] + (P384_ORDER - s).to_bytes(72, "little") + bytes(368)
-        )
+        other = replace(case, report=case.report[:0x2E8] + (P384_ORDER - s).to_bytes(72, "little") + bytes(368))
         assert other.report != case.report
         assert other.verify() == case.verify()
         assert GENOA.case(vmpl=1).verify().body_digest != case.verify().body_digest
@@ -448,9 +449,7 @@ class TestBindings:
     def test_the_product_of_the_root(self) -> None:  # evidence.md E46
         refused(with_vek(GENOA.make_vek(amd={"2": text("Milan")})), BindingRefused, "snp.binding.product")
 
-    @pytest.mark.parametrize(
-        "cpuid", [(25, 1, 1), (25, 32, 0), (25, 159, 0), (25, 176, 0), (26, 2, 1), (24, 17, 1)]
-    )
+    @pytest.mark.parametrize("cpuid", [(25, 1, 1), (25, 32, 0), (25, 159, 0), (25, 176, 0), (26, 2, 1), (24, 17, 1)])
     def test_the_processor(self, cpuid: tuple[int, int, int]) -> None:  # evidence.md E47
         refused(GENOA.case(cpuid=bytes(cpuid)), BindingRefused, "snp.binding.cpuid")
 
@@ -460,9 +459,7 @@ class TestBindings:
 
     def test_which_processors_belong_to_which_product(self) -> None:  # evidence.md E47
         found = {
-            (family, model): product_of(Cpuid(family, model, 0))
-            for family in (24, 25, 26, 27)
-            for model in range(256)
+            (family, model): product_of(Cpuid(family, model, 0)) for family in (24, 25, 26, 27) for model in range(256)
         }
         expected = {(25, model): Product.MILAN for model in range(16)}
         expected |= {(25, model): Product.GENOA for model in [*range(16, 32), *range(160, 176)]}
@@ -518,9 +515,7 @@ class TestFacts:
         json.dumps(facts)
 
     def test_of_an_old_one_that_hides_its_chip(self) -> None:
-        case = GENOA.case(
-            version=2, cpuid=bytes(3), launch_mitigations=0, current_mitigations=0, chip_id=bytes(64)
-        )
+        case = GENOA.case(version=2, cpuid=bytes(3), launch_mitigations=0, current_mitigations=0, chip_id=bytes(64))
         facts = snp_facts(case.verify())
         absent = ("chip_id", "cpuid", "csp_id", "launch_mitigations", "current_mitigations")
         assert [facts[name] for name in absent] == [None] * 5
