@@ -392,7 +392,7 @@ class Connection:
     # -- bytes out
 
     def gather(self) -> bytes:
-        """What may be sent now: replies, what every lane owes, then frames in turn, until `gather_bytes_max`.
+        """What may be sent now: replies, what every lane owes, frames in turn until `gather_bytes_max`, cancels.
 
         Empty when there is nothing; shorter than `gather_bytes_max` when that was all.
         """
@@ -402,6 +402,9 @@ class Connection:
             for lane in self._turn:
                 out.extend(self._encoded(owed) for owed in self._owed(lane))
             self._gather_frames(out)
+            for lane in self._turn:
+                if lane.cancels:
+                    out.extend(self._encoded(cancel) for cancel in self._ripe_cancels(lane))
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _encoded(self, message: Message) -> bytes:
@@ -411,7 +414,7 @@ class Connection:
         self._sent_frames += 1
         return frame
 
-    def _owed(self, lane: _Lane) -> Iterator[Ack | Credit | Cancel]:
+    def _owed(self, lane: _Lane) -> Iterator[Ack | Credit]:
         """What the peer must be told before it can go on, or so that it can let go."""
         stream = lane.stream
         if lane.owed_frames >= self._limits.ack_frames or lane.owed_bytes >= self._limits.ack_bytes:
@@ -423,10 +426,13 @@ class Connection:
         if grantable > 0 and worthwhile:
             lane.granted += grantable
             yield Credit(lane.number, grantable)
-        while lane.cancels:
-            position = lane.cancels.pop()
-            if position in stream.cancelled:
-                yield Cancel(lane.number, position)
+
+    @staticmethod
+    def _ripe_cancels(lane: _Lane) -> list[Cancel]:
+        """W14: a cell forgets a cancel for what it does not know, so none goes ahead of its item."""
+        ripe = [position for position in lane.cancels if lane.stream.sending.has_sent(position)]
+        lane.cancels = [position for position in lane.cancels if position not in ripe]
+        return [Cancel(lane.number, position) for position in ripe if position in lane.stream.cancelled]
 
     def _gather_frames(self, out: list[bytes]) -> None:
         """One frame of each lane in turn, so that no stream starves another."""

@@ -265,10 +265,12 @@ class Host:
 
     async def _push_rest(self, stream: Stream, unsent: deque[tuple[Mark, bytes]]) -> None:
         """Until all has gone or the stream has ended; the exchange knows which."""
-        while unsent and stream is self._stream and self._failure is None:
+        while stream is self._stream and self._failure is None:
+            self._push_what_fits(stream, unsent)
+            if not unsent:
+                break
             self._room.clear()
             await self._room.wait()
-            self._push_what_fits(stream, unsent)
 
     # -- keeping a connection
 

@@ -43,6 +43,11 @@ class SendingHalf:
     def idle(self) -> bool:
         return not self._frames
 
+    def has_sent(self, position: int) -> bool:
+        """Whether the last frame of `position` has been on the wire of the present connection, or of one before."""
+        at = self._cursor - self._base
+        return position < (self._frames[at].position if at < len(self._frames) else self._position)
+
     def has_room(self, payload_bytes: int) -> bool:
         """Whether a frame fits. An empty half takes any frame, so a small bound delays but never blocks."""
         return not self._frames or self.retained_bytes + frame_cost(payload_bytes) <= self._retained_bytes_max

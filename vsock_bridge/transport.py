@@ -52,8 +52,8 @@ class Address:
         known = {scheme.value: scheme for scheme in Scheme}
         if name not in known or not colon or not place:
             raise AddressRefused(f"address: expected vsock:CID, unix:PATH or memory:NAME, got {text!r}")
-        if name == Scheme.VSOCK.value and place != "any" and not re.fullmatch(r"[0-9]{1,10}", place):
-            raise AddressRefused(f"address: expected a number or `any` after vsock:, got {place!r}")
+        if name == Scheme.VSOCK.value and place != "any" and not _is_cid(place):
+            raise AddressRefused(f"address: expected a number of 32 bits or `any` after vsock:, got {place!r}")
         return cls(known[name], place)
 
     @property
@@ -62,6 +62,10 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.scheme.value}:{self.place}"
+
+
+def _is_cid(text: str) -> bool:
+    return re.fullmatch(r"0|[1-9][0-9]{0,9}", text) is not None and int(text) < socket.VMADDR_CID_ANY
 
 
 class Listener(Protocol):

@@ -244,8 +244,8 @@ class Run:
     # ---- the run
 
     def go(self) -> None:
-        likely = [(self.submit, 100), (self.deliver, 8), (self.begin_seal_in_time, 16), (self.answer, 6), (self.show_cell, 2)]
-        seldom = [(self.starve, 1), (self.upgrade, 2)]
+        likely = [(self.submit, 100), (self.deliver, 8), (self.begin_seal_in_time, 16), (self.answer, 6)]
+        seldom = [(self.starve, 1), (self.upgrade, 2), (self.show_cell, 2)]
         actions, weights = zip(*likely, *seldom, strict=True)
         while len(self.prompts) < PROMPTS:
             self.step += 1
