@@ -19,7 +19,7 @@ from anchorhold.feeding import propose
 from appliance.config import MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
 from appliance.main import serve
-from appliance.window import Propose, Supply, encode_ask
+from appliance.window import Supply, encode_ask
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import ROOT, CellProcess
@@ -186,10 +186,16 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
     """The same from outside: a full block is being answered when the signal comes."""
     chain = Chain(SUBNET, GATEWAY, seed=b"busy")
     chain.seal([chat_payload("x" * 4000)] * 200, NOW)
-    with CellProcess(tmp_path, SUBNET, GATEWAY) as running, SyncHost(running.address, Port.STREAM) as host:
-        host.ask(encode_ask(Propose(chain.proof(1, 1, NOW + 1))))
-        pieces = host.stream(encode_ask(Supply(chain.body(1))))
-        next(pieces)
+
+    async def begin(address: Address) -> None:
+        async with Host(address, Port.STREAM) as host:
+            await propose(host, chain.proof(1, 1, NOW + 1))
+            exchange = await host.submit(encode_ask(Supply(chain.body(1))))
+            async for _ in exchange:
+                return      # it has begun to answer
+
+    with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
+        asyncio.run(begin(running.address))
         assert running.stop(signal.SIGTERM) == 0
     assert running.events[-1]["event"] == "stopped"
 
