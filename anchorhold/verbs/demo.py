@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "demo", help="the whole path on this machine, over the devnet's own roots",
         description="Start a cell, give prompts to a devnet gateway, carry them through the window, show what "
-        "happens. Exit status: 0 all held, 2 something did not.",
+        "happens. Exit status: 0 all held, 1 prompts that make no demo, 2 something did not hold.",
     )
     parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="what is written (default build/demo)")
     parser.add_argument(

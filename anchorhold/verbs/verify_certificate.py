@@ -13,19 +13,20 @@ from anchorhold.command import Verbs
 _DESCRIPTION = """
 Judge one certificate, offline: its signature under the root key (mainnet's unless --root-key), the
 delegation to the subnet, that the subnet speaks for the canister, and what it shows. FILE is the
-certificate's CBOR, or a read_state reply, call reply or canister signature around it; - is standard input.
+certificate's CBOR, or a read_state reply, call reply or canister signature around it; - is standard
+input.
 
 A path is text between slashes. certified_data, module_hash, controllers and metadata/NAME are the
 canister's own; others begin at the root: time, request_status/ID/reply, subnet/ID/public_key,
 canister/ID/... A label that is not text is written 0x and hex.
 
-Without --path everything shown of the canister and of requests is printed, and a certificate that opens
-the canister's part and shows nothing of it is refused.
+Without --path everything shown of the canister and of requests is printed, and a certificate that
+opens the canister's part and shows nothing of it is refused.
 """
 
 _EPILOG = """
-exit status: 0 it holds; 1 usage, or bytes that are no certificate; 2 signature, delegation, canister
-ranges, data tree or --at refused; 4 it is sound and does not show what was asked of it.
+exit status: 0 it holds; 1 usage, or bytes that are no certificate; 2 signature, delegation,
+canister ranges, data tree or --at refused; 4 it is sound and does not show what was asked of it.
 """
 
 

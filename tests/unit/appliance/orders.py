@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from appliance.engine.protocol import EngineRequest
 from appliance.ordering.sequencer import OrderedRequest
@@ -63,3 +64,9 @@ class GatedEngine:
                 yield 0x2E
         finally:
             self.ended.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what nobody announces: give the loop its turn until it is so."""
+    while not condition():  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(0)

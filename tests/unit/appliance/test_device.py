@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, Self
 
 import hypothesis.strategies as st
 import pytest
@@ -24,7 +24,7 @@ from appliance.engine.protocol import Engine
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.window import Answered, Piece, Say, Unanswerable, decode_say
 from attestation.consensus.chat import RAISED
-from tests.unit.appliance.orders import EngineBroke, GatedEngine, ordered
+from tests.unit.appliance.orders import EngineBroke, GatedEngine, ordered, until
 
 
 def play(work: Coroutine[Any, Any, None]) -> None:
@@ -41,7 +41,7 @@ class Running:
     def __init__(self, engine: Engine, **options: int) -> None:
         self.device = Device(engine, RAISED, **options)
 
-    async def __aenter__(self) -> Running:
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.device.run())
         return self
 
@@ -63,8 +63,7 @@ async def read(backlog: Backlog) -> list[Say]:
 
 async def until_idle(device: Device, answered: int) -> None:
     """The queue has been worked off: the last request's `request_done` has been called."""
-    while device.answered < answered:
-        await asyncio.sleep(0)
+    await until(lambda: device.answered == answered)
 
 
 def words(says: list[Say], index: int) -> bytes:

@@ -19,11 +19,11 @@ from anchorhold.feeding import propose
 from appliance.config import MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
 from appliance.main import serve
-from appliance.window import Propose, Supply, encode_ask
+from appliance.window import Supply, encode_ask
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import ROOT, CellProcess
-from tests.unit.appliance.orders import GatedEngine, chat_payload
+from tests.unit.appliance.orders import GatedEngine, chat_payload, until
 from vsock_bridge.host import Host, SyncHost
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
@@ -139,8 +139,7 @@ async def served(engine: GatedEngine, chain: Chain, address: Address, then: sign
     """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
     serving = asyncio.create_task(serve(CONFIG, engine, address))
     try:
-        while not Path(address.place).exists():
-            await asyncio.sleep(0)
+        await until(Path(address.place).exists)
         async with Host(address, Port.STREAM) as host:
             await propose(host, chain.proof(1, 1, NOW + 1))
             exchange = await host.submit(encode_ask(Supply(chain.body(1))))
@@ -187,12 +186,17 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
     """The same from outside: a full block is being answered when the signal comes."""
     chain = Chain(SUBNET, GATEWAY, seed=b"busy")
     chain.seal([chat_payload("x" * 4000)] * 200, NOW)
+
+    async def begin(address: Address) -> None:
+        async with Host(address, Port.STREAM) as host:
+            await propose(host, chain.proof(1, 1, NOW + 1))
+            exchange = await host.submit(encode_ask(Supply(chain.body(1))))
+            async for _ in exchange:
+                return      # it has begun to answer
+
     with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
-        with SyncHost(running.address, Port.STREAM) as host:
-            host.ask(encode_ask(Propose(chain.proof(1, 1, NOW + 1))))
-            pieces = host.stream(encode_ask(Supply(chain.body(1))))
-            next(pieces)
-            assert running.stop(signal.SIGTERM) == 0
+        asyncio.run(begin(running.address))
+        assert running.stop(signal.SIGTERM) == 0
     assert running.events[-1]["event"] == "stopped"
 
 
@@ -200,8 +204,7 @@ def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]
     async def twice() -> int:
         address = Address.parse("memory:taken")
         first = asyncio.create_task(serve(CONFIG, ScriptedEngine(), address))
-        while not any(line["event"] == "serving" for line in quiet):
-            await asyncio.sleep(0)
+        await until(lambda: any(line["event"] == "serving" for line in quiet))
         status = await serve(CONFIG, ScriptedEngine(), address)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)

@@ -38,10 +38,10 @@ os.kill(os.getpid(), signal.{name})
 SEAL = "from appliance.sealing import seal_process; seal_process()"
 
 
-def python(code: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False, **options
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )
 
 

@@ -38,13 +38,13 @@ from attestation.consensus.slices import SliceProof
 from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
+from tests.unit.appliance.orders import GatedEngine, chat_payload, until
 from vsock_bridge.errors import StreamEnded
 from vsock_bridge.host import Host
 from vsock_bridge.messages import Mark
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
 from vsock_bridge.transport import Address
-from tests.unit.appliance.orders import GatedEngine, chat_payload
 
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"services", delegated=False)
@@ -370,8 +370,7 @@ def test_answers_dropped_unread_end_as_failed_and_the_next_block_is_whole() -> N
                 await heard(host, Supply(CHAIN.body(1)))
             assert declined.value.got == "unread-too-long"
             assert (await standing(host)).height == 1
-            while len(engine.asked) < 2:
-                await asyncio.sleep(0)
+            await until(lambda: len(engine.asked) == 2)
 
     play(work())
 
@@ -395,12 +394,14 @@ def test_what_a_failed_answer_said_before_is_not_lost() -> None:
             await server.start(address)
             async with Host(address, Port.STREAM) as host:
                 spoken: list[Say] = []
-                with pytest.raises(CellDeclined) as declined:
+
+                async def read_late() -> None:
                     async for say in says(host, WhereAreYou()):
                         spoken.append(say)
-                        exchange = next(iter(host._exchanges.values()), None)
-                        while exchange is not None and exchange.outcome is None:
-                            await asyncio.sleep(0)
+                        await until(lambda: not host._exchanges)    # all of it has arrived
+
+                with pytest.raises(CellDeclined) as declined:
+                    await read_late()
                 assert spoken == pieces
                 assert declined.value.got == "a-word"
 

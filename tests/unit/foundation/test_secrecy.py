@@ -1,7 +1,8 @@
-"""A hidden value has no rendering: the canary is looked for in every way a value becomes text."""
+"""secrecy.md S1 to S7: the canary is looked for in every way a value becomes text."""
 
 from __future__ import annotations
 
+import ast
 import copy
 import io
 import json
@@ -13,6 +14,7 @@ import sys
 import threading
 import traceback
 import warnings
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -26,6 +28,7 @@ from foundation.secrecy import Hidden, Prompt, Secret
 CANARY = "canary-7f3a9c"
 CANARY_BYTES = CANARY.encode()
 KINDS = [Secret, Prompt]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -129,6 +132,25 @@ def test_library_records_lose_their_text(stream: io.StringIO) -> None:
     assert [line["logger"] for line in lines] == ["somebody.else", "py.warnings"]
 
 
+@pytest.mark.parametrize("level", [1, 15, 35, 45, 70])
+def test_a_level_a_library_invented_is_taken_for_the_one_below(stream: io.StringIO, level: int) -> None:
+    """secrecy.md S6"""
+    logger = logging.getLogger("somebody.inventive")
+    logger.setLevel(1)
+    logger.log(level, "it said %s", CANARY)
+    logger.setLevel(logging.NOTSET)
+    shown = json.loads(stream.getvalue())
+    assert_silent(stream.getvalue())
+    assert (shown["event"], shown["logger"]) == ("library", "somebody.inventive")
+
+
+def test_a_system_error_shows_its_name_and_not_its_file(stream: io.StringIO) -> None:
+    """secrecy.md S5"""
+    structlog.get_logger().error("no", exc_info=FileNotFoundError(2, CANARY, CANARY))
+    assert_silent(stream.getvalue())
+    assert json.loads(stream.getvalue())["exception"]["errno"] == "ENOENT"
+
+
 def test_uncaught_exceptions_lose_their_text(stream: io.StringIO) -> None:
     try:
         b"\xff".decode("utf-8" if CANARY else "ascii")
@@ -186,3 +208,80 @@ def test_whatever_holds_it_prints_without_it(value: object) -> None:
     text = json.dumps(logs.printable(value))
     assert_silent(text)
     assert len(text) < 100_000
+
+
+# -- what the source says to its logs
+
+LOGGING_CALLS = {"debug", "info", "warning", "error", "critical", "exception", "log", "msg"}
+
+
+def log_calls(source: str) -> list[ast.Call]:
+    """Calls of a logger of ours: `_log.warning(...)`, `structlog.get_logger().error(...)`."""
+    return [
+        node for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOGGING_CALLS
+        and ast.unparse(node.func.value) in ("_log", "log", "structlog.get_logger()")
+    ]
+
+
+def is_put_together(call: ast.Call) -> bool:
+    """An event that is no constant, or a value without a name."""
+    return len(call.args) != 1 or not isinstance(call.args[0], ast.Constant)
+
+
+def test_events_are_constants_and_values_have_names() -> None:
+    """secrecy.md S4: in every room whose code is in the cell."""
+    calls = [
+        (path, call)
+        for room in ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
+        for path in (ROOT / room).rglob("*.py")
+        for call in log_calls(path.read_text(encoding="utf-8"))
+    ]
+    assert len(calls) >= 8
+    # The library handler passes a level on, and `_tell` an event from its callers, which are constants above it.
+    excepted = {("logs.py", "structlog.get_logger().log"), ("logs.py", "structlog.get_logger().error")}
+    found = [
+        f"{path.name}:{call.lineno}" for path, call in calls
+        if is_put_together(call) and (path.name, ast.unparse(call.func)) not in excepted
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line", ["_log.info(f'said {words}')", "_log.info('said %s', words)", "_log.error(words)", "_log.info()",
+             "structlog.get_logger().warning('a' + words)"],
+)
+def test_a_line_put_together_would_be_found(line: str) -> None:
+    assert [is_put_together(call) for call in log_calls(line)] == [True]
+
+
+def test_nothing_prints_in_a_cell() -> None:
+    """secrecy.md S3: standard output and error are the log's."""
+    printing = [
+        str(path.relative_to(ROOT))
+        for room in ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write",
+                                                                     "traceback.print_exc", "traceback.print_exception")
+    ]
+    assert printing == []
+
+
+def test_an_example_of_the_specification_is_what_is_written(stream: io.StringIO) -> None:
+    """secrecy.md S3, S5: the line of the example has the fields of a real one."""
+    text = (ROOT / "docs" / "spec" / "secrecy.md").read_text(encoding="utf-8").split("```")[3]
+    example = json.loads(text)
+
+    class SliceRefused(Refused):
+        stage = "slice"
+
+    try:
+        raise SliceRefused("slice.height", expected=2, got=3)
+    except SliceRefused as refusal:
+        structlog.get_logger().warning("refused", exc_info=refusal)
+    line = json.loads(stream.getvalue())
+    assert line.keys() == example.keys()
+    assert line["exception"].keys() == example["exception"].keys()
+    for name in ("code", "stage", "type"):
+        assert line["exception"][name] == example["exception"][name]

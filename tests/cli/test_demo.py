@@ -1,0 +1,98 @@
+"""`anchorhold demo`: the whole path in one command, on a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from anchorhold.command import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def demo(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "anchorhold.command", "demo", *arguments], cwd=folder, input=stdin, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )
+
+
+def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
+    ended = demo(tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == b""
+    lines = ended.stdout.decode().splitlines()
+    assert lines[-1].startswith("demo: ok (7 prompts")
+    assert any("(the line is cut here" in line for line in lines)
+    assert sum(": declined, " in line for line in lines) == 3
+    folder = tmp_path / "build" / "demo"
+    assert sorted(path.name for path in folder.iterdir()) == ["cell.log", "cell.toml", "head.cert"]
+    events = [json.loads(line)["event"] for line in (folder / "cell.log").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("serving", "stopped")
+    assert events.count("refused") == 3
+    assert events.count("released") == 3
+
+
+def test_the_command_it_prints_at_its_end_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The certificate it leaves is one that `verify certificate` accepts under the devnet's root and no other."""
+    ended = demo(tmp_path, "--folder", str(tmp_path / "out"))
+    by_hand = re.search(r"anchorhold (verify certificate .*)", ended.stdout.decode())
+    assert by_hand is not None
+    arguments = by_hand[1].split()
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    head = re.search(r"certified_data ([0-9a-f]{32})", ended.stdout.decode())
+    assert head is not None
+    assert head[1] in shown
+    assert main(arguments[: arguments.index("--root-key")]) == 2
+
+
+def test_prompts_of_ones_own(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "--prompts", "-", "--show", stdin="Where?\n\nWohin? Żółw\n".encode())
+    assert ended.returncode == 0, ended.stderr
+    out = ended.stdout.decode()
+    assert "Wohin? Żółw" in out
+    assert out.splitlines()[-1].startswith("demo: ok (3 prompts")
+
+
+@pytest.mark.parametrize("prompts", [b"", b"only one\n", b"\xff\xfe\nno text\n"])
+def test_prompts_that_make_no_demo(tmp_path: Path, prompts: bytes) -> None:
+    ended = demo(tmp_path, "--prompts", "-", stdin=prompts)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(b"anchorhold: usage: expected ")
+    assert len(ended.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_the_gateway_refuses(tmp_path: Path) -> None:
+    """131,072 bytes of payload is the gateway's bound: refused there, told in one line, the cell stopped."""
+    ended = demo(tmp_path, "--prompts", "-", stdin=b"x" * 140_000 + b"\nanother\n")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith(b"anchorhold: gateway: request.payload_bytes: ")
+    assert b"xxx" not in ended.stdout + ended.stderr
+    events = [json.loads(line)["event"] for line in (tmp_path / "build/demo/cell.log").read_text().splitlines()]
+    assert events[-1] == "stopped"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = demo(tmp_path, "--folder", "file/below")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith(b"anchorhold: ")
+
+
+def test_a_cell_that_does_not_start_is_told(tmp_path: Path) -> None:
+    """A socket path longer than the system takes: the cell refuses, and the demo says where its log is."""
+    folder = tmp_path / ("x" * 120)
+    ended = demo(tmp_path, "--folder", str(folder))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"demo: failed: the cell did not start; see ")
+    assert json.loads((folder / "cell.log").read_text())["event"] == "refused to start"
