@@ -1,0 +1,163 @@
+"""One guest: QEMU and vhost-device-vsock as processes of ours, everything bounded, everything ended.
+
+    with Machine(folder, program=[...], files={...}) as machine:
+        Host(machine.address, Port.STREAM)
+
+The processor is emulated (TCG), so it runs where there is no KVM, and the device is in user space, so there is no
+kernel module to load. `__enter__` returns when the program inside says on the console that it serves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from tests.vm import initramfs, tools
+from tests.vm.initramfs import File
+from vsock_bridge.transport import Address
+
+GUEST_CID: Final = 42
+MEMORY_MIB: Final = 384
+BOOT_SECONDS_MAX: Final = 180
+END_SECONDS_MAX: Final = 60
+SERVING: Final = '"event": "serving"'
+ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
+_ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")    # no emulator outlives a killed test run
+
+
+class BootFailed(Exception):
+    """The guest did not come as far as it should; the console says how far it came."""
+
+
+class Machine:
+    def __init__(self, folder: Path, *, program: Sequence[str], files: Mapping[str, bytes] | None = None) -> None:
+        self.address: Final = Address.parse(f"unix:{folder}/vsock")
+        self.seconds_to_serving = 0.0
+        self.lines: list[str] = []
+        self._folder: Final = folder
+        self._program: Final = program
+        self._files: Final = dict(files or {})
+        self._serving: Final = threading.Event()
+        self._ended: Final = threading.Event()
+        self._device: subprocess.Popen[bytes] | None = None
+        self._emulator: subprocess.Popen[bytes] | None = None
+
+    @property
+    def console(self) -> str:
+        return "\n".join(self.lines)
+
+    def __enter__(self) -> Self:
+        began = time.monotonic()
+        try:
+            self._write_initramfs()
+            self._start()
+            if not self._serving.wait(BOOT_SECONDS_MAX) or self._ended.is_set():
+                raise BootFailed(f"the guest does not serve.\n{self.console}\n{self._said()}")
+        except BaseException:
+            self._kill()
+            raise
+        self.seconds_to_serving = time.monotonic() - began
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._kill()
+
+    def power_off(self) -> int:
+        """Ask over the console, wait for the emulator to end, return its status."""
+        emulator = self._emulator
+        assert emulator is not None
+        assert emulator.stdin is not None
+        emulator.stdin.write(b"stop\n")
+        emulator.stdin.flush()
+        if not self._ended.wait(END_SECONDS_MAX):
+            raise BootFailed(f"the guest does not power off.\n{self.console}")
+        return emulator.wait(END_SECONDS_MAX)
+
+    # -- the two processes
+
+    def _start(self) -> None:
+        host = tools.TOOLS / "host"
+        binary = [*_ORPHANS_DIE, *tools.through_loader(host)]
+        with (self._folder / "said").open("ab") as said:
+            self._device = subprocess.Popen(
+                [*binary, str(host / "usr/bin/vhost-device-vsock"), *self._device_arguments()],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            )
+            self._emulator = subprocess.Popen(
+                [*binary, str(host / "usr/bin/qemu-system-x86_64"), *self._emulator_arguments(host)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+            )
+        threading.Thread(target=self._read_console, args=(self._emulator,), daemon=True).start()
+
+    def _device_arguments(self) -> list[str]:
+        # 0.3.0 loses packets of the guest over 32 KiB; a guest sends none larger than this buffer.
+        return ["--guest-cid", str(GUEST_CID), "--socket", f"{self._folder}/vhost", "--uds-path", self.address.place,
+                "--tx-buffer-size", "32768"]
+
+    def _emulator_arguments(self, host: Path) -> list[str]:
+        return [
+            "-L", str(host / "usr/share/qemu"), "-L", str(host / "usr/share/seabios"),
+            "-accel", "tcg", "-cpu", "EPYC,-cx16", "-machine", "q35,memory-backend=memory", "-m", str(MEMORY_MIB),
+            "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",   # the device reads it too
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+            "-chardev", f"socket,id=vsock,path={self._folder}/vhost,reconnect-ms=50",   # tries until it is there
+            "-device", "vhost-user-vsock-pci,chardev=vsock",
+            "-kernel", str(tools.TOOLS / "kernel/vmlinuz"), "-initrd", f"{self._folder}/initrd",
+            "-append", "console=ttyS0 rdinit=/init panic=-1 loglevel=3 random.trust_cpu=on",
+        ]
+
+    def _read_console(self, emulator: subprocess.Popen[bytes]) -> None:
+        assert emulator.stdout is not None
+        with emulator.stdout as console:
+            for raw in console:
+                self.lines.append(line := raw.decode("utf-8", "replace").rstrip())
+                if SERVING in line:
+                    self._serving.set()
+        self._ended.set()
+        self._serving.set()         # whoever waits must look
+
+    def _kill(self) -> None:
+        for process in (self._emulator, self._device):
+            if process is not None:
+                process.kill()
+                process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
+        if self._emulator is not None:
+            self._ended.wait(END_SECONDS_MAX)
+
+    def _said(self) -> str:
+        return (self._folder / "said").read_text(errors="replace")
+
+    # -- what the guest finds
+
+    def _write_initramfs(self) -> None:
+        """What never changes, then this run's own files: the kernel unpacks one archive after the other."""
+        inside = Path(__file__).with_name("guest")
+        files = {
+            "init": File((inside / "init.py").read_bytes(), executable=True),
+            "run.txt": File("\n".join(("/usr/bin/python3.11", *self._program)).encode()),
+            "opt/cell/window.py": File((inside / "window.py").read_bytes()),
+        }
+        for room in ROOMS:
+            for path in (tools.ROOT / room).rglob("*.py"):
+                files[f"opt/cell/{path.relative_to(tools.ROOT)}"] = File(path.read_bytes())
+        files |= {name: File(content) for name, content in self._files.items()}
+        with (self._folder / "initrd").open("wb") as sink:
+            sink.write((tools.TOOLS / "base.cpio").read_bytes())
+            initramfs.write_files(files, sink)
+
+
+def why_not() -> str | None:
+    """What keeps this machine from running a guest, or None."""
+    if os.uname().machine != "x86_64":
+        return "the guest's packages are for x86-64"
+    if not tools.is_made():
+        return "build/tools/vm is not there or not what the locks say: `make vm-tools` makes it"
+    return None
