@@ -52,7 +52,7 @@ class ConnectFailed(BridgeError):
     """Nobody answers at an address, or what answers does not speak the transport's opening."""
 
 
-class AddressRefused(BridgeError, ValueError):
+class AddressRefused(ConnectFailed, ValueError):
     """A text that is no address. Also a ValueError, so that an argument parser reports it."""
 
 
