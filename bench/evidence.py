@@ -2,7 +2,7 @@
 
 The whole is timed from bytes to a verified report, certificates as files: once as a relying party sees it that
 knows the intermediates from earlier reports, once as a first time, when every certificate is read anew. The
-arithmetic is the same four signatures alone. Evidence is made here under a root of our own, so no vectors are
+arithmetic is the same four signatures alone. Evidence is that of a simulated machine, so no vectors are
 needed; `--vectors DIR` times published evidence instead.
 """
 
@@ -12,13 +12,12 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.evidence import certificates
 from attestation.evidence.certificates import read_certificate
@@ -26,9 +25,11 @@ from attestation.evidence.snp_report import SnpReport
 from attestation.evidence.vek import Vek
 from attestation.policy import document
 from attestation.policy.appraise import appraise
-from attestation.verify.chain import HASH, PADDING
-from attestation.verify.pins import AMD_ROOTS, SnpRoots
+from attestation.verify.chain import HASH, PADDING, key_digest
+from attestation.verify.pins import AMD_ROOTS, SnpRoots, with_simulated
 from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
+from devnet.pki import Validity
+from devnet.sim_snp import ReportFields, SimulatedSnp
 from measurements.reference import ReferenceValues
 
 ROUNDS = 15
@@ -99,12 +100,15 @@ def published(vectors: Path) -> tuple[bytes, bytes, list[bytes], SnpRoots]:
 
 
 def made() -> tuple[bytes, bytes, list[bytes], SnpRoots]:
-    """Evidence under a root of our own."""
-    from tests.unit.attestation.forge import Forge  # noqa: PLC0415  # only where no vectors are given
-
-    case = Forge().case()
-    chain = [certificate.public_bytes(Encoding.DER) for certificate in case.chain]
-    return case.report, case.vek.public_bytes(Encoding.DER), chain, case.roots
+    """Evidence of a simulated machine, under a root of its own."""
+    validity = Validity(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+    machine = SimulatedSnp.create(bytes(32), validity)
+    report = machine.report(bytes(64), ReportFields(measurement=bytes(48)))
+    root = read_certificate(machine.ark.der).public_key()
+    if not isinstance(root, rsa.RSAPublicKey):
+        raise TypeError("not a root of SNP evidence")
+    roots = with_simulated([("simulated", machine.product, key_digest(root))])
+    return report, machine.vcek.der, [machine.ask.der, machine.ark.der], roots
 
 
 def table(title: str, figures: dict[str, float]) -> str:
