@@ -6,6 +6,7 @@ from it to a pinned root.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from attestation.errors import FormatRefused
 
 CERTIFICATE_BYTES_MAX: Final = 64 * 1024
 CERTIFICATES_PER_FILE_MAX: Final = 16
+KEPT_BYTES_MAX: Final = 16 * 1024
 CRL_BYTES_MAX: Final = 16 * 1024 * 1024
 PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
@@ -36,6 +38,10 @@ def read_certificates(raw: bytes) -> tuple[x509.Certificate, ...]:
     """One DER certificate, or a PEM file of one to sixteen. Raises `FormatRefused` alone."""
     if len(raw) > CERTIFICATE_BYTES_MAX * CERTIFICATES_PER_FILE_MAX:
         raise _malformed("certificate", "a DER or PEM certificate of bounded size", f"{len(raw)} bytes")
+    return _kept(bytes(raw)) if len(raw) <= KEPT_BYTES_MAX else _parsed(bytes(raw))
+
+
+def _parsed(raw: bytes) -> tuple[x509.Certificate, ...]:
     try:
         with _serial_zero_is_expected():
             if PEM_CERTIFICATE not in raw:
@@ -49,6 +55,16 @@ def read_certificates(raw: bytes) -> tuple[x509.Certificate, ...]:
     if len(found) > CERTIFICATES_PER_FILE_MAX:
         raise _malformed("certificate", f"at most {CERTIFICATES_PER_FILE_MAX} certificates", len(found))
     return tuple(found)
+
+
+# The same few intermediates come with every report. Reading is a pure function of the bytes and decides nothing,
+# so its results may be kept: a verdict never is.
+_kept = functools.lru_cache(maxsize=64)(_parsed)
+
+
+def forget() -> None:
+    """Drop what was kept: for measuring a first reading."""
+    _kept.cache_clear()
 
 
 def read_certificate(raw: bytes) -> x509.Certificate:

@@ -63,6 +63,33 @@ PLACES: Final[Mapping[str, str]] = {
     "snp.image-id": "executables",
     "snp.host-data": "configuration",
     "snp.report-data": "sourced-data",
+    "tdx": "hardware",
+    "tdx.root": "instance-identity",
+    "tdx.ppid": "instance-identity",
+    "tdx.fmspc": "instance-identity",
+    "tdx.attributes": "configuration",
+    "tdx.xfam": "configuration",
+    "tdx.service-td": "configuration",
+    "tdx.mr-config-id": "configuration",
+    "tdx.mr-owner": "configuration",
+    "tdx.mr-owner-config": "configuration",
+    "tdx.mr-td": "executables",
+    "tdx.rtmr0": "executables",
+    "tdx.rtmr1": "executables",
+    "tdx.rtmr2": "executables",
+    "tdx.rtmr3": "executables",
+    "tdx.event-log": "executables",
+    "tdx.events": "executables",
+    "tdx.report-data": "sourced-data",
+    "gpu": "hardware",
+    "gpu.root": "instance-identity",
+    "gpu.device": "instance-identity",
+    "gpu.driver": "executables",
+    "gpu.vbios": "executables",
+    "gpu.rims": "executables",
+    "gpu.measurements": "executables",
+    "gpu.nonce": "sourced-data",
+    "bundle.nonce": "sourced-data",
 }
 
 
@@ -132,16 +159,12 @@ def read_ear(token: str, key: ec.EllipticCurvePublicKey) -> dict[str, object]:
     # The algorithm is ours to choose, never the token's.
     if header.get("alg") != "ES256" or len(signature) != 2 * COMPONENT_BYTES:
         raise SignatureRefused("ear.algorithm", expected="ES256", got=header.get("alg"))
-    r, s = (
-        int.from_bytes(half, "big") for half in (signature[:COMPONENT_BYTES], signature[COMPONENT_BYTES:])
-    )
+    r, s = (int.from_bytes(half, "big") for half in (signature[:COMPONENT_BYTES], signature[COMPONENT_BYTES:]))
     signing_input = f"{parts[0]}.{parts[1]}".encode("ascii")
     try:
         key.verify(encode_dss_signature(r, s), signing_input, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
-        raise SignatureRefused(
-            "ear.signature", expected="signed by the key given", got="not signed by it"
-        ) from None
+        raise SignatureRefused("ear.signature", expected="signed by the key given", got="not signed by it") from None
     return _object(body)
 
 
@@ -153,8 +176,7 @@ def _submodule(appraisal: Appraisal, facts: Mapping[str, object]) -> dict[str, o
         "ear.appraisal-policy-id": appraisal.policy_id,
         "ear.veraison.annotated-evidence": dict(facts),
         "anchorhold.claims": [
-            {"code": claim.code, "rule": claim.rule, "standing": claim.standing.value}
-            for claim in appraisal.claims
+            {"code": claim.code, "rule": claim.rule, "standing": claim.standing.value} for claim in appraisal.claims
         ],
     }
 
@@ -164,9 +186,7 @@ def _status(appraisal: Appraisal) -> str:
 
 
 def _tier(claim: Claim) -> int:
-    return {Standing.MET: AFFIRMING, Standing.NOT_MET: CONTRAINDICATED, Standing.UNCHECKED: NO_CLAIM}[
-        claim.standing
-    ]
+    return {Standing.MET: AFFIRMING, Standing.NOT_MET: CONTRAINDICATED, Standing.UNCHECKED: NO_CLAIM}[claim.standing]
 
 
 def _json(value: Mapping[str, object]) -> bytes:

@@ -95,6 +95,11 @@ def test_the_status() -> None:  # evidence.md E138
     ("code", "place"),
     [
         ("snp.root", "instance-identity"),
+        ("tdx.attributes.debug", "configuration"),
+        ("tdx.rtmr2", "executables"),
+        ("tdx.tcb.status", "hardware"),
+        ("gpu.measurements.uncovered", "executables"),
+        ("gpu.nonce", "sourced-data"),
         ("snp.chip.masked", "instance-identity"),
         ("snp.tcb.launch", "hardware"),
         ("snp.policy.debug", "configuration"),
