@@ -385,6 +385,8 @@ class Connection:
             self._told.append(Left(RemoteProtocolError(error.code, expected="to go on", got=got)))
             return
         lane = self._lanes.get(error.stream)
+        if lane is None and error.stream > self._highest:
+            raise RemoteProtocolError(Code.NO_STREAM, expected="a stream opened here", got=error.stream)
         if lane is not None:        # else: it crossed with our own
             self._drop(lane)
             self._told.append(Detached(lane.stream, error.code, error.text))

@@ -199,7 +199,7 @@ def test_a_stream_is_opened_once_a_connection() -> None:
     assert code_of(hand) is Code.UNEXPECTED
 
 
-@pytest.mark.parametrize("message", [Data(7, 0, 1, Mark.END, b""), Ack(7, 0), Credit(7, 1), Cancel(7, 1)], ids=repr)
+@pytest.mark.parametrize("message", [Data(7, 0, 1, Mark.END, b""), Ack(7, 0), Credit(7, 1), Cancel(7, 1), Error(7, Code.GAP, "")], ids=repr)
 def test_a_stream_that_is_not_open_is_refused(message: Message) -> None:
     hand = opened_cell()
     hand.say(message)
