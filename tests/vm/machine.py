@@ -27,6 +27,7 @@ BOOT_SECONDS_MAX: Final = 180
 END_SECONDS_MAX: Final = 60
 SERVING: Final = '"event": "serving"'
 ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
+_ACCEPTS: Final = 1 << 16       # the kernel's __SO_ACCEPTCON
 _ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")    # no emulator outlives a killed test run
 
 
@@ -88,11 +89,20 @@ class Machine:
                 [*binary, str(host / "usr/bin/vhost-device-vsock"), *self._device_arguments()],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )
+            self._wait_for_device()
             self._emulator = subprocess.Popen(
                 [*binary, str(host / "usr/bin/qemu-system-x86_64"), *self._emulator_arguments(host)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
             )
         threading.Thread(target=self._read_console, args=(self._emulator,), daemon=True).start()
+
+    def _wait_for_device(self) -> None:
+        """QEMU asks once. The device says nothing when it listens, so the kernel's table is looked at."""
+        end = time.monotonic() + END_SECONDS_MAX
+        while not _is_listening(f"{self._folder}/vhost"):
+            if time.monotonic() > end or (self._device is not None and self._device.poll() is not None):
+                raise BootFailed(f"vhost-device-vsock does not listen.\n{self._said()}")
+            time.sleep(0.01)
 
     def _device_arguments(self) -> list[str]:
         # 0.3.0 loses packets of the guest over 32 KiB; a guest sends none larger than this buffer.
@@ -106,7 +116,7 @@ class Machine:
             "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",   # the device reads it too
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-chardev", f"socket,id=vsock,path={self._folder}/vhost,reconnect-ms=50",   # tries until it is there
+            "-chardev", f"socket,id=vsock,path={self._folder}/vhost",
             "-device", "vhost-user-vsock-pci,chardev=vsock",
             "-kernel", str(tools.TOOLS / "kernel/vmlinuz"), "-initrd", f"{self._folder}/initrd",
             "-append", "console=ttyS0 rdinit=/init panic=-1 loglevel=3 random.trust_cpu=on",
@@ -152,6 +162,11 @@ class Machine:
         with (self._folder / "initrd").open("wb") as sink:
             sink.write((tools.TOOLS / "base.cpio").read_bytes())
             initramfs.write_files(files, sink)
+
+
+def _is_listening(path: str) -> bool:
+    rows = (row.split() for row in Path("/proc/net/unix").read_text().splitlines())
+    return any(row[-1] == path and int(row[3], 16) & _ACCEPTS for row in rows if len(row) == 8)
 
 
 def why_not() -> str | None:

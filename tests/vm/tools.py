@@ -146,7 +146,8 @@ def _check_libraries(new: Path) -> None:
     for tree, files in programs.items():
         for file in files:
             told = subprocess.run([*through_loader(tree), "--list", file], capture_output=True, text=True, check=False)
-            if lost := re.findall(r"(\S+) => not found", told.stdout + told.stderr):
+            found = re.findall(r"(\S+) => (\S+)", told.stdout)     # the loader also looks where the machine has its own
+            if lost := [name for name, path in found if not path.startswith(f"{tree}/")]:
                 raise Missing(f"{file.name} asks for {', '.join(lost)}, and no locked package has it")
 
 
