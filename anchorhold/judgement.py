@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,6 +170,18 @@ def add_judging_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--genuine-only", action="store_true", help="stop after verification: no policy")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def judged(
+    tee: str, arguments: argparse.Namespace, judge: Callable[[argparse.Namespace, datetime], Judgement]
+) -> int:
+    """What every verb that judges evidence does: judge, print the verdict or the refusal, give its status."""
+    at = judging_time(arguments)
+    try:
+        judgement = judge(arguments, at)
+    except Refused as refusal:
+        judgement = Judgement(tee, at, {}, None, refusal)
+    return judgement.print(as_json=arguments.json)
 
 
 def judging_time(arguments: argparse.Namespace) -> datetime:

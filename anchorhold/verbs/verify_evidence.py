@@ -15,12 +15,11 @@ from anchorhold.judgement import (
     Judgement,
     UsageRefused,
     add_judging_options,
+    judged,
     judging_policy,
     judging_references,
-    judging_time,
     read_file,
 )
-from foundation.refusal import Refused
 
 if TYPE_CHECKING:
     from attestation.verify.verified_bundle import VerifiedBundle
@@ -44,12 +43,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    at = judging_time(arguments)
-    try:
-        judgement = _judge(arguments, at)
-    except Refused as refusal:
-        judgement = Judgement("bundle", at, {}, None, refusal)
-    return judgement.print(as_json=arguments.json)
+    return judged("bundle", arguments, _judge)
 
 
 def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:

@@ -14,13 +14,12 @@ from anchorhold.judgement import (
     Judgement,
     UsageRefused,
     add_judging_options,
+    judged,
     judging_policy,
     judging_references,
-    judging_time,
     read_file,
 )
 from anchorhold.layouts import gpu_evidence, hex_option
-from foundation.refusal import Refused
 
 
 def add(verbs: Verbs) -> None:
@@ -55,12 +54,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    at = judging_time(arguments)
-    try:
-        judgement = _judge(arguments, at)
-    except Refused as refusal:
-        judgement = Judgement("gpu", at, {}, None, refusal)
-    return judgement.print(as_json=arguments.json)
+    return judged("gpu", arguments, _judge)
 
 
 def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:

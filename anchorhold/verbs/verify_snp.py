@@ -17,12 +17,11 @@ from anchorhold.judgement import (
     Judgement,
     UsageRefused,
     add_judging_options,
+    judged,
     judging_policy,
     judging_references,
-    judging_time,
     read_file,
 )
-from foundation.refusal import Refused
 
 if TYPE_CHECKING:
     from attestation.verify.pins import SnpRoots
@@ -83,12 +82,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    at = judging_time(arguments)
-    try:
-        judgement = _judge(arguments, at)
-    except Refused as refusal:
-        judgement = Judgement("snp", at, {}, None, refusal)
-    return judgement.print(as_json=arguments.json)
+    return judged("snp", arguments, _judge)
 
 
 def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:

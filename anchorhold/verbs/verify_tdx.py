@@ -13,16 +13,15 @@ from anchorhold.command import Verbs
 from anchorhold.judgement import (
     Judgement,
     add_judging_options,
+    judged,
     judging_policy,
     judging_references,
-    judging_time,
     read_file,
 )
 from anchorhold.layouts import collateral_json, hex_option, tdx_quote_bytes
 from attestation.errors import PolicyRefused
 from attestation.policy.document import Policy
 from attestation.policy.fields import OneOf
-from foundation.refusal import Refused
 
 
 def add(verbs: Verbs) -> None:
@@ -56,12 +55,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    at = judging_time(arguments)
-    try:
-        judgement = _judge(arguments, at)
-    except Refused as refusal:
-        judgement = Judgement("tdx", at, {}, None, refusal)
-    return judgement.print(as_json=arguments.json)
+    return judged("tdx", arguments, _judge)
 
 
 def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:

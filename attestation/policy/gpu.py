@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from attestation.policy.claims import Claim, Ledger, Unchecked
+from attestation.policy.comparing import judge_one_of, judge_root
 from attestation.policy.fields import (
     OneOf,
     Required,
@@ -80,20 +81,10 @@ def appraise_gpu(evidence: VerifiedGpu, references: ReferenceValues, policy: Gpu
 def _judge_device(
     ledger: Ledger, evidence: VerifiedGpu, references: ReferenceValues, policy: GpuPolicy
 ) -> None:
-    root = evidence.root
-    ledger.judge(
-        "gpu.root",
-        "E105",
-        policy.simulated_roots,
-        met=lambda named: not root.simulated or root.spki_sha256 in named,
-        expected=lambda named: (
-            f"NVIDIA's root{f', or one of {len(named)} named simulated roots' if named else ''}"
-        ),
-        got=f"{root.name}{f' (simulated, {root.spki_sha256.hex()})' if root.simulated else ''}",
-    )
+    judge_root(ledger, "gpu", "E105", policy.simulated_roots, evidence.root)
     _judge_word(ledger, "gpu.product", "E106", policy.products, evidence.product)
-    _judge_one_of(ledger, references, "gpu.device", "E106", policy.devices, evidence.device_id)
-    _judge_one_of(ledger, references, "gpu.nonce", "E107", policy.nonce, evidence.nonce)
+    judge_one_of(ledger, references, "gpu.device", "E106", policy.devices, evidence.device_id)
+    judge_one_of(ledger, references, "gpu.nonce", "E107", policy.nonce, evidence.nonce)
     ledger.judge(
         "gpu.revocation",
         "E107",
@@ -171,25 +162,4 @@ def _judge_word(
         met=lambda allowed: got in allowed,
         expected=lambda allowed: " or ".join(sorted(allowed)) or "none",
         got=got or "not stated",
-    )
-
-
-def _judge_one_of(
-    ledger: Ledger,
-    references: ReferenceValues,
-    claim: str,
-    rule: str,
-    requirement: OneOf | Unchecked,
-    got: bytes,
-) -> None:
-    def allowed(wanted: OneOf) -> frozenset[bytes]:
-        return references.allowed(claim) if wanted.from_references else wanted.values
-
-    def expected(wanted: OneOf) -> str:
-        values = allowed(wanted)
-        source = "reference values" if wanted.from_references else "values of the policy"
-        return next(iter(values)).hex() if len(values) == 1 else f"one of {len(values)} {source}"
-
-    ledger.judge(
-        claim, rule, requirement, met=lambda wanted: got in allowed(wanted), expected=expected, got=got.hex()
     )

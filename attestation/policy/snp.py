@@ -14,6 +14,7 @@ from typing import Final
 
 from attestation.evidence.snp_report import Cpuid, Firmware, KeyKind, Product, Tcb
 from attestation.policy.claims import Claim, Ledger, Unchecked
+from attestation.policy.comparing import judge_flag, judge_one_of, judge_root, listed, listing
 from attestation.policy.fields import (
     Flag,
     OneOf,
@@ -266,17 +267,7 @@ def appraise_snp(evidence: VerifiedSnp, references: ReferenceValues, policy: Snp
 def _judge_origin(
     ledger: Ledger, evidence: VerifiedSnp, references: ReferenceValues, policy: SnpPolicy
 ) -> None:
-    root = evidence.root
-    ledger.judge(
-        "snp.root",
-        "E140",
-        policy.simulated_roots,
-        met=lambda named: not root.simulated or root.spki_sha256 in named,
-        expected=lambda named: (
-            f"a hardware root{f', or one of {len(named)} named simulated roots' if named else ''}"
-        ),
-        got=f"{root.name}{f' (simulated, {root.spki_sha256.hex()})' if root.simulated else ''}",
-    )
+    judge_root(ledger, "snp", "E140", policy.simulated_roots, evidence.root)
     ledger.judge(
         "snp.product",
         "E141",
@@ -323,8 +314,8 @@ def _judge_origin(
         "snp.chip",
         "E146",
         policy.chip_id,
-        met=_listed(references, "snp.chip_id", chip),
-        expected=_listing(references, "snp.chip_id"),
+        met=listed(references, "snp.chip_id", chip),
+        expected=listing(references, "snp.chip_id"),
         got="masked" if chip is None else chip.hex(),
     )
     ledger.judge(
@@ -403,17 +394,17 @@ def _judge_guest_policy(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy
         expected=lambda least: f">= {least[0]}.{least[1]}",
         got=f"{bits.abi[0]}.{bits.abi[1]}",
     )
-    _judge_flag(ledger, "snp.policy.smt", "E153", policy.smt, bits.smt)
-    _judge_flag(ledger, "snp.policy.migration-agent", "E154", policy.migration_agent, bits.migration_agent)
-    _judge_flag(ledger, "snp.policy.debug", "E155", policy.debug, bits.debug)
-    _judge_flag(ledger, "snp.policy.single-socket", "E156", policy.single_socket, bits.single_socket)
-    _judge_flag(ledger, "snp.policy.cxl", "E157", policy.cxl, bits.cxl)
-    _judge_flag(ledger, "snp.policy.aes-256-xts", "E158", policy.aes_256_xts, bits.aes_256_xts)
-    _judge_flag(ledger, "snp.policy.rapl-disabled", "E159", policy.rapl_disabled, bits.rapl_disabled)
-    _judge_flag(
+    judge_flag(ledger, "snp.policy.smt", "E153", policy.smt, bits.smt)
+    judge_flag(ledger, "snp.policy.migration-agent", "E154", policy.migration_agent, bits.migration_agent)
+    judge_flag(ledger, "snp.policy.debug", "E155", policy.debug, bits.debug)
+    judge_flag(ledger, "snp.policy.single-socket", "E156", policy.single_socket, bits.single_socket)
+    judge_flag(ledger, "snp.policy.cxl", "E157", policy.cxl, bits.cxl)
+    judge_flag(ledger, "snp.policy.aes-256-xts", "E158", policy.aes_256_xts, bits.aes_256_xts)
+    judge_flag(ledger, "snp.policy.rapl-disabled", "E159", policy.rapl_disabled, bits.rapl_disabled)
+    judge_flag(
         ledger, "snp.policy.ciphertext-hiding", "E160", policy.ciphertext_hiding, bits.ciphertext_hiding
     )
-    _judge_flag(
+    judge_flag(
         ledger, "snp.policy.page-swap-disabled", "E161", policy.page_swap_disabled, bits.page_swap_disabled
     )
     ledger.judge(
@@ -428,24 +419,24 @@ def _judge_guest_policy(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy
 
 def _judge_platform(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy) -> None:
     info = evidence.platform
-    _judge_flag(ledger, "snp.platform.smt", "E163", policy.platform_smt, info.smt)
-    _judge_flag(ledger, "snp.platform.tsme", "E164", policy.platform_tsme, info.tsme)
-    _judge_flag(ledger, "snp.platform.ecc", "E165", policy.platform_ecc, info.ecc)
-    _judge_flag(
+    judge_flag(ledger, "snp.platform.smt", "E163", policy.platform_smt, info.smt)
+    judge_flag(ledger, "snp.platform.tsme", "E164", policy.platform_tsme, info.tsme)
+    judge_flag(ledger, "snp.platform.ecc", "E165", policy.platform_ecc, info.ecc)
+    judge_flag(
         ledger, "snp.platform.rapl-disabled", "E166", policy.platform_rapl_disabled, info.rapl_disabled
     )
-    _judge_flag(
+    judge_flag(
         ledger,
         "snp.platform.ciphertext-hiding",
         "E167",
         policy.platform_ciphertext_hiding,
         info.ciphertext_hiding,
     )
-    _judge_flag(ledger, "snp.platform.alias-check", "E168", policy.alias_check, info.alias_check_complete)
-    _judge_flag(
+    judge_flag(ledger, "snp.platform.alias-check", "E168", policy.alias_check, info.alias_check_complete)
+    judge_flag(
         ledger, "snp.platform.iommu-write-safe", "E169", policy.iommu_write_safe, info.iommu_write_safe
     )
-    _judge_flag(ledger, "snp.platform.trusted-io", "E170", policy.trusted_io, info.trusted_io)
+    judge_flag(ledger, "snp.platform.trusted-io", "E170", policy.trusted_io, info.trusted_io)
     ledger.judge(
         "snp.platform.unknown-bits",
         "E171",
@@ -491,25 +482,8 @@ def _judge_identity(
         ("snp.report-data", "E180", "snp.report_data", policy.report_data, evidence.report_data),
     )
     for code, rule, reference, requirement, got in compared:
-        ledger.judge(
-            code,
-            rule,
-            requirement,
-            met=_listed(references, reference, got),
-            expected=_listing(references, reference),
-            got=got.hex(),
-        )
+        judge_one_of(ledger, references, reference, rule, requirement, got, code=code)
 
-
-def _judge_flag(ledger: Ledger, code: str, rule: str, requirement: Flag | Unchecked, bit: bool) -> None:
-    ledger.judge(
-        code,
-        rule,
-        requirement,
-        met=lambda flag: flag.met_by(bit),
-        expected=lambda flag: "set" if flag is Flag.REQUIRED else "clear",
-        got="set" if bit else "clear",
-    )
 
 
 def _names(allowed: frozenset[Product] | frozenset[ReportKey]) -> str:
@@ -562,22 +536,3 @@ def _mask_text(product: Product) -> Callable[[Mapping[Product, int]], str]:
     return lambda masks: (
         f"all bits of {masks[product]:#x}" if product in masks else f"a mask for {product.value}"
     )
-
-
-def _allowed(requirement: OneOf, references: ReferenceValues, claim: str) -> frozenset[bytes]:
-    return references.allowed(claim) if requirement.from_references else requirement.values
-
-
-def _listed(references: ReferenceValues, claim: str, got: bytes | None) -> Callable[[OneOf], bool]:
-    return lambda requirement: got is not None and got in _allowed(requirement, references, claim)
-
-
-def _listing(references: ReferenceValues, claim: str) -> Callable[[OneOf], str]:
-    def text(requirement: OneOf) -> str:
-        allowed = _allowed(requirement, references, claim)
-        source = "reference values" if requirement.from_references else "values of the policy"
-        if len(allowed) == 1:
-            return next(iter(allowed)).hex()
-        return f"one of {len(allowed)} {source}"
-
-    return text

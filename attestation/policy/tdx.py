@@ -6,12 +6,12 @@ Every field below is one rule of docs/spec/evidence-tdx.md and one or more claim
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from attestation.evidence.tdx_collateral import TcbStatus
 from attestation.policy.claims import Claim, Ledger, Unchecked
+from attestation.policy.comparing import allowed, judge_one_of, judge_root
 from attestation.policy.fields import (
     Flag,
     OneOf,
@@ -129,17 +129,7 @@ def appraise_tdx(evidence: VerifiedTdx, references: ReferenceValues, policy: Tdx
 def _judge_platform(
     ledger: Ledger, evidence: VerifiedTdx, references: ReferenceValues, policy: TdxPolicy
 ) -> None:
-    root = evidence.root
-    ledger.judge(
-        "tdx.root",
-        "E79",
-        policy.simulated_roots,
-        met=lambda named: not root.simulated or root.spki_sha256 in named,
-        expected=lambda named: (
-            f"Intel's root{f', or one of {len(named)} named simulated roots' if named else ''}"
-        ),
-        got=f"{root.name}{f' (simulated, {root.spki_sha256.hex()})' if root.simulated else ''}",
-    )
+    judge_root(ledger, "tdx", "E79", policy.simulated_roots, evidence.root)
     tcb = evidence.tcb
     ledger.judge(
         "tdx.tcb.status",
@@ -167,8 +157,8 @@ def _judge_platform(
         got=evidence.evaluation_number,
         collateral=True,
     )
-    _judge_one_of(ledger, references, "tdx.ppid", "E83", policy.ppid, evidence.pck.ppid)
-    _judge_one_of(ledger, references, "tdx.fmspc", "E83", policy.fmspc, evidence.pck.fmspc)
+    judge_one_of(ledger, references, "tdx.ppid", "E83", policy.ppid, evidence.pck.ppid)
+    judge_one_of(ledger, references, "tdx.fmspc", "E83", policy.fmspc, evidence.pck.fmspc)
     opinion = evidence.second_opinion
     ledger.judge(
         "tdx.second-opinion",
@@ -225,7 +215,7 @@ def _judge_identity(
         ("tdx.report_data", "E95", policy.report_data, report.report_data),
     )
     for reference, rule, requirement, got in compared:
-        _judge_one_of(ledger, references, reference, rule, requirement, got)
+        judge_one_of(ledger, references, reference, rule, requirement, got)
 
 
 def _judge_events(
@@ -245,9 +235,9 @@ def _judge_events(
         "tdx.events",
         "E97",
         policy.events,
-        met=lambda wanted: log is not None and digests <= _allowed(wanted, references, "tdx.events"),
+        met=lambda wanted: log is not None and digests <= allowed(wanted, references, "tdx.events"),
         expected=lambda wanted: (
-            f"only digests among {len(_allowed(wanted, references, 'tdx.events'))} known ones"
+            f"only digests among {len(allowed(wanted, references, 'tdx.events'))} known ones"
         ),
         got=f"{len(digests)} digests",
     )
@@ -262,36 +252,3 @@ def _judge_flag(ledger: Ledger, code: str, rule: str, requirement: Flag | Unchec
         expected=lambda flag: "set" if flag is Flag.REQUIRED else "clear",
         got=f"set ({bits:#x})" if bits else "clear",
     )
-
-
-def _judge_one_of(
-    ledger: Ledger,
-    references: ReferenceValues,
-    reference: str,
-    rule: str,
-    requirement: OneOf | Unchecked,
-    got: bytes,
-) -> None:
-    ledger.judge(
-        reference.replace("_", "-"),
-        rule,
-        requirement,
-        met=lambda wanted: got in _allowed(wanted, references, reference),
-        expected=_listing(references, reference),
-        got=got.hex(),
-    )
-
-
-def _allowed(wanted: OneOf, references: ReferenceValues, reference: str) -> frozenset[bytes]:
-    return references.allowed(reference) if wanted.from_references else wanted.values
-
-
-def _listing(references: ReferenceValues, reference: str) -> Callable[[OneOf], str]:
-    def text(wanted: OneOf) -> str:
-        allowed = _allowed(wanted, references, reference)
-        if len(allowed) == 1:
-            return next(iter(allowed)).hex()
-        source = "reference values" if wanted.from_references else "values of the policy"
-        return f"one of {len(allowed)} {source}"
-
-    return text
