@@ -262,8 +262,9 @@ class Demo:
             self._screen.say(f"     under the mainnet's root: refused, {refusal.code}")
         else:
             raise DemoFailed("the mainnet's root vouched for the devnet")
+        command = sys.argv[0] if Path(sys.argv[0]).name == "anchorhold" else "anchorhold"
         self._screen.say(
-            f"     again by hand: {sys.argv[0]} verify certificate {path} --canister {to_text(GATEWAY)} "
+            f"     again by hand: {command} verify certificate {path} --canister {to_text(GATEWAY)} "
             f"--path certified_data --root-key {self._subnet.root_key.hex()}"
         )
 
