@@ -373,6 +373,12 @@ class TestExplain:
     def test_an_absent_section_is_said(self) -> None:
         assert "[snp] absent: evidence of this kind is refused" in explain(document.Policy("x", "y", b"", {}))
 
+    def test_a_section_after_an_absent_one_is_explained(self) -> None:
+        sections = document.builtin("strict").sections
+        text = explain(document.Policy("x", "y", b"", {name: sections[name] for name in sections if name != "snp"}))
+        assert "[snp] absent" in text
+        assert all(f"[{name}]\n" in text for name in sections if name != "snp")
+
     def test_a_policy_without_gaps_says_none(self) -> None:
         strict = document.builtin("strict")
         assert strict.snp is not None
