@@ -42,9 +42,8 @@ VECTOR: Final = (
     "sourced-data",
 )
 
-# Which of the eight a claim speaks to, by the longest prefix of its code.
+# Which of the eight a claim speaks to, by the longest prefix of its code. What is not here speaks to `hardware`.
 PLACES: Final[Mapping[str, str]] = {
-    "snp": "hardware",
     "snp.root": "instance-identity",
     "snp.key": "instance-identity",
     "snp.csp-id": "instance-identity",
@@ -63,7 +62,6 @@ PLACES: Final[Mapping[str, str]] = {
     "snp.image-id": "executables",
     "snp.host-data": "configuration",
     "snp.report-data": "sourced-data",
-    "tdx": "hardware",
     "tdx.root": "instance-identity",
     "tdx.ppid": "instance-identity",
     "tdx.fmspc": "instance-identity",
@@ -81,7 +79,6 @@ PLACES: Final[Mapping[str, str]] = {
     "tdx.event-log": "executables",
     "tdx.events": "executables",
     "tdx.report-data": "sourced-data",
-    "gpu": "hardware",
     "gpu.root": "instance-identity",
     "gpu.device": "instance-identity",
     "gpu.driver": "executables",
@@ -130,7 +127,7 @@ def trustworthiness(appraisal: Appraisal) -> dict[str, int]:
 def place_of(code: str) -> str:
     """The trustworthiness claim a code speaks to; a code of an unknown kind speaks to `hardware`."""
     parts = code.split(".")
-    for length in range(len(parts), 0, -1):
+    for length in range(len(parts), 1, -1):
         place = PLACES.get(".".join(parts[:length]))
         if place is not None:
             return place
@@ -199,7 +196,7 @@ def _encode(raw: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_")
     except ValueError:
         raw = b""
     if not raw or _encode(raw) != text:  # one spelling per value

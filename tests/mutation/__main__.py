@@ -65,6 +65,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/attestation/test_policy_document.py",
     ),
     "attestation/policy/ear.py": ("tests/unit/attestation/test_ear.py",),
+    "attestation/policy/appraise.py": (
+        "tests/unit/attestation/test_policy_document.py",
+        "tests/unit/attestation/test_tdx_policy.py",
+        "tests/unit/attestation/test_gpu.py",
+        "tests/cli/test_verify_tdx_gpu.py",
+    ),
     "attestation/policy": (
         "tests/unit/attestation/test_policy_document.py",
         "tests/unit/attestation/test_policy_snp.py",

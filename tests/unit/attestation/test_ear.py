@@ -168,6 +168,17 @@ def test_what_is_no_token(token: str) -> None:
         read_ear(token, KEY.public_key())
 
 
+def test_a_signature_is_two_numbers_of_32_bytes() -> None:
+    assert len(base64.urlsafe_b64decode(SIGNATURE + "==")) == 64
+
+
+def test_a_token_of_the_largest_size_is_looked_into() -> None:
+    filler = "A" * ((1 << 20) - len(HEADER) - len(SIGNATURE) - 2)
+    with pytest.raises(EvidenceRefused) as caught:
+        read_ear(f"{HEADER}.{filler}.{SIGNATURE}", KEY.public_key())
+    assert caught.value.code != "ear.form"
+
+
 @pytest.mark.parametrize("length", [63, 65, 72])
 def test_a_signature_of_another_size(length: int) -> None:
     signature = base64.urlsafe_b64encode(bytes(length)).rstrip(b"=").decode()

@@ -161,6 +161,38 @@ def test_nothing_but_its_own_error_leaves_the_reader(text: bytes) -> None:
         return
 
 
+@pytest.mark.parametrize(
+    ("field", "fits", "does_not"),
+    [
+        ("simulated_roots", [f'["{"ab" * 32}"]'], [f'["{"ab" * 31}"]', f'["{"ab" * 33}"]']),
+        ("minimum_guest_svn", ["0", "4294967295"], ["-1", "4294967296"]),
+        (
+            "launch_mitigations",
+            ["{ Genoa = 0xffffffffffffffff }"],
+            ["{ Genoa = 0x10000000000000000 }", "{ Genoa = -1 }"],
+        ),
+        ("current_mitigations", ["{ Turin = 0 }"], ["{ Turin = 0x10000000000000000 }", "{ Turin = -1 }"]),
+        ("report_version", ["2", "5"], ["1", "6"]),
+        ("vmpl", ["[0, 3]"], ["[4]", "[-1]"]),
+        ("measurement", [f'["{"ab" * 48}"]'], [f'["{"ab" * 47}"]', f'["{"ab" * 49}"]']),
+        ("host_data", [f'["{"ab" * 32}"]'], [f'["{"ab" * 31}"]', f'["{"ab" * 33}"]']),
+        ("report_data", [f'["{"ab" * 64}"]'], [f'["{"ab" * 63}"]', f'["{"ab" * 65}"]']),
+        ("chip_id", [f'["{"ab" * 64}", "{"ab" * 8}"]'], [f'["{"ab" * 9}"]', f'["{"ab" * 65}"]']),
+        ("id_key_digest", [f'["{"ab" * 48}"]'], [f'["{"ab" * 47}"]', f'["{"ab" * 49}"]']),
+        ("author_key_digest", [f'["{"ab" * 48}"]'], [f'["{"ab" * 47}"]', f'["{"ab" * 49}"]']),
+        ("family_id", [f'["{"ab" * 16}"]'], [f'["{"ab" * 15}"]', f'["{"ab" * 17}"]']),
+        ("image_id", [f'["{"ab" * 16}"]'], [f'["{"ab" * 15}"]', f'["{"ab" * 17}"]']),
+        ("minimum_firmware", ['{ Genoa = "1.55.38" }'], ['{ Rome = "1.55.38" }', "{ Genoa = 1 }"]),
+    ],
+)
+def test_the_bounds_of_each_field(field: str, fits: list[str], does_not: list[str]) -> None:  # evidence.md E131
+    # In strict a few of these are tables of their own, so the document extends it and replaces one field.
+    for value in fits:
+        document.parse(HEAD + f"[snp]\n{field} = {value}\n".encode())
+    for value in does_not:
+        assert refused(HEAD + f"[snp]\n{field} = {value}\n".encode()).code == f"policy.snp.{field}"
+
+
 class TestReaders:
     @pytest.mark.parametrize(
         ("reader", "value", "result"),
@@ -372,6 +404,12 @@ class TestExplain:
 
     def test_an_absent_section_is_said(self) -> None:
         assert "[snp] absent: evidence of this kind is refused" in explain(document.Policy("x", "y", b"", {}))
+
+    def test_a_section_after_an_absent_one_is_explained(self) -> None:
+        sections = document.builtin("strict").sections
+        text = explain(document.Policy("x", "y", b"", {name: sections[name] for name in sections if name != "snp"}))
+        assert "[snp] absent" in text
+        assert all(f"[{name}]\n" in text for name in sections if name != "snp")
 
     def test_a_policy_without_gaps_says_none(self) -> None:
         strict = document.builtin("strict")
