@@ -26,6 +26,7 @@ from vsock_bridge.limits import (
     IDENTITY_BYTES,
     NAME_BYTES,
     PAYLOAD_BYTES_MAX,
+    RECEIVE_BYTES,
     SEQUENCE_MAX,
     TEXT_BYTES_MAX,
 )
@@ -45,7 +46,6 @@ from vsock_bridge.messages import (
 )
 
 HEADER_BYTES: Final = 8
-RECEIVE_BYTES: Final = 128 * 1024        # the receive buffer, which grows to one frame when a longer one comes
 _HEADER: Final = struct.Struct(">II")
 _WORD: Final = 0xFFFFFFFF
 _LENGTH: Final = 0xFFFFFF

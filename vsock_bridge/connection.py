@@ -258,7 +258,7 @@ class Connection:
                     self.tap(False, message)
                 self._on(message)
         except RemoteProtocolError as refusal:
-            self._told.extend(self.refuse(refusal))
+            self._told.extend(self.refuse(refusal.with_traceback(None)))     # which would keep this buffer alive
 
     def _told_so_far(self) -> list[Event]:
         told, self._told = self._told, []

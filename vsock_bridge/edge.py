@@ -13,7 +13,7 @@ from typing import Final
 
 from vsock_bridge.connection import Connection, Event, State
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.limits import Limits
+from vsock_bridge.limits import WRITE_BUFFER_BYTES, Limits
 
 _PING_TOKEN: Final = 0
 
@@ -48,6 +48,7 @@ class Edge(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a stream protocol is given nothing else
         self._transport = transport
+        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         self.flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the decoder knows better

@@ -16,6 +16,10 @@ PAYLOAD_BYTES_MAX: Final = 256 * 1024    # of one DATA frame
 DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
 FRAME_COST_BYTES: Final = 256            # W12: what a frame costs beside its payload: about what it takes to keep one
 REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
+REPLY_BYTES_MAX: Final = 512             # what one of them costs at most while it waits
+RECEIVE_BYTES: Final = 128 * 1024        # a connection's receive buffer, which grows to one frame when one needs it
+FRAME_BYTES_MAX: Final = 8 + PAYLOAD_BYTES_MAX + DATA_OVERHEAD_BYTES_MAX
+WRITE_BUFFER_BYTES: Final = 64 * 1024    # asyncio's: a transport that holds more than this takes nothing more
 
 
 def frame_cost(payload_bytes: int) -> int:
@@ -41,6 +45,22 @@ class Limits:
     frame_seconds_max: float = 20.0              # from a frame's first byte to its last
     silence_seconds_max: float = 30.0            # then a ping; twice that, and the peer is gone
     stall_seconds_max: float = 30.0              # a peer that does not read what it asked for
+
+    @property
+    def connection_bytes_max(self) -> int:
+        """W20: what one connection can make its end hold: receive buffer, waiting replies, transport's buffer."""
+        written = WRITE_BUFFER_BYTES + self.gather_bytes_max + FRAME_BYTES_MAX
+        return max(RECEIVE_BYTES, FRAME_BYTES_MAX) + (REPLIES_WAITING_MAX + 1) * REPLY_BYTES_MAX + written
+
+    @property
+    def stream_bytes_max(self) -> int:
+        """W20: what one stream can make its end hold: received, retained, and the item that is being answered."""
+        return self.window_bytes + self.retained_bytes_max + self.item_bytes_max
+
+    @property
+    def port_bytes_max(self) -> int:
+        """W20: what everybody together can make one port of the cell hold."""
+        return self.connections_max * self.connection_bytes_max + self.streams_max * self.stream_bytes_max
 
     @property
     def sweep_seconds(self) -> float:

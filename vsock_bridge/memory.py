@@ -58,6 +58,9 @@ class _End(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closed
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """This one's buffer is the peer's inbox, and of one size."""
+
     def get_write_buffer_size(self) -> int:
         return self._peer.inbox_bytes
 

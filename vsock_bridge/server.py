@@ -114,7 +114,7 @@ class _Worker:
         self._room: Final = asyncio.Event()
         self._serving = False
         self._cancelled = False         # the host asked, and the service has not ended of it yet
-        self.task: Final = asyncio.get_running_loop().create_task(self._run())
+        self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
         self._wake.set()
@@ -123,13 +123,16 @@ class _Worker:
         self._room.set()
 
     def cancel_running(self) -> None:
-        if self._serving and not self._cancelled:
+        if self._serving and not self._cancelled and self._task is not None:
             self._cancelled = True
-            self.task.cancel()
+            self._task.cancel()
 
     async def stop(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        """Ends the service wherever it is. Lets go of the task, whose traceback would keep the stream alive."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def push(self, mark: Mark, payload: bytes) -> None:
         while not self.held.stream.sending.has_room(len(payload)):
@@ -176,7 +179,8 @@ class _Worker:
         if not self._cancelled:
             return False
         self._cancelled = False
-        return self.task.uncancel() == 0
+        task = asyncio.current_task()
+        return task is not None and task.uncancel() == 0
 
 
 class PortServer:
@@ -227,7 +231,7 @@ class PortServer:
             try:
                 self._on_event(edge, event)
             except RemoteProtocolError as reason:       # an item too large shows only when it is put together;
-                refusal = reason                        # what else has arrived was received and must not be lost
+                refusal = reason.with_traceback(None)   # what else has arrived was received and must not be lost
         if refusal is not None:
             edge.refuse(refusal)
 

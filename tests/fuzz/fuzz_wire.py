@@ -3,11 +3,12 @@ held than one frame can be."""
 
 from __future__ import annotations
 
-from vsock_bridge.codec import BODY_BYTES_MAX, HEADER_BYTES, RECEIVE_BYTES, Decoder, checksum, encode
+from vsock_bridge.codec import HEADER_BYTES, Decoder, checksum, encode
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Mark, Message, Open, Ping
+from vsock_bridge.limits import FRAME_BYTES_MAX, RECEIVE_BYTES
+from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Mark, Message, Open, Ping
 
-HELD_BYTES_MAX = max(RECEIVE_BYTES, HEADER_BYTES + BODY_BYTES_MAX[Kind.DATA])
+HELD_BYTES_MAX = max(RECEIVE_BYTES, FRAME_BYTES_MAX)
 
 
 def one_input(data: bytes) -> None:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vsock_bridge.strategies import MESSAGES, pieces
-from vsock_bridge.codec import BODY_BYTES_MAX, HEADER_BYTES, RECEIVE_BYTES, Decoder, checksum, encode
+from vsock_bridge.codec import BODY_BYTES_MAX, HEADER_BYTES, Decoder, checksum, encode
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.limits import PAYLOAD_BYTES_MAX, SEQUENCE_MAX
+from vsock_bridge.limits import PAYLOAD_BYTES_MAX, RECEIVE_BYTES, SEQUENCE_MAX
 from vsock_bridge.messages import Ack, Bye, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 
 SAMPLES: list[Message] = [
