@@ -12,7 +12,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -45,9 +45,11 @@ def booted(program: list[str], files: Mapping[str, bytes] | None = None) -> Iter
         if os.environ.get("ANCHORHOLD_REQUIRE_VM") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="vm-") as folder:     # a socket's path must be short
-        with Machine(Path(folder), program=program, files=files) as machine:
-            yield machine
+    with (
+        tempfile.TemporaryDirectory(prefix="vm-") as folder,      # a socket's path must be short
+        Machine(Path(folder), program=program, files=files) as machine,
+    ):
+        yield machine
 
 
 @pytest.fixture(scope="module")
@@ -140,19 +142,15 @@ async def _speak(window: Machine, opening: bytes, words: bytes) -> tuple[asyncio
 
 
 async def _is_ended(reader: asyncio.StreamReader) -> None:
-    try:
+    with suppress(ConnectionError):
         while await reader.read(65536):
             pass
-    except ConnectionError:
-        pass
 
 
 async def _end(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    try:
+    with suppress(ConnectionError):
         await writer.wait_closed()
-    except ConnectionError:
-        pass
 
 
 def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) -> None:

@@ -20,11 +20,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.vm import debian, initramfs
-from tests.vm.debian import Missing, Package
+from tests.vm.debian import Missing
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("packages.lock.json")
@@ -86,7 +87,7 @@ def make() -> None:
     shutil.rmtree(new, ignore_errors=True)
     for package in packages:
         for tree in package.trees:
-            debian.unpack(CACHE / package.sha256, lambda name, tree=tree: _is_kept(tree, name), new / tree)
+            debian.unpack(CACHE / package.sha256, partial(_is_kept, tree), new / tree)
     _settle_kernel(new)
     _install_wheels(new / "guest" / "opt" / "site")
     _check_libraries(new)
@@ -121,8 +122,8 @@ def _settle_kernel(new: Path) -> None:
 
 def _install_wheels(site: Path) -> None:
     """The guest's wheels by the project's own lock, for the guest's Python, whatever runs this."""
-    blocks = re.findall(r"^([a-z0-9-]+)==.*?(?=^[a-z0-9-]+==|\Z)", WHEELS_LOCK.read_text(), re.MULTILINE | re.DOTALL)
-    found = dict(zip(blocks, re.split(r"^(?=[a-z0-9-]+==)", WHEELS_LOCK.read_text(), flags=re.MULTILINE)[1:], strict=True))
+    locked = re.split(r"^(?=[a-z0-9-]+==)", WHEELS_LOCK.read_text(), flags=re.MULTILINE)[1:]
+    found = {block.partition("==")[0]: block for block in locked}
     if lost := sorted(set(WHEELS) - found.keys()):
         raise Missing(f"{WHEELS_LOCK.name} locks no {', '.join(lost)}")
     wanted = site.parent / "wheels.txt"
