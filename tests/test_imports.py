@@ -129,7 +129,7 @@ def _sealed_facts(part: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=module_of)
-def test_a_file_imports_only_what_its_room_may(path: Path):
+def test_a_file_imports_only_what_its_room_may(path: Path):  # evidence-production.md E128
     module = module_of(path)
     names = imported(path.read_text(), module, is_package=path.name == "__init__.py")
     assert violations(module, names) == []

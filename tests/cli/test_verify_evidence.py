@@ -64,7 +64,7 @@ SIMULATED = ("--simulated-root", "{dir}/root.pem")
 DEVNET = (*SIMULATED, "--policy", "{dir}/devnet.toml", "--references", "{dir}/references.toml")
 
 
-def test_accepted_when_all_is_named(run: Run, bundle: EvidenceBundle):
+def test_accepted_when_all_is_named(run: Run, bundle: EvidenceBundle):  # evidence-production.md E129
     status, text = run(bundle, *DEVNET, "--nonce", "{nonce}")
     assert (status, "verdict: accepted" in text) == (0, True), text
 
@@ -80,12 +80,12 @@ def test_as_json(run: Run, bundle: EvidenceBundle, kind: str):
     assert value["claims"][0]["code"] == "bundle.nonce"
 
 
-def test_genuine_only(run: Run, bundle: EvidenceBundle):
+def test_genuine_only(run: Run, bundle: EvidenceBundle):  # evidence-production.md E129
     status, text = run(bundle, *SIMULATED, "--genuine-only")
     assert (status, "verdict: genuine" in text) == (0, True), text
 
 
-def test_not_fresh_without_a_nonce(run: Run, bundle: EvidenceBundle):
+def test_not_fresh_without_a_nonce(run: Run, bundle: EvidenceBundle):  # evidence-production.md E125, E129
     status, text = run(bundle, *DEVNET)
     assert status == 4
     assert "no nonce was asked for" in text
@@ -95,13 +95,14 @@ def test_not_fresh_without_a_nonce(run: Run, bundle: EvidenceBundle):
 @pytest.mark.parametrize("policy", ["strict", "platform"])
 def test_a_built_in_policy_refuses_a_simulated_root(
     run: Run, bundle: EvidenceBundle, policy: str, kind: str,
-):
+):  # evidence-production.md E127
     status, text = run(bundle, *SIMULATED, "--policy", policy, "--nonce", "{nonce}", "--json")
     unmet = [claim["code"] for claim in json.loads(text)["claims"] if claim["standing"] == "not met"]
     assert status == 4
     assert f"{kind}.root" in unmet
 
 
+# evidence-production.md E127, E129
 def test_without_its_root_a_simulated_bundle_is_not_genuine(run: Run, bundle: EvidenceBundle):
     assert run(bundle)[0] == 2
     assert run(bundle, "--genuine-only")[0] == 2
@@ -111,7 +112,7 @@ def test_a_relabelled_bundle_is_not_genuine(run: Run, bundle: EvidenceBundle, ki
     assert run(replace(bundle, kind=TeeKind(kind)), *DEVNET, "--nonce", "{nonce}")[0] == 2
 
 
-def test_another_nonce_is_a_broken_binding(run: Run, bundle: EvidenceBundle):
+def test_another_nonce_is_a_broken_binding(run: Run, bundle: EvidenceBundle):  # evidence-production.md E129
     status, text = run(bundle, *DEVNET, "--nonce", "00" * 32)
     assert (status, "bundle.nonce" in text) == (2, True)
 
@@ -121,10 +122,11 @@ def test_a_claim_put_in_its_place_is_a_broken_binding(run: Run, bundle: Evidence
     assert (status, "bundle.report-data" in text) == (2, True)
 
 
-def test_missing_collateral(run: Run, bundle: EvidenceBundle):
+def test_missing_collateral(run: Run, bundle: EvidenceBundle):  # evidence-production.md E129
     assert run(replace(bundle, certificates={}, crls=(), collateral=b""), *DEVNET)[0] == 3
 
 
+# evidence-production.md E129
 def test_an_unwanted_measurement(run: Run, bundle: EvidenceBundle, kind: str, tmp_path: Path):
     other = (tmp_path / "references.toml").read_text().replace(MEASUREMENT.hex(), "00" * 48)
     (tmp_path / "references.toml").write_text(other)
@@ -133,7 +135,7 @@ def test_an_unwanted_measurement(run: Run, bundle: EvidenceBundle, kind: str, tm
 
 
 @pytest.mark.parametrize("raw", [b"", b"not a bundle", bytes(40)])
-def test_malformed(run: Run, raw: bytes):
+def test_malformed(run: Run, raw: bytes):  # evidence-production.md E129
     assert run(raw)[0] == 1
 
 
@@ -145,7 +147,7 @@ def test_one_bit_too_many(run: Run, bundle: EvidenceBundle):
     ("--nonce", "zz"), ("--policy", "/nowhere"), ("--simulated-root", "/nowhere"), ("--unknown",),
     ("--at", "soon"),
 ])
-def test_usage(run: Run, bundle: EvidenceBundle, options: tuple[str, ...]):
+def test_usage(run: Run, bundle: EvidenceBundle, options: tuple[str, ...]):  # evidence-production.md E129
     assert run(bundle, *options)[0] == 1
 
 

@@ -72,6 +72,7 @@ def judged(
     return status, said["verdict"], said["refusal"] and said["refusal"]["code"]
 
 
+# evidence-tdx.md E66, E68, E70
 def test_each_stage_has_its_status(capsys: pytest.CaptureFixture[str], tdx: dict[str, Path]) -> None:
     trusting = ["--policy", tdx["policy"]]
     assert judged(capsys, tdx, *trusting) == (0, "accepted", None)
@@ -89,7 +90,7 @@ def test_each_stage_has_its_status(capsys: pytest.CaptureFixture[str], tdx: dict
 
 def test_a_log_and_report_data_that_were_brought_are_compared(
     capsys: pytest.CaptureFixture[str], tdx: dict[str, Path]
-) -> None:
+) -> None:  # evidence-tdx.md E78, E95
     trusting = ["--policy", tdx["policy"]]
     assert judged(capsys, tdx, *trusting, "--event-log", tdx["log"])[0] == 0
     assert judged(capsys, tdx, *trusting, "--event-log", tdx["other-log"]) == (

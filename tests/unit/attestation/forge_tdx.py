@@ -46,14 +46,27 @@ def _integer(value: int) -> bytes:
     return der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
-def sgx_extension(svns: Sequence[int] = (5,) * 16, pce_svn: int = 11, fmspc: bytes = FMSPC) -> bytes:
-    tcb = b"".join(_pair((2, number + 1), _integer(svn)) for number, svn in enumerate(svns))
-    tcb += _pair((2, 17), _integer(pce_svn)) + _pair((2, 18), der(0x04, bytes(svns)))
+def sgx_extension(
+    svns: Sequence[int] = (5,) * 16,
+    pce_svn: int = 11,
+    fmspc: bytes = FMSPC,
+    *,
+    ppid: bytes = b"\x11" * 16,
+    pce_id: bytes = b"\0\0",
+    first: bytes | None = None,
+) -> bytes:
+    """The platform extension with every length right; `first` is the DER of the first component instead."""
+    numbers = [_integer(svn) for svn in svns]
+    if first is not None:
+        numbers[0] = first
+    tcb = b"".join(_pair((2, number + 1), value) for number, value in enumerate(numbers))
+    cpu_svn = bytes(svn & 0xFF for svn in svns)
+    tcb += _pair((2, 17), _integer(pce_svn)) + _pair((2, 18), der(0x04, cpu_svn))
     return der(
         0x30,
-        _pair((1,), der(0x04, b"\x11" * 16))
+        _pair((1,), der(0x04, ppid))
         + _pair((2,), der(0x30, tcb))
-        + _pair((3,), der(0x04, b"\0\0"))
+        + _pair((3,), der(0x04, pce_id))
         + _pair((4,), der(0x04, fmspc))
         + _pair((5,), der(0x0A, b"\0")),
     )
@@ -297,7 +310,7 @@ class World:
         attestation = new_key()
         point = attestation.public_key().public_numbers()
         public = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
-        auth = bytes(range(auth_bytes))
+        auth = bytes(number & 0xFF for number in range(auth_bytes))
         leaf = leaf or self.leaf
         qe = self._qe_report(p, p.binding or hashlib.sha256(public + auth).digest())
         pems = (chain or leaf.pem + self.authority.pem + self.root.pem).encode()

@@ -45,7 +45,7 @@ def refused(auxblob: bytes) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")     # real endorsement certificates have serial 0
-def test_a_table_of_a_real_machine():
+def test_a_table_of_a_real_machine():  # evidence-production.md E116
     path = VECTORS / "auxblob/genoa-8d8bfb3e.auxblob"
     if not path.exists():
         pytest.skip("the attestation vectors are not beside this checkout")
@@ -57,14 +57,14 @@ def test_a_table_of_a_real_machine():
     assert [issued.issuer == issuer.subject for issued, issuer in pairwise(chain)] == [True, True]
 
 
-def test_no_table_is_an_empty_one():
+def test_no_table_is_an_empty_one():  # evidence-production.md E116
     assert CertificateTable.parse(b"") == CertificateTable({})
     assert CertificateTable.parse(TERMINATOR) == CertificateTable({})
     assert CertificateTable.parse(bytes(4096)) == CertificateTable({})
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 255, 256, 65_535 // 4])
-def test_the_length_of_a_sequence_has_one_form(size: int):
+def test_the_length_of_a_sequence_has_one_form(size: int):  # evidence-production.md E116
     body = bytes(size)
     if size < 0x80:
         shortest, longer = b"\x30" + bytes([size]), b"\x30\x81" + bytes([size])
@@ -78,25 +78,25 @@ def test_the_length_of_a_sequence_has_one_form(size: int):
     assert refused(encode_table({TableEntry.VCEK: longer + body})) == "der"
 
 
-def test_the_largest_table_is_a_full_one():
+def test_the_largest_table_is_a_full_one():  # evidence-production.md E116
     assert CertificateTable.parse(bytes(32 * 1024)) == CertificateTable({})
     assert refused(bytes(32 * 1024 + 1)) == "length"
 
 
 @pytest.mark.parametrize("value", [DER, LONG_DER, pem(DER), pem(DER).replace(b"\n", b"\r\n"), pem(LONG_DER)])
-def test_der_and_pem_give_der(value: bytes):
+def test_der_and_pem_give_der(value: bytes):  # evidence-production.md E116
     table = CertificateTable.parse(encode_table({TableEntry.VCEK: value}))
     assert table.get(TableEntry.VCEK) in (DER, LONG_DER)
     assert table.get(TableEntry.VLEK) is None
 
 
-def test_a_list_in_pem_has_a_label_of_its_own():
+def test_a_list_in_pem_has_a_label_of_its_own():  # evidence-production.md E116
     crl = encode_table({TableEntry.CRL: pem(DER, "X509 CRL")})
     assert CertificateTable.parse(crl).get(TableEntry.CRL) == DER
     assert refused(encode_table({TableEntry.CRL: pem(DER)})) == "pem"
 
 
-def test_padding_to_the_page_and_zeros_between_are_allowed():
+def test_padding_to_the_page_and_zeros_between_are_allowed():  # evidence-production.md E116
     tail = bytes(24)
     blob = entry(TableEntry.ASK.value, 72, 5) + entry(TableEntry.ARK.value, 80, 5) + TERMINATOR
     assert CertificateTable.parse(blob + DER + bytes(3) + DER + tail).values == {
@@ -104,7 +104,7 @@ def test_padding_to_the_page_and_zeros_between_are_allowed():
     }
 
 
-def test_an_unknown_entry_is_listed_and_not_used():
+def test_an_unknown_entry_is_listed_and_not_used():  # evidence-production.md E116
     stranger = UUID(int=7)
     table = CertificateTable.parse(entry(stranger, 48, 3) + TERMINATOR + b"abc")
     assert (table.values, table.unknown) == ({}, (stranger,))
@@ -141,23 +141,23 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(("code", "blob"), ATTACKS.items(), ids=list(ATTACKS))
-def test_a_table_that_lies_is_refused(code: str, blob: bytes):
+def test_a_table_that_lies_is_refused(code: str, blob: bytes):  # evidence-production.md E116
     assert refused(blob) == code
 
 
 @pytest.mark.parametrize("blob", RANGES.values(), ids=list(RANGES))
-def test_a_value_outside_the_blob_is_refused(blob: bytes):
+def test_a_value_outside_the_blob_is_refused(blob: bytes):  # evidence-production.md E116
     assert refused(blob) == "range"
 
 
-def test_a_value_inside_the_table_is_refused():
+def test_a_value_inside_the_table_is_refused():  # evidence-production.md E116
     assert refused(INTO_THE_TABLE) == "overlap"
 
 
 @pytest.mark.parametrize(("code", "value"), [
     (code, value) for code, values in BAD_VALUES.items() for value in values
 ])
-def test_a_value_that_is_not_one_der_element_is_refused(code: str, value: bytes):
+def test_a_value_that_is_not_one_der_element_is_refused(code: str, value: bytes):  # evidence-production.md E116
     assert refused(encode_table({TableEntry.VCEK: value})) == code
 
 

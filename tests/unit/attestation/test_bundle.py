@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,22 +19,37 @@ from attestation.errors import (
     CollateralMissing,
     EvidenceRefused,
     FormatRefused,
-    NotGenuine,
     Revoked,
     SignatureRefused,
 )
 from attestation.evidence import bundle as module
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle, MalformedBundle, ReleaseTranscript
+from attestation.evidence.certificates import read_certificate
+from attestation.evidence.gpu_report import GpuReport
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeKind
-from attestation.report_data import Purpose, Statement, additional_evidence, release_report_data
+from attestation.evidence.snp_report import Product
+from attestation.report_data import (
+    Purpose,
+    Statement,
+    additional_evidence,
+    identity_device_nonce,
+    release_device_nonce,
+    release_report_data,
+)
+from attestation.tee import produce
 from attestation.verify.bundle import verify_bundle
-from attestation.verify.verified import Seal
+from attestation.verify.ec_chain import spki_digest
+from attestation.verify.gpu import verify_gpu_with_root_ca
+from attestation.verify.pins import SnpRoot
+from attestation.verify.verified import Seal, TrustAnchor
 from attestation.verify.verified_bundle import VerifiedBundle
+from attestation.verify.verified_gpu import VerifiedGpu
 from devnet.tee import SimulatedTee, identity_bundle, release_bundle
 from foundation import cbor
 from tests.little_tee import AT, CONFIG, KEYSET, NONCE, snp_platform, snp_tee, tdx_platform, tdx_tee
+from tests.unit.attestation.forge_gpu import Device
 
 KEY = {"alg": "ECDH-ES+A256KW", "crv": "P-256", "kty": "EC", "x": "AAAA", "y": "BBBB"}
 TEES: dict[str, Callable[[], SimulatedTee]] = {"snp": snp_tee, "tdx": tdx_tee}
@@ -77,14 +93,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("make", [identity, release])
-def test_what_is_written_is_read_back(kind: str, make: Callable[[str], EvidenceBundle]):
+def test_what_is_written_is_read_back(kind: str, make: Callable[[str], EvidenceBundle]):  # evidence-production.md E122
     bundle = make(kind)
     raw = bundle.encode()
     assert EvidenceBundle.parse(raw) == bundle
     assert EvidenceBundle.parse(raw).encode() == raw
 
 
-def test_a_bundle_with_devices_and_without_anything_optional():
+def test_a_bundle_with_devices_and_without_anything_optional():  # evidence-production.md E122
     full = replace(identity("snp"), devices=(DeviceEvidence(b"r", b"c"), DeviceEvidence(b"r", b"c", (b"m",))))
     assert EvidenceBundle.parse(full.encode()) == full
     bare = replace(identity("snp"), certificates={}, crls=())
@@ -135,16 +151,47 @@ WRONG: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=list(WRONG))
-def test_a_member_that_is_wrong(change: dict[str, object]):
+def test_a_member_that_is_wrong(change: dict[str, object]):  # evidence-production.md E122, E123
     value = {name: member for name, member in {**members(), **change}.items() if member is not None}
     with pytest.raises(FormatRefused):
         EvidenceBundle.parse(cbor.encode(value))  # type: ignore[arg-type]
 
 
-def test_certificates_beside_a_quote_are_refused():
-    value = members("tdx") | {"certificates": {"vcek": b"x"}}
-    with pytest.raises(MalformedBundle, match="certificates"):
+@pytest.mark.parametrize(("name", "value"), [("certificates", {"vcek": b"x"}), ("crls", [b"x"])])
+def test_what_belongs_to_a_report_beside_a_quote_is_refused(name: str, value: object):  # evidence-production.md E123
+    with pytest.raises(MalformedBundle, match=name):
+        EvidenceBundle.parse(cbor.encode(members("tdx") | {name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["version", "kind", "report", "nonce", "keyset", "measured_config"])
+def test_what_is_always_there(name: str):  # evidence-production.md E122
+    value = {key: member for key, member in members().items() if key != name}
+    with pytest.raises(MalformedBundle, match=name):
         EvidenceBundle.parse(cbor.encode(value))  # type: ignore[arg-type]
+
+
+KIB, MIB = 1024, 1024 * 1024
+BOUNDS: dict[str, tuple[str, int, Callable[[int], dict[str, object]]]] = {
+    "report": ("snp", 32 * KIB, lambda n: {"report": bytes(n)}),
+    "certificate": ("snp", 8 * KIB, lambda n: {"certificates": {"ark": bytes(n)}}),
+    "list": ("snp", 256 * KIB, lambda n: {"crls": [bytes(n)]}),
+    "lists": ("snp", 4, lambda n: {"crls": [b"x"] * n}),
+    "collateral": ("tdx", MIB, lambda n: {"collateral": bytes(n)}),
+    "event log": ("tdx", 4 * MIB, lambda n: {"event_log": bytes(n)}),
+    "devices": ("snp", 8, lambda n: {"devices": [[b"r", b"c", []]] * n}),
+    "device report": ("snp", 16 * KIB, lambda n: {"devices": [[bytes(n), b"c", []]]}),
+    "device chain": ("snp", 32 * KIB, lambda n: {"devices": [[b"r", bytes(n), []]]}),
+    "manifests": ("snp", 4, lambda n: {"devices": [[b"r", b"c", [b"m"] * n]]}),
+    "manifest": ("snp", MIB, lambda n: {"devices": [[b"r", b"c", [bytes(n)]]]}),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_every_member_has_its_bound(name: str):  # evidence-production.md E123
+    kind, most, member = BOUNDS[name]
+    EvidenceBundle.parse(cbor.encode(members(kind) | member(most)))  # type: ignore[arg-type]
+    with pytest.raises(MalformedBundle):
+        EvidenceBundle.parse(cbor.encode(members(kind) | member(most + 1)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x80", b"\xa0", b"\xa1\x67version\x01", bytes(100)])
@@ -153,9 +200,11 @@ def test_what_is_no_bundle(raw: bytes):
         EvidenceBundle.parse(raw)
 
 
-def test_a_bundle_has_a_bound_before_it_is_read():
+def test_a_bundle_has_a_bound_before_it_is_read():  # evidence-production.md E122
+    with pytest.raises(MalformedBundle, match="shape"):
+        EvidenceBundle.parse(b"\x5a" + (8 * MIB - 5).to_bytes(4, "big") + bytes(8 * MIB - 5))
     with pytest.raises(MalformedBundle, match="size"):
-        EvidenceBundle.parse(bytes(module.BUNDLE_BYTES_MAX + 1))
+        EvidenceBundle.parse(bytes(8 * MIB + 1))
 
 
 @given(st.binary(max_size=300))
@@ -203,21 +252,23 @@ def claims_changed() -> dict[str, Callable[[EvidenceBundle], EvidenceBundle]]:
 
 
 @pytest.mark.parametrize("change", claims_changed().values(), ids=list(claims_changed()))
+# evidence-production.md E119
 def test_a_claim_the_report_does_not_bind(kind: str, change: Callable[[EvidenceBundle], EvidenceBundle]):
     assert isinstance(refused(kind, change(identity(kind))), BindingRefused)
 
 
 @pytest.mark.parametrize("change", list(claims_changed().values())[:4], ids=list(claims_changed())[:4])
+# evidence-production.md E120
 def test_a_claim_a_release_does_not_bind(kind: str, change: Callable[[EvidenceBundle], EvidenceBundle]):
     assert isinstance(refused(kind, change(release(kind))), BindingRefused)
 
 
-def test_a_release_cannot_be_shown_as_identity(kind: str):
+def test_a_release_cannot_be_shown_as_identity(kind: str):  # evidence-production.md E120
     assert refused(kind, replace(release(kind), release=None)).code == "bundle.report-data"
 
 
 @pytest.mark.parametrize("field", ["nonce", "tee_public_key", "additional_evidence"])
-def test_every_string_of_the_handshake_is_bound(kind: str, field: str):
+def test_every_string_of_the_handshake_is_bound(kind: str, field: str):  # evidence-production.md E120
     bundle = release(kind)
     assert bundle.release is not None
     value = {"nonce": base64.b64encode(bytes(32)).decode(), "tee_public_key": {**KEY, "x": "CCCC"},
@@ -238,25 +289,38 @@ def test_a_key_put_in_place_of_the_cells_own(kind: str):
     {"keyset": b"\x0d" * 32}, {"measured_config": bytes(32)}, {"kind": TeeKind.SNP},
     {"devices": b"\x0e" * 32},
 ])
+# evidence-production.md E124
 def test_a_statement_that_was_quoted_but_is_not_this_bundles(kind: str, change: dict[str, object]):
     assert refused(kind, release(kind, change)).code == "bundle.statement"
 
 
-def test_the_nonce_asked_for(kind: str):
+def test_the_nonce_asked_for(kind: str):  # evidence-production.md E124
     assert refused(kind, identity(kind), nonce=bytes(32)).code == "bundle.nonce"
     assert verify(kind, identity(kind), nonce=None).statement.nonce == NONCE
 
 
-def test_a_simulated_kind_cannot_be_relabelled(kind: str):
+def test_a_simulated_kind_cannot_be_relabelled(kind: str):  # evidence-production.md E126
     genuine = {"snp": TeeKind.SNP, "tdx": TeeKind.TDX}[kind]
     relabelled = replace(identity(kind), kind=genuine)
-    with pytest.raises(NotGenuine):
-        verify(kind, relabelled)
+    # A simulated root is not even tried for a quote that says TDX; for a report that says SNP the two disagree.
+    assert refused(kind, relabelled).code == {"snp": "bundle.kind", "tdx": "tdx.pck_chain.root"}[kind]
     with pytest.raises(ChainRefused):
         verify_bundle(relabelled, at=AT)
 
 
-def test_no_hardware_root_signs_a_simulated_bundle(kind: str):
+def test_hardware_cannot_pass_as_simulated(kind: str, monkeypatch: pytest.MonkeyPatch):  # evidence-production.md E126
+    """The devnet's root stands in for the vendor's: pinned, and not simulated."""
+    root = TrustAnchor("the vendor's", spki_digest(read_certificate(root_of(kind))), simulated=False)
+    judges = sys.modules[verify_bundle.__module__]
+    monkeypatch.setattr(judges, "AMD_ROOTS", {root.spki_sha256: SnpRoot(Product.GENOA, root)})
+    if kind == "tdx":
+        verified = verify(kind, identity(kind)).evidence
+        monkeypatch.setattr(judges, "verify_tdx", lambda *_, **__: replace(verified, root=root))
+    with pytest.raises(BindingRefused, match=r"bundle\.kind"):
+        verify_bundle(identity(kind), at=AT)
+
+
+def test_no_hardware_root_signs_a_simulated_bundle(kind: str):  # evidence-production.md E127
     with pytest.raises(ChainRefused):
         verify_bundle(identity(kind), at=AT)
 
@@ -269,6 +333,98 @@ def test_a_quote_does_not_stand_for_a_report():
 def test_a_device_nobody_measured(kind: str):
     with pytest.raises(EvidenceRefused):
         verify(kind, replace(identity(kind), devices=(DeviceEvidence(b"report", b"chain"),)))
+
+
+GPUS = (Device(), Device())
+
+
+@pytest.fixture
+def simulated_gpus(monkeypatch: pytest.MonkeyPatch):
+    """The roots of two simulated devices are believed, as NVIDIA's is; all else about a device is real."""
+    def judged(report: GpuReport, chain: bytes, *, at: datetime) -> VerifiedGpu:
+        root = next(gpu.root.spki for gpu in GPUS if gpu.chain() == chain)
+        return verify_gpu_with_root_ca(report, chain, at=at, root_spki=root)
+    monkeypatch.setattr(sys.modules[verify_bundle.__module__], "verify_gpu", judged)
+
+
+def shown(gpu: Device, nonce: bytes) -> DeviceEvidence:
+    return DeviceEvidence(gpu.report(nonce=nonce), gpu.chain())
+
+
+ASKED = identity_device_nonce(NONCE, KEYSET.digest)
+
+
+def with_devices(kind: str, *devices: DeviceEvidence) -> EvidenceBundle:
+    return produce.identity(TEES[kind](), NONCE, KEYSET, CONFIG, devices=devices)
+
+
+def sound(kind: str, bundle: EvidenceBundle) -> EvidenceBundle:
+    """With the collateral a verifier of TDX needs."""
+    return replace(bundle, collateral=identity(kind).collateral)
+
+
+@pytest.mark.usefixtures("simulated_gpus")
+def test_every_device_answers_the_challenge(kind: str):  # evidence-production.md E121
+    one, two = (shown(gpu, ASKED) for gpu in GPUS)
+    verified = verify(kind, sound(kind, with_devices(kind, one, two)), nonce=NONCE)
+    assert [device.nonce for device in verified.devices] == [ASKED, ASKED]
+    assert verified.device_nonce == ASKED
+    stale = shown(GPUS[1], bytes(32))
+    assert refused(kind, sound(kind, with_devices(kind, one, stale))).code == "bundle.device-nonce"
+    assert refused(kind, sound(kind, with_devices(kind, one, one))).code == "bundle.device-twice"
+
+
+@pytest.mark.usefixtures("simulated_gpus")
+def test_a_device_of_a_release_answers_its_handshake(kind: str):  # evidence-production.md E121
+    challenge = base64.b64encode(NONCE).decode()
+    for nonce, code in ((release_device_nonce(challenge, KEY), None), (ASKED, "bundle.device-nonce")):
+        device = shown(GPUS[0], nonce)
+        bundle = sound(kind, produce.release(TEES[kind](), challenge, KEY, KEYSET, CONFIG, devices=(device,)))
+        if code is None:
+            assert len(verify(kind, bundle).devices) == 1
+        else:
+            assert refused(kind, bundle).code == code
+
+
+@pytest.mark.usefixtures("simulated_gpus")
+def test_a_device_is_neither_added_nor_left_out_nor_exchanged(kind: str):  # evidence-production.md E121
+    one, two = (shown(gpu, ASKED) for gpu in GPUS)
+    bundle = sound(kind, with_devices(kind, one))
+    for devices in ((), (two,), (one, two)):
+        assert refused(kind, replace(bundle, devices=devices)).code == "bundle.report-data"
+
+
+@pytest.mark.usefixtures("simulated_gpus")
+def test_of_several_faults_the_earliest_is_named():  # evidence-production.md E124
+    bundle = with_devices("snp", shown(GPUS[0], bytes(32)))
+    faults: list[tuple[Callable[[EvidenceBundle], EvidenceBundle], str]] = [
+        (lambda b: b, "bundle.device-nonce"),
+        (lambda b: replace(b, measured_config=bytes(32)), "bundle.report-data"),
+        (lambda b: replace(b, release=ReleaseTranscript("n", KEY, "a")), "report-data.additional"),
+        (lambda b: replace(b, kind=TeeKind.SNP), "bundle.kind"),
+        (lambda b: replace(b, devices=(DeviceEvidence(b"report", b"chain"),)), "gpu.request"),
+        (lambda b: replace(b, report=b.report[:0x98] + b"\xff" + b.report[0x99:]), "snp.signature"),
+    ]
+    for spoil, code in faults:
+        bundle = spoil(bundle)
+        refusal = refused("snp", bundle, nonce=bytes(32))
+        assert refusal.code == code
+        assert (refusal.stage == "binding") == (code.startswith(("bundle.", "report-data.")))
+
+
+def test_a_foreign_statement_is_named_before_its_report_data(kind: str):  # evidence-production.md E124
+    bundle = release(kind, {"measured_config": bytes(32)})
+    assert bundle.release is not None
+    mine = replace(bundle, release=replace(bundle.release, tee_public_key={**KEY, "y": "MINE"}))
+    assert refused(kind, mine).code == "bundle.statement"
+
+
+@pytest.mark.usefixtures("simulated_gpus")
+def test_the_log_is_judged_before_the_devices():  # evidence-production.md E124
+    bundle = sound("tdx", with_devices("tdx", DeviceEvidence(b"report", b"chain")))
+    forged = replace(bundle, event_log=tdx_tee().log.replace(b"the kernel", b"the keznel"))
+    assert refused("tdx", forged).code.startswith("eventlog.")
+    assert refused("tdx", bundle).code.startswith("gpu.")
 
 
 # --- what a verifier still finds through the bundle -------------------------------------------------------

@@ -74,6 +74,7 @@ def refusal(reach, tsm: FakeTsm, **options: object) -> TeeRefused:
     ("sev_guest", snp, TeeKind.SNP, 0x4A0, b"certificates"),
     ("tdx_guest", tdx, TeeKind.TDX, 48 + 584 + 4 + 12, b""),
 ])
+# evidence-production.md E110, E113
 def test_one_path_serves_both(reach, provider: str, sign: Signer, kind: TeeKind, size: int, auxblob: bytes):
     tsm = FakeTsm(provider, sign)
     with reach(tsm) as place:
@@ -85,7 +86,7 @@ def test_one_path_serves_both(reach, provider: str, sign: Signer, kind: TeeKind,
     assert tsm.items == {}, "a directory was left behind"
 
 
-def test_each_request_has_a_directory_of_its_own(reach):
+def test_each_request_has_a_directory_of_its_own(reach):  # evidence-production.md E110
     names: list[str] = []
     tsm = FakeTsm("sev_guest", snp)
     tsm.before["open", "outblob"] = [lambda: names.extend(tsm.items)] * 2
@@ -96,7 +97,7 @@ def test_each_request_has_a_directory_of_its_own(reach):
     assert len(names) == len(set(names)) == 2
 
 
-def test_options_are_written_before_the_data(reach):
+def test_options_are_written_before_the_data(reach):  # evidence-production.md E111
     tsm = FakeTsm("sev_guest", snp, svsm=True, privlevel_floor=1)
     quote(reach, tsm, privlevel=2, service_provider="svsm")
     written = [attribute for operation, attribute in tsm.journal if operation == "write"]
@@ -107,6 +108,7 @@ def test_options_are_written_before_the_data(reach):
     ("open", "inblob"), ("open", "outblob"), ("read", "outblob"), ("open", "auxblob"), ("read", "auxblob"),
     ("open", "provider"),
 ])
+# evidence-production.md E111
 def test_a_write_of_somebody_else_is_noticed_and_the_request_repeated(reach, moment: tuple[str, str]):
     tsm = FakeTsm("sev_guest", snp)
     tsm.before[moment] = [lambda: tsm.intrude(OTHER_DATA)]
@@ -114,7 +116,7 @@ def test_a_write_of_somebody_else_is_noticed_and_the_request_repeated(reach, mom
     assert sum(call == ("write", "inblob") for call in tsm.journal) == 2
 
 
-def test_repeating_is_bounded(reach):
+def test_repeating_is_bounded(reach):  # evidence-production.md E111
     tsm = FakeTsm("sev_guest", snp)
     tsm.before["open", "outblob"] = [lambda: tsm.intrude(OTHER_DATA)] * 1000
     assert refusal(reach, tsm).code == "report.disturbed"
@@ -123,17 +125,17 @@ def test_repeating_is_bounded(reach):
 
 
 @pytest.mark.parametrize("attribute", ["inblob", "privlevel"])
-def test_a_write_the_kernel_threw_away_is_noticed(reach, attribute: str):
+def test_a_write_the_kernel_threw_away_is_noticed(reach, attribute: str):  # evidence-production.md E111
     tsm = FakeTsm("sev_guest", snp, discarded={attribute})
     assert refusal(reach, tsm, privlevel=1).code == "report.disturbed"
 
 
-def test_an_error_on_close_reaches_nobody_and_is_noticed_all_the_same(reach):
+def test_an_error_on_close_reaches_nobody_and_is_noticed_all_the_same(reach):  # evidence-production.md E111
     tsm = FakeTsm("sev_guest", snp, faults={("release", "inblob"): errno.EBUSY})
     assert refusal(reach, tsm).code == "report.disturbed"
 
 
-def test_a_lost_write_made_up_for_by_a_foreign_one_is_noticed_in_the_report(reach):
+def test_a_lost_write_made_up_for_by_a_foreign_one_is_noticed_in_the_report(reach):  # evidence-production.md E114
     """The generation agrees: one write was expected, and one happened, only it was not ours."""
     tsm = FakeTsm("sev_guest", snp, discarded={"inblob"})
     tsm.before["release", "inblob"] = [lambda: tsm.intrude(OTHER_DATA)]
@@ -152,56 +154,59 @@ ERRNOS = {
 @pytest.mark.parametrize("place", [
     ("mkdir", ""), ("write", "inblob"), ("read", "outblob"), ("read", "auxblob"),
 ])
+# evidence-production.md E110, E112
 def test_every_errno_has_a_name_and_the_directory_goes(reach, code: int, name: str, place: tuple[str, str]):
     tsm = FakeTsm("sev_guest", snp, faults={place: code})
     refused = refusal(reach, tsm)
     assert (refused.code, refused.stage) == (name, "tee")
     assert errno.errorcode[code] in refused.got
+    assert tsm.journal.count(place) == 1, "it was asked again"
     assert tsm.items == {}
 
 
-def test_an_interrupted_request_is_named(reach):
+def test_an_interrupted_request_is_named(reach):  # evidence-production.md E112
     """At mkdir, because Python itself repeats an interrupted read of the real system call."""
     tsm = FakeTsm("sev_guest", snp, faults={("mkdir", ""): errno.EINTR})
     assert refusal(reach, tsm).code == "report.interrupted"
 
 
-def test_an_interrupted_read_is_named():
+def test_an_interrupted_read_is_named():  # evidence-production.md E112
     tsm = FakeTsm("tdx_guest", tdx, faults={("read", "outblob"): errno.EINTR})
     assert refusal(directly, tsm, kind=TeeKind.TDX).code == "report.interrupted"
 
 
-def test_no_driver(reach):
+def test_no_driver(reach):  # evidence-production.md E112
     assert refusal(reach, FakeTsm(None, snp)).code == "report.no-tee"
 
 
-def test_no_configfs_at_all(tmp_path: Path):
+def test_no_configfs_at_all(tmp_path: Path):  # evidence-production.md E112
     with pytest.raises(TeeRefused) as caught:
         ConfigfsTee.detect(tmp_path / "tsm" / "report")
     assert caught.value.code == "report.no-attribute"
 
 
-def test_a_name_in_use_is_not_shared(reach):
+def test_a_name_in_use_is_not_shared(reach):  # evidence-production.md E110, E112
     tsm = FakeTsm("sev_guest", snp)
     tsm.mkdir("taken")
     assert refusal(reach, tsm, new_name=lambda: "taken").code == "report.name-taken"
     assert list(tsm.items) == ["taken"], "somebody else's directory was removed"
 
 
-def test_an_unknown_driver_is_refused(reach):
+def test_an_unknown_driver_is_refused(reach):  # evidence-production.md E113
     tsm = FakeTsm("arm_cca_guest", snp)
     with reach(tsm) as place, pytest.raises(TeeRefused) as caught:
         ConfigfsTee.detect(**place)
     assert caught.value.code == "report.provider"
 
 
-def test_the_kind_cannot_change_after_detection(reach):
+def test_the_kind_cannot_change_after_detection(reach):  # evidence-production.md E113
     assert refusal(reach, FakeTsm("sev_guest", snp), kind=TeeKind.TDX).code == "report.provider"
 
 
 @pytest.mark.parametrize(("provider", "option"), [
     ("tdx_guest", {"privlevel": 0}), ("sev_guest", {"service_provider": "svsm"}),
 ])
+# evidence-production.md E112
 def test_an_option_the_driver_lacks_is_refused(reach, provider: str, option: dict[str, object]):
     assert refusal(reach, FakeTsm(provider, snp), **option).code == "report.no-attribute"
 
@@ -224,6 +229,7 @@ def test_a_privilege_level_out_of_reach_is_refused_before_it_is_written(reach, l
     (lambda data: (b"\x03" + tdx(data)[0][1:], b""), TeeKind.TDX, "tdx_guest", "outblob.version"),
     (lambda _: (bytes(33 * 1024), b""), TeeKind.TDX, "tdx_guest", "report.too-big"),
 ])
+# evidence-production.md E114, E115
 def test_a_report_that_is_not_the_one_asked_for(reach, sign: Signer, kind: TeeKind, provider: str, code: str):
     assert refusal(reach, FakeTsm(provider, sign), kind=kind).code == code
 
@@ -243,7 +249,7 @@ def test_garbage_where_a_number_belongs(reach):
     assert refusal(reach, tsm).code == "report.generation"
 
 
-def test_a_quote_may_be_padded_to_all_there_is_room_for(reach):
+def test_a_quote_may_be_padded_to_all_there_is_room_for(reach):  # evidence-production.md E115
     size = 32 * 1024 - len(tdx(REPORT_DATA, b"")[0])
     tsm = FakeTsm("tdx_guest", lambda data: tdx(data, bytes(size)))
     assert quote(reach, tsm, TeeKind.TDX).report == tdx(REPORT_DATA, b"")[0]

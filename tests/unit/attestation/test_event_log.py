@@ -51,7 +51,7 @@ def quoting(log: EventLog) -> VerifiedTdx:
     return replace(SOUND, report=replace(SOUND.report, rtmrs=(first, second, third, fourth)), event_log=None)
 
 
-def test_events_extend_their_registers_in_order() -> None:
+def test_events_extend_their_registers_in_order() -> None:  # evidence-tdx.md E76, E78
     log = parse_ccel(spec() + record(1, 4, b"a") + record(4, 4, b"b") + record(1, 4, b"c"))
     zeros = bytes(48)
     assert log.replay() == (
@@ -62,12 +62,12 @@ def test_events_extend_their_registers_in_order() -> None:
     )
 
 
-def test_what_is_said_and_not_measured_is_left_out() -> None:
+def test_what_is_said_and_not_measured_is_left_out() -> None:  # evidence-tdx.md E76
     assert parse_ccel(spec() + record(9, 3, b"note")).events == ()
 
 
 @pytest.mark.parametrize("padding", [b"", b"\xff" * 100, bytes(100), b"\xff", b"\0"])
-def test_the_rest_of_the_log_area_is_padding(padding: bytes) -> None:
+def test_the_rest_of_the_log_area_is_padding(padding: bytes) -> None:  # evidence-tdx.md E76
     assert len(parse_ccel(spec() + record(1, 4, b"a") + padding).events) == 1
 
 
@@ -90,13 +90,14 @@ def test_the_rest_of_the_log_area_is_padding(padding: bytes) -> None:
         (spec() + record(1, 4, b"") + b"\xff\xff\xff\xff\0", "eventlog.truncated"),
     ],
 )
-def test_another_log_is_refused(data: bytes, code: str) -> None:
+def test_another_log_is_refused(data: bytes, code: str) -> None:  # evidence-tdx.md E76
     with pytest.raises(FormatRefused) as refused:
         parse_ccel(data)
     assert refused.value.code == code
 
 
-def test_logs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:  # evidence-tdx.md E76
+    assert (event_log.LOG_BYTES_MAX, event_log.EVENTS_MAX) == (4 * 1024 * 1024, 16_384)
     whole = spec() + record(1, 4, b"a") * 3
     monkeypatch.setattr(event_log, "EVENTS_MAX", 3)
     assert len(parse_ccel(whole).events) == 3
@@ -131,7 +132,7 @@ def runtime(name: str, data: bytes) -> LogEvent:
     return LogEvent(3, RUNTIME, sha384(u32(RUNTIME) + b":" + name.encode() + b":" + data), data, name)
 
 
-def test_dstacks_json_is_a_list_or_a_report_that_holds_one() -> None:
+def test_dstacks_json_is_a_list_or_a_report_that_holds_one() -> None:  # evidence-tdx.md E76
     events = (LogEvent(0, 4, sha384(b"x"), b"x"), runtime("app-id", b"\1"))
     assert parse_event_log(dstack(*events)).events == events
     wrapped = json.dumps({"event_log": dstack(*events).decode()}).encode()
@@ -157,13 +158,13 @@ def test_another_dstack_event_is_refused(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[1]", b'{"event_log": "1"}', b'{"event_log": "{}"}', b"[", b"[]x"])
-def test_json_that_is_no_list_of_events_is_refused(data: bytes) -> None:
+def test_json_that_is_no_list_of_events_is_refused(data: bytes) -> None:  # evidence-tdx.md E76
     with pytest.raises(FormatRefused):
         parse_event_log(data)
 
 
 @pytest.mark.parametrize("register", range(4))
-def test_a_register_that_differs_refuses_the_log(register: int) -> None:
+def test_a_register_that_differs_refuses_the_log(register: int) -> None:  # evidence-tdx.md E78
     log = EventLog(tuple(LogEvent(n, 10, sha384(bytes([n])), b"") for n in range(4)))
     verified = verify_event_log(log, quoting(log))
     assert verified.event_log is not None
@@ -173,7 +174,7 @@ def test_a_register_that_differs_refuses_the_log(register: int) -> None:
     assert refused.value.code == f"eventlog.rtmr{register}"
 
 
-def test_a_missing_or_swapped_event_refuses_the_log() -> None:
+def test_a_missing_or_swapped_event_refuses_the_log() -> None:  # evidence-tdx.md E77, E78
     one, two = (LogEvent(0, 10, sha384(data), b"") for data in (b"1", b"2"))
     verified = quoting(EventLog((one, two)))
     for events in ((one,), (two, one), (one, two, two), ()):
@@ -198,6 +199,7 @@ BOUND: Sequence[tuple[int, bytes, tuple[bytes, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "data", "forms"), BOUND)
+# evidence-tdx.md E77
 def test_data_is_bound_where_the_digest_is_of_it(kind: int, data: bytes, forms: tuple[bytes, ...]) -> None:
     for form in forms:
         log = EventLog((LogEvent(0, kind, sha384(form), data),))
@@ -211,7 +213,7 @@ def test_data_is_bound_where_the_digest_is_of_it(kind: int, data: bytes, forms: 
         assert refused.value.code == "eventlog.event0"
 
 
-def test_a_runtime_event_is_bound_with_its_name() -> None:
+def test_a_runtime_event_is_bound_with_its_name() -> None:  # evidence-tdx.md E77
     log = EventLog((runtime("app-id", b"\1\2"),))
     assert verify_event_log(log, quoting(log)).event_log is not None
     renamed = EventLog((replace(log.events[0], name="app-idx"),))
@@ -222,7 +224,7 @@ def test_a_runtime_event_is_bound_with_its_name() -> None:
 @pytest.mark.parametrize(
     ("kind", "data"), [(10, b"ACPI DATA"), (0x80000003, b"path"), (0xD, b"/vmlinuz\0"), (6, b"")]
 )
-def test_data_outside_the_log_is_not_bound(kind: int, data: bytes) -> None:
+def test_data_outside_the_log_is_not_bound(kind: int, data: bytes) -> None:  # evidence-tdx.md E77
     log = EventLog((LogEvent(0, kind, bytes(48), data),))
     found = verify_event_log(log, quoting(log)).event_log
     assert found is not None

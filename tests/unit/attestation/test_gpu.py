@@ -58,7 +58,7 @@ def refusal(*given: Any) -> tuple[str, str]:
     return refused.value.stage, refused.value.code
 
 
-def test_a_sound_report_is_genuine() -> None:
+def test_a_sound_report_is_genuine() -> None:  # evidence-gpu.md E98, E106
     verified = judge(DEVICE.report())
     assert verified.root.simulated
     assert (verified.product, verified.driver_version, verified.vbios_version) == (
@@ -74,14 +74,42 @@ def test_a_sound_report_is_genuine() -> None:
     assert verified.rims is None
 
 
-def test_a_simulated_device_is_nothing_under_nvidias_root() -> None:
+def test_the_nonce_is_the_requests_and_not_the_devices_own() -> None:  # evidence-gpu.md E100
+    report = GpuReport.parse(DEVICE.report())
+    assert (report.request_nonce, report.response_nonce) == (NONCE, bytes(32))
+    assert judge(DEVICE.report()).nonce == NONCE
+
+
+@pytest.mark.parametrize("kept", [slice(0, 4), slice(1, 5), slice(2, 5)])
+def test_a_chain_has_five_certificates(kept: slice) -> None:  # evidence-gpu.md E99
+    pems = [one.pem for one in (DEVICE.signer, DEVICE.identity, DEVICE.provisioner, DEVICE.family, DEVICE.root)]
+    assert refusal(DEVICE.report(), "".join(pems[kept]).encode()) == ("chain", "gpu.chain")
+    assert refusal(DEVICE.report(), "".join([*pems, pems[-1]]).encode()) == ("chain", "gpu.chain")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"ca": None}, "role"), ({"end": NOW - timedelta(1)}, "validity"), ({"forged": True}, "signature")],
+)
+def test_every_certificate_of_the_chain_is_checked(change: dict[str, Any], code: str) -> None:  # evidence-gpu.md E99
+    device = replace(DEVICE)
+    arguments: dict[str, Any] = {"ca": 1, **change}
+    device.__dict__["provisioner"] = certify("SIM Provisioner", device.family, arguments.pop("ca"), **arguments)
+    with pytest.raises(EvidenceRefused) as refused:
+        verify_gpu_with_root_ca(
+            GpuReport.parse(device.report()), device.chain(), at=NOW, root_spki=device.root.spki
+        )
+    assert (refused.value.stage, refused.value.code) == ("chain", f"gpu.chain.{code}")
+
+
+def test_a_simulated_device_is_nothing_under_nvidias_root() -> None:  # evidence-gpu.md E99
     with pytest.raises(EvidenceRefused) as refused:
         verify_gpu(GpuReport.parse(DEVICE.report()), DEVICE.chain(), at=NOW)
     assert (refused.value.stage, refused.value.code) == ("chain", "gpu.chain.root")
 
 
 @pytest.mark.parametrize("at", [4, 60, 45 + 40 * 55 + 3, -110, -1])
-def test_a_changed_byte_breaks_the_signature(at: int) -> None:
+def test_a_changed_byte_breaks_the_signature(at: int) -> None:  # evidence-gpu.md E100
     data = bytearray(DEVICE.report())
     data[at] ^= 1
     assert refusal(bytes(data)) == ("signature", "gpu.signature")
@@ -111,21 +139,27 @@ LEAVES: dict[str, tuple[Callable[[], Identity], tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_a_leaf_that_is_not_the_devices_is_refused(name: str) -> None:
+def test_a_leaf_that_is_not_the_devices_is_refused(name: str) -> None:  # evidence-gpu.md E99, E101
     make, expected = LEAVES[name]
     leaf = make()
     signer = DEVICE.signer if name == "a smaller key" else leaf
     assert refusal(DEVICE.report(signer), DEVICE.chain(leaf)) == expected
 
 
-def test_firmware_that_states_no_id_is_not_bound() -> None:
+@pytest.mark.parametrize("oid", [DICE, f"{DICE}.1"])
+def test_the_firmware_id_stands_in_either_extension(oid: str) -> None:  # evidence-gpu.md E101
+    leaf = DEVICE.leaf(extra=[(oid, b"\x30\x40" + FWID, False)])
+    assert judge(DEVICE.report(leaf), DEVICE.chain(leaf)).firmware_id_bound
+
+
+def test_firmware_that_states_no_id_is_not_bound() -> None:  # evidence-gpu.md E101
     for opaque in ({**OPAQUE, 20: bytes(48)}, {k: v for k, v in OPAQUE.items() if k != 20}):
         assert not judge(DEVICE.report(opaque=opaque)).firmware_id_bound
     half = {**OPAQUE, 20: FWID[:24]}
     assert refusal(DEVICE.report(opaque=half)) == ("binding", "gpu.firmware_id")
 
 
-def test_a_nonce_that_was_not_asked_for_is_refused() -> None:
+def test_a_nonce_that_was_not_asked_for_is_refused() -> None:  # evidence-gpu.md E100
     verified = judge(DEVICE.report())
     verify_nonce(verified, [bytes(32), NONCE])
     with pytest.raises(BindingRefused, match=r"gpu\.nonce"):
@@ -169,13 +203,13 @@ def with_record(record: bytes, count: int) -> bytes:
         (unsigned(opaque={3: b"x"})[:-5] + b"\3\0\1\0\3\0\1\0", "gpu.truncated"),
     ],
 )
-def test_what_does_not_fit_is_refused(data: bytes, code: str) -> None:
+def test_what_does_not_fit_is_refused(data: bytes, code: str) -> None:  # evidence-gpu.md E98
     with pytest.raises(FormatRefused) as refused:
         GpuReport.parse(data)
     assert refused.value.code == code
 
 
-def test_an_opaque_field_comes_once() -> None:
+def test_an_opaque_field_comes_once() -> None:  # evidence-gpu.md E98
     twice = b"\3\0\1\0x" * 2
     data = unsigned(opaque={})[:-2] + len(twice).to_bytes(2, "little") + twice + bytes(96)
     with pytest.raises(FormatRefused, match=r"gpu\.opaque"):
@@ -208,7 +242,7 @@ def rim_refusal(data: bytes, at: datetime = NOW) -> tuple[str, str]:
     return refused.value.stage, refused.value.code
 
 
-def test_a_sound_manifest_is_read_and_believed() -> None:
+def test_a_sound_manifest_is_read_and_believed() -> None:  # evidence-gpu.md E102
     verified = rim(MAKER.manifest({1: [b"\1" * 48, b"\2" * 48], 2: [b"\3" * 48]}, idle=[2]))
     assert (verified.product, verified.version, verified.tag_id) == ("GH100", "550.1", "sim")
     assert dict(verified.measurements) == {1: frozenset({b"\1" * 48, b"\2" * 48})}
@@ -230,6 +264,7 @@ MANIFEST = MAKER.manifest({1: [b"\1" * 48]})
         (b"ds:SignedInfo>", b"ds:SignedInfo >", ("signature", "")),
     ],
 )
+# evidence-gpu.md E103
 def test_a_changed_manifest_is_refused(old: bytes, new: bytes, expected: tuple[str, str]) -> None:
     data = MANIFEST.replace(old, new)
     assert data != MANIFEST
@@ -239,7 +274,7 @@ def test_a_changed_manifest_is_refused(old: bytes, new: bytes, expected: tuple[s
         assert rim(data)
 
 
-def test_the_digest_itself_is_signed() -> None:
+def test_the_digest_itself_is_signed() -> None:  # evidence-gpu.md E103
     other = MAKER.manifest({1: [b"\2" * 48]})
     info = slice(other.index(b"<ds:SignedInfo>"), other.index(b"<ds:SignatureValue>"))
     mine = slice(MANIFEST.index(b"<ds:SignedInfo>"), MANIFEST.index(b"<ds:SignatureValue>"))
@@ -247,7 +282,7 @@ def test_the_digest_itself_is_signed() -> None:
     assert rim_refusal(swapped) == ("signature", "gpu.rim.signature")
 
 
-def test_a_manifest_needs_the_whole_chain_to_the_pinned_root() -> None:
+def test_a_manifest_needs_the_whole_chain_to_the_pinned_root() -> None:  # evidence-gpu.md E103
     with pytest.raises(EvidenceRefused) as refused:
         verify_rim(GpuRim.parse(MANIFEST), at=NOW)
     assert refused.value.code == "gpu.rim.chain.root"
@@ -281,7 +316,7 @@ def test_a_manifest_needs_the_whole_chain_to_the_pinned_root() -> None:
         ("01" * 48, "zz" * 48),
     ],
 )
-def test_a_manifest_of_another_shape_is_refused(edit: tuple[str, str]) -> None:
+def test_a_manifest_of_another_shape_is_refused(edit: tuple[str, str]) -> None:  # evidence-gpu.md E102
     measurements = {1: [b"\1" * 48]}
     if edit[0].startswith("<Soft"):
         data = MANIFEST.replace(b"<SoftwareIdentity", b"<SoftwareIdentitx").replace(
@@ -294,7 +329,7 @@ def test_a_manifest_of_another_shape_is_refused(edit: tuple[str, str]) -> None:
         GpuRim.parse(data)
 
 
-def test_an_index_comes_once_active_or_not() -> None:
+def test_an_index_comes_once_active_or_not() -> None:  # evidence-gpu.md E102
     edit = ('index="2"', 'index="1"')
     with pytest.raises(FormatRefused):
         GpuRim.parse(MAKER.manifest({1: [b"\1" * 48], 2: [b"\2" * 48]}, idle=[2], edit=edit))
@@ -315,7 +350,7 @@ def test_an_index_comes_once_active_or_not() -> None:
         (b"<ds:SignatureValue>", b"<ds:SignatureValue>*"),
     ],
 )
-def test_one_profile_of_signatures_is_accepted(old: bytes, new: bytes) -> None:
+def test_one_profile_of_signatures_is_accepted(old: bytes, new: bytes) -> None:  # evidence-gpu.md E102
     data = MANIFEST.replace(old, new, 1)
     assert data != MANIFEST
     with pytest.raises(FormatRefused) as refused:
@@ -323,7 +358,7 @@ def test_one_profile_of_signatures_is_accepted(old: bytes, new: bytes) -> None:
     assert refused.value.code == "gpu.rim"
 
 
-def test_a_signature_has_one_place() -> None:
+def test_a_signature_has_one_place() -> None:  # evidence-gpu.md E102
     start, end = (
         MANIFEST.index(b"<ds:Signature "),
         MANIFEST.index(b"</ds:Signature>") + len(b"</ds:Signature>"),
@@ -360,7 +395,7 @@ def test_a_signature_has_one_place() -> None:
         '<a xmlns:p=""/>',
     ],
 )
-def test_xml_beyond_elements_and_text_is_refused(text: str) -> None:
+def test_xml_beyond_elements_and_text_is_refused(text: str) -> None:  # evidence-gpu.md E102
     with pytest.raises(FormatRefused):
         parse_xml("test", text.encode())
 
@@ -378,7 +413,7 @@ CANONICAL = [
 
 
 @pytest.mark.parametrize(("written", "expected"), CANONICAL)
-def test_the_canonical_form_is_the_recommendations(written: str, expected: str) -> None:
+def test_the_canonical_form_is_the_recommendations(written: str, expected: str) -> None:  # evidence-gpu.md E102
     assert canonical(parse_xml("test", written.encode())).decode() == expected
 
 
@@ -394,7 +429,7 @@ def compared(*manifests: bytes, report: bytes | None = None) -> VerifiedGpu:
     return compare_with_rims(judge(data), [rim(one) for one in manifests], GpuReport.parse(data))
 
 
-def test_a_report_is_held_against_its_manifests() -> None:
+def test_a_report_is_held_against_its_manifests() -> None:  # evidence-gpu.md E104
     both = compared(MAKER.manifest(DRIVER), MAKER.manifest(VBIOS, version=BIOS_VERSION)).rims
     assert both is not None
     assert both.kinds == {RimKind.DRIVER, RimKind.VBIOS}
@@ -404,7 +439,7 @@ def test_a_report_is_held_against_its_manifests() -> None:
     assert (one.matched, one.differing, one.uncovered) == ({0}, {1, 50}, frozenset(range(2, 40)))
 
 
-def test_a_decoder_that_is_off_is_not_compared() -> None:
+def test_a_decoder_that_is_off_is_not_compared() -> None:  # evidence-gpu.md E104
     off = DEVICE.report(opaque={**OPAQUE, 11: b"\x55"})
     found = compared(MAKER.manifest({35: [bytes(48)]}), report=off).rims
     assert found is not None
@@ -424,7 +459,7 @@ def test_a_decoder_that_is_off_is_not_compared() -> None:
         ([MAKER.manifest(DRIVER), MAKER.manifest(DRIVER, version=BIOS_VERSION)], "gpu.rim"),
     ],
 )
-def test_a_manifest_for_something_else_is_refused(manifests: list[bytes], code: str) -> None:
+def test_a_manifest_for_something_else_is_refused(manifests: list[bytes], code: str) -> None:  # evidence-gpu.md E104
     with pytest.raises(BindingRefused) as refused:
         compared(*manifests)
     assert refused.value.code == code
@@ -476,11 +511,11 @@ def test_a_sound_report_meets_every_claim_but_the_one_that_needs_a_network() -> 
         ("gpu.vbios", {"vbios_version": "1"}),
     ],
 )
-def test_one_change_leaves_one_claim_unmet(code: str, changes: dict[str, Any]) -> None:
+def test_one_change_leaves_one_claim_unmet(code: str, changes: dict[str, Any]) -> None:  # evidence-gpu.md E106 to E108
     assert unmet(replace(sound(), **changes)) == {code}
 
 
-def test_manifests_are_wanted_and_heeded() -> None:
+def test_manifests_are_wanted_and_heeded() -> None:  # evidence-gpu.md E109
     assert unmet(judge(DEVICE.report())) == {"gpu.rims", "gpu.measurements", "gpu.measurements.uncovered"}
     wrong = compared(MAKER.manifest({**DRIVER, 0: (bytes(48),)}), MAKER.manifest(VBIOS, version=BIOS_VERSION))
     assert unmet(wrong) == {"gpu.measurements"}
@@ -495,10 +530,17 @@ def test_manifests_are_wanted_and_heeded() -> None:
     assert not unmet(uncovered, known)
 
 
-def test_a_simulated_device_and_revocation_are_refused_unless_named() -> None:
+def test_a_simulated_device_and_revocation_are_refused_unless_named() -> None:  # evidence-gpu.md E105, E107
     for name in document.builtin_names():
         assert "gpu.root" in unmet(sound(), document.builtin(name))
     assert unmet(sound(), policy(TRUSTING + 'revocation = "required"\n')) == {"gpu.revocation"}
+
+
+@pytest.mark.parametrize("name", document.builtin_names())
+def test_the_builtin_policies_take_one_product(name: str) -> None:  # evidence-gpu.md E106
+    section = document.builtin(name).gpu
+    assert section is not None
+    assert section.products == {"GH100"}
 
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -506,7 +548,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @published.NEEDED
 @pytest.mark.parametrize("entry", of_kind("nvidia-report"), ids=named)
-def test_a_real_report_is_genuine(entry: dict[str, Any]) -> None:
+def test_a_real_report_is_genuine(entry: dict[str, Any]) -> None:  # evidence-gpu.md E98, E99, E101
     verified = verify_gpu(
         GpuReport.parse(published.read(entry["file"])), published.read(entry["chain"]), at=AT
     )
@@ -520,7 +562,7 @@ def test_a_real_report_is_genuine(entry: dict[str, Any]) -> None:
 
 @published.NEEDED
 @pytest.mark.parametrize("entry", of_kind("nvidia-report-negative"), ids=named)
-def test_a_spoiled_report_is_refused(entry: dict[str, Any]) -> None:
+def test_a_spoiled_report_is_refused(entry: dict[str, Any]) -> None:  # evidence-gpu.md E100
     chains = [entry["chain"]] if "chain" in entry else sorted({e["chain"] for e in of_kind("nvidia-report")})
     report = GpuReport.parse(published.read(entry["file"]))
     for chain in chains:
@@ -530,7 +572,7 @@ def test_a_spoiled_report_is_refused(entry: dict[str, Any]) -> None:
 
 
 @published.NEEDED
-def test_a_real_manifest_is_nvidias_and_a_spoiled_one_is_not() -> None:
+def test_a_real_manifest_is_nvidias_and_a_spoiled_one_is_not() -> None:  # evidence-gpu.md E103
     folder = published.FOLDER / "endorsements" / "nvidia" / "rim"
     inside = {"NV_GPU_DRIVER_GH100_550.144.03.xml": AT}
     for path in sorted(folder.iterdir()):
@@ -552,7 +594,7 @@ def test_a_real_manifest_is_nvidias_and_a_spoiled_one_is_not() -> None:
 )
 def test_a_real_report_measures_what_its_real_manifest_states(
     device: str, manifest: str, at: datetime, matched: int
-) -> None:
+) -> None:  # evidence-gpu.md E104
     report = GpuReport.parse(published.read(f"gpu/{device}/report.bin"))
     verified = verify_gpu(report, published.read(f"gpu/{device}/chain.pem"), at=at)
     stated = verify_rim(GpuRim.parse(published.read(f"endorsements/nvidia/rim/{manifest}")), at=at)

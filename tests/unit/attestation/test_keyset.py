@@ -18,13 +18,14 @@ from attestation.evidence.keyset import (
     MalformedKeyset,
     PublicKey,
 )
+from foundation import cbor
 
 RECEIPT = PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, bytes(range(32)))
 RELEASE = PublicKey(KeyUse.RELEASE, KeyAlgorithm.X25519, b"\x07" * 32)
 BOTH = Keyset((RECEIPT, RELEASE))
 
 
-def test_the_encoding_by_hand():
+def test_the_encoding_by_hand():  # evidence-production.md E117
     assert BOTH.encode() == (
         b"\x82\x01\x82\x83\x01\x01\x58\x20" + bytes(range(32)) + b"\x83\x02\x03\x58\x20" + b"\x07" * 32
     )
@@ -37,7 +38,7 @@ def test_a_key_is_found_by_its_use():
 
 
 @pytest.mark.parametrize("keys", [(), (RELEASE,), (RELEASE, RECEIPT), (RECEIPT, RECEIPT)])
-def test_uses_are_unique_and_in_order(keys: tuple[PublicKey, ...]):
+def test_uses_are_unique_and_in_order(keys: tuple[PublicKey, ...]):  # evidence-production.md E117
     with pytest.raises(MalformedKeyset, match="uses"):
         Keyset(keys)
 
@@ -46,9 +47,32 @@ def test_uses_are_unique_and_in_order(keys: tuple[PublicKey, ...]):
     (KeyUse.RECEIPT, KeyAlgorithm.X25519, 32), (KeyUse.RELEASE, KeyAlgorithm.ED25519, 32),
     (KeyUse.RECEIPT, KeyAlgorithm.ED25519, 33), (KeyUse.RELEASE, KeyAlgorithm.MLKEM768_X25519, 32),
 ])
+# evidence-production.md E117
 def test_a_key_that_does_not_fit_its_use(use: KeyUse, algorithm: KeyAlgorithm, size: int):
     with pytest.raises(MalformedKeyset):
         PublicKey(use, algorithm, bytes(size))
+
+
+@pytest.mark.parametrize(("use", "algorithm", "size"), [
+    (1, 1, 32), (1, 2, 65), (2, 2, 65), (2, 3, 32), (2, 4, 1216),
+])
+def test_every_pair_of_use_and_algorithm_by_number(use: int, algorithm: int, size: int):  # evidence-production.md E117
+    receipt = [] if use == 1 else [[1, 1, bytes(32)]]
+    for length in (size - 1, size, size + 1):
+        raw = cbor.encode([1, [*receipt, [use, algorithm, bytes(length)]]])
+        if length == size:
+            assert Keyset.parse(raw).encode() == raw
+            continue
+        with pytest.raises(MalformedKeyset, match="key-length"):
+            Keyset.parse(raw)
+
+
+@pytest.mark.parametrize(("use", "algorithm"), [(1, 3), (1, 4), (2, 1)])
+def test_every_other_pair_is_refused(use: int, algorithm: int):  # evidence-production.md E117
+    receipt = [] if use == 1 else [[1, 1, bytes(32)]]
+    raw = cbor.encode([1, [*receipt, [use, algorithm, bytes(KEY_BYTES[KeyAlgorithm(algorithm)])]]])
+    with pytest.raises(MalformedKeyset, match=r"keyset\.algorithm"):
+        Keyset.parse(raw)
 
 
 @pytest.mark.parametrize("raw", [
@@ -57,7 +81,7 @@ def test_a_key_that_does_not_fit_its_use(use: KeyUse, algorithm: KeyAlgorithm, s
     BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\xf5"),
     BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\x09"), b"\x82\x01\x80", b"\x82\x01\x81\x80",
 ])
-def test_what_is_not_a_keyset(raw: bytes):
+def test_what_is_not_a_keyset(raw: bytes):  # evidence-production.md E117
     with pytest.raises(MalformedKeyset):
         Keyset.parse(raw)
 

@@ -35,7 +35,7 @@ def test_every_real_report_carries_its_data_where_the_parser_finds_it():
         assert bound_report_data(TeeFormat.SNP, raw) == SnpReport.parse(raw).report_data, path.name
 
 
-def test_every_real_quote_ends_where_the_parser_says():
+def test_every_real_quote_ends_where_the_parser_says():  # evidence-production.md E115
     quotes = real("tdx-quote")
     if not quotes:
         pytest.skip("the attestation vectors are not beside this checkout")
@@ -52,7 +52,7 @@ V5 = b"\x05\0".ljust(48, b"\0") + b"\x03\0" + (648).to_bytes(4, "little") + byte
 
 
 @pytest.mark.parametrize("signed", [V4, V5])
-def test_padding_goes_and_nothing_else(signed: bytes):
+def test_padding_goes_and_nothing_else(signed: bytes):  # evidence-production.md E115
     quote = signed + (7).to_bytes(4, "little") + b"1234567"
     assert exact_report(TeeFormat.TDX, quote + bytes(4096)) == quote
     with pytest.raises(MalformedOutblob, match="padding"):
@@ -63,7 +63,7 @@ def test_padding_goes_and_nothing_else(signed: bytes):
     V4, V4 + (1).to_bytes(4, "little"), V4 + b"\xff" * 4, b"", V4[:53], V5[:48] + b"\x02" + V5[49:],
     V5[:48] + b"\x01\0" + V5[50:], b"\x06" + V4[1:], bytes(32 * 1024 + 1),
 ])
-def test_a_quote_without_an_end_is_refused(blob: bytes):
+def test_a_quote_without_an_end_is_refused(blob: bytes):  # evidence-production.md E115
     with pytest.raises(MalformedOutblob):
         exact_report(TeeFormat.TDX, blob)
 

@@ -350,6 +350,12 @@ class TestAppraisal:
         assert (appraisal.policy_id, appraisal.tee) == (one.id, "snp")
 
 
+    def test_the_digest_covers_what_is_extended(self, monkeypatch: pytest.MonkeyPatch) -> None:  # evidence.md E134
+        digest, strict = document.parse(HEAD).digest, document._builtin_bytes("strict")
+        monkeypatch.setattr(document, "_builtin_bytes", lambda _: strict + b"\n")
+        assert document.parse(HEAD).digest != digest
+
+
 class TestBuiltins:
     def test_the_builtins(self) -> None:
         assert document.builtin_names() == ("platform", "strict")
@@ -368,7 +374,7 @@ class TestBuiltins:
         assert claims["snp.root"].standing is Standing.NOT_MET
         assert claims["snp.debug" if "snp.debug" in claims else "snp.policy.debug"].standing is Standing.MET
 
-    def test_strict_answers_what_a_report_can_show(self) -> None:  # evidence.md E137
+    def test_strict_answers_what_a_report_can_show(self) -> None:
         policy = document.builtin("strict").snp
         assert policy is not None
         assert (policy.crl, policy.tcb_order) == (Required.REQUIRED, Required.REQUIRED)

@@ -48,13 +48,13 @@ def test_identity_is_a_quote_over_its_statement():
     assert bundle.release is None
 
 
-def test_the_devices_shown_are_bound():
+def test_the_devices_shown_are_bound():  # evidence-production.md E121
     with_device = identity(snp_tee(), NONCE, KEYSET, CONFIG, devices=(DEVICE,))
     without = identity(snp_tee(), NONCE, KEYSET, CONFIG)
     assert SnpReport.parse(with_device.report).report_data != SnpReport.parse(without.report).report_data
 
 
-def test_release_carries_the_handshake_as_it_was_sent():
+def test_release_carries_the_handshake_as_it_was_sent():  # evidence-production.md E120, E121
     others = {"nvidia": "x"}
     bundle = release(
         snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(DEVICE,), other_evidence=others)
@@ -75,7 +75,7 @@ def test_a_quote_goes_with_the_log_of_its_start():
 
 
 @pytest.mark.parametrize("auxblob", [b"", bytes(24), b"garbage", b"\xff" * 4096, bytes(40_000)])
-def test_a_table_that_cannot_be_read_is_left_out(auxblob: bytes):
+def test_a_table_that_cannot_be_read_is_left_out(auxblob: bytes):  # evidence-production.md E116
     bundle = identity(HostsTable(auxblob), NONCE, KEYSET, CONFIG)
     assert (bundle.certificates, bundle.crls) == ({}, ())
     assert EvidenceBundle.parse(bundle.encode()) == bundle
@@ -94,7 +94,7 @@ def test_a_challenge_that_is_none(challenge: str):
         release(snp_tee(), challenge, KEY, KEYSET, CONFIG)
 
 
-def test_the_data_of_an_identity_quote_is_that_of_its_statement():
+def test_the_data_of_an_identity_quote_is_that_of_its_statement():  # evidence-production.md E118, E119
     from attestation.report_data import Statement
     bundle = identity(snp_tee(), NONCE, KEYSET, CONFIG)
     statement = Statement(Purpose.IDENTITY, TeeKind.SIMULATED_SNP, NONCE, KEYSET.digest, CONFIG)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,7 @@ def refused(action: object) -> str:
     return caught.value.code
 
 
-def test_identity_by_hand():
+def test_identity_by_hand():  # evidence-production.md E118, E119
     """The bytes of the rule, written out: [1, 1, "snp", nonce, keyset, configuration, devices]."""
     devices = hashlib.sha256(b"\x15anchorhold/devices/v1\x80").digest()
     encoded = (
@@ -54,14 +55,24 @@ def test_identity_by_hand():
     assert identity_report_data(IDENTITY) == hashlib.sha512(bytes([len(tag)]) + tag + encoded).digest()
 
 
-def test_identity_vector():
+def test_one_module_makes_the_bytes():  # evidence-production.md E118
+    """Whoever asks for a quote and whoever judges it compute alike, because neither has the rule itself."""
+    root = Path(__file__).resolve().parents[3]
+    rooms = ("foundation", "attestation", "appliance", "devnet", "anchorhold")
+    sources = [path for room in rooms for path in (root / room).rglob("*.py")]
+    texts = {path.relative_to(root).as_posix(): path.read_text() for path in sources}
+    for rule in ("anchorhold/report-data/", "anchorhold/devices/", "anchorhold/device-nonce/", '"tee-pubkey"'):
+        assert [path for path, text in texts.items() if rule in text] == ["attestation/report_data.py"], rule
+
+
+def test_identity_vector():  # evidence-production.md E119
     assert identity_report_data(IDENTITY).hex() == (
         "168699487499be9a3fff3f7956d760f3c6bdaf543bf28557bd206755a9b047b7"
         "440ec9e426c62392e3d69095bc4886157c7c89ee7e6ca163f4abd6b36bd28d26"
     )
 
 
-def test_release_by_hand():
+def test_release_by_hand():  # evidence-production.md E120
     additional = additional_evidence(RELEASE)
     member = base64.urlsafe_b64encode(RELEASE.encode()).decode().rstrip("=")
     assert additional == f'{{"anchorhold":"{member}"}}'
@@ -73,26 +84,26 @@ def test_release_by_hand():
     assert release_report_data(NONCE_TEXT, KEY, additional) == expected
 
 
-def test_release_vector():
+def test_release_vector():  # evidence-production.md E120
     assert release_report_data(NONCE_TEXT, KEY, additional_evidence(RELEASE)).hex() == (
         "0aeb73076fd17725733e534d8e992386b0144578e88494514682db713004076e"
         "cd72aff81c26e2f87e6923693c60fa8100000000000000000000000000000000"
     )
 
 
-def test_a_device_signs_the_digest_without_the_additional_evidence():
+def test_a_device_signs_the_digest_without_the_additional_evidence():  # evidence-production.md E121
     text = canonical_json({"nonce": NONCE_TEXT, "tee-pubkey": KEY})
     assert release_device_nonce(NONCE_TEXT, KEY) == hashlib.sha384(text.encode()).digest()[:32]
 
 
-def test_an_identity_device_nonce_by_hand():
+def test_an_identity_device_nonce_by_hand():  # evidence-production.md E121
     tag = b"anchorhold/device-nonce/identity/v1"
     encoded = b"\x82\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32
     assert identity_device_nonce(NONCE, KeysetDigest(b"\x0a" * 32)) == hashlib.sha256(
         bytes([len(tag)]) + tag + encoded).digest()
 
 
-def test_device_reports_cannot_be_regrouped():
+def test_device_reports_cannot_be_regrouped():  # evidence-production.md E121
     assert len({devices_digest(each) for each in ([], [b""], [b"ab"], [b"a", b"b"], [b"b", b"a"])}) == 5
 
 
@@ -111,7 +122,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-def test_every_part_of_a_statement_is_bound(change: dict[str, object]):
+def test_every_part_of_a_statement_is_bound(change: dict[str, object]):  # evidence-production.md E118
     other = replace(IDENTITY, **change)  # type: ignore[arg-type]
     assert other.encode() != IDENTITY.encode()
     if other.purpose is Purpose.IDENTITY:
@@ -120,7 +131,7 @@ def test_every_part_of_a_statement_is_bound(change: dict[str, object]):
         assert refused(lambda: identity_report_data(other)) == "report-data.purpose"
 
 
-def test_purposes_never_mix():
+def test_purposes_never_mix():  # evidence-production.md E120
     assert refused(lambda: identity_report_data(RELEASE)) == "report-data.purpose"
     assert refused(lambda: additional_evidence(IDENTITY)) == "report-data.purpose"
     smuggled = json.dumps({"anchorhold": base64.urlsafe_b64encode(IDENTITY.encode()).decode().rstrip("=")})
@@ -153,14 +164,14 @@ def test_nobody_else_may_speak_under_our_name():
     '{"anchorhold":"AA","anchorhold":"AA"}', '{"anchorhold":"\u00e9"}',
     additional_evidence(RELEASE).replace('"}', '="}'), additional_evidence(RELEASE).replace('"}', ' "}'),
 ])
-def test_additional_evidence_without_a_sound_statement(text: str):
+def test_additional_evidence_without_a_sound_statement(text: str):  # evidence-production.md E120
     assert refused(lambda: carried_statement(text, NONCE_TEXT)).startswith("report-data.")
 
 
 @pytest.mark.parametrize("nonce", [
     base64.b64encode(bytes(32)).decode(), "", "not base64", "é", NONCE_TEXT[:-4],
 ])
-def test_a_statement_over_another_nonce(nonce: str):
+def test_a_statement_over_another_nonce(nonce: str):  # evidence-production.md E120
     assert refused(lambda: carried_statement(additional_evidence(RELEASE), nonce)).startswith("report-data.")
 
 
@@ -177,7 +188,7 @@ def test_additional_evidence_has_a_bound():
     {"devices": bytes(31)},
     {"purpose": Purpose.RELEASE, "nonce": bytes(31)}, {"purpose": Purpose.RELEASE, "nonce": bytes(64)},
 ])
-def test_sizes(change: dict[str, object]):
+def test_sizes(change: dict[str, object]):  # evidence-production.md E118
     assert refused(lambda: replace(IDENTITY, **change)) == "report-data.length"  # type: ignore[arg-type]
 
 
@@ -188,7 +199,7 @@ def test_sizes(change: dict[str, object]):
     b"\x87\x02" + IDENTITY.encode()[2:], b"\x87\x01\x03" + IDENTITY.encode()[3:],
     IDENTITY.encode().replace(b"snp", b"sgx"), b"\x86" + IDENTITY.encode()[1:], b"\x80", b"\xa0",
 ])
-def test_a_statement_that_does_not_parse(raw: bytes):
+def test_a_statement_that_does_not_parse(raw: bytes):  # evidence-production.md E118
     assert refused(lambda: Statement.parse(raw)).startswith("report-data.")
 
 

@@ -115,7 +115,7 @@ class TestPublished:
         expected = item["chip_id"] if any(bytes.fromhex(item["chip_id"])) else None
         assert (evidence.chip_id and evidence.chip_id.hex().ljust(128, "0")) == expected
 
-    def test_the_strict_default_takes_none_of_it(self, item: dict[str, Any]) -> None:  # evidence.md E137
+    def test_the_strict_default_takes_none_of_it(self, item: dict[str, Any]) -> None:
         appraisal = appraised(verified(item), document.builtin("strict"))
         assert not appraisal.accepted
         assert not appraisal.wants_only_collateral
@@ -165,7 +165,7 @@ def test_reports_without_a_certificate_are_read(item: dict[str, Any]) -> None:  
 
 
 class TestLists:
-    """The published revocation lists. evidence.md E30 to E34."""
+    """The published revocation lists. evidence.md E30, E34, E35."""
 
     @staticmethod
     def judged(name: str, at: datetime, crl: str) -> VerifiedSnp:

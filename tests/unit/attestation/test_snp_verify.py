@@ -80,7 +80,7 @@ def with_oid(certificate: x509.Certificate, oid: bytes) -> x509.Certificate:
 class TestSound:
     @BOTH
     @pytest.mark.parametrize("product", list(Product))
-    def test_each_product_and_key(self, product: Product, kind: KeyKind) -> None:  # evidence.md E51
+    def test_each_product_and_key(self, product: Product, kind: KeyKind) -> None:  # evidence.md E35
         forge = Forge(product)
         verified = forge.case(kind).verify()
         assert (verified.product, verified.key, verified.chip_id) == (product, kind, forge.chip)
@@ -90,7 +90,7 @@ class TestSound:
         assert (verified.revocation, verified.revocation_until) == (Revocation.UNKNOWN, None)
         assert (verified.verified_at, verified.valid_until) == (NOW, END)
 
-    def test_everything_a_policy_needs_comes_along(self) -> None:  # evidence.md E51
+    def test_everything_a_policy_needs_comes_along(self) -> None:
         lower = bytes([9, 0, 0, 0, 0, 0, 26, 80])
         verified = GENOA.case(
             guest_svn=4,
@@ -263,7 +263,7 @@ class TestChain:
         vek = x509.load_der_x509_certificate(whole.replace(der, body)[:-512] + signature)
         refused(with_vek(vek), ChainRefused, "chain.leaf")
 
-    def test_a_vek_may_say_that_it_is_none(self) -> None:  # evidence.md E24, E15
+    def test_a_vek_may_say_that_it_is_none(self) -> None:  # evidence.md E24
         vek = GENOA.make_vek(authority=x509.BasicConstraints(False, None), constraints_critical=False)
         assert with_vek(vek).verify().key is KeyKind.VCEK
 
@@ -531,9 +531,11 @@ class TestOrder:
         revoked = GENOA.crl(revoked=(7,))
         sound = GENOA.case()
         wrong_chip = GENOA.report(chip_id=b"\x07" * 64)
+        forged_too = GENOA.report(chip_id=b"\x07" * 64, key=p384_key("other"))
         unsigned = GENOA.make_vek(signer=rsa_key("other"))
         refused(replace(sound, vek=unsigned, report=forged), ChainRefused, "chain.signature")
         refused(replace(sound, report=forged, vek=expired), SignatureRefused, "snp.signature")
+        refused(replace(sound, report=forged_too), SignatureRefused, "snp.signature")
         refused(replace(sound, report=wrong_chip, lists=[revoked]), BindingRefused, "snp.binding.chip")
         refused(replace(sound, vek=expired, lists=[revoked]), Revoked, "crl.revoked")
         refused(replace(sound, vek=expired, lists=[stale]), CollateralMissing, "chain.validity")

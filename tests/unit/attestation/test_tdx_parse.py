@@ -31,7 +31,7 @@ def code(data: bytes) -> str:
     return refused.value.code
 
 
-def test_fields_stand_where_they_should() -> None:
+def test_fields_stand_where_they_should() -> None:  # evidence-tdx.md E60, E61
     quote = TdxQuote.parse(QUOTE)
     assert quote.raw == QUOTE
     assert quote.signed == QUOTE[:632]
@@ -44,7 +44,7 @@ def test_fields_stand_where_they_should() -> None:
     assert quote.pck_chain_pem.count(b"BEGIN") == 3
 
 
-def test_a_report_of_version_1_5_has_two_more_fields() -> None:
+def test_a_report_of_version_1_5_has_two_more_fields() -> None:  # evidence-tdx.md E60
     data = WORLD.quote(version=5, service_td=b"\x09" * 48)
     quote = TdxQuote.parse(data)
     assert (quote.report.kind, quote.report.mr_service_td) == (TdReportKind.V1_5, b"\x09" * 48)
@@ -77,13 +77,26 @@ def test_a_report_of_version_1_5_has_two_more_fields() -> None:
         (QUOTE[:-1], "tdx.truncated"),
     ],
 )
-def test_what_does_not_fit_is_refused(data: bytes, expected: str) -> None:
+def test_what_does_not_fit_is_refused(data: bytes, expected: str) -> None:  # evidence-tdx.md E60, E61, E63
     assert code(data) == expected
+
+
+def test_a_version_5_quote_may_carry_the_older_report() -> None:  # evidence-tdx.md E60
+    head = b"\5\0" + QUOTE[2:48] + b"\2\0" + (584).to_bytes(4, "little")
+    quote = TdxQuote.parse(head + QUOTE[48:])
+    assert (quote.header.version, quote.report) == (5, TdxQuote.parse(QUOTE).report)
+
+
+def test_the_bounds_are_the_stated_ones() -> None:  # evidence-tdx.md E60, E61
+    assert TdxQuote.parse(QUOTE.ljust(64 * 1024, b"\0")).raw == QUOTE
+    assert code(QUOTE.ljust(64 * 1024 + 1, b"\0")) == "tdx.size"
+    assert len(TdxQuote.parse(WORLD.quote(auth_bytes=1024)).qe_auth_data) == 1024
+    assert code(WORLD.quote(auth_bytes=1025)) == "tdx.auth_data"
 
 
 @settings(max_examples=300)
 @given(st.integers(0, len(QUOTE)), st.binary(max_size=8), st.integers(0, 8))
-def test_nothing_but_a_refusal_leaves_the_parser(at: int, inserted: bytes, removed: int) -> None:
+def test_nothing_but_a_refusal_leaves_the_parser(at: int, inserted: bytes, removed: int) -> None:  # evidence-tdx.md E63
     data = QUOTE[:at] + inserted + QUOTE[at + removed :]
     try:
         quote = TdxQuote.parse(data)
@@ -99,7 +112,7 @@ def test_no_shorter_quote_is_one(size: int) -> None:
         TdxQuote.parse(QUOTE[:size])
 
 
-def test_the_platform_extension_is_read_in_full() -> None:
+def test_the_platform_extension_is_read_in_full() -> None:  # evidence-tdx.md E65
     svns = tuple(range(16))
     identity = PckIdentity.parse(sgx_extension(svns, pce_svn=0x1234))
     assert identity == PckIdentity(b"\x11" * 16, bytes.fromhex("00906ed50000"), b"\0\0", svns, 0x1234)
@@ -125,11 +138,9 @@ EXTENSION = sgx_extension()
         lambda _: b"\x30\x80\0\0",
         lambda _: b"",
         lambda _: b"\x30\x81\x01\0",
-        lambda data: data.replace(
-            b"\x04\x06" + bytes.fromhex("00906ed50000"), b"\x04\x05" + bytes.fromhex("00906ed500")
-        ),
     ],
 )
+# evidence-tdx.md E65
 def test_another_shape_of_the_platform_extension_is_refused(spoil: Callable[[bytes], bytes]) -> None:
     spoiled = spoil(EXTENSION)
     assert spoiled != EXTENSION
@@ -138,16 +149,38 @@ def test_another_shape_of_the_platform_extension_is_refused(spoil: Callable[[byt
     assert refused.value.code == "tdx.pck_extension"
 
 
-@pytest.mark.parametrize("svn", [b"\x02\x01\x80", b"\x02\x02\x00\x05", b"\x02\x00", b"\x02\x02\x01\x00"])
-def test_a_component_is_one_byte_in_its_shortest_form(svn: bytes) -> None:
-    old = bytes.fromhex("2a864886f84d010d010201") + b"\x02\x01\x05"
-    at = EXTENSION.index(old) - 2  # the OID's own tag and length
-    pair_at = at - 2
-    pair = der(0x30, EXTENSION[at : at + 2] + old[:-3] + svn)
-    rest = EXTENSION[pair_at + 2 + EXTENSION[pair_at + 1] :]
-    # Only the integer matters: the outer lengths are rebuilt by hand around the changed pair.
-    with pytest.raises(FormatRefused):
-        PckIdentity.parse(EXTENSION[:pair_at] + pair + rest)
+def extension_refused(**changes: Any) -> str:
+    with pytest.raises(FormatRefused) as refused:
+        PckIdentity.parse(sgx_extension(**changes))
+    return refused.value.expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"ppid": bytes(15)}, "field 1 of 16 bytes"),
+        ({"ppid": bytes(17)}, "field 1 of 16 bytes"),
+        ({"pce_id": bytes(1)}, "field 3 of 2 bytes"),
+        ({"pce_id": bytes(3)}, "field 3 of 2 bytes"),
+        ({"fmspc": bytes(5)}, "field 4 of 6 bytes"),
+        ({"fmspc": bytes(7)}, "field 4 of 6 bytes"),
+        ({"svns": (5,) * 15}, "field 16 with tag 0x2"),
+        ({"svns": (256, *(5,) * 15)}, "an integer of 1 bytes"),
+        ({"pce_svn": 1 << 16}, "an integer of 2 bytes"),
+    ],
+)
+def test_each_platform_field_has_its_size(changes: dict[str, Any], expected: str) -> None:  # evidence-tdx.md E65
+    assert extension_refused(**changes) == expected
+
+
+def test_the_largest_numbers_of_a_platform_are_read() -> None:
+    identity = PckIdentity.parse(sgx_extension((255,) * 16, pce_svn=0xFFFF))
+    assert (identity.component_svns, identity.pce_svn) == ((255,) * 16, 0xFFFF)
+
+
+@pytest.mark.parametrize("first", [b"\x02\x01\x80", b"\x02\x02\x00\x05", b"\x02\x00"])
+def test_a_number_has_its_shortest_form(first: bytes) -> None:  # evidence-tdx.md E65
+    assert extension_refused(first=first) == "a non-negative integer in shortest form"
 
 
 @given(st.integers(0, len(EXTENSION) - 1), st.integers(1, 255))
@@ -179,19 +212,19 @@ def without(document: dict[str, Any], name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")]
 )
-def test_tcb_info_has_all_its_members(name: str) -> None:
+def test_tcb_info_has_all_its_members(name: str) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(tcb_info=json.dumps(without(tcb_info(), name))))
 
 
 @pytest.mark.parametrize("name", list(qe_identity()))
-def test_qe_identity_has_all_its_members(name: str) -> None:
+def test_qe_identity_has_all_its_members(name: str) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(qe_identity=json.dumps(without(qe_identity(), name))))
 
 
 @pytest.mark.parametrize("name", list(WORLD.collateral()))
-def test_collateral_has_all_its_members(name: str) -> None:
+def test_collateral_has_all_its_members(name: str) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(json.dumps(without(WORLD.collateral(), name)))
 
@@ -209,14 +242,43 @@ def test_collateral_has_all_its_members(name: str) -> None:
         {"tcbEvaluationDataNumber": -1},
         {"tcbEvaluationDataNumber": "20"},
         {"tcbLevels": {}},
-        {"tcbLevels": [{}] * 65},
         {"tcbLevels": [1]},
         {"tdxModuleIdentities": [{}]},
     ],
 )
-def test_tcb_info_of_another_shape_is_refused(change: dict[str, Any]) -> None:
+def test_tcb_info_of_another_shape_is_refused(change: dict[str, Any]) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(tcb_info=json.dumps(tcb_info(**change))))
+
+
+@pytest.mark.parametrize("change", [{"id": "QE"}, {"id": "TDX"}, {"version": 1}, {"version": 3}])
+def test_a_qe_identity_of_another_kind_is_refused(change: dict[str, Any]) -> None:  # evidence-tdx.md E64
+    with pytest.raises(FormatRefused) as refused:
+        TdxCollateral.parse(collateral(qe_identity=json.dumps(qe_identity(**change))))
+    assert refused.value.code == "tdx.qe_identity.id"
+
+
+LEVEL, MODULE = tcb_info()["tcbLevels"][0], tcb_info()["tdxModuleIdentities"][0]
+LISTS: dict[str, tuple[int, Callable[[int], dict[str, str]]]] = {
+    "levels": (64, lambda n: {"tcb_info": json.dumps(tcb_info(tcbLevels=[LEVEL] * n))}),
+    "modules": (64, lambda n: {"tcb_info": json.dumps(tcb_info(tdxModuleIdentities=[MODULE] * n))}),
+    "enclave levels": (
+        64,
+        lambda n: {"qe_identity": json.dumps(qe_identity(tcbLevels=qe_identity()["tcbLevels"] * n))},
+    ),
+    "advisories": (
+        256,
+        lambda n: {"tcb_info": json.dumps(tcb_info(tcbLevels=[LEVEL | {"advisoryIDs": ["INTEL-SA-1"] * n}]))},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_in_collateral_has_its_bound(name: str) -> None:  # evidence-tdx.md E64
+    most, changed = LISTS[name]
+    TdxCollateral.parse(collateral(**changed(most)))
+    with pytest.raises(FormatRefused):
+        TdxCollateral.parse(collateral(**changed(most + 1)))
 
 
 def test_fifteen_components_are_not_sixteen() -> None:
@@ -226,7 +288,7 @@ def test_fifteen_components_are_not_sixteen() -> None:
         TdxCollateral.parse(collateral(tcb_info=json.dumps(tcb_info(tcbLevels=[level]))))
 
 
-def test_a_status_is_one_of_intels() -> None:
+def test_a_status_is_one_of_intels() -> None:  # evidence-tdx.md E64
     assert TcbStatus.parse("UpToDate") is TcbStatus.UP_TO_DATE
     for word in ("Unlisted", "uptodate", ""):
         with pytest.raises(FormatRefused):
@@ -247,12 +309,12 @@ def test_a_status_is_one_of_intels() -> None:
         b"\xff",
     ],
 )
-def test_json_is_one_value_without_surprises(text: str | bytes) -> None:
+def test_json_is_one_value_without_surprises(text: str | bytes) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         parse_json("test", text, bytes_max=1 << 20)
 
 
-def test_json_is_bounded_and_typed() -> None:
+def test_json_is_bounded_and_typed() -> None:  # evidence-tdx.md E64
     assert parse_json("test", "[1]", bytes_max=3) == [1]
     with pytest.raises(FormatRefused):
         parse_json("test", "[1]", bytes_max=2)

@@ -138,18 +138,19 @@ ONE_OFF: dict[str, VerifiedTdx] = {
 
 
 @pytest.mark.parametrize("code", ONE_OFF)
+# evidence-tdx.md E79 to E84, E86 to E88, E91, E92, E94 to E97
 def test_one_change_leaves_one_claim_unmet(code: str) -> None:
     assert unmet(ONE_OFF[code]) == {code}
 
 
 @pytest.mark.parametrize("register", range(4))
-def test_each_register_is_a_claim_of_its_own(register: int) -> None:
+def test_each_register_is_a_claim_of_its_own(register: int) -> None:  # evidence-tdx.md E93
     changed = tuple(b"\1" * 48 if n == register else value for n, value in enumerate(REPORT.rtmrs))
     assert unmet(said(rtmrs=changed)) == {f"tdx.rtmr{register}"}
 
 
 @pytest.mark.parametrize("bit", range(64))
-def test_every_attribute_bit_is_somebodys(bit: int) -> None:
+def test_every_attribute_bit_is_somebodys(bit: int) -> None:  # evidence-tdx.md E85, E87 to E89
     harmless = {27, 28, 30, 31}
     found = unmet(said(td_attributes=SEPT | 1 << bit))
     if bit in harmless:
@@ -162,20 +163,20 @@ def test_every_attribute_bit_is_somebodys(bit: int) -> None:
 
 
 @pytest.mark.parametrize("xfam", [0x602E6, 0x602E5, 0x602E7 | 1 << 3, 0x602E7 | 1 << 63, 0x602E7 | 1 << 10])
-def test_xfam_has_what_it_must_and_nothing_strange(xfam: int) -> None:
+def test_xfam_has_what_it_must_and_nothing_strange(xfam: int) -> None:  # evidence-tdx.md E90
     assert unmet(said(xfam=xfam)) == {"tdx.xfam"}
 
 
-def test_every_feature_a_module_may_grant_is_met() -> None:
+def test_every_feature_a_module_may_grant_is_met() -> None:  # evidence-tdx.md E90
     assert not unmet(said(xfam=0x6DBE7))
     assert not unmet(said(xfam=0x3))
 
 
-def test_without_a_log_both_its_claims_are_unmet() -> None:
+def test_without_a_log_both_its_claims_are_unmet() -> None:  # evidence-tdx.md E97
     assert unmet(replace(SOUND, event_log=None)) == {"tdx.event-log", "tdx.events"}
 
 
-def test_a_report_without_the_field_has_no_service_td() -> None:
+def test_a_report_without_the_field_has_no_service_td() -> None:  # evidence-tdx.md E96
     assert not unmet(said(mr_service_td=None))
 
 
@@ -191,7 +192,7 @@ def test_without_reference_values_nothing_named_is_met() -> None:
     }
 
 
-def test_the_built_in_policies_refuse_a_simulated_root_and_debug() -> None:
+def test_the_built_in_policies_refuse_a_simulated_root_and_debug() -> None:  # evidence-tdx.md E79, E85
     for name in document.builtin_names():
         policy = document.builtin(name)
         assert "tdx.root" in unmet(ONE_OFF["tdx.root"], policy=policy)
@@ -207,12 +208,23 @@ def test_the_built_in_policies_refuse_a_simulated_root_and_debug() -> None:
             assert code in unmet(ONE_OFF[code], policy=policy)
 
 
-def test_a_named_simulated_root_is_met() -> None:
+@pytest.mark.parametrize("status", TcbStatus)
+def test_strict_takes_a_platform_that_is_up_to_date_alone(status: TcbStatus) -> None:  # evidence-tdx.md E80
+    refused = "tdx.tcb.status" in unmet(tcb(status), policy=document.builtin("strict"))
+    assert refused == (status is not UP)
+
+
+@pytest.mark.parametrize("name", document.builtin_names())
+def test_no_builtin_policy_takes_a_platform_no_level_describes(name: str) -> None:  # evidence-tdx.md E72
+    assert "tdx.tcb.status" in unmet(tcb(TcbStatus.UNLISTED), policy=document.builtin(name))
+
+
+def test_a_named_simulated_root_is_met() -> None:  # evidence-tdx.md E79
     text = f'name = "x"\nabout = "x"\nextends = "strict"\n[tdx]\nsimulated_roots = ["{"00" * 32}"]'
     assert "tdx.root" not in unmet(ONE_OFF["tdx.root"], policy=document.parse(text.encode()))
 
 
-def test_a_newer_table_could_still_decide_the_evaluation_number() -> None:
+def test_a_newer_table_could_still_decide_the_evaluation_number() -> None:  # evidence-tdx.md E82
     assert appraise(ONE_OFF["tdx.tcb.evaluation-number"], REFERENCES, FULL).wants_only_collateral
     assert not appraise(ONE_OFF["tdx.mr-td"], REFERENCES, FULL).wants_only_collateral
 

@@ -44,7 +44,7 @@ def stage(name: str, collateral: str, at: str) -> str:
 
 
 @pytest.mark.parametrize("entry", of_kind("tdx-quote"), ids=named)
-def test_a_real_quote_is_judged_as_published(entry: dict[str, Any]) -> None:
+def test_a_real_quote_is_judged_as_published(entry: dict[str, Any]) -> None:  # evidence-tdx.md E66, E67, E72, E74
     said = entry["expect"]["dcap_qvl_0_7_0"]
     if not said:  # the pre-production root
         assert stage(entry["file"], "lunal-50806f000000", "2026-04-10T00:00:00+00:00") == "chain"
@@ -87,13 +87,13 @@ REASONS = {
 
 
 @pytest.mark.parametrize("entry", of_kind("tdx-quote-negative"), ids=named)
-def test_a_spoiled_quote_is_refused_at_its_stage(entry: dict[str, Any]) -> None:
+def test_a_spoiled_quote_is_refused_at_its_stage(entry: dict[str, Any]) -> None:  # evidence-tdx.md E68, E70
     wanted = REASONS.get(entry["expect"]["reason"], {"format"})
     assert stage(entry["file"], entry["collateral"], entry["at"]) in wanted
 
 
 @pytest.mark.parametrize("entry", of_kind("tdx-quote-simulated"), ids=named)
-def test_a_simulated_quote_is_judged_as_published(entry: dict[str, Any]) -> None:
+def test_a_simulated_quote_is_judged_as_published(entry: dict[str, Any]) -> None:  # evidence-tdx.md E66, E75, E79
     where = entry["file"], entry["collateral"], entry["at"]
     assert stage(*where) == "chain"  # never under Intel's root
     if "revoked" in entry["file"].lower():
@@ -113,7 +113,7 @@ def policy(text: str) -> document.Policy:
     return document.parse(f'name = "test"\nabout = "test"\nextends = "platform"\n{text}'.encode())
 
 
-def test_the_real_firmware_log_replays_and_an_edited_one_does_not() -> None:
+def test_the_real_firmware_log_replays_and_an_edited_one_does_not() -> None:  # evidence-tdx.md E77, E78
     entry = of_kind("ccel")[0]
     verified = verify(entry["quote"], "dcap-quote-collateral-00", "2026-01-27T09:59:59+00:00")
     log = parse_event_log(published.read(entry["file"]))
@@ -196,7 +196,7 @@ STAGES = {
 EXTRA = b"\nextra bytes(only for testing purpose)\n"
 
 
-def test_the_note_behind_a_conformance_quote_is_refused() -> None:
+def test_the_note_behind_a_conformance_quote_is_refused() -> None:  # evidence-tdx.md E63
     noted = [
         tdx_quote_bytes(published.read(entry["file"])) for entry in CONFORMANCE if "/300-" in entry["file"]
     ]

@@ -17,7 +17,7 @@ from attestation.errors import EvidenceRefused
 from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
 from attestation.verify import tdx
-from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
+from attestation.verify.tdx import INTEL_ROOT_SPKI, verify_tdx, verify_tdx_with_root_ca
 from attestation.verify.verified import SEAL, Seal
 from attestation.verify.verified_tdx import SecondOpinion, VerifiedEventLog, VerifiedTdx
 from tests.unit.attestation.forge_tdx import (
@@ -25,6 +25,7 @@ from tests.unit.attestation.forge_tdx import (
     SEPT_VE_DISABLE,
     SGX_OID,
     Identity,
+    QuoteParts,
     World,
     issue,
     new_key,
@@ -54,6 +55,7 @@ def refusal(
 
 
 @pytest.mark.parametrize("version", [4, 5])
+# evidence-tdx.md E75, E82
 def test_a_sound_quote_is_genuine_and_says_whose_root_it_is_under(world: World, version: int) -> None:
     quote = world.quote(version=version, report_data=b"\x07" * 64)
     verified = judge(world, quote, world.collateral())
@@ -71,21 +73,30 @@ def test_a_sound_quote_is_genuine_and_says_whose_root_it_is_under(world: World, 
     assert verified.event_log is None
 
 
-def test_zeros_behind_the_quote_are_padding(world: World) -> None:
+def test_zeros_behind_the_quote_are_padding(world: World) -> None:  # evidence-tdx.md E63
     bare = world.quote()
     padded = judge(world, bare + bytes(4096), world.collateral())
     assert padded.signed_digest == judge(world, bare, world.collateral()).signed_digest
 
 
-def test_a_simulated_world_is_nothing_under_intels_root(world: World) -> None:
+def test_a_simulated_world_is_nothing_under_intels_root(world: World) -> None:  # evidence-tdx.md E66
     with pytest.raises(EvidenceRefused) as refused:
         verify_tdx(TdxQuote.parse(world.quote()), TdxCollateral.parse(json.dumps(world.collateral())), at=NOW)
     assert (refused.value.stage, refused.value.code) == ("chain", "tdx.pck_chain.root")
 
 
+def test_the_name_of_intels_root_is_not_its_key() -> None:  # evidence-tdx.md E66
+    assert INTEL_ROOT_SPKI.hex() == "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e"
+    posing = World(root=issue("Intel SGX Root CA", None, ca=1))
+    collateral = TdxCollateral.parse(json.dumps(posing.collateral()))
+    with pytest.raises(EvidenceRefused) as refused:
+        verify_tdx(TdxQuote.parse(posing.quote()), collateral, at=NOW)
+    assert refused.value.code == "tdx.pck_chain.root"
+
+
 def test_intels_pre_production_root_cannot_be_handed_over(
     world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> None:  # evidence-tdx.md E66
     monkeypatch.setattr(tdx, "INTEL_PRE_PRODUCTION_ROOT_SPKI", world.root.spki)
     assert refusal(world, world.quote(), world.collateral()) == ("chain", "tdx.root_ca")
 
@@ -97,9 +108,26 @@ def leaf(world: World, **changes: Any) -> Identity:
     return issue("SIM PCK", arguments.pop("issuer", world.authority), **arguments)
 
 
+KEY_USAGE = "2.5.29.15"
+SIGNING, ENCIPHERMENT = b"\3\2\7\x80", b"\3\2\5\x20"
+
+
+def renamed(identity: Identity, name: str) -> Identity:
+    """The same key under another name."""
+    return Identity(identity.key, issue(name, None, ca=0, key=identity.key).certificate)
+
+
 CHAINS: dict[str, tuple[Callable[[World], Identity], tuple[str, str]]] = {
     "another issuer's key": (lambda w: leaf(w, forged=True), ("chain", "tdx.pck_chain.signature")),
     "issued by the root": (lambda w: leaf(w, issuer=w.root), ("chain", "tdx.pck_chain.signature")),
+    "issued under another name": (
+        lambda w: leaf(w, issuer=renamed(w.authority, "SIM other CA")),
+        ("chain", "tdx.pck_chain.signature"),
+    ),
+    "a key that may not sign": (
+        lambda w: leaf(w, usage=False, extra=[(SGX_OID, sgx_extension(), False), (KEY_USAGE, ENCIPHERMENT, True)]),
+        ("chain", "tdx.pck_chain.key_usage"),
+    ),
     "a CA as leaf": (lambda w: leaf(w, ca=0), ("chain", "tdx.pck_chain.role")),
     "an unknown critical extension": (
         lambda w: leaf(w, extra=[(SGX_OID, sgx_extension(), False), ("1.2.3.4", b"\5\0", True)]),
@@ -113,7 +141,7 @@ CHAINS: dict[str, tuple[Callable[[World], Identity], tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_a_leaf_that_does_not_lead_to_the_root_is_refused(world: World, name: str) -> None:
+def test_a_leaf_that_does_not_lead_to_the_root_is_refused(world: World, name: str) -> None:  # evidence-tdx.md E67
     make, expected = CHAINS[name]
     if name == "a key on another curve":
 
@@ -128,7 +156,7 @@ def test_a_leaf_that_does_not_lead_to_the_root_is_refused(world: World, name: st
     assert refusal(world, quote_of(make(world)), world.collateral()) == expected
 
 
-def test_the_authority_has_to_be_one(world: World) -> None:
+def test_the_authority_has_to_be_one(world: World) -> None:  # evidence-tdx.md E67
     for wrong, code in (
         (issue("Intel SGX PCK Platform CA", world.root, ca=None), "tdx.pck_chain.role"),
         (
@@ -136,19 +164,23 @@ def test_the_authority_has_to_be_one(world: World) -> None:
             "tdx.pck_chain.validity",
         ),
         (issue("Intel SGX PCK Platform CA", None, ca=0), "tdx.pck_chain.signature"),
+        (
+            issue("Intel SGX PCK Platform CA", world.root, ca=0, usage=False, extra=[(KEY_USAGE, SIGNING, True)]),
+            "tdx.pck_chain.key_usage",
+        ),
     ):
         pck = leaf(world, issuer=wrong)
         quote = world.quote(leaf=pck, chain=pck.pem + wrong.pem + world.root.pem)
         assert refusal(world, quote, world.collateral()) == ("chain", code)
 
 
-def test_a_root_may_forbid_the_path(world: World) -> None:
+def test_a_root_may_forbid_the_path(world: World) -> None:  # evidence-tdx.md E67
     narrow = World(root=issue("SIM Root CA", None, ca=0))
     assert refusal(narrow, narrow.quote(), narrow.collateral()) == ("chain", "tdx.pck_chain.path_length")
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
-def test_a_chain_has_three_certificates(world: World, count: int) -> None:
+def test_a_chain_has_three_certificates(world: World, count: int) -> None:  # evidence-tdx.md E62
     pems = [world.leaf.pem, world.authority.pem, world.root.pem, world.root.pem][:count]
     quote = world.quote(chain="".join(pems) or "\n")
     assert refusal(world, quote, world.collateral()) == ("chain", "tdx.pck_chain")
@@ -160,14 +192,17 @@ def test_a_chain_has_three_certificates(world: World, count: int) -> None:
         lambda pem: pem + "x",
         lambda pem: "x" + pem,
         lambda pem: pem + "\0\0",
+        lambda pem: pem + "\n\n",
+        lambda pem: pem.replace("-----\n-----BEGIN", "-----\n\n-----BEGIN"),
         lambda pem: pem.replace("MII", "MI?", 1),
         lambda pem: pem.replace("MII", "AAA", 1),
     ],
 )
-def test_a_chain_is_pem_and_nothing_else(world: World, spoil: Callable[[str], str]) -> None:
+def test_a_chain_is_pem_and_nothing_else(world: World, spoil: Callable[[str], str]) -> None:  # evidence-tdx.md E62
     chain = world.leaf.pem + world.authority.pem + world.root.pem
     assert refusal(world, world.quote(chain=spoil(chain)), world.collateral()) == ("chain", "tdx.pck_chain")
-    assert judge(world, world.quote(chain=chain + "\0"), world.collateral())
+    for end in ("", "\0", "\n", "\n\0"):
+        assert judge(world, world.quote(chain=chain + end), world.collateral())
 
 
 def flip(at: int) -> Callable[[bytes], bytes]:
@@ -182,28 +217,49 @@ SIGNED = {
     "signature": (636 + 3, ("signature", "tdx.quote_signature")),
     "attestation key": (636 + 64, ("binding", "tdx.attestation_key")),
     "qe report": (636 + 134 + 70, ("signature", "tdx.qe_report_signature")),
+    "the key in the qe report": (636 + 134 + 320, ("signature", "tdx.qe_report_signature")),
     "qe report signature": (636 + 134 + 384, ("signature", "tdx.qe_report_signature")),
     "auth data": (636 + 134 + 384 + 64 + 2, ("binding", "tdx.attestation_key")),
 }
 
 
 @pytest.mark.parametrize("part", SIGNED)
-def test_a_changed_byte_is_found_where_it_was_signed(world: World, part: str) -> None:
+def test_a_changed_byte_is_found_where_it_was_signed(world: World, part: str) -> None:  # evidence-tdx.md E68
     at, expected = SIGNED[part]
     assert refusal(world, world.quote(after_signing=flip(at)), world.collateral()) == expected
 
 
-def test_the_qe_report_has_to_name_the_attestation_key(world: World) -> None:
+def test_the_qe_report_has_to_name_the_attestation_key(world: World) -> None:  # evidence-tdx.md E68
     assert refusal(world, world.quote(binding=bytes(32)), world.collateral()) == (
         "binding",
         "tdx.attestation_key",
     )
 
 
-def test_without_collateral_nobody_can_tell(world: World) -> None:
+class Talkative(World):
+    """A quoting enclave that writes something behind the digest of the attestation key."""
+
+    def _qe_report(self, p: QuoteParts, binding: bytes) -> bytes:
+        return super()._qe_report(p, binding + b"\1")
+
+
+def test_the_qe_report_says_nothing_behind_the_digest() -> None:  # evidence-tdx.md E68
+    world = Talkative()
+    assert refusal(world, world.quote(), world.collateral()) == ("binding", "tdx.attestation_key")
+
+
+def test_without_collateral_nobody_can_tell(world: World) -> None:  # evidence-tdx.md E68, E70
     assert refusal(world, world.quote(), None) == ("collateral", "tdx.collateral")
     # A spoiled quote is refused for what it is, collateral or not.
     assert refusal(world, world.quote(after_signing=flip(48)), None)[0] == "signature"
+
+
+def two_signers(world: World) -> dict[str, str]:
+    """The QE identity has a signer of its own, and that one is revoked."""
+    other = issue("SIM other Signing", world.root, ca=None)
+    theirs = world.collateral(signer=other)
+    members = {name: value for name, value in theirs.items() if name.startswith("qe_identity")}
+    return world.collateral(root_ca_crl=revocations(world.root, [other]).hex()) | members
 
 
 OTHER = World()
@@ -220,6 +276,10 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
     "signer revoked": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, [w.signer]).hex()),
         ("revoked", "tdx.tcb_info_chain.revoked"),
+    ),
+    "signer of the qe identity alone revoked": (
+        two_signers,
+        ("revoked", "tdx.qe_identity_chain.revoked"),
     ),
     "root list forged": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, key=new_key()).hex()),
@@ -245,6 +305,15 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
         lambda w: w.collateral(pck_crl=revocations(w.authority, partial=True).hex()),
         ("chain", "tdx.pck_crl.extension"),
     ),
+    "a partial root list": (
+        lambda w: w.collateral(root_ca_crl=revocations(w.root, partial=True).hex()),
+        ("chain", "tdx.root_crl.extension"),
+    ),
+    "no root list": (lambda w: w.collateral(root_ca_crl=""), ("format", "tdx.root_crl")),
+    "root list early": (
+        lambda w: w.collateral(root_ca_crl=revocations(w.root, start=NOW + timedelta(1)).hex()),
+        ("collateral", "tdx.root_crl.validity"),
+    ),
     "no list": (lambda w: w.collateral(pck_crl=""), ("format", "tdx.pck_crl")),
     "root list late": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, end=NOW - timedelta(1)).hex()),
@@ -269,6 +338,22 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
     "qe identity late": (
         lambda w: w.collateral(identity=qe_identity(nextUpdate="2026-11-19T23:59:59Z")),
         ("collateral", "tdx.qe_identity_validity"),
+    ),
+    "qe identity early": (
+        lambda w: w.collateral(identity=qe_identity(issueDate="2026-11-20T00:00:01Z")),
+        ("collateral", "tdx.qe_identity_validity"),
+    ),
+    "tcb info spaced otherwise": (
+        lambda w: w.collateral(tcb_info=json.dumps(tcb_info())),
+        ("signature", "tdx.tcb_info_signature"),
+    ),
+    "a chain of three": (
+        lambda w: w.collateral(qe_identity_issuer_chain=w.signer.pem + w.root.pem + w.root.pem),
+        ("chain", "tdx.qe_identity_chain"),
+    ),
+    "signer early": (
+        lambda w: w.collateral(signer=issue("SIM TCB Signing", w.root, ca=None, start=NOW + timedelta(1))),
+        ("collateral", "tdx.tcb_info_chain.validity"),
     ),
     "tcb info signed by another": (
         lambda w: w.collateral(tcb_info_signature=OTHER.collateral()["tcb_info_signature"]),
@@ -326,12 +411,12 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
 
 
 @pytest.mark.parametrize("name", COLLATERAL)
-def test_collateral_that_does_not_hold_is_refused(world: World, name: str) -> None:
+def test_collateral_that_does_not_hold_is_refused(world: World, name: str) -> None:  # evidence-tdx.md E69, E70, E71
     make, expected = COLLATERAL[name]
     assert refusal(world, world.quote(), make(world)) == expected
 
 
-def test_the_qe_identity_masks_what_may_differ(world: World) -> None:
+def test_the_qe_identity_masks_what_may_differ(world: World) -> None:  # evidence-tdx.md E71
     quote = world.quote(qe_attributes=b"\x15" + bytes(7) + b"\xe7" + bytes(7))
     assert judge(world, quote, world.collateral())
     masked = world.collateral(identity=qe_identity(miscselectMask="FFFFFFFE"))
@@ -372,14 +457,14 @@ def enclave(status: str, svn: int = 4) -> dict[str, Any]:
         "OutOfDateConfigurationNeeded",
     ],
 )
-def test_the_status_is_the_platforms(world: World, status: str) -> None:
+def test_the_status_is_the_platforms(world: World, status: str) -> None:  # evidence-tdx.md E72
     verified = judge(world, world.quote(), world.collateral(info=tcb_info(tcbLevels=[level(status)])))
     assert verified.tcb.status.value == status
     assert verified.tcb.advisories == (f"INTEL-SA-{status}",)
     assert verified.second_opinion.status == status
 
 
-def test_a_revoked_level_proves_nothing(world: World) -> None:
+def test_a_revoked_level_proves_nothing(world: World) -> None:  # evidence-tdx.md E73
     for collateral in (
         world.collateral(info=tcb_info(tcbLevels=[level("Revoked")])),
         world.collateral(info=tcb_info(tdxModuleIdentities=module("Revoked"))),
@@ -388,7 +473,7 @@ def test_a_revoked_level_proves_nothing(world: World) -> None:
         assert refusal(world, world.quote(), collateral) == ("revoked", "tdx.tcb_revoked")
 
 
-def test_the_first_level_that_is_reached_counts(world: World) -> None:
+def test_the_first_level_that_is_reached_counts(world: World) -> None:  # evidence-tdx.md E72
     info = tcb_info(tcbLevels=[level("UpToDate", pcesvn=12), level("OutOfDate", pcesvn=11)])
     assert judge(world, world.quote(), world.collateral(info=info)).tcb.platform is TcbStatus.OUT_OF_DATE
 
@@ -401,14 +486,14 @@ def test_the_first_level_that_is_reached_counts(world: World) -> None:
         {"tdxtcbcomponents": [{"svn": 5}, {"svn": 1}, {"svn": 3}] + [{"svn": 0}] * 13},
     ],
 )
-def test_a_platform_no_level_describes_is_unlisted(world: World, tcb: dict[str, Any]) -> None:
+def test_a_platform_no_level_describes_is_unlisted(world: World, tcb: dict[str, Any]) -> None:  # evidence-tdx.md E72
     info = tcb_info(tcbLevels=[level("UpToDate", **tcb)])
     verified = judge(world, world.quote(), world.collateral(info=info))
     assert (verified.tcb.status, verified.tcb.platform) == (TcbStatus.UNLISTED, TcbStatus.UNLISTED)
     assert verified.second_opinion.declined.startswith("No matching TCB level")
 
 
-def test_the_module_has_levels_of_its_own(world: World) -> None:
+def test_the_module_has_levels_of_its_own(world: World) -> None:  # evidence-tdx.md E72
     stale = world.collateral(info=tcb_info(tdxModuleIdentities=module("OutOfDate")))
     assert judge(world, world.quote(), stale).tcb.module is TcbStatus.OUT_OF_DATE
     assert judge(world, world.quote(), stale).tcb.status is TcbStatus.OUT_OF_DATE
@@ -419,7 +504,7 @@ def test_the_module_has_levels_of_its_own(world: World) -> None:
     assert judge(world, other, world.collateral()).tcb.module is TcbStatus.UNLISTED
 
 
-def test_a_module_from_before_versions_is_judged_with_the_platform(world: World) -> None:
+def test_a_module_from_before_versions_is_judged_with_the_platform(world: World) -> None:  # evidence-tdx.md E72
     old = world.quote(tee_tcb_svn=bytes([5, 0, 2]) + bytes(13))
     flat = [{"svn": 5}, {"svn": 0}, {"svn": 2}] + [{"svn": 0}] * 13
     good = world.collateral(info=tcb_info(tcbLevels=[level("UpToDate", tdxtcbcomponents=flat)]))
@@ -429,14 +514,14 @@ def test_a_module_from_before_versions_is_judged_with_the_platform(world: World)
     assert judge(world, old, short).tcb.status is TcbStatus.UNLISTED
 
 
-def test_the_modules_signer_and_attributes_are_intels(world: World) -> None:
+def test_the_modules_signer_and_attributes_are_intels(world: World) -> None:  # evidence-tdx.md E72
     signed = world.quote(seam_signer=b"\1" * 48)
     assert refusal(world, signed, world.collateral()) == ("binding", "tdx.module_signer")
     debug = world.quote(seam_attributes=b"\1" + bytes(7))
     assert refusal(world, debug, world.collateral()) == ("binding", "tdx.module_attributes")
 
 
-def test_the_worst_part_decides(world: World) -> None:
+def test_the_worst_part_decides(world: World) -> None:  # evidence-tdx.md E72
     stale = world.collateral(identity=enclave("OutOfDate"))
     assert judge(world, world.quote(), stale).tcb.status is TcbStatus.OUT_OF_DATE
     both = world.collateral(
@@ -457,7 +542,7 @@ def test_the_worst_part_decides(world: World) -> None:
 )
 def test_what_dcap_qvl_refuses_as_policy_is_kept_for_the_policy(
     world: World, attributes: int, reason: str
-) -> None:
+) -> None:  # evidence-tdx.md E74
     verified = judge(world, world.quote(attributes=attributes), world.collateral())
     assert verified.second_opinion.declined.startswith(reason)
 
@@ -475,7 +560,7 @@ def opine(monkeypatch: pytest.MonkeyPatch, opinion: SecondOpinion, *, simulated:
 @pytest.mark.parametrize(("status", "declined"), [("OutOfDate", ""), ("", "Invalid signature"), ("", "")])
 def test_two_verifiers_that_disagree_refuse(
     world: World, monkeypatch: pytest.MonkeyPatch, status: str, declined: str
-) -> None:
+) -> None:  # evidence-tdx.md E74
     opine(monkeypatch, SecondOpinion(status, declined), simulated=False)
     assert refusal(world, world.quote(), world.collateral()) == ("not genuine", "tdx.second_opinion")
 
@@ -491,7 +576,7 @@ def test_two_verifiers_that_disagree_refuse(
 )
 def test_a_reason_without_its_fact_does_not_excuse(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
-) -> None:
+) -> None:  # evidence-tdx.md E74
     opine(monkeypatch, SecondOpinion("", reason), simulated=False)
     assert refusal(world, world.quote(), world.collateral()) == ("not genuine", "tdx.second_opinion")
 
@@ -511,12 +596,13 @@ def test_a_reason_with_its_fact_is_for_the_policy(
     reason: str,
     quote: dict[str, Any],
     info: dict[str, Any] | None,
-) -> None:
+) -> None:  # evidence-tdx.md E74
     opine(monkeypatch, SecondOpinion("", reason), simulated=False)
     verified = judge(world, world.quote(**quote), world.collateral(info=info))
     assert verified.second_opinion.declined == reason
 
 
+# evidence-tdx.md E74
 def test_an_advised_relaunch_is_out_of_date(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     opine(monkeypatch, SecondOpinion("TDRelaunchAdvised", ""), simulated=False)
     stale = world.collateral(info=tcb_info(tcbLevels=[level("OutOfDate")]))
@@ -524,6 +610,7 @@ def test_an_advised_relaunch_is_out_of_date(world: World, monkeypatch: pytest.Mo
     assert refusal(world, world.quote(), world.collateral()) == ("not genuine", "tdx.second_opinion")
 
 
+# evidence-tdx.md E75
 def test_a_declined_simulated_quote_is_for_the_policy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     opine(monkeypatch, SecondOpinion("", "Malformed"), simulated=True)
     assert judge(world, world.quote(), world.collateral()).second_opinion.declined == "Malformed"

@@ -121,7 +121,7 @@ def test_the_table_beside_a_report():
 # --- the same twice -----------------------------------------------------------------------------------------
 
 
-def test_a_report_follows_from_the_seed():
+def test_a_report_follows_from_the_seed():  # evidence-production.md E127
     """The report does; the RSA certificates above it do not, and so two devnets never share a root."""
     again = SimulatedSnp.create(SEED, VALIDITY)
     fields = ReportFields(MEASUREMENT)
@@ -130,7 +130,7 @@ def test_a_report_follows_from_the_seed():
     assert spki_digest(again.ark.certificate) != spki_digest(snp_platform().ark.certificate)
 
 
-def test_a_quote_and_its_collateral_follow_from_the_seed():
+def test_a_quote_and_its_collateral_follow_from_the_seed():  # evidence-production.md E127
     again = SimulatedTdx.create(SEED, VALIDITY)
     fields = QuoteFields(MEASUREMENT)
     assert again.quote(REPORT_DATA, fields) == tdx_platform().quote(REPORT_DATA, fields)
@@ -157,7 +157,7 @@ def test_a_field_of_a_wrong_size_is_our_own_mistake():
 # --- believed by nobody -------------------------------------------------------------------------------------
 
 
-def test_every_name_says_simulated():
+def test_every_name_says_simulated():  # evidence-production.md E126
     authorities = (snp_platform().ark, snp_platform().ask, snp_platform().vcek, tdx_platform().root,
                    tdx_platform().pck_authority, tdx_platform().pck, tdx_platform().tcb_signing)
     for authority in authorities:
@@ -169,14 +169,14 @@ def test_every_name_says_simulated():
         assert str(name).startswith("SIMULATED")
 
 
-def test_the_kinds_are_their_own():
+def test_the_kinds_are_their_own():  # evidence-production.md E126
     assert {snp_tee().kind, tdx_tee().kind} == {TeeKind.SIMULATED_SNP, TeeKind.SIMULATED_TDX}
     assert all(tee.quote(REPORT_DATA).kind is tee.kind for tee in (snp_tee(), tdx_tee()))
     assert {kind for kind in TeeKind if kind.simulated} == {TeeKind.SIMULATED_SNP, TeeKind.SIMULATED_TDX}
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-def test_no_default_root_of_amds(product: Product):
+def test_no_default_root_of_amds(product: Product):  # evidence-production.md E127
     platform = snp_platform(product)
     assert spki_digest(platform.ark.certificate) not in AMD_ROOTS
     evidence = snp_evidence(platform, platform.report(REPORT_DATA, ReportFields(MEASUREMENT)))
@@ -184,7 +184,7 @@ def test_no_default_root_of_amds(product: Product):
         verify_snp(*evidence, at=AT)
 
 
-def test_no_default_root_of_intels():
+def test_no_default_root_of_intels():  # evidence-production.md E127
     quote = TdxQuote.parse(tdx_platform().quote(REPORT_DATA, QuoteFields(MEASUREMENT)))
     with pytest.raises(NotGenuine):
         verify_tdx(quote, TdxCollateral.parse(collateral_json(tdx_platform())), at=AT)
@@ -195,7 +195,7 @@ def test_no_default_root_of_intels():
 
 @pytest.mark.parametrize("policy", builtin_names())
 @pytest.mark.parametrize("kind", ["snp", "tdx"])
-def test_no_default_policy_believes_it(policy: str, kind: str):
+def test_no_default_policy_believes_it(policy: str, kind: str):  # evidence-production.md E127
     tee, root = (snp_tee(), snp_platform().ark) if kind == "snp" else (tdx_tee(), tdx_platform().root)
     bundle = identity_bundle(tee, NONCE, KEYSET, CONFIG)
     verified = verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=root.der)
@@ -204,7 +204,7 @@ def test_no_default_policy_believes_it(policy: str, kind: str):
 
 
 @pytest.mark.parametrize("kind", ["snp", "turin", "tdx"])
-def test_the_devnets_own_policy_accepts_it(kind: str):
+def test_the_devnets_own_policy_accepts_it(kind: str):  # evidence-production.md E125
     tee = {"snp": snp_tee, "turin": lambda: snp_tee(Product.TURIN), "tdx": tdx_tee}[kind]()
     challenge = base64.b64encode(NONCE).decode()
     for bundle in (identity_bundle(tee, NONCE, KEYSET, CONFIG),
@@ -224,7 +224,7 @@ def test_a_root_of_one_devnet_is_nothing_to_another():
         verify_bundle(bundle, at=AT, simulated_root=stranger.ark.der)
 
 
-def test_nothing_that_ships_names_the_devnet():
+def test_nothing_that_ships_names_the_devnet():  # evidence-production.md E128
     """Not as an import (tests/test_imports.py judges those) and not as a module in a string either."""
     for room in ("foundation", "vsock_bridge", "measurements", "attestation", "appliance", "image_build"):
         for path in (ROOT / room).rglob("*.py"):
@@ -248,7 +248,7 @@ def bundle_through(tee: Tee) -> EvidenceBundle:
     return identity(tee, NONCE, KEYSET, CONFIG)
 
 
-def test_a_simulated_chip_behind_a_genuine_driver_is_found_out():
+def test_a_simulated_chip_behind_a_genuine_driver_is_found_out():  # evidence-production.md E126
     """The kind is then the genuine one, since the kernel says so; the root is not."""
     bundle = bundle_through(ConfigfsTee.detect(files=DirectFiles(tsm())))
     assert bundle.kind is TeeKind.SNP
