@@ -119,7 +119,8 @@ class Simulation:
 
     def _done(self) -> bool:
         return all(
-            not host.to_submit and not host.unsent and len(self._ended(host)) == len(host.submitted) for host in self.hosts
+            not host.to_submit and not host.unsent and len(self._ended(host)) == len(host.submitted)
+            for host in self.hosts
         )
 
     @staticmethod
@@ -202,7 +203,8 @@ class Simulation:
 
     def _host_acts(self, host: SimHost) -> None:
         if host.link is None:
-            link = Link(Connection.for_host(b"h" * 16, LIMITS), Connection.for_cell(CELL_IDENTITY, LIMITS, self.table.find))
+            cell_end = Connection.for_cell(CELL_IDENTITY, LIMITS, self.table.find)
+            link = Link(Connection.for_host(b"h" * 16, LIMITS), cell_end)
             host.link = link
             self.links.append(link)
             return
@@ -213,7 +215,7 @@ class Simulation:
             if frame.mark is not Mark.MORE:
                 host.stream.cancelled.discard(frame.position)
         elif host.unsent:
-            mark, payload = host.unsent[0]
+            _, payload = host.unsent[0]
             if host.stream.sending.has_room(len(payload)):
                 host.stream.sending.push(*host.unsent.pop(0))
         elif host.to_submit:
