@@ -180,8 +180,6 @@ def _data_head(stream: int, sequence: int, position: int, mark: int, payload_byt
 
 def _decode_body(kind: Kind, body: bytes) -> Message:
     parts = _unpack(kind, body)
-    if kind is Kind.DATA:
-        return _decode_data(body, parts)
     fields = _FIELDS[kind]
     if type(parts) is not tuple or len(parts) != len(fields):
         raise _malformed(f"{kind.name} of {len(fields)} fields", "another shape")
@@ -193,8 +191,9 @@ def _decode_body(kind: Kind, body: bytes) -> Message:
     return _MAKERS[kind](*parts)
 
 
-def _decode_data(body: bytes, parts: Any) -> Data:
-    """DATA is most of all traffic, so its fields are checked in place instead of from the table."""
+def _decode_data(body: memoryview) -> tuple[Data, bytes]:
+    """DATA, and its encoding up to the payload. Most of all traffic, so its fields are checked in place."""
+    parts = _unpack(Kind.DATA, body)
     if type(parts) is not tuple or len(parts) != 5:
         raise _malformed("DATA of 5 fields", "another shape")
     stream, sequence, position, mark, payload = parts
@@ -207,9 +206,9 @@ def _decode_data(body: bytes, parts: Any) -> Data:
         raise _malformed("DATA with a known mark and a payload in bounds", "another value")
     # W4: the payload is last and the only long field, so its length and all before it say the whole encoding.
     head = _data_head(stream, sequence, position, mark, len(payload))
-    if len(body) != len(head) + len(payload) or not body.startswith(head):
+    if len(body) != len(head) + len(payload) or body[: len(head)] != head:
         raise _malformed("the shortest encoding of DATA", "another encoding")
-    return Data(stream, sequence, position, known, payload)
+    return Data(stream, sequence, position, known, payload), head
 
 
 def _bin_header(length: int) -> bytes:
@@ -220,7 +219,7 @@ def _bin_header(length: int) -> bytes:
     return b"\xc6" + length.to_bytes(4, "big")
 
 
-def _unpack(kind: Kind, body: bytes) -> Any:
+def _unpack(kind: Kind, body: bytes | memoryview) -> Any:
     try:
         return msgpack.unpackb(
             body, use_list=False, raw=False, strict_map_key=True, max_str_len=TEXT_BYTES_MAX,
@@ -313,15 +312,30 @@ class Decoder:
         if stop > self._stop:
             self._wanted = HEADER_BYTES + length
             return None
-        message = self._message(_KINDS[kind], word, claimed, bytes(memoryview(self._buffer)[body:stop]))
+        message = self._message(kind, word.to_bytes(4, "big"), claimed, memoryview(self._buffer)[body:stop])
         self.frames += 1
         self._start = stop
         return message
 
-    def _message(self, kind: Kind, word: int, claimed: int, body: bytes) -> Message:
-        if checksum(self.frames, word.to_bytes(4, "big"), body) != claimed:
+    def _message(self, kind: int, word: bytes, claimed: int, body: memoryview) -> Message:
+        if kind == Kind.DATA:
+            return self._data(word, claimed, body)
+        self._check(claimed, word, bytes(body))
+        return _decode_body(_KINDS[kind], bytes(body))
+
+    def _data(self, word: bytes, claimed: int, body: memoryview) -> Data:
+        """DATA is copied once: the payload that msgpack makes is the one that is checked and handed on."""
+        try:
+            data, head = _decode_data(body)
+        except RemoteProtocolError:
+            self._check(claimed, word, bytes(body))     # W5: altered bytes are a matter of the checksum first
+            raise
+        self._check(claimed, word + head, data.payload)
+        return data
+
+    def _check(self, claimed: int, head: bytes, tail: bytes) -> None:
+        if checksum(self.frames, head, tail) != claimed:
             raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self.frames}", got="other bytes")
-        return _decode_body(kind, body)
 
 
 def _refusal_of_header(kind: int, length: int) -> RemoteProtocolError:

@@ -57,10 +57,12 @@ class Edge(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         frames = self.connection.received_frames
         events = self.connection.filled(nbytes)
-        self._note_progress(self.connection.received_frames > frames)
+        completed = self.connection.received_frames > frames
+        self._note_progress(completed)
         if events:
             self._on_events(self, events)
-        self.flush_soon()
+        if completed or events:
+            self.flush_soon()
 
     def pause_writing(self) -> None:
         self._paused = True

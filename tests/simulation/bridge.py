@@ -204,8 +204,9 @@ class Simulation:
     def _host_acts(self, host: SimHost) -> None:
         if host.link is None:
             cell_end = Connection.for_cell(CELL_IDENTITY, LIMITS, self.table.find)
-            host.link = Link(Connection.for_host(b"h" * 16, LIMITS), cell_end)
-            self.links.append(host.link)
+            link = Link(Connection.for_host(b"h" * 16, LIMITS), cell_end)
+            host.link = link
+            self.links.append(link)
             return
         if host.untaken and self.random.random() < 0.6:
             frame = host.untaken.pop(0)
@@ -214,7 +215,7 @@ class Simulation:
             if frame.mark is not Mark.MORE:
                 host.stream.cancelled.discard(frame.position)
         elif host.unsent:
-            payload = host.unsent[0][1]
+            _, payload = host.unsent[0]
             if host.stream.sending.has_room(len(payload)):
                 host.stream.sending.push(*host.unsent.pop(0))
         elif host.to_submit:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.limits import Limits
@@ -128,7 +128,7 @@ class CuttingWire:
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> CuttingWire:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._carry, self._front)
         return self
 

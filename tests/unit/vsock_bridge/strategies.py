@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 from vsock_bridge.errors import Code
@@ -32,4 +34,4 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     """`data` cut at the given places, whatever they are."""
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    return [data[start:stop] for start, stop in pairwise(places)]

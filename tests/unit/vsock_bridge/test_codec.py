@@ -65,14 +65,15 @@ def test_every_flipped_bit_of_a_frame_is_refused(sample: Message) -> None:
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8
         decoder = Decoder()
+        messages: list[Message] = []
+        code = None
         try:
-            messages = list(decoder.feed(bytes(bad) + good))
+            messages.extend(decoder.feed(bytes(bad) + good))
         except RemoteProtocolError as reason:
-            assert reason.code in {Code.CHECKSUM, Code.UNKNOWN_KIND, Code.OVERSIZED}, bit
-        else:
-            assert messages == [], bit
-            assert 8 <= bit < 32, bit
-            assert decoder.held_bytes <= HEADER_BYTES + BODY_BYTES_MAX[Kind(good[0])]
+            code = reason.code
+        assert messages == [], bit
+        assert code in {Code.CHECKSUM, Code.UNKNOWN_KIND, Code.OVERSIZED} or (code is None and 8 <= bit < 32), bit
+        assert decoder.held_bytes <= HEADER_BYTES + BODY_BYTES_MAX[Kind.DATA]
 
 
 @given(st.lists(MESSAGES, min_size=2, max_size=5), st.data())
@@ -127,7 +128,7 @@ def test_another_encoding_of_data_is_refused(body: bytes) -> None:
     (Kind.OPEN, (0, b"n" * 16, 0, 0)), (Kind.OPEN, (1, "n" * 16, 0, 0)), (Kind.OPEN, (1, b"n" * 16, 0, 2**31)),
     (Kind.CREDIT, (1, 0)), (Kind.ACK, (1, SEQUENCE_MAX + 1)), (Kind.ACK, (1, -1)), (Kind.ACK, (True, 1)),
     (Kind.PING, (1, 1)), (Kind.PING, (2**32, False)), (Kind.ERROR, (0, 99, "")), (Kind.ERROR, (0, 0, "")),
-    (Kind.BYE, (1,)[:0] + (None,)),
+    (Kind.BYE, (None,)),
 ])
 def test_values_out_of_bounds_are_refused(kind: Kind, parts: tuple[object, ...]) -> None:
     body = msgpack.packb(parts)
@@ -136,7 +137,8 @@ def test_values_out_of_bounds_are_refused(kind: Kind, parts: tuple[object, ...])
 
 
 def test_nested_and_extended_msgpack_is_refused() -> None:
-    for body in (b"\x91" * 16, b"\x92\x01\xd4\x01\x00", b"\x92\x01\x81\x01\x01", b"\x92\x01\xc1", b"\xdd\xff\xff\xff\xff"):
+    nested, extended, a_map = b"\x91" * 16, b"\x92\x01\xd4\x01\x00", b"\x92\x01\x81\x01\x01"
+    for body in (nested, extended, a_map, b"\x92\x01\xc1", b"\xdd\xff\xff\xff\xff"):
         assert refusal(frame(Kind.ACK, body)).code is Code.MALFORMED
 
 

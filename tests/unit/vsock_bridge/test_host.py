@@ -297,7 +297,7 @@ def test_a_submit_cut_off_midway_leaves_the_stream_whole() -> None:
             first = await host.submit(b"first")
             second = await host.submit(b"x" * 8000)
             submitting = asyncio.create_task(host.submit(b"y" * 8000))
-            while host._stream.sending.position == 3 and not host._stream.sending._frames[-1].position == 3:
+            while not submitting.done() and host._stream.sending._frames[-1].position != 3:
                 await host.ping()
             submitting.cancel()
             with pytest.raises(asyncio.CancelledError):

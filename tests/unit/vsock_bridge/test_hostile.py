@@ -253,8 +253,8 @@ def test_two_thousand_hostile_connections_cost_one_good_host_nothing(cell: tuple
         await everyone_gone(path, pid, open_before)
         grown = peak - before
         print(
-            f"\n{CONNECTIONS} hostile connections, {answered} good answers; the cell grew by {grown / 2**20:.1f} MiB at its"
-            f" peak, allowed {LIMITS.port_bytes_max / 2**20:.1f} MiB; descriptors {open_before} before and after"
+            f"\n{CONNECTIONS} hostile connections, {answered} good answers; the cell grew by {grown / 2**20:.1f} MiB at"
+            f" its peak, allowed {LIMITS.port_bytes_max / 2**20:.1f}; descriptors {open_before} before and after"
         )
         assert grown <= LIMITS.port_bytes_max
         await host.close()
