@@ -113,12 +113,14 @@ def test_what_is_refused_is_one_line(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "certificate", "--help"]])
-def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as out:
-        ended = anchorhold(*arguments, stdout=out, stderr=subprocess.PIPE)
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        ended = anchorhold(*arguments, stdout=out, stderr=subprocess.PIPE, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
