@@ -29,7 +29,7 @@ from tests.vm.debian import Missing
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("packages.lock.json")
-WHEELS_LOCK: Final = ROOT / "requirements" / "dev.txt"
+WHEELS_LOCK: Final = ROOT / "requirements" / "cell.txt"
 CACHE: Final = ROOT / "build" / "cache"
 TOOLS: Final = ROOT / "build" / "tools" / "vm"
 LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
@@ -37,9 +37,6 @@ LOADER: Final = f"{LIBRARIES}/ld-linux-x86-64.so.2"
 
 MODULES: Final = (      # in the order they need each other
     "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport", "vsock_loopback",
-)
-WHEELS: Final = (       # what pyproject.toml's dependencies come to
-    "cffi", "cryptography", "google-crc32c", "msgpack", "py-arkworks-bls12381", "pycparser", "structlog",
 )
 KEPT: Final[Mapping[str, Sequence[str]]] = {
     "host": (
@@ -121,22 +118,14 @@ def _settle_kernel(new: Path) -> None:
 
 
 def _install_wheels(site: Path) -> None:
-    """The guest's wheels by the project's own lock, for the guest's Python, whatever runs this."""
-    locked = re.split(r"^(?=[a-z0-9-]+==)", WHEELS_LOCK.read_text(), flags=re.MULTILINE)[1:]
-    found = {block.partition("==")[0]: block for block in locked}
-    if lost := sorted(set(WHEELS) - found.keys()):
-        raise Missing(f"{WHEELS_LOCK.name} locks no {', '.join(lost)}")
-    wanted = site.parent / "wheels.txt"
-    wanted.parent.mkdir(parents=True)
-    wanted.write_text("".join(found[name] for name in WHEELS))
+    """What the cell may import, by its own lock, for the guest's Python, whatever runs this."""
     platforms = ("manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
          "--require-hashes", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
-         *(f"--platform={each}" for each in platforms), f"--target={site}", f"--requirement={wanted}"],
+         *(f"--platform={each}" for each in platforms), f"--target={site}", f"--requirement={WHEELS_LOCK}"],
         check=True,
     )
-    wanted.unlink()
 
 
 def _check_libraries(new: Path) -> None:
