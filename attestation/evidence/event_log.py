@@ -44,7 +44,7 @@ class EventLog:
     events: tuple[LogEvent, ...]
 
     def replay(self) -> tuple[bytes, ...]:
-        """The four registers after every event: RTMR = SHA-384(RTMR || digest), from zeros."""
+        """E78: the four registers after every event: RTMR = SHA-384(RTMR || digest), from zeros."""
         registers = [bytes(_DIGEST_BYTES)] * _REGISTERS
         for event in self.events:
             registers[event.rtmr] = hashlib.sha384(registers[event.rtmr] + event.digest).digest()
@@ -75,7 +75,7 @@ def parse_ccel(data: bytes) -> EventLog:
 
 
 def _is_padding(data: bytes, at: int) -> bool:
-    """The log area is larger than the log: what follows the last event is all ones or all zeros."""
+    """E76: the log area is larger than the log: what follows the last event is all ones or all zeros."""
     head = data[at : at + 8]
     if head.strip(b"\0") and head.strip(b"\xff"):  # an event: no look at all that is left
         return False

@@ -124,7 +124,7 @@ def _judge_rims(ledger: Ledger, evidence: VerifiedGpu, policy: GpuPolicy) -> Non
         collateral=True,
     )
     differing = frozenset() if rims is None else rims.differing
-    # Whoever brings a manifest wants it heeded: what it contradicts is unmet even where none is asked for.
+    # E109: whoever brings a manifest wants it heeded: what it contradicts is unmet even where none is asked for.
     heeded = policy.rims if rims is None else Required.REQUIRED
     ledger.judge(
         "gpu.measurements",

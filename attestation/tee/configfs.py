@@ -210,6 +210,7 @@ class ConfigfsTee:
 
     @contextmanager
     def _directory(self) -> Iterator[ReportDirectory]:
+        """E110: a new one for this request, gone afterwards whatever happened."""
         path = self.root / self.new_name()
         with _named("the report directory"):
             self.files.mkdir(path)

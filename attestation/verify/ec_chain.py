@@ -63,7 +63,7 @@ def parse_certificate(code: str, der: bytes) -> x509.Certificate:
 
 
 def parse_pem_chain(code: str, pem: bytes, *, count: int) -> tuple[x509.Certificate, ...]:
-    """Exactly `count` PEM certificates and nothing between or after them but one optional NUL."""
+    """Exactly `count` PEM certificates, at the end perhaps a blank line and a NUL, and nothing else (E62)."""
     certificates: list[x509.Certificate] = []
     at = 0
     while match := _PEM.match(pem, at):

@@ -51,7 +51,7 @@ def verify_event_log(log: EventLog, verified: VerifiedTdx) -> VerifiedTdx:
 
 
 def _is_bound(number: int, event: LogEvent) -> bool:
-    """Whether the event's digest is one of its data; refuses an event whose digest has to be and is not."""
+    """E77: whether the event's digest is one of its data; refuses an event whose digest has to be and is not."""
     forms = _hashed_forms(event)
     if forms and event.digest not in {hashlib.sha384(form).digest() for form in forms}:
         raise BindingRefused(

@@ -117,7 +117,7 @@ def _firmware_id_bound(report: GpuReport, leaf: x509.Certificate) -> bool:
 
 
 def verify_nonce(gpu: VerifiedGpu, nonces: Collection[bytes]) -> None:
-    """The report answers one of `nonces`; raises `BindingRefused` for an answer to another question."""
+    """E100: the report answers one of `nonces`; raises `BindingRefused` for an answer to another question."""
     if gpu.nonce not in nonces:
         raise BindingRefused("gpu.nonce", expected="a nonce that was asked for", got=gpu.nonce.hex())
 
@@ -136,7 +136,7 @@ def compare_with_rims(gpu: VerifiedGpu, rims: Sequence[VerifiedRim], report: Gpu
         if kind in kinds:
             raise BindingRefused("gpu.rim", expected=f"one manifest for the {kind.value}", got="two")
         kinds.add(kind)
-        # A measurement two manifests speak of has no single right value.
+        # E104: a measurement two manifests speak of has no single right value.
         if shared := allowed.keys() & rim.measurements.keys():
             raise BindingRefused(
                 "gpu.rim", expected="each index in one manifest", got=f"{sorted(shared)} in two"

@@ -51,7 +51,7 @@ from attestation.verify.verified import SEAL, TrustAnchor
 from attestation.verify.verified_tdx import SecondOpinion, VerifiedTdx
 
 INTEL_ROOT_SPKI = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
-# Intel's pre-production root signs quotes of development machines: refused even when handed over as a root.
+# E66: Intel's pre-production root signs quotes of development machines: refused even when handed over as a root.
 INTEL_PRE_PRODUCTION_ROOT_SPKI = bytes.fromhex(
     "abcbd1f4da017d68ac75b49fcd7d12fddcd949d3cb5d9afa78f2cf44d489630b"
 )
@@ -122,7 +122,7 @@ def _verify(
 
 
 def _verify_quote_signatures(quote: TdxQuote, leaf: x509.Certificate) -> None:
-    """PCK key -> QE report -> attestation key -> TD report: each signed or hashed by the one before."""
+    """E68: PCK key -> QE report -> attestation key -> TD report: each signed or hashed by the one before."""
     pck_key = ec_key("tdx.pck", leaf, ec.SECP256R1)
     verify_raw_signature(
         "tdx.qe_report_signature", pck_key, quote.qe_report_signature, quote.qe_report.raw, hashes.SHA256()
@@ -153,7 +153,7 @@ def _pck_identity(leaf: x509.Certificate) -> PckIdentity:
 def _verify_revocation(
     collateral: TdxCollateral, chain: tuple[x509.Certificate, ...], at: datetime
 ) -> x509.CertificateRevocationList:
-    """Nothing of the quote's chain is revoked; returns the root's list, for whoever else it certified."""
+    """E69: nothing of the quote's chain is revoked; returns the root's list, for whoever else it certified."""
     leaf, authority, root = chain
     root_crl = parse_crl("tdx.root_crl", collateral.root_crl)
     verify_crl("tdx.root_crl", root_crl, root, at)
@@ -177,7 +177,7 @@ def _verify_documents(
     root_crl: x509.CertificateRevocationList,
     at: datetime,
 ) -> None:
-    """TCB info and QE identity: signed under the same root, current at `at`, and about this platform."""
+    """E70: TCB info and QE identity: signed under the same root, current at `at`, and about this platform."""
     info, identity = collateral.tcb_info, collateral.qe_identity
     for name, signed, issued, until in (
         ("tcb_info", collateral.tcb_info_signed, info.issued, info.next_update),
@@ -219,7 +219,7 @@ def _verify_qe_identity(quote: TdxQuote, identity: QeIdentity) -> None:
             raise BindingRefused(f"tdx.qe_{field}", expected=expected, got=got)
 
 
-# What dcap-qvl refuses although every signature holds, and the fact of the report that has to be behind it.
+# E74: what dcap-qvl refuses although every signature holds, and the fact of the report that has to be behind it.
 _ATTRIBUTE_REASONS = (
     "Debug mode is enabled",
     "TD profiling is enabled",

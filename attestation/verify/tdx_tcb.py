@@ -41,7 +41,7 @@ def assess(
 
 
 def _platform_level(report: TdReport, pck: PckIdentity, tcb_info: TcbInfo) -> PlatformLevel | None:
-    # Where the module has versions (second byte not zero), its own SVN and version are judged by its
+    # E72: where the module has versions (second byte not zero), its own SVN and version are judged by its
     # identity.
     first = 2 if report.tee_tcb_svn[1] else 0
     for level in tcb_info.levels:

@@ -88,6 +88,8 @@ def test_the_rest_of_the_log_area_is_padding(padding: bytes) -> None:  # evidenc
         (spec() + record(1, 4, b"", algorithm=11), "eventlog.algorithms"),
         (spec() + record(1, 4, b"abc")[:-1], "eventlog.truncated"),
         (spec() + record(1, 4, b"") + b"\xff\xff\xff\xff\0", "eventlog.truncated"),
+        (spec() + record(1, 4, b"") + b"\xff" * 8 + bytes(8), "eventlog.digests"),
+        (spec() + record(1, 4, b"") + bytes(8) + b"\xff" * 8, "eventlog.digests"),
     ],
 )
 def test_another_log_is_refused(data: bytes, code: str) -> None:  # evidence-tdx.md E76
