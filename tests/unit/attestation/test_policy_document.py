@@ -168,7 +168,7 @@ def test_nothing_but_its_own_error_leaves_the_reader(text: bytes) -> None:
         ("minimum_guest_svn", ["0", "4294967295"], ["-1", "4294967296"]),
         (
             "launch_mitigations",
-            ["{ Genoa = 0xffffffffffffffff }"],
+            ["{ Genoa = 0xffffffffffffffff }", "{ Genoa = 0 }"],
             ["{ Genoa = 0x10000000000000000 }", "{ Genoa = -1 }"],
         ),
         ("current_mitigations", ["{ Turin = 0 }"], ["{ Turin = 0x10000000000000000 }", "{ Turin = -1 }"]),
