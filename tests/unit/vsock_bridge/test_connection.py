@@ -369,6 +369,15 @@ def test_an_acknowledgement_of_the_unsent_is_refused(received: int) -> None:
     assert code_of(hand) is Code.ACKNOWLEDGEMENT
 
 
+def test_an_acknowledgement_of_what_waits_to_be_sent_is_refused() -> None:
+    hand, stream = host_end()
+    hand.say(Open(1, NAME, 0, 0))       # no credit: the item stays here
+    assert hand.hear() == []
+    hand.say(Ack(1, 1))
+    assert code_of(hand) is Code.ACKNOWLEDGEMENT
+    assert not stream.sending.idle
+
+
 def test_an_older_acknowledgement_changes_nothing() -> None:
     hand, stream = host_end()
     hand.say(Open(1, NAME, 0, 10_000))
