@@ -174,7 +174,7 @@ def _frame_of(kind: Kind, head: bytes, tail: bytes, counter: int) -> bytes:
 
 def _data_head(stream: int, sequence: int, position: int, mark: int, payload_bytes: int) -> bytes:
     """The body of DATA up to its payload, which comes last and is the only long field."""
-    empty: bytes = _pack((stream, sequence, position, int(mark), b""))
+    empty: bytes = _pack((stream, sequence, position, mark, b""))
     return empty[:-2] + _bin_header(payload_bytes)
 
 
