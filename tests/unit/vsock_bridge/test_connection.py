@@ -415,6 +415,16 @@ def test_a_cancel_is_repeated_until_its_position_has_ended() -> None:
     assert not any(isinstance(event, CancelAsked) for event in pair.pump()[1])
 
 
+def test_a_cancel_waits_for_its_item() -> None:
+    """W14: the cell would forget it, and run what was cancelled."""
+    hand, stream = host_end()
+    hand.say(Open(1, NAME, 0, 0))
+    hand.other.cancel(stream, 1)
+    assert hand.hear() == []
+    hand.say(Credit(1, 10_000))
+    assert hand.hear() == [Data(1, 0, 1, Mark.END, b"item"), Cancel(1, 1)]
+
+
 # -- floods
 
 def test_pings_are_answered_and_a_flood_of_them_ends_it() -> None:
