@@ -23,10 +23,10 @@ from vsock_bridge.errors import Code, RemoteProtocolError
 from vsock_bridge.limits import (
     CREDIT_BYTES_MAX,
     DATA_OVERHEAD_BYTES_MAX,
+    FRAME_BYTES_MAX,
     IDENTITY_BYTES,
     NAME_BYTES,
     PAYLOAD_BYTES_MAX,
-    RECEIVE_BYTES,
     SEQUENCE_MAX,
     TEXT_BYTES_MAX,
 )
@@ -174,7 +174,7 @@ def _frame_of(kind: Kind, head: bytes, tail: bytes, counter: int) -> bytes:
 
 def _data_head(stream: int, sequence: int, position: int, mark: int, payload_bytes: int) -> bytes:
     """The body of DATA up to its payload, which comes last and is the only long field."""
-    empty: bytes = _pack((stream, sequence, position, int(mark), b""))
+    empty: bytes = _pack((stream, sequence, position, mark, b""))
     return empty[:-2] + _bin_header(payload_bytes)
 
 
@@ -236,7 +236,7 @@ def _malformed(expected: str, got: str) -> RemoteProtocolError:
 # -- frames
 
 class Decoder:
-    """Frames out of a byte stream cut anywhere. Holds at most its buffer: a frame that is not complete, and more.
+    """Frames out of a byte stream cut anywhere. Holds no more than its buffer, which is as long as a frame can be.
 
     Bytes are received straight into `room()` and announced with `filled`; then `next_message` until it has none.
     Raises `RemoteProtocolError` and nothing else; after that nothing more is accepted.
@@ -245,7 +245,7 @@ class Decoder:
     def __init__(self, admitted: Container[int] = frozenset(Kind)) -> None:
         self.admitted = admitted        # kinds the present state allows: others are refused from the header
         self.frames = 0                 # how many were whole and well formed: the number of the next one
-        self._buffer = bytearray(RECEIVE_BYTES)
+        self._buffer: Final = bytearray(FRAME_BYTES_MAX)
         self._start = 0                 # of what was received and is not yet a message
         self._stop = 0
         self._wanted = HEADER_BYTES     # how many bytes the next step needs: a header, then its whole frame
@@ -260,17 +260,14 @@ class Decoder:
         """Where to receive to; never empty. Valid until the next call of anything here."""
         if self._start == self._stop:
             self._start = self._stop = 0
-        elif self._start + self._wanted > len(self._buffer):
+        elif self._start + self._wanted > FRAME_BYTES_MAX:      # the frame that has begun gets room for its end
             self._to_the_front()
         return memoryview(self._buffer)[self._stop :]
 
     def _to_the_front(self) -> None:
-        """The frame that has begun gets room for its end. A bound was put on its length from the header."""
-        held = self._buffer[self._start : self._stop]
-        if self._wanted > len(self._buffer):
-            self._buffer = bytearray(self._wanted)
-        self._buffer[: len(held)] = held
-        self._start, self._stop = 0, len(held)
+        view = memoryview(self._buffer)
+        view[: self.held_bytes] = view[self._start : self._stop]
+        self._start, self._stop = 0, self.held_bytes
 
     def filled(self, count: int) -> None:
         """The first `count` bytes of `room()` came from the peer."""

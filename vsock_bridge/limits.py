@@ -17,8 +17,7 @@ DATA_OVERHEAD_BYTES_MAX: Final = 48      # of a DATA body around its payload
 FRAME_COST_BYTES: Final = 256            # W12: what a frame costs beside its payload: about what it takes to keep one
 REPLIES_WAITING_MAX: Final = 64          # answers to pings and the like that a peer may leave unread
 REPLY_BYTES_MAX: Final = 512             # what one of them costs at most while it waits
-RECEIVE_BYTES: Final = 128 * 1024        # a connection's receive buffer, which grows to one frame when one needs it
-FRAME_BYTES_MAX: Final = 8 + PAYLOAD_BYTES_MAX + DATA_OVERHEAD_BYTES_MAX
+FRAME_BYTES_MAX: Final = 8 + PAYLOAD_BYTES_MAX + DATA_OVERHEAD_BYTES_MAX     # so large is a receive buffer, too
 WRITE_BUFFER_BYTES: Final = 64 * 1024    # asyncio's: a transport that holds more than this takes nothing more
 
 
@@ -50,7 +49,7 @@ class Limits:
     def connection_bytes_max(self) -> int:
         """W20: what one connection can make its end hold: receive buffer, waiting replies, transport's buffer."""
         written = WRITE_BUFFER_BYTES + self.gather_bytes_max + FRAME_BYTES_MAX
-        return max(RECEIVE_BYTES, FRAME_BYTES_MAX) + (REPLIES_WAITING_MAX + 1) * REPLY_BYTES_MAX + written
+        return FRAME_BYTES_MAX + (REPLIES_WAITING_MAX + 1) * REPLY_BYTES_MAX + written
 
     @property
     def stream_bytes_max(self) -> int:

@@ -152,9 +152,9 @@ class _Worker:
             self._counters.items += 1
             answer = Answer(self, item.position)
             mark, payload = (Mark.CANCELLED, b"") if item.cancelled else await self._serve(item, answer)
-            self._counters.cancelled += mark is Mark.CANCELLED
-            self._counters.failed += mark is Mark.FAILED
             if not answer.ended:
+                self._counters.cancelled += mark is Mark.CANCELLED
+                self._counters.failed += mark is Mark.FAILED
                 await self.push(mark, payload)
 
     async def _serve(self, item: Item, answer: Answer) -> tuple[Mark, bytes]:
@@ -163,9 +163,10 @@ class _Worker:
         try:
             await self._service.serve(item.payload, answer)
         except asyncio.CancelledError:
-            if not self._withdrawn():
-                raise                   # not the host: this worker is being stopped
-            return Mark.CANCELLED, b""
+            asked = self._withdrawn()
+            if _is_being_stopped():
+                raise
+            return (Mark.CANCELLED, b"") if asked else (Mark.FAILED, b"internal")    # it cancelled itself, in effect
         except Exception as reason:  # noqa: BLE001  # whatever it was: the item failed, and why is not for the host
             self._withdrawn()
             return Mark.FAILED, (reason.code if isinstance(reason, Failed) else "internal").encode("ascii")
@@ -175,12 +176,18 @@ class _Worker:
         return Mark.END, b""
 
     def _withdrawn(self) -> bool:
-        """Take the host's cancellation back, if there was one. False if something else wants the task to end."""
-        if not self._cancelled:
-            return False
-        self._cancelled = False
+        """Take the host's cancellation back, if there was one."""
+        asked, self._cancelled = self._cancelled, False
         task = asyncio.current_task()
-        return task is not None and task.uncancel() == 0
+        if asked and task is not None:
+            task.uncancel()
+        return asked
+
+
+def _is_being_stopped() -> bool:
+    """Somebody but the host wants the present task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class PortServer:

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from vsock_bridge.codec import HEADER_BYTES, Decoder, checksum, encode
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.limits import FRAME_BYTES_MAX, RECEIVE_BYTES
+from vsock_bridge.limits import FRAME_BYTES_MAX
 from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Mark, Message, Open, Ping
-
-HELD_BYTES_MAX = max(RECEIVE_BYTES, FRAME_BYTES_MAX)
 
 
 def one_input(data: bytes) -> None:
@@ -31,7 +29,7 @@ def heard(pieces: list[bytes]) -> tuple[list[Message], Code | None]:
     try:
         for piece in pieces:
             messages.extend(decoder.feed(piece))
-            assert decoder.held_bytes <= HELD_BYTES_MAX
+            assert decoder.held_bytes <= FRAME_BYTES_MAX
     except RemoteProtocolError as refusal:
         return messages, refusal.code
     return messages, None

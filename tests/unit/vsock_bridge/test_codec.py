@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.vsock_bridge.strategies import MESSAGES, pieces
 from vsock_bridge.codec import BODY_BYTES_MAX, HEADER_BYTES, Decoder, checksum, encode
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.limits import PAYLOAD_BYTES_MAX, RECEIVE_BYTES, SEQUENCE_MAX
+from vsock_bridge.limits import FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, SEQUENCE_MAX
 from vsock_bridge.messages import Ack, Bye, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 
 SAMPLES: list[Message] = [
@@ -180,7 +180,7 @@ def test_what_is_held_is_bounded_by_the_longest_frame() -> None:
     for piece in pieces(big[:-1], list(range(0, len(big), 50_000))):
         assert list(decoder.feed(piece)) == []
         assert decoder.held_bytes <= len(big)
-        assert len(decoder.room()) <= max(RECEIVE_BYTES, HEADER_BYTES + BODY_BYTES_MAX[Kind.DATA])
+        assert 0 < len(decoder.room()) <= FRAME_BYTES_MAX
     assert len(list(decoder.feed(big[-1:]))) == 1
 
 

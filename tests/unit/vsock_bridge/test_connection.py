@@ -369,6 +369,15 @@ def test_an_acknowledgement_of_the_unsent_is_refused(received: int) -> None:
     assert code_of(hand) is Code.ACKNOWLEDGEMENT
 
 
+def test_an_acknowledgement_of_what_waits_to_be_sent_is_refused() -> None:
+    hand, stream = host_end()
+    hand.say(Open(1, NAME, 0, 0))       # no credit: the item stays here
+    assert hand.hear() == []
+    hand.say(Ack(1, 1))
+    assert code_of(hand) is Code.ACKNOWLEDGEMENT
+    assert not stream.sending.idle
+
+
 def test_an_older_acknowledgement_changes_nothing() -> None:
     hand, stream = host_end()
     hand.say(Open(1, NAME, 0, 10_000))
@@ -404,6 +413,16 @@ def test_a_cancel_is_repeated_until_its_position_has_ended() -> None:
     pair.pump()
     pair.host.attach(stream)
     assert not any(isinstance(event, CancelAsked) for event in pair.pump()[1])
+
+
+def test_a_cancel_waits_for_its_item() -> None:
+    """W14: the cell would forget it, and run what was cancelled."""
+    hand, stream = host_end()
+    hand.say(Open(1, NAME, 0, 0))
+    hand.other.cancel(stream, 1)
+    assert hand.hear() == []
+    hand.say(Credit(1, 10_000))
+    assert hand.hear() == [Data(1, 0, 1, Mark.END, b"item"), Cancel(1, 1)]
 
 
 # -- floods

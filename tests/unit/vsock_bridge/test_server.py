@@ -168,6 +168,24 @@ def test_a_service_that_ignores_the_cancelling_ends_as_it_says() -> None:
     run(test())
 
 
+def test_a_cancellation_inside_a_service_is_its_own_failure_and_not_its_end() -> None:
+    async def work(item: bytes, answer: Answer) -> None:
+        if item == b"helper":
+            helper = asyncio.ensure_future(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(helper.cancel)
+            await helper
+        await answer.end(item)
+
+    async def test() -> None:
+        async with cell("memory:a", Does(work)), host_at("memory:a") as host:
+            exchange = await host.submit(b"helper")
+            assert await exchange.read() == b"internal"
+            assert exchange.outcome is Mark.FAILED
+            assert await host.ask(b"next") == b"next"
+
+    run(test())
+
+
 def test_an_answer_that_has_ended_takes_nothing_more() -> None:
     kept: list[Answer] = []
 

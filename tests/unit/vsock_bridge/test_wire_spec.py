@@ -13,7 +13,7 @@ from vsock_bridge.cell import CellStreams
 from vsock_bridge.codec import BODY_BYTES_MAX, HEADER_BYTES, Decoder
 from vsock_bridge.connection import Arrived, Connection
 from vsock_bridge.errors import Code
-from vsock_bridge.limits import FRAME_BYTES_MAX, RECEIVE_BYTES, Limits
+from vsock_bridge.limits import FRAME_BYTES_MAX, Limits
 from vsock_bridge.messages import Kind, Mark, Message
 from vsock_bridge.ports import Port
 from vsock_bridge.streams import Stream
@@ -134,7 +134,7 @@ def test_the_ports_are_those_of_the_page() -> None:
 
 def test_a_port_is_bounded_by_its_parts() -> None:
     limits = Limits()
-    assert limits.connection_bytes_max > max(RECEIVE_BYTES, FRAME_BYTES_MAX) + limits.gather_bytes_max
+    assert limits.connection_bytes_max > FRAME_BYTES_MAX + limits.gather_bytes_max
     assert limits.stream_bytes_max == limits.window_bytes + limits.retained_bytes_max + limits.item_bytes_max
 
 
