@@ -1,4 +1,4 @@
-"""The tools that fetch and unpack: a mirror may lie, a package may be hostile, and neither gets far."""
+"""The tools that fetch and unpack: a mirror may lie, a package may name a path outside its tree."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def test_the_lock_names_no_host_and_every_digest() -> None:
 def test_an_archive_is_the_same_for_the_same_files_and_aligned_for_another_to_follow() -> None:
     archives = []
     for names in (("a/b/c", "init"), ("init", "a/b/c")):
-        initramfs.write_files({name: File(name.encode(), executable=name == "init") for name in names}, sink := io.BytesIO())
+        files = {name: File(name.encode(), executable=name == "init") for name in names}
+        initramfs.write_files(files, sink := io.BytesIO())
         archives.append(sink.getvalue())
     assert archives[0] == archives[1]
     assert len(archives[0]) % 512 == 0
