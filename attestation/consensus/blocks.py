@@ -25,8 +25,8 @@ from foundation.secrecy import Prompt
 VERSION: Final = 1
 PRINCIPAL_BYTES_MAX: Final = 29
 REQUESTS_MAX: Final = 256
-PAYLOAD_BYTES_MAX: Final = 2 << 20      # an ingress message can carry no more
-BODY_BYTES_MAX: Final = 3 << 20         # nor a query's reply
+PAYLOAD_BYTES_MAX: Final = 1 << 20      # all payloads of a block together are no more at the gateway
+BODY_BYTES_MAX: Final = 3 << 19         # with what stands around them; less than an item on the window (wire.md W19)
 HEADER_BYTES_MAX: Final = 165           # every field at its widest
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BODY_BYTES_MAX
 UINT_MAX: Final = (1 << 64) - 1

@@ -32,6 +32,8 @@ from appliance.window import (
     encode_ask,
     encode_say,
 )
+from attestation.consensus.blocks import BODY_BYTES_MAX
+from attestation.consensus.slices import PROOF_BYTES_MAX
 from foundation import cbor
 from vsock_bridge.limits import Limits
 
@@ -197,3 +199,9 @@ def test_the_example_of_the_specification() -> None:
                 decode(bytes.fromhex(raw))
         else:
             assert decode(bytes.fromhex(raw)) == message
+
+
+def test_every_body_and_proof_that_order_allows_fits_an_item_of_the_bridge() -> None:
+    # order.md O9 and wire.md W19: else a certified block could never be brought, and the cell would stand for good.
+    for ask in (Supply(bytes(BODY_BYTES_MAX)), Propose(bytes(PROOF_BYTES_MAX))):
+        assert len(encode_ask(ask)) <= Limits().item_bytes_max
