@@ -28,14 +28,15 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; frames and heights on screen
 	$(BIN)/anchorhold demo
 
-test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a bounded fuzz run
-	@$(MAKE) --no-print-directory vm-tools || echo "vm-tools: not to be had here; the tests of a booted guest will say that they skipped"
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"
+	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
+	$(BIN)/python -m pytest -m vm tests/vm
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
-	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm
+	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools
