@@ -178,6 +178,32 @@ def test_a_cell_that_restarts_ends_what_was_asked_of_it(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_cell_that_restarts_is_not_given_the_same_item_again(tmp_path: Path) -> None:
+    """W6: nothing was heard of it yet, so the frames alone would fit; only the identity tells."""
+    begun = asyncio.Event()
+
+    async def stuck(item: bytes, answer: Answer) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        address = f"unix:{tmp_path}/cell"
+        async with cell(address, Does(stuck)):
+            host = host_at(address)
+            await host.start()
+            exchange = await host.submit(b"once")
+            await begun.wait()
+        service = Does(echo)
+        async with cell(address, service):
+            with pytest.raises(StreamEnded):
+                await exchange.read()
+            assert await host.ask(b"anew") == b"anew"
+            assert service.items == [b"anew"]
+            await host.close()
+
+    run(test())
+
+
 def test_pieces_that_came_before_the_end_are_still_read() -> None:
     async def work(item: bytes, answer: Answer) -> None:
         await answer.send(b"begun")
