@@ -7,7 +7,7 @@ from vsock_bridge.cell import CellStreams
 from vsock_bridge.codec import encode
 from vsock_bridge.connection import Arrived, CancelAsked, Connection, Detached, Event, Left
 from vsock_bridge.errors import Code, RemoteProtocolError
-from vsock_bridge.limits import REPLIES_WAITING_MAX, Limits
+from vsock_bridge.limits import REPLIES_WAITING_MAX, Limits, frame_cost
 from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 from vsock_bridge.streams import Stream
 
@@ -140,7 +140,7 @@ class _Host(_Fuzzed):
     def _work(self) -> None:
         if self.untaken:
             stream, size = self.untaken.pop(0)
-            stream.receiving.taken(size + 256)
+            stream.receiving.taken(frame_cost(size))
         self.connection.gather()
 
 
