@@ -38,6 +38,7 @@ def refusal(data: bytes) -> RemoteProtocolError:
 @given(st.lists(MESSAGES, max_size=6))
 @settings(deadline=None)
 def test_decoding_an_encoding_is_identity(messages: list[Message]) -> None:
+    # wire.md W2
     assert list(Decoder().feed(b"".join(encoded(messages)))) == messages
 
 
@@ -79,6 +80,7 @@ def test_every_flipped_bit_of_a_frame_is_refused(sample: Message) -> None:
 @given(st.lists(MESSAGES, min_size=2, max_size=5), st.data())
 @settings(deadline=None)
 def test_a_repeated_lost_or_moved_frame_is_refused(messages: list[Message], data: st.DataObject) -> None:
+    # wire.md W5
     frames = encoded(messages)
     at = data.draw(st.integers(0, len(frames) - 2))
     fault = data.draw(st.sampled_from(["repeat", "lose", "swap"]))
@@ -120,6 +122,7 @@ def test_another_encoding_of_an_ack_is_refused(body: bytes) -> None:
     b"", b"\x80", b"\xc0", b"\x01",
 ], ids=lambda body: body.hex() or "empty")
 def test_another_encoding_of_data_is_refused(body: bytes) -> None:
+    # wire.md W4
     assert refusal(frame(Kind.DATA, body)).code is Code.MALFORMED
 
 
@@ -145,6 +148,7 @@ def test_nested_and_extended_msgpack_is_refused() -> None:
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.name)
 def test_an_oversized_frame_is_refused_from_its_header(kind: Kind) -> None:
     """W3: eight bytes are enough, and no memory was set aside for the rest."""
+    # wire.md W3
     decoder = Decoder()
     header = (kind << 24 | BODY_BYTES_MAX[kind] + 1).to_bytes(4, "big") + b"\0\0\0\0"
     assert list(decoder.feed(header[:7])) == []

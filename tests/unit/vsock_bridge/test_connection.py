@@ -145,6 +145,7 @@ def test_leaving_says_goodbye() -> None:
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.name)
 def test_every_cell_of_the_table_of_what_may_come(state: State, role: Role, kind: Kind) -> None:
     """W7, at the wire: a kind that is not admitted is refused from eight bytes, one that is waits for its body."""
+    # wire.md W7
     connection = Connection(role, b"i" * 16, LIMITS, CellStreams(LIMITS).find)
     hand = Hand(connection, greet=state is not State.GREETING)
     if state is State.CLOSED:
@@ -178,6 +179,7 @@ def test_the_table_of_what_may_come() -> None:
 ])
 @pytest.mark.parametrize("role", list(Role))
 def test_versions(role: Role, lowest: int, highest: int, speaks: bool) -> None:
+    # wire.md W6
     hand = Hand(Connection(role, b"i" * 16, LIMITS, CellStreams(LIMITS).find), greet=False)
     hand.say(Hello(lowest, highest, b"x" * 16))
     if speaks:
@@ -189,6 +191,7 @@ def test_versions(role: Role, lowest: int, highest: int, speaks: bool) -> None:
 # -- stream numbers, resume, superseding
 
 def test_stream_numbers_only_grow() -> None:
+    # wire.md W8
     for number in (1, 5):
         hand = cell_end()
         hand.say(Open(5, NAME, 0, 0), Open(number, b"m" * 16, 0, 0))
@@ -246,6 +249,7 @@ def test_a_stream_given_up_and_opened_anew_at_once_keeps_its_connection() -> Non
 
 @pytest.mark.parametrize("received", [1, 2**40])
 def test_a_resume_from_what_is_not_held_is_a_gap(received: int) -> None:
+    # wire.md W10
     hand = cell_end()
     told = hand.say(Open(1, NAME, received, 0))
     assert [(type(event), event.code) for event in told if isinstance(event, Detached)] == [(Detached, Code.GAP)]
@@ -325,6 +329,7 @@ def test_credit_is_never_exceeded(sizes: list[int], credit: int, more: list[int]
 
 
 def test_a_byte_above_the_credit_is_refused() -> None:
+    # wire.md W12
     hand = opened_cell(SMALL)
     size = SMALL.window_bytes // 4 - FRAME_COST_BYTES
     hand.say(*(Data(1, number, 1, Mark.MORE, bytes(size // 2)) for number in range(4)))
@@ -352,6 +357,7 @@ def test_more_credit_than_can_be_is_refused() -> None:
 
 
 def test_what_is_taken_is_granted_again() -> None:
+    # wire.md W13
     hand = opened_cell(SMALL)
     stream = hand.other._lanes[1].stream
     for sent in range(50):     # many windows' worth
@@ -387,6 +393,7 @@ def test_an_older_acknowledgement_changes_nothing() -> None:
 
 
 def test_a_receiver_acknowledges_as_often_as_it_says() -> None:
+    # wire.md W11
     hand = opened_cell(SMALL)
     heard: list[Message] = []
     for number in range(SMALL.ack_frames * 2):
@@ -417,6 +424,7 @@ def test_a_cancel_is_repeated_until_its_position_has_ended() -> None:
 
 def test_a_cancel_waits_for_its_item() -> None:
     """W14: the cell would forget it, and run what was cancelled."""
+    # wire.md W14
     hand, stream = host_end()
     hand.say(Open(1, NAME, 0, 0))
     hand.other.cancel(stream, 1)
@@ -428,6 +436,7 @@ def test_a_cancel_waits_for_its_item() -> None:
 # -- floods
 
 def test_pings_are_answered_and_a_flood_of_them_ends_it() -> None:
+    # wire.md W16
     hand = cell_end()
     hand.say(Ping(9, False))
     assert hand.hear() == [Ping(9, True)]

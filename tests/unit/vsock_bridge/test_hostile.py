@@ -219,6 +219,7 @@ def descriptors(pid: int) -> int:
 
 @pytest.mark.slow
 def test_two_thousand_hostile_connections_cost_one_good_host_nothing(cell: tuple[Path, int]) -> None:
+    # wire.md W17, W20
     path, pid = cell
 
     async def test() -> None:

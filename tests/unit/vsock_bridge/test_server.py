@@ -304,6 +304,7 @@ def test_ports_do_not_share_streams_or_services() -> None:
 # -- rude peers, by hand (W15, W17)
 
 def test_an_item_too_large_costs_the_connection_and_loses_nothing_beside_it(tmp_path: Path) -> None:
+    # wire.md W17
     async def test() -> None:
         service = Does(echo)
         async with cell(f"unix:{tmp_path}/cell", service):
@@ -330,6 +331,7 @@ TINY = replace(SMALL, hello_seconds_max=0.05, frame_seconds_max=0.1, silence_sec
 
 
 def test_a_peer_that_does_not_greet_is_ended(tmp_path: Path) -> None:
+    # wire.md W15
     async def test() -> None:
         async with cell(f"unix:{tmp_path}/cell", Does(echo), TINY):
             peer = await Peer.reach(tmp_path / "cell", greet=False)
@@ -420,6 +422,7 @@ def test_a_busy_connection_is_not_taken_for_a_slow_one(tmp_path: Path) -> None:
 
 
 def test_a_full_port_turns_away_newcomers_and_idlers_but_none_at_work(tmp_path: Path) -> None:
+    # wire.md W18
     async def test() -> None:
         async with cell(f"unix:{tmp_path}/cell", Does(echo)) as server:
             path = tmp_path / "cell"

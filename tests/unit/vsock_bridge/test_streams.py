@@ -25,6 +25,7 @@ def test_chunks_put_together_are_the_item(item: bytes, size: int) -> None:
 
 
 def test_an_item_too_large_is_refused_before_it_is_joined() -> None:
+    # wire.md W19
     reassembly = Reassembly(10)
     assert reassembly.add(Data(1, 0, 1, Mark.MORE, bytes(10))) is None
     for _ in range(2):      # and stays refused
@@ -81,6 +82,7 @@ def test_a_frame_has_a_bound() -> None:
 
 
 def test_positions_count_the_final_marks() -> None:
+    # wire.md W9
     half = SendingHalf(10_000)
     marks = [Mark.MORE, Mark.END, Mark.CANCELLED, Mark.MORE, Mark.FAILED]
     assert [half.push(mark, b"") for mark in marks] == [1, 1, 2, 3, 3]

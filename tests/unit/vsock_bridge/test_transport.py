@@ -124,6 +124,7 @@ def test_each_port_has_its_own_protocol(address: Address) -> None:
 
 
 def test_megabytes_pass_unharmed(address: Address) -> None:
+    # wire.md W22
     async def work() -> None:
         async with listening(address):
             reader = await reach(address, 5000)
@@ -165,6 +166,7 @@ def test_an_address_has_one_listener(address: Address) -> None:
 # -- the hybrid handshake, a hand on the other side
 
 def test_the_listener_speaks_as_vhost_device_vsock_does(tmp_path: Path) -> None:
+    # wire.md W21
     async def work() -> None:
         async with listening(Address.parse(f"unix:{tmp_path}/cell")):
             for number in (1, 2):
