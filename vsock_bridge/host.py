@@ -37,7 +37,7 @@ from vsock_bridge.edge import Edge
 from vsock_bridge.errors import Code, ConnectFailed, RemoteProtocolError, StreamEnded
 from vsock_bridge.limits import IDENTITY_BYTES, NAME_BYTES, Limits, frame_cost
 from vsock_bridge.messages import Data, Mark, Message
-from vsock_bridge.ports import Port
+from vsock_bridge.ports import PORT_LIMITS, Port
 from vsock_bridge.streams import Stream, chunks
 from vsock_bridge.transport import Address
 
@@ -127,7 +127,7 @@ class Host:
     ) -> None:
         self._address: Final = address
         self._port: Final = port
-        self._limits: Final = limits or Limits()
+        self._limits: Final = limits or PORT_LIMITS[port]
         self._patience: Final = patience or Patience()
         self._identity: Final = secrets.token_bytes(IDENTITY_BYTES)
         self._cell: bytes | None = None

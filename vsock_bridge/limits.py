@@ -77,3 +77,9 @@ class Limits:
             raise ValueError("a frame must fit beside what is not yet acknowledged, or it could never be sent")
         if self.window_bytes > CREDIT_BYTES_MAX:
             raise ValueError("a window is granted as credit and cannot be larger than credit can be")
+
+
+SIDE_PORT: Final = Limits(
+    window_bytes=640 * 1024, retained_bytes_max=512 * 1024, item_bytes_max=512 * 1024, streams_max=8, connections_max=16
+)
+"""For ports that carry short questions and answers: a tenth of what the stream of prompts may hold."""

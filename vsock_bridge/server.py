@@ -32,7 +32,7 @@ from vsock_bridge.edge import Edge
 from vsock_bridge.errors import BridgeError, Code, LocalProtocolError, RemoteProtocolError
 from vsock_bridge.limits import FAILED_CODE_BYTES_MAX, IDENTITY_BYTES, Limits
 from vsock_bridge.messages import Mark
-from vsock_bridge.ports import Port
+from vsock_bridge.ports import PORT_LIMITS, Port
 from vsock_bridge.streams import chunks
 from vsock_bridge.transport import Address, Listener
 
@@ -306,14 +306,17 @@ class PortServer:
 
 
 class CellServer:
-    """The window: every port of `services` at one address, under one identity that is new at every start."""
+    """The window: every port of `services` at one address, under one identity that is new at every start.
+
+    Each port has the limits of its kind; `limits` puts others in place of all of them.
+    """
 
     def __init__(self, services: Mapping[Port, Service], limits: Limits | None = None) -> None:
-        self._limits: Final = limits or Limits()
         self.identity: Final = secrets.token_bytes(IDENTITY_BYTES)
         self.ports: Final = {
-            port: PortServer(service, self._limits, self.identity) for port, service in services.items()
+            port: PortServer(service, limits or PORT_LIMITS[port], self.identity) for port, service in services.items()
         }
+        self._sweep_seconds: Final = min((limits or PORT_LIMITS[port]).sweep_seconds for port in services)
         self._listener: Listener | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -340,4 +343,4 @@ class CellServer:
         loop = asyncio.get_running_loop()
         for server in self.ports.values():
             server.sweep(loop.time())
-        self._sweeping = loop.call_later(self._limits.sweep_seconds, self._sweep)
+        self._sweeping = loop.call_later(self._sweep_seconds, self._sweep)

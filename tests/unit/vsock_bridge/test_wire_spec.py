@@ -15,7 +15,7 @@ from vsock_bridge.connection import Arrived, Connection
 from vsock_bridge.errors import Code
 from vsock_bridge.limits import FRAME_BYTES_MAX, Limits
 from vsock_bridge.messages import Kind, Mark, Message
-from vsock_bridge.ports import Port
+from vsock_bridge.ports import PORT_LIMITS, Port
 from vsock_bridge.streams import Stream
 
 ROOT = Path(__file__).parents[3]
@@ -83,12 +83,15 @@ def worded(message: Message) -> str:
 
 
 def memory() -> str:
-    limits = Limits()
+    stream, side = PORT_LIMITS[Port.STREAM], PORT_LIMITS[Port.OBSERVE]
+    of = "{0.connections_max} connections + {0.streams_max} streams".format
     rows = [
-        ("a connection", "receive buffer + replies + transport's buffer", limits.connection_bytes_max),
-        ("a stream", "window + retained + the item being answered", limits.stream_bytes_max),
-        ("a port", f"{limits.connections_max} connections + {limits.streams_max} streams", limits.port_bytes_max),
-        ("the window", "three ports", len(Port) * limits.port_bytes_max),
+        ("a connection", "receive buffer + replies + transport's buffer", stream.connection_bytes_max),
+        ("a stream of `stream`", "window + retained + the item being answered", stream.stream_bytes_max),
+        ("a stream of the others", "the same", side.stream_bytes_max),
+        ("the port `stream`", of(stream), stream.port_bytes_max),
+        ("`release`, `observe`, each", of(side), side.port_bytes_max),
+        ("the window", "three ports", sum(PORT_LIMITS[port].port_bytes_max for port in Port)),
     ]
     return "\n".join(f"| {what} | {of} | {size} | {size / 2**20:.1f} |" for what, of, size in rows)
 
