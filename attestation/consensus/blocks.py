@@ -25,7 +25,7 @@ from foundation.secrecy import Prompt
 VERSION: Final = 1
 PRINCIPAL_BYTES_MAX: Final = 29
 REQUESTS_MAX: Final = 256
-PAYLOAD_BYTES_MAX: Final = 1 << 20      # all payloads of a block together are no more at the gateway
+PAYLOAD_BYTES_MAX: Final = 5 << 18      # the gateway seals no more than 1 MiB in a block
 BODY_BYTES_MAX: Final = 3 << 19         # with what stands around them; less than an item on the window (wire.md W19)
 HEADER_BYTES_MAX: Final = 165           # every field at its widest
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BODY_BYTES_MAX
