@@ -4,6 +4,7 @@ Side by side, rounds alternating so that a slow minute hits all:
     bare        AES-256-GCM decryption and one SHA-256 over buffers in cache: no file, no new memory
     bare seal   encryption and two SHA-256 (plaintext and ciphertext)
     reading     the pack, read plainly into buffers
+    memory      as much fresh memory as the model takes, touched once: what the kernel asks for handing it out
     openssl     `openssl speed -evp aes-256-gcm`, where there is one; AES alone, no hash
 Opening includes reading the file and the kernel's zeroing of the memory it fills. Peak memory is VmHWM of a process
 that does nothing but open the pack.
@@ -30,15 +31,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from devnet.model import TinyModel
 from foundation.secrecy import Secret
+from measurements.pack.arena import Arena, Memory
 from measurements.pack.disk import read_at
 from measurements.pack.manifest import CHUNK_BYTES
 from measurements.pack.opening import open_pack
 from measurements.pack.sealing import seal_pack
 from measurements.pack.verifying import verify_pack
 
-MODEL = TinyModel(layers=32, width=2048)            # 0.5 GiB of weights
+MODEL = TinyModel(layers=16, width=2048)            # 257 MiB of weights
 THREADS = (1, 2)
-ROUNDS = 5
+ROUNDS = 3
+_ZEROS = bytes(CHUNK_BYTES)
 KEY = Secret(bytes(range(32)))
 
 _PEAK = """
@@ -94,6 +97,19 @@ def _read(path: Path, threads: int) -> None:
         os.close(descriptor)
 
 
+def _touch(size: int, threads: int) -> None:
+    arena = Arena(size, Memory.PRIVATE)
+
+    def work(first: int) -> None:
+        for at in range(first * CHUNK_BYTES, size, threads * CHUNK_BYTES):
+            part = arena.view[at : at + CHUNK_BYTES]
+            part[:] = _ZEROS[: len(part)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    arena.close()
+
+
 def _open(path: Path, threads: int) -> None:
     with open_pack(path, KEY, threads=threads):
         pass
@@ -141,6 +157,7 @@ def run() -> list[dict[str, Any]]:
                 "seal": lambda n=threads: _seal(folder, n),  # type: ignore[misc]
                 "verify": lambda n=threads: verify_pack(path, threads=n),  # type: ignore[misc]
                 "read": lambda n=threads: _read(path, n),  # type: ignore[misc]
+                "memory": lambda n=threads: _touch(size, n),  # type: ignore[misc]
             }
             for work in works.values():
                 work()
@@ -152,7 +169,8 @@ def run() -> list[dict[str, Any]]:
                 "openssl_aes": None if openssl is None else round(openssl, 2),
                 "open_of_bare": round(statistics.median(each["bare"] / each["open"] for each in rounds), 2),
                 "seal_of_bare": round(statistics.median(each["bare_seal"] / each["seal"] for each in rounds), 2),
-                "peak_beyond_model_mib": round(beyond / (1 << 20), 1), "of_which_opening_mib": round(growth / (1 << 20), 1),
+                "peak_beyond_model_mib": round(beyond / (1 << 20), 1),
+                "of_which_opening_mib": round(growth / (1 << 20), 1),
             })
     return rows
 
@@ -163,7 +181,7 @@ def main() -> None:
     for row in rows:
         print("  {threads} thread(s), {model_mib} MiB  open {open} of bare {bare}: ratio {open_of_bare}  "
               "seal {seal} of bare {bare_seal}: ratio {seal_of_bare}\n"
-              "      verify {verify}  plain reading {read}  openssl AES alone {openssl_aes}  "
+              "      verify {verify}  plain reading {read}  fresh memory {memory}  openssl AES alone {openssl_aes}  "
               "peak: model + {peak_beyond_model_mib} MiB".format(**row))
     print(json.dumps({"pack": rows}))
 
