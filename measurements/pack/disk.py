@@ -43,6 +43,7 @@ def whole_file(out: Path) -> Iterator[int]:
             os.close(descriptor)
         refuse_existing(out)
         part.rename(out)
+        _sync_folder(out.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -66,6 +67,15 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def refuse_existing(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise PackMalformed("pack.exists", expected=f"{out.name} not to be there yet", got="it is")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in it last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _part(out: Path) -> Path:

@@ -21,7 +21,8 @@ from measurements.pack.files import check_names
 ALIGNMENT: Final = 64
 CHUNK_BYTES: Final = 4 << 20
 CHUNK_BYTES_MIN: Final = 64
-CHUNKS_MAX: Final = 1 << 22
+CHUNKS_MAX: Final = 1 << 19
+"""2 TiB in chunks of 4 MiB; bounds what index and Merkle leaves take."""
 FILES_MAX: Final = 4096
 MODEL_TAG: Final = "anchorhold/model/v1"
 

@@ -20,7 +20,7 @@ from measurements.pack.errors import PackMalformed
 from measurements.pack.strict_json import parse_object
 
 LENGTH_BYTES: Final = 8
-HEADER_BYTES_MAX: Final = 16 << 20
+HEADER_BYTES_MAX: Final = 4 << 20
 DIMENSIONS_MAX: Final = 16
 METADATA: Final = "__metadata__"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import mmap
 import os
 import subprocess
@@ -85,6 +86,20 @@ def test_private_memory_is_read_only_to_the_kernel_too():
     arena.close()
     with pytest.raises(ValueError, match="released"):
         arena.view[0]
+
+
+@pytest.mark.parametrize("memory", list(Memory))
+def test_memory_of_a_model_is_in_no_core_dump(memory: Memory):
+    """pack.md P18: the kernel marks it `dd`, before and after freezing."""
+    arena = Arena(5 << 20, memory)
+    for _ in range(2):
+        smaps = Path("/proc/self/smaps").read_text(encoding="utf-8").split("VmFlags:")
+        pairs = itertools.pairwise(smaps)
+        flags = [after.split("\n")[0] for before, after in pairs if "\nSize:               5120 kB" in before]
+        assert flags
+        assert all(" dd" in each for each in flags)
+        arena.freeze()
+    arena.close()
 
 
 def test_tensors_are_views_of_one_memory_without_a_copy(tmp_path: Path):
