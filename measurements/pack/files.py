@@ -23,6 +23,9 @@ SMALL_BYTES_MAX: Final = 64 << 20
 """Of everything but weights: the largest tokenizers have half of it."""
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")     # tab, line feed, form feed and return are text
+
+
 class Kind(Enum):
     """What a file is for."""
 
@@ -160,6 +163,5 @@ def _check_text(name: str, raw: bytes) -> None:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise PackMalformed("pack.content", expected=f"{name} to be UTF-8 text", got="other bytes") from None
-    odd = next((mark for mark in text if ord(mark) < 32 and mark not in "\t\n\r\f"), None)
-    if odd is not None:
-        raise PackMalformed("pack.content", expected=f"{name} to be text", got=f"control character {ord(odd)}")
+    if (odd := _CONTROL.search(text)) is not None:
+        raise PackMalformed("pack.content", expected=f"{name} to be text", got=f"control character {ord(odd[0])}")

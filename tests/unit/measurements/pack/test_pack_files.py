@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from measurements.pack.errors import PackMalformed
-from measurements.pack.files import check_names, kind_of, looks_like
+from measurements.pack.files import check_names, check_small, kind_of, looks_like
 from measurements.pack.folder import Folder
 from tests.packs import FILES, weights, write_folder
 
@@ -172,6 +172,21 @@ def test_links_folders_and_pipes_are_refused(tmp_path: Path):
 ])
 def test_a_card_says_what_it_has_to_and_nothing_else(tmp_path: Path, changes: dict[str, Any], code: str):
     assert refused(write_folder(tmp_path / "m", **changes)).code == code
+
+
+@pytest.mark.parametrize("number", range(32))
+def test_text_has_no_control_characters(number: int):
+    if chr(number) in "\t\n\f\r":
+        check_small("README.md", b"a" + bytes([number]))
+    else:
+        with pytest.raises(PackMalformed, match=f"control character {number}$"):
+            check_small("README.md", b"a" + bytes([number]))
+
+
+def test_64_mib_is_the_most_of_a_file_that_is_not_weights():
+    check_small("LICENSE", b"a" * (64 << 20))
+    with pytest.raises(PackMalformed, match=r"pack\.size"):
+        check_small("LICENSE", b"a" * ((64 << 20) + 1))
 
 
 def test_every_known_name_has_one_kind():
