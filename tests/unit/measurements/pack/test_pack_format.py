@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devnet.model import TinyModel
 from foundation import cbor
 from measurements.pack.errors import PackContentRefused, PackMalformed, PackRefused, PackSignatureRefused
-from measurements.pack.header import SignedHeader
+from measurements.pack.header import MAGIC, SignedHeader, envelope_bytes
 from measurements.pack.keys import derived_signing_key
 from measurements.pack.manifest import CHUNK_BYTES, Manifest
 from measurements.pack.opening import open_pack
@@ -113,6 +113,34 @@ def test_a_signed_header_of_another_shape_is_refused(tmp_path: Path, make: Calla
 def test_a_signature_over_other_bytes_is_refused(tmp_path: Path):
     raw = Forge().build().replace(b"Apache-2.0", b"Apache-1.0")
     assert isinstance(refused(raw, tmp_path), PackSignatureRefused)
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_a_signature_of_another_size_is_malformed(tmp_path: Path, size: int):
+    raw = Forge().build()
+    end = 20 + int.from_bytes(raw[16:20], "big")
+    envelope = cbor.decode(raw[20:end], tags=frozenset({18}))
+    assert isinstance(envelope, cbor.Tag)
+    parts = envelope.value
+    assert isinstance(parts, list)
+    changed = cbor.encode(cbor.Tag(18, [*parts[:3], bytes(size)]))
+    refusal = refused(raw[:16] + len(changed).to_bytes(4, "big") + changed + raw[end:], tmp_path)
+    assert refusal.code == "pack.envelope"
+
+
+def test_an_envelope_is_bounded_before_it_is_read():
+    assert envelope_bytes(MAGIC + (1 << 20).to_bytes(4, "big")) == 1 << 20
+    with pytest.raises(PackMalformed, match=r"pack\.header"):
+        envelope_bytes(MAGIC + ((1 << 20) + 1).to_bytes(4, "big"))
+
+
+def test_the_start_of_a_pack_is_neither_shorter_nor_longer_than_it_says():
+    raw = Forge().build()
+    end = 20 + int.from_bytes(raw[16:20], "big")
+    assert SignedHeader.parse(raw[:end]).raw == raw[:end]
+    for other in (raw[: end - 1], raw[: end + 1]):
+        with pytest.raises(PackMalformed, match=r"pack\.truncated"):
+            SignedHeader.parse(other)
 
 
 @pytest.mark.parametrize("cut", [1, 16, 17, 33, 34, 35, 114, 115, 500])
