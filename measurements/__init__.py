@@ -1,1 +1,1 @@
-"""What should be running, and who may say so: launch digests, release manifests, their history."""
+"""What should be running, and who may say so: launch digests, release manifests, model packs."""

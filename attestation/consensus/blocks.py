@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
 
-from attestation.consensus import merkle
 from attestation.consensus.refusals import ConsensusRefused
-from foundation import cbor
+from foundation import cbor, merkle
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.secrecy import Prompt
 

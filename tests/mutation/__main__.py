@@ -85,6 +85,18 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/attestation/test_vek.py",
         "tests/unit/attestation/test_snp_vectors.py",
     ),
+    "measurements/pack/safetensors.py": ("tests/unit/measurements/pack/test_safetensors.py",),
+    "measurements/pack/keys.py": (
+        "tests/unit/measurements/pack/test_pack_keys.py",
+        "tests/unit/measurements/pack/test_pack_format.py",
+        "tests/unit/measurements/pack/test_pack_opening.py",
+    ),
+    "measurements/pack": (
+        "tests/unit/measurements/pack/test_pack_format.py",
+        "tests/unit/measurements/pack/test_pack_files.py",
+        "tests/unit/measurements/pack/test_pack_opening.py",
+        "tests/cli/test_pack.py",
+    ),
     "measurements/reference.py": ("tests/unit/measurements/test_reference.py",),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.consensus import merkle
+from foundation import merkle
 
 
 def by_the_definition(entries: Sequence[bytes]) -> bytes:

@@ -1,0 +1,186 @@
+"""`anchorhold pack ...`: seal a model into one file, look at it, check every bit of it, open it for development."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Parser, Verbs
+
+if TYPE_CHECKING:
+    from measurements.pack.header import SignedHeader
+
+_STATUS = (
+    "Exit status: 0 done, 1 usage or malformed input, 2 signature or key refused, 5 content is not what was signed."
+)
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "pack", help="seal a model into one file, and check it",
+        description=f"Seal a model into one file, and check it. {_STATUS} A key file holds 64 hexadecimal digits and "
+        "is readable by its owner alone.",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    seal = _job(jobs, "seal", "seal a model folder into a pack", _seal)
+    seal.add_argument("folder", type=Path, metavar="MODEL_DIR", help="safetensors, tokenizer, template, card.json")
+    seal.add_argument("out", type=Path, metavar="OUT", help="the pack to write; must not exist")
+    _add_key(seal)
+    seal.add_argument("--sign-key", type=Path, metavar="FILE",
+                      help="the publisher's Ed25519 seed; without it a key derived from the pack key signs")
+    inspect = _job(jobs, "inspect", "print what the signed header says", _inspect)
+    inspect.add_argument("file", type=Path, metavar="FILE", help="the pack")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    verify = _job(jobs, "verify", "check every bit of a pack, without its key", _verify)
+    verify.add_argument("file", type=Path, metavar="FILE", help="the pack")
+    verify.add_argument("--signer", type=_public_key, metavar="HEX", help="the public key that has to have signed")
+    opening = _job(jobs, "open", "development only: write the files of a pack to disk, in the clear", _open)
+    opening.add_argument("file", type=Path, metavar="FILE", help="the pack")
+    opening.add_argument("folder", type=Path, metavar="DIR", help="the folder to make; must not exist")
+    _add_key(opening)
+    for each in (seal, verify, opening):
+        each.add_argument("--threads", type=_threads, metavar="N", help="default: as many as processors, up to 8")
+
+
+def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
+    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    return parser
+
+
+def _add_key(parser: Parser) -> None:
+    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the pack key's file")
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
+    return value
+
+
+def _threads(text: str) -> int:
+    from measurements.pack.parallel import THREADS_MAX
+
+    if not text.isdecimal() or not 1 <= int(text) <= THREADS_MAX:
+        raise argparse.ArgumentTypeError(f"expected 1 to {THREADS_MAX}")
+    return int(text)
+
+
+def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from measurements.pack import errors
+
+    try:
+        return work(arguments)
+    except errors.PackRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        match refusal:
+            case errors.PackMalformed():
+                return 1
+            case errors.PackSignatureRefused() | errors.PackKeyRefused():
+                return 2
+            case _:
+                return 5
+
+
+def _seal(arguments: argparse.Namespace) -> int:
+    from anchorhold.progress import Bar
+    from measurements.pack.keys import read_key, signing_key
+    from measurements.pack.sealing import seal_pack
+
+    key = read_key(arguments.key)
+    signer = signing_key(read_key(arguments.sign_key)) if arguments.sign_key else None
+    with Bar("sealing") as bar:
+        signed = seal_pack(
+            arguments.folder, arguments.out, key, signer=signer, threads=_how_many(arguments), progress=bar
+        )
+    _print_identity(signed)
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from measurements.pack.verifying import inspect_pack
+
+    signed = inspect_pack(arguments.file)
+    if arguments.json:
+        print(json.dumps(_described(signed), indent=2))
+    else:
+        _print_identity(signed)
+        for file in signed.header.manifest.files:
+            print(f"  {file.size:>14,}  {file.name}")
+        print("only the header was checked; `anchorhold pack verify` checks every bit")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from anchorhold.progress import Bar
+    from measurements.pack.verifying import verify_pack
+
+    with Bar("verifying") as bar:
+        signed = verify_pack(arguments.file, threads=_how_many(arguments), signer=arguments.signer, progress=bar)
+    _print_identity(signed)
+    compared = "as expected" if arguments.signer else "not compared: no --signer was given"
+    print(f"every bit is as it was signed; signer {compared}")
+    return 0
+
+
+def _open(arguments: argparse.Namespace) -> int:
+    from anchorhold.progress import Bar
+    from measurements.pack.disk import whole_folder
+    from measurements.pack.keys import read_key
+    from measurements.pack.opening import open_pack
+
+    print("anchorhold: for development only: this writes the model to disk in the clear", file=sys.stderr)
+    key = read_key(arguments.key)
+    with (
+        whole_folder(arguments.folder) as folder,
+        Bar("opening") as bar,
+        open_pack(arguments.file, key, threads=_how_many(arguments), progress=bar) as opened,
+    ):
+        for name in opened.names:
+            with open(folder / name, "xb", opener=_for_owner) as file:
+                file.write(opened.file(name))
+        _print_identity(opened.signed)
+    return 0
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _how_many(arguments: argparse.Namespace) -> int:
+    from measurements.pack.parallel import default_threads
+
+    return arguments.threads or default_threads()
+
+
+def _print_identity(signed: SignedHeader) -> None:
+    from measurements.pack.identity import Identity
+
+    for name, value in Identity.of(signed).shown().items():
+        print(f"{name.replace('_', ' '):<14}{value}")
+
+
+def _described(signed: SignedHeader) -> dict[str, object]:
+    from measurements.pack.identity import Identity
+
+    manifest, card = signed.header.manifest, signed.header.card
+    return {
+        **Identity.of(signed).shown(),
+        "license": card.claims.license,
+        "dtypes": list(card.measured.dtypes),
+        "sampling": dict(card.claims.sampling),
+        "file_id": signed.header.file_id.hex(),
+        "chunk_bytes": manifest.chunk_bytes,
+        "chunks": manifest.chunks,
+        "pack_bytes": signed.file_bytes,
+        "files": [{"name": file.name, "offset": file.offset, "size": file.size} for file in manifest.files],
+    }

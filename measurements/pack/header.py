@@ -1,0 +1,201 @@
+"""The start of a pack: magic, the signed header, and after it the chunk index.
+
+    "anchorhold-pack\\n"   16 bytes
+    length                 4 bytes, big-endian
+    envelope               COSE_Sign1 (RFC 9052), deterministic CBOR, Ed25519
+    index                  32 bytes for each chunk: the digest of its ciphertext
+    chunks                 each ciphertext and tag, one after the other, to the end of the file
+
+The header commits to the index, the index to every chunk, the sizes to the length of the file: one signature covers
+every bit. A `SignedHeader` exists only where that signature was checked or just made.
+
+What it does not establish: who the signer is. That is for whoever compares `signer` with a key they know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from foundation import cbor
+from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
+from measurements.pack.card import Card, digest
+from measurements.pack.errors import PackMalformed, PackSignatureRefused
+from measurements.pack.keys import TAG_BYTES
+from measurements.pack.manifest import Manifest
+
+MAGIC: Final = b"anchorhold-pack\n"
+LENGTH_BYTES: Final = 4
+PREFIX_BYTES: Final = len(MAGIC) + LENGTH_BYTES
+ENVELOPE_BYTES_MAX: Final = 1 << 20
+VERSION: Final = 1
+INDEX_TAG: Final = "anchorhold/pack-index/v1"
+CHUNK_TAG: Final = "anchorhold/pack-chunk/v1"
+SIGNATURE_TAG: Final = "anchorhold/pack/v1"
+
+_COSE_SIGN1: Final = 18
+_ALGORITHM, _KEY_ID = 1, 4
+_EDDSA: Final = -8
+_SIGNATURE_BYTES: Final = 64
+_LIMITS: Final = cbor.Limits(bytes_max=ENVELOPE_BYTES_MAX, depth_max=8, items_max=1 << 16)
+_FIELDS: Final = frozenset(
+    {"version", "file_id", "key_check", "manifest", "card", "model_root", "index_digest"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is signed."""
+
+    file_id: bytes
+    key_check: bytes
+    manifest: Manifest
+    card: Card
+    model_root: bytes
+    index_digest: bytes
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        """Raises `PackMalformed` alone."""
+        value = _decoded(payload)
+        if not isinstance(value, dict) or value.keys() != _FIELDS:
+            raise PackMalformed("pack.header", expected=f"a map of {', '.join(sorted(_FIELDS))}", got="other")
+        if type(value["version"]) is not int or value["version"] != VERSION:
+            raise PackMalformed("pack.version", expected=VERSION, got=str(value["version"])[:32])
+        return cls(
+            digest("file-id", value["file_id"]), digest("key-check", value["key_check"]),
+            Manifest.of(value["manifest"]), Card.of(value["card"]),
+            digest("model-root", value["model_root"]), digest("index-digest", value["index_digest"]),
+        )
+
+    def encode(self) -> bytes:
+        card: dict[str, cbor.Encodable] = {**self.card.plain()}
+        return cbor.encode({
+            "version": VERSION, "file_id": self.file_id, "key_check": self.key_check, "card": card,
+            "manifest": self.manifest.plain(), "model_root": self.model_root, "index_digest": self.index_digest,
+        })
+
+    def with_digests(self, model_root: bytes, index_digest: bytes) -> Self:
+        """The same header, its digests filled in: as long as before."""
+        return replace(self, model_root=model_root, index_digest=index_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHeader:
+    """A header whose signature holds, and where in the file things are."""
+
+    header: Header
+    signer: bytes
+    raw: bytes
+    """Everything before the index."""
+
+    @classmethod
+    def sign(cls, header: Header, key: Ed25519PrivateKey) -> Self:
+        payload, signer = header.encode(), key.public_key().public_bytes_raw()
+        protected = _protected(signer)
+        signature = key.sign(_to_be_signed(protected, payload))
+        envelope = cbor.encode(cbor.Tag(_COSE_SIGN1, [protected, {}, payload, signature]))
+        if len(envelope) > ENVELOPE_BYTES_MAX:
+            raise PackMalformed("pack.header", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", got=len(envelope))
+        return cls(header, signer, MAGIC + len(envelope).to_bytes(LENGTH_BYTES, "big") + envelope)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """pack.md P2, P3. Raises `PackMalformed` and `PackSignatureRefused`, nothing else."""
+        size = envelope_bytes(raw[:PREFIX_BYTES])
+        if len(raw) != PREFIX_BYTES + size:
+            raise PackMalformed("pack.truncated", expected=f"{size} bytes of header", got=len(raw) - PREFIX_BYTES)
+        protected, payload, signature = _envelope(raw[PREFIX_BYTES:])
+        signer = _signer(protected)
+        try:
+            Ed25519PublicKey.from_public_bytes(signer).verify(signature, _to_be_signed(protected, payload))
+        except (InvalidSignature, ValueError):
+            raise PackSignatureRefused(
+                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature"
+            ) from None
+        return cls(Header.parse(payload), signer, raw)
+
+    def check_signer(self, expected: bytes) -> None:
+        if self.signer != expected:
+            raise PackSignatureRefused("pack.signer", expected=expected.hex(), got=self.signer.hex())
+
+    @property
+    def index_offset(self) -> int:
+        return len(self.raw)
+
+    @property
+    def index_bytes(self) -> int:
+        return DIGEST_BYTES * self.header.manifest.chunks
+
+    @property
+    def file_bytes(self) -> int:
+        manifest = self.header.manifest
+        return self.chunk_offset(0) + manifest.plain_bytes + TAG_BYTES * manifest.chunks
+
+    def chunk_offset(self, index: int) -> int:
+        """Where in the file a chunk begins."""
+        return self.index_offset + self.index_bytes + index * (self.header.manifest.chunk_bytes + TAG_BYTES)
+
+    def sealed_size(self, index: int) -> int:
+        return self.header.manifest.chunk_size(index) + TAG_BYTES
+
+
+def envelope_bytes(prefix: bytes) -> int:
+    """The length of the envelope, refused before anything is read for it."""
+    if len(prefix) != PREFIX_BYTES or not prefix.startswith(MAGIC):
+        raise PackMalformed("pack.magic", expected=repr(MAGIC.decode()), got="another kind of file")
+    size = int.from_bytes(prefix[len(MAGIC):], "big")
+    if size > ENVELOPE_BYTES_MAX:
+        raise PackMalformed("pack.header", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", got=size)
+    return size
+
+
+def index_digest(index: bytes) -> bytes:
+    return tagged_sha256(INDEX_TAG, index)
+
+
+def chunk_digest(ciphertext: memoryview) -> bytes:
+    """What the index holds of a chunk (pack.md P11)."""
+    digest_of = sha256(domain(CHUNK_TAG))
+    digest_of.update(ciphertext)
+    return digest_of.digest()
+
+
+def _decoded(data: bytes, tags: frozenset[int] = frozenset()) -> object:
+    try:
+        return cbor.decode(data, _LIMITS, tags=tags)
+    except cbor.CborRefused as refusal:
+        raise PackMalformed("pack.header", expected="deterministic CBOR", got=refusal.code) from None
+
+
+def _envelope(data: bytes) -> tuple[bytes, bytes, bytes]:
+    value = _decoded(data, frozenset({_COSE_SIGN1}))
+    parts = value.value if isinstance(value, cbor.Tag) else None
+    if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {}:
+        raise PackMalformed("pack.envelope", expected="a COSE_Sign1 with nothing unprotected", got="other")
+    protected, _, payload, signature = parts
+    if not (isinstance(protected, bytes) and isinstance(payload, bytes) and isinstance(signature, bytes)):
+        raise PackMalformed("pack.envelope", expected="three byte strings", got="other")
+    if len(signature) != _SIGNATURE_BYTES:
+        raise PackMalformed("pack.envelope", expected=f"a signature of {_SIGNATURE_BYTES} bytes", got=len(signature))
+    return protected, payload, signature
+
+
+def _protected(signer: bytes) -> bytes:
+    return cbor.encode({_ALGORITHM: _EDDSA, _KEY_ID: signer})
+
+
+def _signer(protected: bytes) -> bytes:
+    """The key the protected header names; it says nothing else, in one way."""
+    signer = protected[-DIGEST_BYTES:]
+    if protected != _protected(signer) or len(signer) != DIGEST_BYTES:
+        raise PackMalformed("pack.envelope", expected="algorithm -8 (EdDSA) and a key of 32 bytes", got="other")
+    return signer
+
+
+def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
+    return cbor.encode(["Signature1", protected, domain(SIGNATURE_TAG), payload])
