@@ -88,7 +88,7 @@ class Judging:
 
     policy: Policy
     references: ReferenceValues
-    endorsements: Endorsements = Endorsements()
+    endorsements: Endorsements = field(default_factory=Endorsements)
     simulated_root: bytes | None = None
 
 

@@ -12,7 +12,7 @@ import asyncio
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -41,8 +41,8 @@ class ServerLimits:
     connections_max: int = 256
     request_seconds_max: float = 20.0       # from a request's first byte to its last, and between two requests
     requests_per_connection_max: int = 64
-    each: Rate = Rate(20, 2)
-    all_together: Rate = Rate(200, 50)
+    each: Rate = field(default_factory=lambda: Rate(20, 2))
+    all_together: Rate = field(default_factory=lambda: Rate(200, 50))
 
 
 class TooLarge(BrokerRefused):
@@ -97,7 +97,7 @@ class BrokerServer:
         self._open.add(task)
         try:
             await self._converse(reader, writer)
-        except (_HungUp, OSError, asyncio.TimeoutError):
+        except (_HungUp, OSError, TimeoutError):
             pass
         finally:
             self._open.discard(task)
@@ -211,5 +211,5 @@ def _cookie(request: h11.Request) -> str | None:
 
 def _refused(status: int, refusal: Refused) -> tuple[int, bytes, None]:
     _log.info("refused", status=status, code=refusal.code)
-    # R24: the code, and what was expected; never what came, which the evidence chose.
-    return status, encode_error(refusal.code, f"expected {refusal.expected}"), None
+    # R24: the code alone: what was expected is the operator's business, and what came was the client's choice.
+    return status, encode_error(refusal.code, "refused"), None
