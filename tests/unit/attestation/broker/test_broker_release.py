@@ -180,7 +180,7 @@ def test_an_old_platform_is_denied(little: LittleBroker) -> None:
 
 
 def test_evidence_of_another_kind_is_denied(little: LittleBroker) -> None:
-    """A session opened for a genuine SNP machine does not take a simulated one, nor one opened for TDX an SNP report."""
+    """A session opened for genuine SNP takes no simulated machine, nor one opened for TDX an SNP report."""
     for kind in ("snp", "simulated-tdx", "tdx"):
         cell = LittleCell(TEE)
         reply = little.broker.auth(json.dumps({"version": "0.4.0", "tee": kind, "extra-params": ""}).encode())
