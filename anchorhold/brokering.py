@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from attestation.broker.administration import audit
 from attestation.broker.broker import Broker, Keys, load_keys, new_keys
 from attestation.broker.config import Config
-from attestation.broker.server import BrokerServer, ServerLimits, tls_context
+from attestation.broker.server import BrokerServer, tls_context
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping
 from foundation import logs
@@ -88,7 +88,7 @@ def open_broker(path: Path) -> Opened:
     return Opened(config, store, wrapping, keys)
 
 
-async def serve(opened: Opened, limits: ServerLimits | None = None) -> int:
+async def serve(opened: Opened) -> int:
     """Until a signal: 0. The store is held against its log first."""
     head = audit(opened.store, opened.keys.public)
     broker = Broker(opened.store, opened.keys, opened.wrapping, opened.config.judging,
@@ -99,7 +99,7 @@ async def serve(opened: Opened, limits: ServerLimits | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
     context = tls_context(opened.config.certificate, opened.config.key)
-    async with BrokerServer(broker, context, limits) as server:
+    async with BrokerServer(broker, context, opened.config.limits) as server:
         port = await server.start(opened.config.host, opened.config.port)
         _log.info("serving", port=port, log_entries=head.position, policy=opened.config.judging.policy.id)
         await told_to_stop.wait()

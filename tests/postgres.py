@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +18,17 @@ NEEDED = pytest.mark.skipif(not (BINARIES / "initdb").exists(), reason="no Postg
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """Its URL. Runs as the user `postgres` where this process is root, since a server refuses to."""
-    folder.mkdir()
+    with tempfile.TemporaryDirectory(prefix="pg-") as made:
+        yield from _cluster(Path(made))
+
+
+def _cluster(folder: Path) -> Iterator[str]:
     as_user: list[str] = []
     if os.geteuid() == 0:
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-        for parent in list(folder.parents)[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
         as_user = [shutil.which("setpriv") or "setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
 
     def run(name: str, *arguments: str) -> None:

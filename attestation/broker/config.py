@@ -8,7 +8,7 @@
     policy = "strict"                          # a built-in policy, or a file
     references = "references.toml"             # machines of the fleet; images come from the approved releases
 
-Paths are relative to the file. `simulated_root` and `[endorsements]` (ask, ark, crls, tdx) may be added.
+Paths are relative to the file. `requests_per_second` (of one address, default 2), `simulated_root` and `[endorsements]` (ask, ark, crls, tdx) may be added.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestation.broker.broker import Judging
 from attestation.broker.errors import StoreRefused
+from attestation.broker.rates import Rate
+from attestation.broker.server import ServerLimits
 from attestation.broker.session import Endorsements
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.certificates import read_certificate
@@ -32,6 +34,8 @@ from measurements.reference import ReferenceValues
 _TEXTS: Final = ("listen", "store", "wrapping", "certificate", "key", "policy", "references")
 _SQLITE: Final = "sqlite:///"
 FILE_BYTES_MAX: Final = 4 << 20
+DEFAULT_PER_SECOND: Final = 2
+PER_SECOND_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Config:
     certificate: Path
     key: Path
     judging: Judging
+    limits: ServerLimits
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -54,7 +59,7 @@ class Config:
             fields = tomllib.loads(_bytes(path).decode("utf-8"))
         except ValueError:
             raise StoreRefused("config.toml", expected="TOML in UTF-8", got="something else") from None
-        unknown = fields.keys() - {*_TEXTS, "simulated_root", "endorsements"}
+        unknown = fields.keys() - {*_TEXTS, "simulated_root", "endorsements", "requests_per_second"}
         missing = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         if unknown or missing:
             raise StoreRefused("config.fields", expected=f"the texts {', '.join(_TEXTS)}",
@@ -66,7 +71,14 @@ class Config:
         return cls(
             folder, host.strip("[]"), int(port), _url(folder, fields["store"]), _wrapping(folder, fields["wrapping"]),
             folder / fields["certificate"], folder / fields["key"], _judging(folder, fields),
+            _limits(fields.get("requests_per_second", DEFAULT_PER_SECOND)),
         )
+
+
+def _limits(per_second: object) -> ServerLimits:
+    if type(per_second) is not int or not 1 <= per_second <= PER_SECOND_MAX:
+        raise StoreRefused("config.requests_per_second", expected=f"1 to {PER_SECOND_MAX}", got=per_second)
+    return ServerLimits(each=Rate(10 * per_second, per_second), all_together=Rate(100 * per_second, 25 * per_second))
 
 
 def _judging(folder: Path, fields: Mapping[str, Any]) -> Judging:

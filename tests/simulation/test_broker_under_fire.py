@@ -35,5 +35,5 @@ def test_sqlite_under_fire(tmp_path: Path) -> None:
 @pytest.mark.postgres
 @postgres.NEEDED
 def test_postgresql_under_fire(tmp_path: Path) -> None:
-    with postgres.cluster(tmp_path / "pg") as url:
+    with postgres.cluster() as url:
         fire(tmp_path / "broker", url)
