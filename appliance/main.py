@@ -33,7 +33,7 @@ from foundation import logs
 from foundation.refusal import Refused
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
-from vsock_bridge.server import CellServer
+from vsock_bridge.server import CellServer, Service
 from vsock_bridge.transport import Address, Scheme
 
 REFUSED: Final = 1
@@ -98,7 +98,8 @@ async def serve(
     device = Device(engine, RAISED)
     stream = StreamService(sequencer, device)
     observe = ObserveService(sequencer, device, stream, engine.id)
-    services = {Port.STREAM: stream, Port.RELEASE: ReleaseService(releaser), Port.OBSERVE: observe}
+    release = ReleaseService(releaser)
+    services: dict[Port, Service] = {Port.STREAM: stream, Port.RELEASE: release, Port.OBSERVE: observe}
     async with CellServer(services) as server:
         observe.server = server
         try:

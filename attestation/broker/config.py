@@ -8,7 +8,8 @@
     policy = "strict"                          # a built-in policy, or a file
     references = "references.toml"             # machines of the fleet; images come from the approved releases
 
-Paths are relative to the file. `requests_per_second` (of one address, default 2), `simulated_root` and `[endorsements]` (ask, ark, crls, tdx) may be added.
+Paths are relative to the file. `requests_per_second` (of one address, default 2), `simulated_root` and
+`[endorsements]` (ask, ark, crls, tdx) may be added.
 """
 
 from __future__ import annotations

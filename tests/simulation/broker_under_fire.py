@@ -57,7 +57,8 @@ class Process:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "anchorhold.command", "broker", "serve", "--config", str(self._folder / "broker.toml")],
+            [sys.executable, "-m", "anchorhold.command", "broker", "serve",
+             "--config", str(self._folder / "broker.toml")],
             cwd=self._folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
         )
         assert self.process.stderr is not None

@@ -1,5 +1,5 @@
-"""release.md R20, R21: a broker killed at any point leaves no grant unlogged and loses no entry. Each failure prints its
-seed; the number of releases is BROKER_RELEASES (default 60; the full figure is 1,000).
+"""release.md R20, R21: a broker killed at any point leaves no grant unlogged and loses no entry. The
+number of releases is BROKER_RELEASES (default 60; the full figure is 1,000).
 """
 
 from __future__ import annotations

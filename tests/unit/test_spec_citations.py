@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = ROOT / "docs" / "spec"
-ENFORCED = ("order.md", "encoding.md", "certificates.md", "wire.md", "window.md", "secrecy.md", "evidence.md")
+ENFORCED = ("order.md", "encoding.md", "certificates.md", "wire.md", "window.md", "secrecy.md", "evidence.md",
+            "release.md")
 """The specifications held to it. One that is not written yet is skipped; add a name here to join."""
 
 RULE = re.compile(r"^\*\*([A-Z]{1,3}\d{1,3})\b", re.MULTILINE)

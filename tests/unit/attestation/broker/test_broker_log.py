@@ -190,8 +190,8 @@ def test_wrapping_on_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "tokens").mkdir()
     (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
     monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
-    subprocess.run(["softhsm2-util", "--init-token", "--free", "--label", "broker", "--pin", "1234", "--so-pin", "5678"],
-                   check=True, stdout=subprocess.DEVNULL)
+    making = ["softhsm2-util", "--init-token", "--free", "--label", "broker", "--pin", "1234", "--so-pin", "5678"]
+    subprocess.run(making, check=True, stdout=subprocess.DEVNULL)
     token = pkcs11.lib(str(SOFTHSM)).get_token(token_label="broker")
     with token.open(user_pin="1234", rw=True) as session:
         session.generate_key(pkcs11.KeyType.AES, 256, label="kek", store=True, template={
