@@ -3,6 +3,11 @@
     gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
     root_key = "814c..."                        96 bytes: the root of the subnets' certificates
     engine = "scripted-1"
+
+    [release]                                   optional: a cell without it has no key to ask for
+    broker_key = "9f3c..."                      32 bytes, Ed25519: the one broker a key is taken from
+    resource = "default/model-key/little"       which key
+    model_root = "30a1..."                      32 bytes: the model it opens
 """
 
 from __future__ import annotations
@@ -11,12 +16,17 @@ import tomllib
 from dataclasses import dataclass
 from typing import Self
 
+from appliance.release import Wanted
 from attestation.consensus.principal import from_text
 from attestation.consensus.roots import parse_root_key
+from attestation.rcar.grant import GrantPurpose
+from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import Refused
 
 CONFIG_BYTES_MAX = 64 * 1024
+DIGEST_TAG = "anchorhold/measured-config/v1"
 _FIELDS = frozenset({"gateway", "root_key", "engine"})
+_RELEASE = frozenset({"broker_key", "resource", "model_root"})
 
 
 class ConfigRefused(Refused):
@@ -32,6 +42,7 @@ class MeasuredConfig:
     gateway: bytes
     root_key: bytes
     engine: str
+    release: Wanted | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -41,16 +52,47 @@ class MeasuredConfig:
             fields = tomllib.loads(raw.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
             raise ConfigRefused("toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
+        release = fields.pop("release", None)
         if fields.keys() != _FIELDS:
             raise ConfigRefused("fields", expected=sorted(_FIELDS), got=sorted(fields))
         for name, value in fields.items():
             if not isinstance(value, str):
                 raise ConfigRefused(name, expected="a text", got=type(value).__name__)
-        return cls(from_text(fields["gateway"]), parse_root_key(_hex(fields["root_key"])), fields["engine"])
+        return cls(
+            from_text(fields["gateway"]), parse_root_key(_hex("root_key", fields["root_key"])), fields["engine"],
+            None if release is None else _release(release),
+        )
 
 
-def _hex(text: str) -> bytes:
+def config_digest(raw: bytes) -> bytes:
+    """What a quote binds as the measured configuration: of the file as it stands in the image."""
+    return tagged_sha256(DIGEST_TAG, raw)
+
+
+def _release(fields: object) -> Wanted:
+    if not isinstance(fields, dict) or fields.keys() != _RELEASE:
+        raise ConfigRefused("release", expected=sorted(_RELEASE), got="others")
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+    if len(texts) != len(fields):
+        raise ConfigRefused("release", expected="texts", got="other values")
+    purpose = texts["resource"].split("/")[1:2]
+    if purpose != [GrantPurpose.MODEL.value] or texts["resource"].count("/") != 2:
+        raise ConfigRefused("release.resource", expected=f"repository/{GrantPurpose.MODEL.value}/tag", got="another")
+    return Wanted(
+        _digest("release.broker_key", texts["broker_key"]), texts["resource"], GrantPurpose.MODEL,
+        _digest("release.model_root", texts["model_root"]),
+    )
+
+
+def _digest(name: str, text: str) -> bytes:
+    raw = _hex(name, text)
+    if len(raw) != DIGEST_BYTES:
+        raise ConfigRefused(name, expected=f"{DIGEST_BYTES} bytes", got=len(raw))
+    return raw
+
+
+def _hex(name: str, text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise ConfigRefused("root_key", expected="hexadecimal", got="another text") from None
+        raise ConfigRefused(name, expected="hexadecimal", got="another text") from None

@@ -13,21 +13,27 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from appliance.config import ConfigRefused, MeasuredConfig
+from appliance.config import ConfigRefused, MeasuredConfig, config_digest
 from appliance.device import Device
 from appliance.engine.protocol import Engine
 from appliance.engine.scripted import ScriptedEngine
 from appliance.ordering.sequencer import Sequencer
+from appliance.release import Attester, Releaser, Wanted
 from appliance.sealing import SealingFailed, seal_process
 from appliance.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
+from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
+from attestation.tee.configfs import ConfigfsTee
+from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
-from vsock_bridge.server import CellServer
+from vsock_bridge.server import CellServer, Service
 from vsock_bridge.transport import Address, Scheme
 
 REFUSED: Final = 1
@@ -45,12 +51,14 @@ def main() -> int:
     logs.set_up()
     try:
         seal_process()
-        config = MeasuredConfig.parse(arguments.config.read_bytes())
+        raw = arguments.config.read_bytes()
+        config = MeasuredConfig.parse(raw)
         engine = choose_engine(config.engine)
+        releaser = None if config.release is None else make_releaser(config.release, raw, ConfigfsTee.detect())
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(config, engine, arguments.listen))
+    return asyncio.run(serve(config, engine, arguments.listen, releaser))
 
 
 def _window(text: str) -> Address:
@@ -71,7 +79,16 @@ def choose_engine(name: str) -> Engine:
     return scripted
 
 
-async def serve(config: MeasuredConfig, engine: Engine, address: Address) -> int:
+def make_releaser(wanted: Wanted, raw_config: bytes, tee: Tee) -> Releaser:
+    """The keys of this boot, in memory and nowhere else, and what shows them to the broker."""
+    receipt = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    keyset = Keyset((PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, receipt),))
+    return Releaser(wanted, Attester(tee, keyset, config_digest(raw_config)))
+
+
+async def serve(
+    config: MeasuredConfig, engine: Engine, address: Address, releaser: Releaser | None = None
+) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.on_loop_exception)
     told_to_stop = asyncio.Event()
@@ -81,7 +98,9 @@ async def serve(config: MeasuredConfig, engine: Engine, address: Address) -> int
     device = Device(engine, RAISED)
     stream = StreamService(sequencer, device)
     observe = ObserveService(sequencer, device, stream, engine.id)
-    async with CellServer({Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}) as server:
+    release = ReleaseService(releaser)
+    services: dict[Port, Service] = {Port.STREAM: stream, Port.RELEASE: release, Port.OBSERVE: observe}
+    async with CellServer(services) as server:
         observe.server = server
         try:
             await server.start(address)

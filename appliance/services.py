@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Final, assert_never
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar, assert_never
 
 import structlog
 
 from appliance.device import Backlog, Device
 from appliance.ordering.refusals import Forked
 from appliance.ordering.sequencer import Sequencer
+from appliance.release import Declined as ReleaseDeclined
+from appliance.release import Releaser
+from appliance.release import decode_ask as decode_release_ask
+from appliance.release import encode_say as encode_release_say
 from appliance.window import (
     Ask,
     Declined,
@@ -24,6 +30,8 @@ from appliance.window import (
 )
 from foundation.refusal import Refused
 from vsock_bridge.server import Answer, CellServer, Failed
+
+S = TypeVar("S")
 
 _log = structlog.get_logger()
 
@@ -88,10 +96,33 @@ class StreamService:
 
 
 class ReleaseService:
-    """`release`: where a host will carry the broker's messages. No broker is configured in this cell."""
+    """`release`: the host carries the broker's messages; the releaser believes the broker's key alone.
 
-    async def serve(self, item: bytes, answer: Answer) -> None:  # noqa: ARG002  # there is nothing to do with either
-        raise Failed("no-broker")
+    The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key.
+    """
+
+    def __init__(self, releaser: Releaser | None = None) -> None:
+        self._releaser: Final = releaser
+        self._turn: Final = asyncio.Lock()
+        self.has_key: Final = asyncio.Event()
+
+    async def serve(self, item: bytes, answer: Answer) -> None:
+        if self._releaser is None:
+            raise Failed("no-broker")
+        try:
+            ask = decode_release_ask(item)
+        except Refused as refusal:
+            await answer.end(encode_release_say(ReleaseDeclined(refusal.code)))
+            return
+        async with self._turn:
+            before = self._releaser.standing
+            say = await _finished(asyncio.to_thread(self._releaser.hear, ask))
+            after = self._releaser.standing
+            if after != before:
+                _log.info("release", state=after.state, failure=after.failure)
+            if self._releaser.held is not None:
+                self.has_key.set()
+        await answer.end(encode_release_say(say))
 
 
 class ObserveService:
@@ -144,6 +175,16 @@ class ObserveService:
                 for port, server in ports.items()
             },
         }
+
+
+async def _finished(work: Coroutine[Any, Any, S]) -> S:
+    """The result of `work`, which runs to its end even if whoever waits is cancelled: a thread cannot be stopped."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _json(value: object) -> bytes:

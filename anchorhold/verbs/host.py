@@ -41,6 +41,11 @@ def add(verbs: Verbs) -> None:
     feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
 
 
+    carry = _job(jobs, "relay", "carry a key release between the cell and its broker", Port.RELEASE, _relay)
+    carry.add_argument("--broker", required=True, metavar="URL", help="https://host:port")
+    carry.add_argument("--authority", metavar="FILE", help="believe these certificates instead of the system's")
+
+
 def _job(jobs: Verbs, name: str, text: str, port: Port, work: Work) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
@@ -96,6 +101,14 @@ async def _position(host: Host, _arguments: argparse.Namespace) -> int:
     link = where.link.hex() if where.link else None
     print(json.dumps({**asdict(where), "link": link}, indent=2))
     return 0
+
+
+async def _relay(host: Host, arguments: argparse.Namespace) -> int:
+    from anchorhold.relaying import BrokerAddress, holds_key, relay
+
+    standing = await relay(host, BrokerAddress(arguments.broker, arguments.authority))
+    print(json.dumps({"state": standing.state.value, "failure": standing.failure}))
+    return 0 if holds_key(standing) else 4
 
 
 async def _feed(host: Host, arguments: argparse.Namespace) -> int:

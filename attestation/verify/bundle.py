@@ -22,6 +22,7 @@ from attestation.evidence.event_log import parse_event_log
 from attestation.evidence.gpu_report import GpuReport
 from attestation.evidence.gpu_rim import GpuRim
 from attestation.evidence.kinds import TeeFormat
+from attestation.evidence.quoted import Quoted
 from attestation.evidence.snp_report import Product, SnpReport
 from attestation.evidence.tdx_collateral import TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
@@ -68,8 +69,24 @@ def verify_bundle(
     return VerifiedBundle(evidence, devices, statement, bundle.keyset, report_data, device_nonce, SEAL)
 
 
+def verify_quoted(
+    quoted: Quoted, report_data: bytes, *, at: datetime, simulated_root: bytes | None = None,
+) -> VerifiedSnp | VerifiedTdx:
+    """A report without a bundle around it: genuine, of its kind, and over exactly `report_data`.
+
+    For a client of the key broker protocol that has no keyset to bind (docs/spec/release.md R9). Raises as
+    `verify_bundle` does.
+    """
+    evidence = _evidence(quoted, at, simulated_root)
+    _check_kind(quoted, evidence)
+    got = evidence.report_data if isinstance(evidence, VerifiedSnp) else evidence.report.report_data
+    if not hmac.compare_digest(report_data, got):
+        raise BindingRefused("bundle.report-data", expected=report_data.hex(), got=got.hex())
+    return evidence
+
+
 def _evidence(
-    bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None,
+    bundle: EvidenceBundle | Quoted, at: datetime, simulated_root: bytes | None,
 ) -> VerifiedSnp | VerifiedTdx:
     match bundle.kind.format:
         case TeeFormat.SNP:
@@ -80,7 +97,7 @@ def _evidence(
             assert_never(bundle.kind.format)
 
 
-def _snp(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> VerifiedSnp:
+def _snp(bundle: EvidenceBundle | Quoted, at: datetime, simulated_root: bytes | None) -> VerifiedSnp:
     vek = bundle.certificates.get(TableEntry.VCEK) or bundle.certificates.get(TableEntry.VLEK)
     if vek is None:
         raise CollateralMissing("bundle.vek", expected="the certificate of the signing key", got="none")
@@ -106,7 +123,7 @@ def _snp_roots(report: SnpReport, simulated_root: bytes | None) -> SnpRoots:
         raise ChainRefused("bundle.simulated-root", expected="a root not of AMD's", got="AMD's") from None
 
 
-def _tdx(bundle: EvidenceBundle, at: datetime, simulated_root: bytes | None) -> VerifiedTdx:
+def _tdx(bundle: EvidenceBundle | Quoted, at: datetime, simulated_root: bytes | None) -> VerifiedTdx:
     quote = TdxQuote.parse(bundle.report)
     collateral = TdxCollateral.parse(bundle.collateral) if bundle.collateral else None
     if simulated_root is not None and bundle.kind.simulated:
@@ -127,7 +144,7 @@ def _device(device: DeviceEvidence, at: datetime) -> VerifiedGpu:
     return compare_with_rims(verified, [verify_rim(manifest, at=at) for manifest in manifests], report)
 
 
-def _check_kind(bundle: EvidenceBundle, evidence: VerifiedSnp | VerifiedTdx) -> None:
+def _check_kind(bundle: EvidenceBundle | Quoted, evidence: VerifiedSnp | VerifiedTdx) -> None:
     # E126: a simulated platform cannot pass as hardware by its label, nor hardware as simulated.
     if bundle.kind.simulated is not evidence.root.simulated:
         expected = "a simulated root" if bundle.kind.simulated else "a hardware root"

@@ -1,0 +1,219 @@
+"""`anchorhold broker ...`: make, serve and administer the key broker. Every change is an entry of its log.
+
+Exit status: 0 done, 1 usage or refused, 5 the log does not hold together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Parser, Verbs
+
+if TYPE_CHECKING:
+    from anchorhold.brokering import Opened
+    from attestation.broker.log import Entry, Head
+
+Work = Callable[["Opened", argparse.Namespace], int]
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "broker", help="release keys to cells that prove themselves",
+        description="The key broker: it judges evidence and releases keys. Every decision and every change is in its "
+        "signed log before anything leaves. Exit status: 0 done, 1 usage or refused, 5 the log does not hold.",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    init = jobs.add_parser("init", help="make a broker in a folder; prints the key cells must know it by")
+    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument("--store", default="sqlite:///broker.db", metavar="URL", help="or postgresql://...")
+    init.add_argument("--wrapping", default="file:kek", metavar="KEY", help="file:, env: or pkcs11: (default file:kek)")
+    init.add_argument("--policy", default="strict", metavar="POLICY", help="built-in name or file (default strict)")
+    init.set_defaults(run=_init)
+    _job(jobs, "serve", "answer cells until told to stop", _serve)
+    _job(jobs, "key", "print the key cells must know this broker by", _key)
+    _add_log(jobs)
+    _add_secret(jobs)
+    _add_release(jobs)
+    revoke = _job(jobs, "revoke", "from now on nothing for a chip, measurement, release or cell's key", _revoke)
+    revoke.add_argument("kind", choices=["chip", "measurement", "release", "key"])
+    revoke.add_argument("value", help="hexadecimal; for a release its name")
+
+
+def _add_log(jobs: Verbs) -> None:
+    group = jobs.add_parser("log", help="the decision log", description="The decision log.")
+    parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    verify = _job(parts, "verify", "check every entry, the chain, and the store against it", _verify)
+    verify.add_argument("--seen", action="append", default=[], metavar="POSITION:DIGEST",
+                        help="a head seen earlier (in a grant, say): the log must run through it")
+    _job(parts, "show", "print the entries, one line of JSON each", _show)
+
+
+def _add_secret(jobs: Verbs) -> None:
+    group = jobs.add_parser("secret", help="what is released", description="Add, rotate or revoke a secret.")
+    parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    for name, text in (("add", "a new secret"), ("rotate", "a new version of a secret; the old bytes go")):
+        job = _job(parts, name, text, _keep_secret)
+        job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG", help="type: model-key, service-key or another")
+        job.add_argument("--from", dest="source", required=True, metavar="FILE", help="its bytes; - for standard input")
+        job.add_argument("--model-root", default="", metavar="HEX", help="the model a model key is for")
+        job.set_defaults(rotate=name == "rotate")
+    job = _job(parts, "revoke", "forget a secret's bytes", _forget)
+    job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG")
+
+
+def _add_release(jobs: Verbs) -> None:
+    group = jobs.add_parser("release", help="images that may have keys", description="Images that may have keys.")
+    parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    job = _job(parts, "add", "an image, by its measurement", _add)
+    job.add_argument("name")
+    job.add_argument("--measurement", required=True, metavar="HEX", help="SNP, or MRTD and RTMR0 to 3 of TDX")
+    job.add_argument("--model-root", required=True, metavar="HEX")
+    job.add_argument("--measured-config", required=True, metavar="HEX", help="digest of its configuration")
+    job.add_argument("--proposed", action="store_true", help="known, and not approved yet")
+    for name, state in (("approve", "approved"), ("retire", "retired")):
+        job = _job(parts, name, f"a release is {state}", _state)
+        job.add_argument("name")
+        job.set_defaults(state=state)
+
+
+def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--config", dest="file", type=Path, default=Path("broker.toml"), metavar="FILE",
+                        help="the broker's configuration (default broker.toml)")
+    parser.set_defaults(run=lambda arguments: _with_broker(work, arguments))
+    return parser
+
+
+def _with_broker(work: Work, arguments: argparse.Namespace) -> int:
+    from anchorhold.brokering import open_broker
+    from attestation.broker.errors import LogRefused
+
+    opened = open_broker(arguments.file)
+    try:
+        return work(opened, arguments)
+    except LogRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 5
+    finally:
+        opened.store.close()
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from anchorhold.brokering import initialise
+
+    keys = initialise(arguments.folder, store=arguments.store, wrapping=arguments.wrapping, policy=arguments.policy)
+    print(keys.public.hex())
+    return 0
+
+
+def _serve(opened: Opened, _arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from anchorhold.brokering import serve
+    from foundation import logs
+
+    logs.set_up()
+    return asyncio.run(serve(opened))
+
+
+def _key(opened: Opened, _arguments: argparse.Namespace) -> int:
+    print(opened.keys.public.hex())
+    return 0
+
+
+def _verify(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.administration import audit
+
+    head = audit(opened.store, opened.keys.public, [_head(text) for text in arguments.seen])
+    print(f"{head.position}:{head.digest.hex()}")
+    return 0
+
+
+def _show(opened: Opened, _arguments: argparse.Namespace) -> int:
+    from attestation.broker.log import Entry
+
+    with opened.store.change() as change:
+        entries = [Entry.parse(raw) for raw, _ in change.entries()]
+    for entry in entries:
+        print(json.dumps(_shown(entry)))
+    return 0
+
+
+def _keep_secret(opened: Opened, arguments: argparse.Namespace) -> int:
+    from anchorhold.brokering import read_secret
+    from attestation.broker.administration import add_secret
+    from foundation.secrecy import Secret
+
+    row = add_secret(
+        opened.store, opened.wrapping, arguments.resource, Secret(read_secret(arguments.source)),
+        _hex(arguments.model_root), time.time_ns(), rotate=arguments.rotate,
+    )
+    print(f"{row.resource} version {row.version}")
+    return 0
+
+
+def _forget(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.administration import forget_secret
+
+    forget_secret(opened.store, arguments.resource, time.time_ns())
+    return 0
+
+
+def _add(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.administration import add_release
+    from attestation.broker.session import Release, ReleaseState
+
+    state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
+    add_release(opened.store, Release(
+        arguments.name, _hex(arguments.measurement), _hex(arguments.model_root), _hex(arguments.measured_config), state,
+    ), time.time_ns())
+    return 0
+
+
+def _state(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.administration import set_release
+    from attestation.broker.session import ReleaseState
+
+    set_release(opened.store, arguments.name, ReleaseState(arguments.state), time.time_ns())
+    return 0
+
+
+def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.administration import revoke
+    from attestation.broker.session import RevocationKind
+
+    kind = RevocationKind(arguments.kind)
+    value = arguments.value.encode() if kind is RevocationKind.RELEASE else _hex(arguments.value)
+    revoke(opened.store, kind, value, time.time_ns())
+    return 0
+
+
+def _hex(text: str) -> bytes:
+    from anchorhold.judgement import UsageRefused
+
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageRefused("usage.hex", expected="hexadecimal", got=repr(text[:40])) from None
+
+
+def _head(text: str) -> Head:
+    from anchorhold.judgement import UsageRefused
+    from attestation.broker.log import Head
+
+    position, _, digest = text.partition(":")
+    if not position.isdecimal():
+        raise UsageRefused("usage.seen", expected="POSITION:DIGEST", got=repr(text[:40]))
+    return Head(int(position), _hex(digest))
+
+
+def _shown(entry: Entry) -> dict[str, object]:
+    details = {name: value.hex() if isinstance(value, bytes) else value for name, value in entry.details.items()}
+    return {"position": entry.position, "time_ns": entry.time_ns, "kind": entry.kind, **details,
+            "digest": entry.digest.hex()}

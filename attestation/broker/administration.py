@@ -1,0 +1,156 @@
+"""Changes an operator makes, each with its entry in the log in the same transaction; and the audit of the two.
+
+A change that is not in the log is found by `audit`, which replays the log against what the store holds and which the
+broker runs before it starts (docs/spec/release.md R19, R23).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from attestation.broker import log
+from attestation.broker.broker import RESOURCE
+from attestation.broker.errors import LogRefused, StoreRefused
+from attestation.broker.session import Release, ReleaseState, RevocationKind
+from attestation.broker.store import Change, SecretRow, Store
+from attestation.broker.wrapping import Wrapping
+from attestation.rcar.grant import GrantPurpose
+from foundation.secrecy import Secret
+
+SECRET_BYTES_MAX: Final = 16 * 1024
+MEASUREMENT_BYTES: Final = (48, 240)
+DIGEST_BYTES: Final = 32
+NAME_CHARACTERS_MAX: Final = 128
+
+
+def add_release(store: Store, release: Release, now_ns: int) -> None:
+    if len(release.measurement) not in MEASUREMENT_BYTES:
+        raise StoreRefused("store.measurement", expected="48 bytes (SNP) or 240 (TDX)", got=len(release.measurement))
+    if {len(release.model_root), len(release.measured_config)} != {DIGEST_BYTES}:
+        raise StoreRefused("store.release", expected=f"digests of {DIGEST_BYTES} bytes", got="others")
+    if not 0 < len(release.name) <= NAME_CHARACTERS_MAX:
+        raise StoreRefused("store.release", expected="a name", got=f"{len(release.name)} characters")
+    with store.change() as change:
+        change.append("release-added", {
+            "release": release.name, "measurement": release.measurement, "model_root": release.model_root,
+            "measured_config": release.measured_config, "state": release.state.value,
+        }, now_ns)
+        change.add_release(release)
+
+
+def set_release(store: Store, name: str, state: ReleaseState, now_ns: int) -> None:
+    with store.change() as change:
+        change.append("release-changed", {"release": name, "state": state.value}, now_ns)
+        change.set_release(name, state)
+
+
+def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> None:
+    """From the next decision on; a revocation is never taken back."""
+    if not value:
+        raise StoreRefused("store.revocation", expected="a value", got="none")
+    with store.change() as change:
+        change.append("revoked", {"what": kind.value, "value": value}, now_ns)
+        change.revoke(kind, value)
+
+
+def add_secret(
+    store: Store, wrapping: Wrapping, resource: str, secret: Secret, model_root: bytes, now_ns: int, *,
+    rotate: bool = False,
+) -> SecretRow:
+    """A new name, or with `rotate` a new version of a known one; the older ones are then forgotten."""
+    purpose = _purpose(resource)
+    if not 0 < len(secret.reveal()) <= SECRET_BYTES_MAX:
+        raise StoreRefused("store.secret", expected=f"1 to {SECRET_BYTES_MAX} bytes", got="another length")
+    if purpose is GrantPurpose.MODEL and len(model_root) != DIGEST_BYTES:
+        raise StoreRefused("store.secret", expected="the model root a model key is for", got="none")
+    with store.change() as change:
+        change.head()
+        held = change.secret(resource)
+        if (held is not None) is not rotate:
+            raise StoreRefused("store.secret", expected="a known name" if rotate else "a new name", got=resource)
+        row = SecretRow(resource, held.version + 1 if held else 1, purpose, model_root, None)
+        row = SecretRow(resource, row.version, purpose, model_root, wrapping.wrap(secret, row.name))
+        change.append("secret-rotated" if rotate else "secret-added", {
+            "resource": resource, "version": row.version, "purpose": purpose.value, "model_root": model_root}, now_ns)
+        change.forget_secret(resource)
+        change.add_secret(row)
+    return row
+
+
+def forget_secret(store: Store, resource: str, now_ns: int) -> None:
+    with store.change() as change:
+        change.append("secret-revoked", {"resource": resource}, now_ns)
+        if not change.forget_secret(resource):
+            raise StoreRefused("store.secret", expected="a secret that is held", got=resource)
+
+
+def audit(store: Store, public: bytes, known: Iterable[log.Head] = ()) -> log.Head:
+    """The log from its beginning, then the store against it. Raises `LogRefused` at the first disagreement."""
+    with store.change() as change:
+        stated = change.head()
+        entries = list(change.entries())
+        head = log.verify(entries, public, known)
+        if head != stated:
+            raise LogRefused("log.head", expected=f"{stated.position} entries", got=head.position)
+        replayed = _Replay()
+        for raw, _ in entries:
+            replayed.apply(log.Entry.parse(raw))
+        replayed.compare(change)
+    return head
+
+
+class _Replay:
+    """What the store must hold if the log is all that ever happened."""
+
+    def __init__(self) -> None:
+        self.releases: dict[str, tuple[object, ...]] = {}
+        self.revoked: set[tuple[object, object]] = set()
+        self.secrets: dict[tuple[object, object], bool] = {}
+        self.grants: dict[int, object] = {}
+
+    def apply(self, entry: log.Entry) -> None:
+        said = entry.details
+        match entry.kind:
+            case "release-added":
+                self.releases[str(said["release"])] = (
+                    said["measurement"], said["model_root"], said["measured_config"], said["state"])
+            case "release-changed":
+                name = str(said["release"])
+                self.releases[name] = (*self.releases[name][:3], said["state"])
+            case "revoked":
+                self.revoked.add((said["what"], said["value"]))
+            case "secret-added" | "secret-rotated":
+                self._forget(said["resource"])
+                self.secrets[said["resource"], said["version"]] = True
+            case "secret-revoked":
+                self._forget(said["resource"])
+            case "granted":
+                self.grants[entry.position] = said["resource"]
+            case _:
+                pass
+
+    def _forget(self, resource: object) -> None:
+        self.secrets |= {key: False for key in self.secrets if key[0] == resource}
+
+    def compare(self, change: Change) -> None:
+        releases = {
+            each.name: (each.measurement, each.model_root, each.measured_config, each.state.value)
+            for each in change.releases().values()
+        }
+        found: tuple[tuple[str, object, object], ...] = (
+            ("releases", self.releases, releases),
+            ("revocations", self.revoked, {(kind.value, value) for kind, value in change.revocations()}),
+            ("secrets", self.secrets, {(e.resource, e.version): e.wrapped is not None for e in change.secrets()}),
+            ("grants", self.grants, {position: path for position, (_, path) in change.grants().items()}),
+        )
+        for what, logged, held in found:
+            if logged != held:
+                raise LogRefused(f"log.{what}", expected="the store to hold what was logged", got="something else")
+
+
+def _purpose(resource: str) -> GrantPurpose:
+    if not RESOURCE.fullmatch(resource):
+        raise StoreRefused("store.resource", expected="repository/type/tag", got=resource[:64])
+    named = resource.split("/")[1]
+    return next((purpose for purpose in GrantPurpose if purpose.value == named), GrantPurpose.PLAIN)

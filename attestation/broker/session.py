@@ -1,0 +1,312 @@
+"""The release session: request, challenge, attestation, appraisal, grant. It decides, and touches nothing.
+
+    session = open_session(Request.parse(raw), session_id=..., nonce=..., now_ns=...)
+    judged = judge(session, Attestation.parse(raw), terms, now_ns)             or Denied
+    check_grant(judged.admission, offer, purpose, terms)                       or Denied
+    context = grant(judged.admission, offer, decision=..., position=...)
+
+No socket, no clock, no randomness, no store: time, nonces and what the store knows are arguments. Who calls this
+keeps the promises it cannot: that a session is judged once, and that a decision is in the log before anything of it
+leaves (docs/spec/release.md R6 to R17, R20).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final, Self, TypeVar
+
+from attestation.broker.errors import Denied
+from attestation.errors import EvidenceRefused
+from attestation.evidence.auxblob import TableEntry
+from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.keyset import Keyset
+from attestation.evidence.kinds import TeeFormat, TeeKind
+from attestation.evidence.quoted import Quoted
+from attestation.policy.appraise import appraise
+from attestation.policy.bundle import appraise_bundle
+from attestation.policy.claims import Appraisal, Unchecked
+from attestation.policy.document import Policy
+from attestation.rcar.errors import MessageRefused
+from attestation.rcar.evidence import bundle_of, is_ours, plain_quoted
+from attestation.rcar.grant import GrantContext, GrantPurpose
+from attestation.rcar.jwe import RecipientKey
+from attestation.rcar.messages import Attestation, Request, nonce_text
+from attestation.report_data import release_report_data
+from attestation.verify.bundle import verify_bundle, verify_quoted
+from attestation.verify.verified import VerifiedSnp
+from attestation.verify.verified_tdx import VerifiedTdx
+from foundation import cbor
+from measurements.reference import ReferenceValues
+
+SESSION_SECONDS: Final = 300            # from challenge to attestation
+TOKEN_SECONDS: Final = 300              # from attestation to the last resource
+GRANTS_PER_SESSION_MAX: Final = 8
+ADMISSION_BYTES_MAX: Final = 4096
+_LIMITS: Final = cbor.Limits(bytes_max=ADMISSION_BYTES_MAX, depth_max=2, items_max=32)
+_NS: Final = 1_000_000_000
+
+# R18: what a policy must look at before a key may hang on it.
+INDISPENSABLE: Final[Mapping[str, tuple[str, ...]]] = {
+    "snp": ("measurement", "report_data", "debug", "minimum_tcb", "migration_agent"),
+    "tdx": ("mr_td", "rtmr1", "rtmr2", "report_data", "debug", "tcb_status"),
+    "gpu": ("nonce",),
+}
+
+
+class Phase(Enum):
+    """Where a session stands. It only moves down this list."""
+
+    CHALLENGED = "challenged"
+    JUDGING = "judging"
+    ADMITTED = "admitted"
+    DENIED = "denied"
+
+
+class ReleaseState(Enum):
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    RETIRED = "retired"
+
+
+class RevocationKind(Enum):
+    CHIP = "chip"
+    MEASUREMENT = "measurement"
+    RELEASE = "release"
+    KEY = "key"         # of a cell: its keyset's digest, or the thumbprint of a key to seal to
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An image that may or may not have keys. `measurement`: 48 bytes of SNP, or MRTD and the four RTMRs of TDX."""
+
+    name: str
+    measurement: bytes
+    model_root: bytes
+    measured_config: bytes
+    state: ReleaseState
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    id: str
+    tee: TeeKind
+    nonce: bytes
+    commitment: bytes | None
+    expires_ns: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsements:
+    """Certificates, lists and collateral the broker has itself, for clients that bring none."""
+
+    certificates: Mapping[TableEntry, bytes] = field(default_factory=dict)
+    crls: tuple[bytes, ...] = ()
+    collateral: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All that a decision rests on besides the evidence, as it stood when the decision was made."""
+
+    policy: Policy
+    references: ReferenceValues
+    releases: Mapping[bytes, Release]                           # by measurement
+    revoked: frozenset[tuple[RevocationKind, bytes]] = frozenset()
+    endorsements: Endorsements = Endorsements()
+    simulated_root: bytes | None = None
+
+    def refuse_revoked(self, kind: RevocationKind, value: bytes | None) -> None:
+        if value is not None and (kind, value) in self.revoked:
+            raise Denied(f"revoked.{kind.value}", expected="not revoked", got=value.hex()[:32])
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A secret as the store names it, without its bytes."""
+
+    resource: str
+    version: int
+    purpose: GrantPurpose
+    model_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an accepted attestation proved; all that a grant needs. Kept with the session."""
+
+    release: str
+    measurement: bytes
+    model_root: bytes
+    chip: bytes | None
+    keyset: bytes | None            # None: a plain client, which binds no keyset
+    key: RecipientKey
+    nonce: bytes
+    policy_id: str
+
+    def encode(self) -> bytes:
+        return cbor.encode([
+            1, self.release, self.measurement, self.model_root, self.chip, self.keyset, self.key.curve, self.key.x,
+            self.key.y, self.nonce, self.policy_id,
+        ])
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        match cbor.decode(raw, _LIMITS):
+            case [1, str(release), bytes(measurement), bytes(root), bytes() | None as chip, bytes() | None as keyset,
+                  str(curve), bytes(x), bytes(y), bytes(nonce), str(policy)]:
+                return cls(release, measurement, root, chip, keyset, RecipientKey(curve, x, y), nonce, policy)
+            case _:
+                raise ValueError("an admission that this version did not write")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An admission, and the appraisal behind it."""
+
+    admission: Admission
+    appraisal: Appraisal
+
+
+def open_session(request: Request, *, session_id: str, nonce: bytes, now_ns: int) -> Session:
+    """R6: a challenge is good once, until it expires, and for the session it was made for."""
+    expires_ns = now_ns + SESSION_SECONDS * _NS
+    return Session(session_id, request.tee, nonce, request.commitment, expires_ns, Phase.CHALLENGED)
+
+
+def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Judged:
+    """Whether this attestation answers this challenge, and is wanted. Raises `Denied`, nothing else."""
+    if now_ns >= session.expires_ns:
+        raise Denied("session.expired", expected="an answer in time", got="a later one")
+    if not hmac.compare_digest(attestation.nonce.encode(), nonce_text(session.nonce).encode()):
+        raise Denied("session.nonce", expected="the nonce of this session", got="another")
+    thumbprint = attestation.key.thumbprint
+    if session.commitment is not None and not hmac.compare_digest(session.commitment, thumbprint):
+        # R6: whoever opened the session said which key would attest: a stolen cookie is of no use to another.
+        raise Denied("session.key", expected="the key this session was opened for", got="another")
+    terms.refuse_revoked(RevocationKind.KEY, thumbprint)
+    at = datetime.fromtimestamp(now_ns / _NS, UTC)
+    try:
+        evidence, appraisal, keyset, config = _verified(session, attestation, terms, at)
+    except (EvidenceRefused, MessageRefused) as refusal:
+        raise Denied(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
+    if keyset is not None:
+        terms.refuse_revoked(RevocationKind.KEY, keyset.digest)
+    chip, measurement = _identity(evidence)
+    terms.refuse_revoked(RevocationKind.CHIP, chip)     # before the policy: a revoked chip is called revoked
+    terms.refuse_revoked(RevocationKind.MEASUREMENT, measurement)
+    if not appraisal.accepted:
+        claim = appraisal.unmet[0] if appraisal.unmet else None
+        raise Denied(
+            claim.code if claim else "policy.empty", expected=claim.expected if claim else "claims",
+            got=claim.got if claim else "none",
+        )
+    release = _release(terms, measurement, config)
+    admission = Admission(
+        release.name, measurement, release.model_root, chip, keyset.digest if keyset else None, attestation.key,
+        session.nonce, appraisal.policy_id,
+    )
+    return Judged(admission, appraisal)
+
+
+def grant(admission: Admission, offer: Offer, *, decision: bytes, position: int) -> GrantContext:
+    """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
+    return GrantContext(
+        offer.purpose, offer.resource, offer.version, admission.release, admission.model_root, admission.measurement,
+        decision, position, admission.nonce, admission.key.thumbprint,
+    )
+
+
+def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms: Terms) -> None:
+    """R11, R12: what may have changed since, and whether this secret is for such a cell. Raises `Denied`."""
+    release = terms.releases.get(admission.measurement)
+    if release is None or release.name != admission.release or release.state is not ReleaseState.APPROVED:
+        raise Denied("release.unapproved", expected="an approved release", got=admission.release)
+    terms.refuse_revoked(RevocationKind.RELEASE, admission.release.encode())
+    terms.refuse_revoked(RevocationKind.MEASUREMENT, admission.measurement)
+    terms.refuse_revoked(RevocationKind.CHIP, admission.chip)
+    terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
+    terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
+    if offer.purpose is not purpose:
+        raise Denied("grant.purpose", expected=offer.purpose.value, got=purpose.value)
+    if offer.purpose is not GrantPurpose.PLAIN and admission.keyset is None:
+        raise Denied("grant.keyset", expected="a quote that binds a keyset", got="none")
+    if offer.model_root and offer.model_root != admission.model_root:
+        raise Denied("grant.model-root", expected=offer.model_root.hex(), got=admission.model_root.hex())
+
+
+def refuse_lax(policy: Policy) -> None:
+    """R18: raises `Denied` for a policy no key may hang on: one without a TEE's section, or blind in one."""
+    if policy.snp is None and policy.tdx is None:
+        raise Denied("policy.section", expected="a section for SNP or TDX", got="none")
+    for name, section in policy.sections.items():
+        for required in INDISPENSABLE[name]:
+            if isinstance(getattr(section, required), Unchecked):
+                raise Denied(f"policy.{name}.{required}", expected="checked", got="unchecked")
+
+
+_Verified = tuple[VerifiedSnp | VerifiedTdx, Appraisal, Keyset | None, bytes | None]
+
+
+def _verified(session: Session, attestation: Attestation, terms: Terms, at: datetime) -> _Verified:
+    references = terms.references.joined(_known(terms))
+    if not is_ours(attestation):
+        quoted = _endorsed(plain_quoted(attestation, session.tee), terms.endorsements)
+        return _plain(session, attestation, quoted, references, terms, at)
+    bundle = _endorsed(bundle_of(attestation, session.tee), terms.endorsements)
+    verified = verify_bundle(bundle, at=at, nonce=session.nonce, simulated_root=terms.simulated_root)
+    appraisal = appraise_bundle(verified, references, terms.policy, nonce=session.nonce)
+    return verified.evidence, appraisal, verified.keyset, verified.statement.measured_config
+
+
+def _plain(
+    session: Session, attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: Terms, at: datetime,
+) -> _Verified:
+    expected = release_report_data(attestation.nonce, attestation.jwk, attestation.additional)
+    evidence = verify_quoted(quoted, expected, at=at, simulated_root=terms.simulated_root)
+    name = "snp" if session.tee.format is TeeFormat.SNP else "tdx"
+    fresh = ReferenceValues.of({f"{name}.report_data": [expected]})
+    return evidence, appraise(evidence, references.joined(fresh), terms.policy), None, None
+
+
+def _known(terms: Terms) -> ReferenceValues:
+    """Every known release's measurement, in whatever state: an unapproved one is refused by name, not by number."""
+    snp = [each for each in terms.releases if len(each) == 48]
+    tdx = [each for each in terms.releases if len(each) == 240]
+    registers = {f"tdx.rtmr{n}": [each[48 * n + 48:48 * n + 96] for each in tdx] for n in range(4)}
+    return ReferenceValues.of({"snp.measurement": snp, "tdx.mr_td": [each[:48] for each in tdx], **registers})
+
+
+_E = TypeVar("_E", EvidenceBundle, Quoted)
+
+
+def _endorsed(evidence: _E, held: Endorsements) -> _E:
+    """With what the broker holds where the client brought none; nothing of it is believed for where it came from."""
+    if evidence.kind.format is TeeFormat.TDX:
+        return replace(evidence, collateral=evidence.collateral or held.collateral)
+    certificates = {**held.certificates, **evidence.certificates}
+    return replace(evidence, certificates=certificates, crls=evidence.crls or held.crls)
+
+
+def _identity(evidence: VerifiedSnp | VerifiedTdx) -> tuple[bytes | None, bytes]:
+    match evidence:
+        case VerifiedSnp():
+            return evidence.chip_id, evidence.measurement
+        case VerifiedTdx():
+            report = evidence.report
+            return evidence.pck.ppid, report.mr_td + b"".join(report.rtmrs)
+
+
+def _release(terms: Terms, measurement: bytes, config: bytes | None) -> Release:
+    release = terms.releases.get(measurement)
+    if release is None or release.state is not ReleaseState.APPROVED:   # R10
+        got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
+        raise Denied("release.unapproved", expected="an approved release", got=got)
+    terms.refuse_revoked(RevocationKind.RELEASE, release.name.encode())
+    if config is not None and config != release.measured_config:
+        raise Denied("release.config", expected=release.measured_config.hex(), got=config.hex())
+    return release

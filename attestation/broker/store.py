@@ -1,0 +1,342 @@
+"""What the broker keeps: sessions, grants, releases, revocations, wrapped secrets, and the log. SQLite or PostgreSQL.
+
+    store = Store.open("sqlite:////var/lib/broker/broker.db")
+    with store.change() as change:          # one transaction: all of it, or none
+        change.claim(session_id, now_ns)
+        change.append("granted", {...}, now_ns)
+
+Whatever is decided and its entry in the log are written in one transaction (docs/spec/release.md R20), and whoever
+appends holds the head of the log until the end of it, so entries have one order. A reader's word "it is in the log"
+means: the transaction is on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from attestation.broker import log
+from attestation.broker.errors import StoreRefused
+from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
+from attestation.evidence.kinds import TeeKind
+from attestation.rcar.grant import GrantPurpose, Signer
+
+BUSY_SECONDS: Final = 30
+RELEASES_MAX: Final = 4096
+REVOCATIONS_MAX: Final = 65_536
+
+_meta: Final = sa.MetaData()
+_big = sa.BigInteger()
+_sessions = sa.Table(
+    "sessions", _meta,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("tee", sa.String(32), nullable=False),
+    sa.Column("nonce", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("commitment", sa.LargeBinary(32)),
+    sa.Column("expires_ns", _big, nullable=False, index=True),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("admission", sa.LargeBinary),
+)
+_grants = sa.Table(
+    "grants", _meta,
+    sa.Column("session", sa.String(64), primary_key=True),
+    sa.Column("resource", sa.String(200), primary_key=True),
+    sa.Column("position", _big, nullable=False, unique=True),
+)
+_releases = sa.Table(
+    "releases", _meta,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("measurement", sa.LargeBinary(240), nullable=False, unique=True),
+    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
+    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+)
+_revocations = sa.Table(
+    "revocations", _meta,
+    sa.Column("kind", sa.String(16), primary_key=True),
+    sa.Column("value", sa.LargeBinary(240), primary_key=True),
+)
+_secrets = sa.Table(
+    "secrets", _meta,
+    sa.Column("resource", sa.String(200), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("purpose", sa.String(16), nullable=False),
+    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
+    sa.Column("wrapped", sa.LargeBinary),               # null once it was revoked: the bytes are gone
+)
+_keys = sa.Table(
+    "keys", _meta,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("public", sa.LargeBinary, nullable=False),
+    sa.Column("wrapped", sa.LargeBinary, nullable=False),
+)
+_log = sa.Table(
+    "log", _meta,
+    sa.Column("position", _big, primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.LargeBinary(64), nullable=False),
+)
+_head = sa.Table(
+    "head", _meta,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("position", _big, nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+)
+_schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+
+# Each takes the schema from its index to the next. A released one is never edited: a change is a new one behind it.
+MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
+    lambda connection: _meta.create_all(connection),  # noqa: PLW0108  # the tables above, as of version 1
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRow:
+    resource: str
+    version: int
+    purpose: GrantPurpose
+    model_root: bytes
+    wrapped: bytes | None
+
+    @property
+    def name(self) -> bytes:
+        """What the wrapping authenticates: neither the bytes nor what they are for can be exchanged in the store."""
+        return f"{self.resource}@{self.version} {self.purpose.value} {self.model_root.hex()}".encode()
+
+
+class Store:
+    """One database. Any thread may use it; a transaction belongs to the thread that began it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Final = engine
+        self.signer: Signer | None = None       # of the log; without one nothing is appended
+
+    @classmethod
+    def open(cls, url: str, *, create: bool = False) -> Store:
+        """Raises `StoreRefused` if there is no store of this version; `create` makes or migrates one."""
+        engine = _engine(url)
+        store = cls(engine)
+        try:
+            with engine.begin() as connection:
+                _migrate(connection, create=create)
+        except sa.exc.SQLAlchemyError as reason:
+            engine.dispose()
+            raise StoreRefused("store.open", expected="a database", got=type(reason).__name__) from None
+        except StoreRefused:
+            engine.dispose()
+            raise
+        return store
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        with self._engine.begin() as connection:
+            yield Change(connection, self.signer)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class Change:
+    """One transaction. What it read still holds when it ends."""
+
+    def __init__(self, connection: Connection, signer: Signer | None) -> None:
+        self._connection: Final = connection
+        self._signer: Final = signer
+
+    # -- the log
+
+    def head(self) -> log.Head:
+        """The end of the log, and the lock on it: nobody else appends before this transaction is over."""
+        row = self._connection.execute(sa.select(_head.c.position, _head.c.digest).with_for_update()).one()
+        return log.Head(row.position, bytes(row.digest))
+
+    def begin_log(self, public: bytes) -> None:
+        start = log.genesis(public)
+        self._connection.execute(_head.insert().values(one=1, position=start.position, digest=start.digest))
+
+    def append(self, kind: str, details: log.Details, now_ns: int) -> log.Entry:
+        if self._signer is None:
+            raise StoreRefused("store.signer", expected="the broker's key", got="none")
+        head = self.head()
+        entry = log.Entry(head.position + 1, head.digest, now_ns, kind, details)
+        raw, signature = entry.encode(), log.sign(entry, self._signer)
+        self._connection.execute(_log.insert().values(position=entry.position, entry=raw, signature=signature))
+        self._connection.execute(_head.update().values(position=entry.position, digest=entry.digest))
+        return entry
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        rows = self._connection.execution_options(yield_per=256).execute(
+            sa.select(_log.c.entry, _log.c.signature).order_by(_log.c.position))
+        for row in rows:
+            yield bytes(row.entry), bytes(row.signature)
+
+    # -- sessions
+
+    def add_session(self, session: Session, now_ns: int, open_max: int) -> None:
+        """Also forgets those that are over. Raises `StoreRefused` when too many are open."""
+        self._connection.execute(_sessions.delete().where(_sessions.c.expires_ns <= now_ns))
+        count = self._connection.execute(sa.select(sa.func.count()).select_from(_sessions)).scalar_one()
+        if count >= open_max:
+            raise StoreRefused("store.sessions", expected=f"fewer than {open_max} open sessions", got=count)
+        self._connection.execute(_sessions.insert().values(
+            id=session.id, tee=session.tee.value, nonce=session.nonce, commitment=session.commitment,
+            expires_ns=session.expires_ns, phase=session.phase.value,
+        ))
+
+    def session(self, session_id: str) -> tuple[Session, bytes | None] | None:
+        row = self._connection.execute(_sessions.select().where(_sessions.c.id == session_id)).one_or_none()
+        if row is None:
+            return None
+        commitment = None if row.commitment is None else bytes(row.commitment)
+        session = Session(
+            row.id, TeeKind(row.tee), bytes(row.nonce), commitment, row.expires_ns, Phase(row.phase))
+        return session, None if row.admission is None else bytes(row.admission)
+
+    def claim(self, session_id: str) -> bool:
+        """R6: of all who try to attest for a session, one gets True."""
+        return self._moved(session_id, Phase.CHALLENGED, phase=Phase.JUDGING.value)
+
+    def admit(self, session_id: str, new_id: str, admission: bytes, expires_ns: int) -> bool:
+        """The session goes on under a new name: the one that was known before the attestation is worth nothing."""
+        return self._moved(session_id, Phase.JUDGING, phase=Phase.ADMITTED.value, id=new_id, admission=admission,
+                           expires_ns=expires_ns)
+
+    def deny(self, session_id: str) -> bool:
+        return self._moved(session_id, Phase.JUDGING, phase=Phase.DENIED.value)
+
+    def _moved(self, session_id: str, was: Phase, /, **values: Any) -> bool:
+        where = (_sessions.c.id == session_id) & (_sessions.c.phase == was.value)
+        return self._connection.execute(_sessions.update().where(where).values(**values)).rowcount == 1
+
+    def granted(self, session_id: str) -> list[str]:
+        where = _grants.c.session == session_id
+        return list(self._connection.execute(sa.select(_grants.c.resource).where(where)).scalars())
+
+    def add_grant(self, session_id: str, resource: str, position: int) -> None:
+        self._connection.execute(_grants.insert().values(session=session_id, resource=resource, position=position))
+
+    def grants(self) -> dict[int, tuple[str, str]]:
+        rows = self._connection.execute(_grants.select())
+        return {row.position: (row.session, row.resource) for row in rows}
+
+    # -- releases and revocations
+
+    def releases(self) -> dict[bytes, Release]:
+        rows = self._connection.execute(_releases.select().limit(RELEASES_MAX + 1)).all()
+        return {
+            bytes(row.measurement): Release(
+                row.name, bytes(row.measurement), bytes(row.model_root), bytes(row.measured_config),
+                ReleaseState(row.state),
+            ) for row in rows
+        }
+
+    def add_release(self, release: Release) -> None:
+        held = self.releases()
+        if release.measurement in held or release.name in {each.name for each in held.values()}:
+            raise StoreRefused("store.release", expected="a new name and measurement", got=release.name)
+        if len(held) >= RELEASES_MAX:
+            raise StoreRefused("store.release", expected=f"at most {RELEASES_MAX} releases", got="one more")
+        self._connection.execute(_releases.insert().values(
+            name=release.name, measurement=release.measurement, model_root=release.model_root,
+            measured_config=release.measured_config, state=release.state.value,
+        ))
+
+    def set_release(self, name: str, state: ReleaseState) -> None:
+        where = _releases.c.name == name
+        if self._connection.execute(_releases.update().where(where).values(state=state.value)).rowcount != 1:
+            raise StoreRefused("store.release", expected="a known release", got=name)
+
+    def revocations(self) -> frozenset[tuple[RevocationKind, bytes]]:
+        rows = self._connection.execute(_revocations.select())
+        return frozenset((RevocationKind(row.kind), bytes(row.value)) for row in rows)
+
+    def revoke(self, kind: RevocationKind, value: bytes) -> None:
+        held = self.revocations()
+        if (kind, value) in held:
+            raise StoreRefused("store.revocation", expected="something not revoked yet", got=value.hex()[:32])
+        if len(held) >= REVOCATIONS_MAX:
+            raise StoreRefused("store.revocation", expected=f"at most {REVOCATIONS_MAX}", got="one more")
+        self._connection.execute(_revocations.insert().values(kind=kind.value, value=value))
+
+    # -- secrets and keys
+
+    def secret(self, resource: str) -> SecretRow | None:
+        """The newest version of that name, revoked or not."""
+        row = self._connection.execute(
+            _secrets.select().where(_secrets.c.resource == resource).order_by(_secrets.c.version.desc()).limit(1)
+        ).one_or_none()
+        return None if row is None else _secret(row)
+
+    def secrets(self) -> list[SecretRow]:
+        return [_secret(row) for row in self._connection.execute(
+            _secrets.select().order_by(_secrets.c.resource, _secrets.c.version))]
+
+    def add_secret(self, row: SecretRow) -> None:
+        self._connection.execute(_secrets.insert().values(
+            resource=row.resource, version=row.version, purpose=row.purpose.value, model_root=row.model_root,
+            wrapped=row.wrapped,
+        ))
+
+    def forget_secret(self, resource: str) -> int:
+        """The wrapped bytes of every version go; the names stay. How many went."""
+        where = (_secrets.c.resource == resource) & _secrets.c.wrapped.is_not(None)
+        return self._connection.execute(_secrets.update().where(where).values(wrapped=None)).rowcount
+
+    def keys(self) -> Mapping[str, tuple[bytes, bytes]]:
+        """Public and wrapped private halves, by name."""
+        rows = self._connection.execute(_keys.select())
+        return {row.name: (bytes(row.public), bytes(row.wrapped)) for row in rows}
+
+    def add_key(self, name: str, public: bytes, wrapped: bytes) -> None:
+        self._connection.execute(_keys.insert().values(name=name, public=public, wrapped=wrapped))
+
+
+def _secret(row: Any) -> SecretRow:
+    wrapped = None if row.wrapped is None else bytes(row.wrapped)
+    return SecretRow(row.resource, row.version, GrantPurpose(row.purpose), bytes(row.model_root), wrapped)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise StoreRefused("store.url", expected="sqlite:///PATH or postgresql://...", got="another text") from None
+    if parsed.drivername == "sqlite":
+        engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine
+    if parsed.drivername == "postgresql":
+        return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    raise StoreRefused("store.url", expected="sqlite or postgresql", got=parsed.drivername)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None       # we say BEGIN ourselves, and the writing kind
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")       # a commit that was answered is on the disk
+    cursor.execute("PRAGMA secure_delete=ON")       # a revoked secret's wrapped bytes are overwritten
+    cursor.close()
+
+
+def _migrate(connection: Connection, *, create: bool) -> None:
+    has_schema = sa.inspect(connection).has_table("schema_version")
+    version = connection.execute(sa.select(_schema.c.version)).scalar_one() if has_schema else 0
+    if version == len(MIGRATIONS):
+        return
+    if version > len(MIGRATIONS) or not create:
+        raise StoreRefused("store.schema", expected=f"version {len(MIGRATIONS)}", got=version)
+    for step in MIGRATIONS[version:]:
+        step(connection)
+    connection.execute(_schema.delete())
+    connection.execute(_schema.insert().values(version=len(MIGRATIONS)))

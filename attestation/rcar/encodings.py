@@ -1,0 +1,30 @@
+"""Base64url without padding, one spelling per value; and JSON as we write it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+
+from attestation.rcar.errors import MessageRefused
+
+
+def to_base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def from_base64url(what: str, text: object, *, bytes_max: int) -> bytes:
+    """The bytes of `text`. Raises `MessageRefused` unless it is their one canonical spelling."""
+    if not isinstance(text, str) or len(text) > bytes_max * 4 // 3 + 4:
+        raise MessageRefused(f"{what}.base64url", expected=f"at most {bytes_max} bytes of it", got="another value")
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise MessageRefused(f"{what}.base64url", expected="base64url without padding", got="other text") from None
+    if to_base64url(raw) != text:
+        raise MessageRefused(f"{what}.base64url", expected="the one spelling of a value", got="another spelling")
+    return raw
+
+
+def to_json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode("ascii")

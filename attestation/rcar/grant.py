@@ -1,0 +1,133 @@
+"""What is said about a released key, and who says it.
+
+The broker signs twice: the challenge (so a cell attests to nobody else) and the sealed grant (so a cell takes a key
+from nobody else). Both keys of the conversation, the broker's and the cell's, are bound in both (R7, R14, R15).
+
+    context = dCBOR [1, purpose, resource, version, release, model root, measurement, decision, position, nonce, key]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import ClassVar, Final, Protocol, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from attestation.rcar.encodings import from_base64url, to_base64url
+from attestation.rcar.errors import GrantRefused
+from attestation.rcar.jwe import Sealed
+from foundation import cbor
+from foundation.digests import tagged_sha256
+
+CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
+GRANT_TAG: Final = "anchorhold/broker/grant/v1"
+CONTEXT_MEMBER: Final = "anchorhold"
+SIGNATURE_MEMBER: Final = "anchorhold-signature"
+SIGNATURE_BYTES: Final = 64
+RESOURCE_CHARACTERS_MAX: Final = 200
+CONTEXT_BYTES_MAX: Final = 2048
+_LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=1, items_max=16)
+
+
+class Signer(Protocol):
+    """The broker's private key, wherever it is held."""
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+class GrantPurpose(Enum):
+    """What a key is for. The middle of a resource's path says it, so one can never be had as the other (R12)."""
+
+    MODEL = "model-key"
+    SERVICE = "service-key"
+    PLAIN = "resource"      # for a client that speaks the protocol and knows nothing of ours
+
+
+_PURPOSES: Final = frozenset(purpose.value for purpose in GrantPurpose)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantContext:
+    """All that a grant is about. `decision` is the digest of its entry in the broker's log, at `position`."""
+
+    VERSION: ClassVar[int] = 1
+    purpose: GrantPurpose
+    resource: str
+    version: int
+    release: str
+    model_root: bytes
+    measurement: bytes
+    decision: bytes
+    position: int
+    nonce: bytes
+    key: bytes
+
+    def encode(self) -> bytes:
+        return cbor.encode([
+            self.VERSION, self.purpose.value, self.resource, self.version, self.release, self.model_root,
+            self.measurement, self.decision, self.position, self.nonce, self.key,
+        ])
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Raises `GrantRefused`, nothing else."""
+        try:
+            value = cbor.decode(raw, _LIMITS)
+        except cbor.CborRefused as refusal:
+            raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from refusal
+        match value:
+            case [1, str(purpose), str(resource), int(version), str(release), bytes(model_root), bytes(measurement),
+                  bytes(decision), int(position), bytes(nonce), bytes(key)] if purpose in _PURPOSES:
+                context = cls(GrantPurpose(purpose), resource, version, release, model_root, measurement, decision,
+                              position, nonce, key)
+            case _:
+                raise GrantRefused("grant.context", expected="a context of version 1", got="another value")
+        if context.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+            raise GrantRefused("grant.context", expected="numbers where they belong", got="others")
+        return context
+
+
+def sign_challenge(signer: Signer, nonce: bytes, request: bytes) -> bytes:
+    """Over the nonce and the digest of the request it answers."""
+    return signer.sign(_challenge(nonce, request))
+
+
+def check_challenge(broker: Ed25519PublicKey, signature: bytes, nonce: bytes, request: bytes) -> None:
+    """Raises `GrantRefused` unless this broker challenged this request."""
+    _verify(broker, signature, _challenge(nonce, request), "challenge.broker")
+
+
+def header_of(context: GrantContext) -> dict[str, str]:
+    """What goes into the protected header of the sealed resource."""
+    return {CONTEXT_MEMBER: to_base64url(context.encode())}
+
+
+def signed(sealed: Sealed, signer: Signer) -> Sealed:
+    """The sealed resource with the broker's signature beside it."""
+    signature = signer.sign(_grant(sealed))
+    return replace(sealed, unprotected={SIGNATURE_MEMBER: to_base64url(signature)})
+
+
+def checked_context(sealed: Sealed, broker: Ed25519PublicKey) -> GrantContext:
+    """The context of a grant this broker signed. Raises `RcarRefused`; whose grant it is, the caller compares."""
+    signature = from_base64url("grant.signature", sealed.unprotected.get(SIGNATURE_MEMBER), bytes_max=SIGNATURE_BYTES)
+    _verify(broker, signature, _grant(sealed), "grant.broker")
+    raw = sealed.protected_members().get(CONTEXT_MEMBER)
+    return GrantContext.parse(from_base64url("grant.context", raw, bytes_max=CONTEXT_BYTES_MAX))
+
+
+def _challenge(nonce: bytes, request: bytes) -> bytes:
+    return tagged_sha256(CHALLENGE_TAG, cbor.encode([nonce, request]))
+
+
+def _grant(sealed: Sealed) -> bytes:
+    return tagged_sha256(GRANT_TAG, cbor.encode(list(sealed.parts)))
+
+
+def _verify(broker: Ed25519PublicKey, signature: bytes, message: bytes, code: str) -> None:
+    try:
+        broker.verify(signature, message)
+    except InvalidSignature:
+        raise GrantRefused(code, expected="signed by the broker measured into this cell", got="not by it") from None

@@ -1,0 +1,112 @@
+"""An embedded broker for a devnet: SQLite in a folder, the simulated TEE's policy, its machine as reference values.
+
+    with devnet_broker(folder, tee, model_root=..., measured_config=..., secrets={...}) as made:
+        send = LocalSend(made.broker)   # a host beside it: anchorhold.relaying.relay(host, send)
+        made.public                     # what goes into the cell's configuration as `broker_key`
+
+The same code as production, other roots: `judging` names the devnet's root and nothing else does.
+"""
+
+from __future__ import annotations
+
+import secrets as randomness
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.release import Carry
+from attestation.broker.administration import add_release, add_secret
+from attestation.broker.broker import Broker, Judging, Keys, Reply, new_keys
+from attestation.broker.errors import BrokerRefused
+from attestation.broker.session import Endorsements, Release, ReleaseState
+from attestation.broker.store import Store
+from attestation.broker.wrapping import KEY_BYTES, SoftwareWrapping
+from attestation.policy import document
+from devnet.tee import SimulatedSnpTee, SimulatedTee, collateral_json, policy_document, reference_values
+from foundation.secrecy import Secret
+from measurements.reference import ReferenceValues
+
+RELEASE_NAME = "devnet"
+
+
+@dataclass(frozen=True, slots=True)
+class DevnetBroker:
+    """A broker in this process, and what an operator would change by hand."""
+
+    store: Store
+    keys: Keys
+    wrapping: SoftwareWrapping
+    broker: Broker
+
+    @property
+    def public(self) -> bytes:
+        return self.keys.public
+
+
+def measurement_of(tee: SimulatedTee) -> bytes:
+    """As a release names it: SNP's launch measurement, or MRTD and the four RTMRs."""
+    if isinstance(tee, SimulatedSnpTee):
+        return tee.fields.measurement
+    return tee.fields.mrtd + b"".join(tee.fields.rtmrs)
+
+
+def judging(tee: SimulatedTee) -> Judging:
+    """The strict policy with this devnet's root, and its one machine. Images come from the releases."""
+    values = reference_values(tee)
+    machines = {name: values.allowed(name) for name in ("snp.chip_id", "tdx.ppid") if values.allowed(name)}
+    return Judging(
+        document.parse(policy_document(tee)), ReferenceValues.of(machines), _endorsements(tee), tee.root.der)
+
+
+def _endorsements(tee: SimulatedTee) -> Endorsements:
+    return Endorsements(collateral=b"" if isinstance(tee, SimulatedSnpTee) else collateral_json(tee.platform))
+
+
+@contextmanager
+def devnet_broker(
+    folder: Path, tee: SimulatedTee, *, model_root: bytes, measured_config: bytes, secrets: Mapping[str, Secret],
+) -> Iterator[DevnetBroker]:
+    """A new broker in an empty folder, with one approved release and these secrets by their paths."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store.open(f"sqlite:///{folder / 'broker.db'}", create=True)
+    try:
+        wrapping = SoftwareWrapping(Secret(randomness.token_bytes(KEY_BYTES)))
+        keys = new_keys(store, wrapping, time.time_ns())
+        release = Release(RELEASE_NAME, measurement_of(tee), model_root, measured_config, ReleaseState.APPROVED)
+        add_release(store, release, time.time_ns())
+        for resource, secret in secrets.items():
+            add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
+        broker = Broker(store, keys, wrapping, judging(tee), clock_ns=time.time_ns,
+                        randomness=randomness.token_bytes)
+        yield DevnetBroker(store, keys, wrapping, broker)
+    finally:
+        store.close()
+
+
+class LocalSend:
+    """A host that sits beside its broker: carries without a socket, as `anchorhold.relaying` does over HTTPS."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._cookie: str | None = None
+        self.denials: list[str] = []
+
+    def __call__(self, carry: Carry) -> tuple[int, bytes]:
+        try:
+            reply = self._answer(carry)
+        except BrokerRefused as refusal:
+            self.denials.append(refusal.code)
+            return refusal.status, b""
+        self._cookie = reply.cookie or self._cookie
+        return 200, reply.body
+
+    def _answer(self, carry: Carry) -> Reply:
+        match carry.path:
+            case "auth":
+                return self._broker.auth(carry.body)
+            case "attest":
+                return self._broker.attest(self._cookie, carry.body)
+            case path:
+                return self._broker.resource(self._cookie, path.removeprefix("resource/"))
