@@ -1,14 +1,15 @@
 """The main job on one machine: prompts through the gateway, proven to a cell, answered once.
 
-Two processes: this one plays the subnet, the apps and the host; the cell is `python -m appliance`, started here and
+Two processes: this one plays the subnet, the apps and the host; the cell is `python -m devnet.cell`, started here and
 reached over the hybrid Unix socket alone. Only the roots differ from production: the subnet is the devnet's, and
-there is no TEE.
+so is the TEE.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 import time
@@ -18,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
+from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.feeding import CellDeclined, feed, propose, standing
+from appliance.release import State
 from appliance.window import Answered, Judged, Piece, Unanswerable
 from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.principal import to_text
@@ -67,7 +70,10 @@ class Screen:
         self.say(f"\n{self._step}. {title}")
 
     def say(self, line: str) -> None:
-        print(line, file=self.out, flush=True)
+        try:
+            print(line, file=self.out, flush=True)
+        except BrokenPipeError:     # whoever watched has seen enough; the demo is still a check
+            self.out = open(os.devnull, "w")  # noqa: PTH123, SIM115  # for the rest of the process
 
     def frame(self, outgoing: bool, message: Message) -> None:
         """One frame on the wire. A payload has no rendering; its size has."""
@@ -117,8 +123,18 @@ class Demo:
     async def run(self) -> None:
         screen = self._screen
         self._tell_who_is_who()
-        screen.step("The cell starts: a process of its own, one window")
-        async with self._cell() as address, _host(address, screen) as host:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        screen.step("The owner of a model seals it into a pack and gives the key to a broker")
+        with key_owner(self._folder) as owner:
+            await self._serve(owner)
+
+    async def _serve(self, owner: KeyOwner) -> None:
+        screen = self._screen
+        self._tell_of_the_owner(owner)
+        screen.step("The cell starts: a process of its own, one window, no key")
+        async with self._cell(owner) as (address, model_open), _host(address, screen) as host:
+            screen.step("No key without proof")
+            await self._release(owner, address, host, model_open)
             screen.step("Apps ask the gateway canister; it seals blocks")
             half = (len(self._prompts) + 1) // 2
             for prompts in (self._prompts[:half], self._prompts[half:]):
@@ -147,30 +163,58 @@ class Demo:
 
     def _tell_who_is_who(self) -> None:
         say = self._screen.say
-        say("A stand-in subnet, a host and a cell on this machine. No TEE: the roots are the devnet's own.")
+        say("A stand-in subnet, a host and a cell on this machine. The TEE is simulated, the roots are the devnet's own.")
         self._screen.step("The devnet")
         say(f"     root key   {_start(self._subnet.root_key)}  (new in every run; no default trusts it)")
         say(f"     gateway    {to_text(GATEWAY)}, gateway/gateway.wasm with its digest checked")
 
+    def _tell_of_the_owner(self, owner: KeyOwner) -> None:
+        say = self._screen.say
+        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (random weights)")
+        say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
+        say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
+
+    async def _release(self, owner: KeyOwner, address: Address, host: Host, model_open: asyncio.Event) -> None:
+        """Denied before the configuration is approved, granted after; the cell serves only with its model open."""
+        say = self._screen.say
+        standing_, denials = await owner.carry(address)
+        if standing_.state is not State.NEEDS_KEY or not denials:
+            raise DemoFailed(f"a cell nobody approved stands at {standing_.state.value}")
+        say(f"     genuine evidence of a configuration nobody approved: denied, {denials[-1]}")
+        try:
+            await propose(host, b"")
+        except CellDeclined as declined:
+            say(f"     a proof for the cell meanwhile: declined, {declined.code}")
+        else:
+            raise DemoFailed("a cell without its model took a proof")
+        owner.approve((self._folder / "cell.toml").read_bytes())
+        standing_, _ = await owner.carry(address)
+        if standing_.state is not State.HAS_KEY:
+            raise DemoFailed(f"the approved cell stands at {standing_.state.value}: {standing_.failure}")
+        await model_open.wait()
+        say("     approved: the key is sealed to the quoted one, and opens the pack; the cell serves")
+        say(f"     broker     {owner.entries()} entries in its log, each signed and linked to the one before")
+
     @asynccontextmanager
-    async def _cell(self) -> AsyncIterator[Address]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+    async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
         config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
         config.write_text(
             f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{self._subnet.root_key.hex()}"\nengine = "scripted-1"\n'
+            + owner.config_section()
         )
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "appliance", "--config", str(config), "--listen", f"unix:{socket}",
-            stderr=asyncio.subprocess.PIPE,
+            sys.executable, "-m", "devnet.cell", "--config", str(config), "--listen", f"unix:{socket}",
+            *owner.cell_arguments(), stderr=asyncio.subprocess.PIPE,
         )
         with log.open("w") as kept:
-            reading = asyncio.create_task(_follow(process, kept, serving := asyncio.Event()))
+            news = {event: asyncio.Event() for event in ("serving", "model open")}
+            reading = asyncio.create_task(_follow(process, kept, news))
             try:
-                await serving.wait()
+                await news["serving"].wait()
                 if process.returncode is not None:
                     raise DemoFailed(f"the cell did not start; see {log}")
                 self._screen.say(f"     process {process.pid} serves unix:{socket}; its log is {log}")
-                yield Address.parse(f"unix:{socket}")
+                yield Address.parse(f"unix:{socket}"), news["model open"]
             finally:
                 if process.returncode is None:
                     process.terminate()
@@ -298,17 +342,19 @@ async def _host(address: Address, screen: Screen) -> AsyncIterator[Host]:
         yield host
 
 
-async def _follow(process: asyncio.subprocess.Process, kept: TextIO, serving: asyncio.Event) -> None:
-    """Keep the cell's log, and notice its word that it serves."""
+async def _follow(process: asyncio.subprocess.Process, kept: TextIO, news: Mapping[str, asyncio.Event]) -> None:
+    """Keep the cell's log, and notice the words in it that somebody waits for; its end is news for all."""
     if process.stderr is None:
         raise DemoFailed("the cell has no log")
     async for raw in process.stderr:
         kept.write(raw.decode("utf-8", "replace"))
         kept.flush()
-        if json.loads(raw).get("event") == "serving":
-            serving.set()
+        event = json.loads(raw).get("event")
+        if event in news:
+            news[event].set()
     await process.wait()
-    serving.set()
+    for event in news.values():
+        event.set()
 
 
 def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool) -> int:

@@ -8,6 +8,9 @@
     broker_key = "9f3c..."                      32 bytes, Ed25519: the one broker a key is taken from
     resource = "default/model-key/little"       which key
     model_root = "30a1..."                      32 bytes: the model it opens
+
+    [release.model]                             optional: what a wrong pack is told to differ in, besides its root
+    name = "tiny"                               any of name, family, quantization, tokenizer, template, config
 """
 
 from __future__ import annotations
@@ -22,11 +25,14 @@ from attestation.consensus.roots import parse_root_key
 from attestation.rcar.grant import GrantPurpose
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import Refused
+from measurements.pack.identity import Expected
 
 CONFIG_BYTES_MAX = 64 * 1024
 DIGEST_TAG = "anchorhold/measured-config/v1"
 _FIELDS = frozenset({"gateway", "root_key", "engine"})
 _RELEASE = frozenset({"broker_key", "resource", "model_root"})
+_MODEL_TEXTS = frozenset({"name", "family", "quantization"})
+_MODEL_DIGESTS = frozenset({"tokenizer", "template", "config"})
 
 
 class ConfigRefused(Refused):
@@ -43,6 +49,7 @@ class MeasuredConfig:
     root_key: bytes
     engine: str
     release: Wanted | None = None
+    model: Expected | None = None       # of the pack that the released key opens
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -60,7 +67,7 @@ class MeasuredConfig:
                 raise ConfigRefused(name, expected="a text", got=type(value).__name__)
         return cls(
             from_text(fields["gateway"]), parse_root_key(_hex("root_key", fields["root_key"])), fields["engine"],
-            None if release is None else _release(release),
+            *((None, None) if release is None else _release(release)),
         )
 
 
@@ -69,19 +76,35 @@ def config_digest(raw: bytes) -> bytes:
     return tagged_sha256(DIGEST_TAG, raw)
 
 
-def _release(fields: object) -> Wanted:
-    if not isinstance(fields, dict) or fields.keys() != _RELEASE:
+def _release(fields: object) -> tuple[Wanted, Expected]:
+    if not isinstance(fields, dict) or fields.keys() - {"model"} != _RELEASE:
         raise ConfigRefused("release", expected=sorted(_RELEASE), got="others")
-    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
-    if len(texts) != len(fields):
-        raise ConfigRefused("release", expected="texts", got="other values")
+    texts = _texts("release", {name: fields[name] for name in _RELEASE})
     purpose = texts["resource"].split("/")[1:2]
     if purpose != [GrantPurpose.MODEL.value] or texts["resource"].count("/") != 2:
         raise ConfigRefused("release.resource", expected=f"repository/{GrantPurpose.MODEL.value}/tag", got="another")
-    return Wanted(
-        _digest("release.broker_key", texts["broker_key"]), texts["resource"], GrantPurpose.MODEL,
-        _digest("release.model_root", texts["model_root"]),
+    root = _digest("release.model_root", texts["model_root"])
+    wanted = Wanted(_digest("release.broker_key", texts["broker_key"]), texts["resource"], GrantPurpose.MODEL, root)
+    return wanted, _expected(root, fields.get("model", {}))
+
+
+def _expected(model_root: bytes, fields: object) -> Expected:
+    if not isinstance(fields, dict) or not fields.keys() <= _MODEL_TEXTS | _MODEL_DIGESTS:
+        raise ConfigRefused("release.model", expected=f"some of {sorted(_MODEL_TEXTS | _MODEL_DIGESTS)}", got="others")
+    texts = _texts("release.model", fields)
+    digests = {name: _digest(f"release.model.{name}", texts[name]) for name in texts.keys() & _MODEL_DIGESTS}
+    return Expected(
+        model_root=model_root, name=texts.get("name"), family=texts.get("family"),
+        quantization=texts.get("quantization"), tokenizer=digests.get("tokenizer"),
+        template=digests.get("template"), config=digests.get("config"),
     )
+
+
+def _texts(table: str, fields: dict[str, object]) -> dict[str, str]:
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+    if len(texts) != len(fields):
+        raise ConfigRefused(table, expected="texts", got="other values")
+    return texts
 
 
 def _digest(name: str, text: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, assert_never
 import structlog
 
 from appliance.device import Backlog, Device
+from appliance.model import ModelGate
 from appliance.ordering.refusals import Forked
 from appliance.ordering.sequencer import Sequencer
 from appliance.release import Declined as ReleaseDeclined
@@ -36,12 +37,19 @@ S = TypeVar("S")
 _log = structlog.get_logger()
 
 
+class NotReady(Refused):
+    """A proof or a body for a cell that has no model yet."""
+
+    stage = "cell"
+
+
 class StreamService:
     """`stream`: proofs and bodies in, answers out. Hosts come and go; the sequencer is one."""
 
-    def __init__(self, sequencer: Sequencer, device: Device) -> None:
+    def __init__(self, sequencer: Sequencer, device: Device, gate: ModelGate) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
+        self._gate: Final = gate
         self.refused = 0
         self.forks = 0
 
@@ -58,6 +66,8 @@ class StreamService:
         match ask:
             case WhereAreYou():
                 await answer.end(encode_say(self.standing()))
+            case _ if not self._gate.is_open:       # window.md N16: nothing is ordered for a model that is not there
+                raise NotReady("cell.not-ready", expected="a released key and the model it opens", got="neither yet")
             case Propose(proof):
                 verdict = self._sequencer.propose(proof)
                 _log.info("proof", step=verdict.step, wants=verdict.wants, through=verdict.through)
@@ -128,10 +138,13 @@ class ReleaseService:
 class ObserveService:
     """`observe`: health and counts, as JSON. Numbers and words of ours only."""
 
-    def __init__(self, sequencer: Sequencer, device: Device, stream: StreamService, engine_id: str) -> None:
+    def __init__(
+        self, sequencer: Sequencer, device: Device, stream: StreamService, gate: ModelGate, engine_id: str
+    ) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
         self._stream: Final = stream
+        self._gate: Final = gate
         self._engine_id: Final = engine_id
         self.server: CellServer | None = None
 
@@ -146,8 +159,9 @@ class ObserveService:
 
     def _health(self) -> dict[str, object]:
         position = self._sequencer.position
+        ready = "serving" if position else "waiting for a first proof"
         return {
-            "state": "serving" if position else "waiting for a first proof",
+            "state": ready if self._gate.is_open else "waiting for its model",
             "engine": self._engine_id,
             "height": position.height if position else None,
             "link": position.link.hex() if position else None,

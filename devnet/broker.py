@@ -1,8 +1,9 @@
 """An embedded broker for a devnet: SQLite in a folder, the simulated TEE's policy, its machine as reference values.
 
-    with devnet_broker(folder, tee, model_root=..., measured_config=..., secrets={...}) as made:
-        send = LocalSend(made.broker)   # a host beside it: anchorhold.relaying.relay(host, send)
+    with devnet_broker(folder, tee, model_root=..., secrets={...}) as made:
         made.public                     # what goes into the cell's configuration as `broker_key`
+        made.approve(measured_config)   # the digest of that configuration: before this, the cell is denied
+        send = LocalSend(made.broker)   # a host beside it: anchorhold.relaying.relay(host, send)
 
 The same code as production, other roots: `judging` names the devnet's root and nothing else does.
 """
@@ -39,10 +40,17 @@ class DevnetBroker:
     keys: Keys
     wrapping: SoftwareWrapping
     broker: Broker
+    measurement: bytes
+    model_root: bytes
 
     @property
     def public(self) -> bytes:
         return self.keys.public
+
+    def approve(self, measured_config: bytes) -> None:
+        """The image of this devnet's machine, with that configuration and no other."""
+        release = Release(RELEASE_NAME, self.measurement, self.model_root, measured_config, ReleaseState.APPROVED)
+        add_release(self.store, release, time.time_ns())
 
 
 def measurement_of(tee: SimulatedTee) -> bytes:
@@ -66,21 +74,19 @@ def _endorsements(tee: SimulatedTee) -> Endorsements:
 
 @contextmanager
 def devnet_broker(
-    folder: Path, tee: SimulatedTee, *, model_root: bytes, measured_config: bytes, secrets: Mapping[str, Secret],
+    folder: Path, tee: SimulatedTee, *, model_root: bytes, secrets: Mapping[str, Secret]
 ) -> Iterator[DevnetBroker]:
-    """A new broker in an empty folder, with one approved release and these secrets by their paths."""
+    """A new broker in an empty folder, with these secrets by their paths and no release approved yet."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store.open(f"sqlite:///{folder / 'broker.db'}", create=True)
     try:
         wrapping = SoftwareWrapping(Secret(randomness.token_bytes(KEY_BYTES)))
         keys = new_keys(store, wrapping, time.time_ns())
-        release = Release(RELEASE_NAME, measurement_of(tee), model_root, measured_config, ReleaseState.APPROVED)
-        add_release(store, release, time.time_ns())
         for resource, secret in secrets.items():
             add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
         broker = Broker(store, keys, wrapping, judging(tee), clock_ns=time.time_ns,
                         randomness=randomness.token_bytes)
-        yield DevnetBroker(store, keys, wrapping, broker)
+        yield DevnetBroker(store, keys, wrapping, broker, measurement_of(tee), model_root)
     finally:
         store.close()
 

@@ -300,6 +300,8 @@ class _Reader:
         reference = wire.parts[0][1]
         if self.wire(reference) == NAT8 and inner in (NAT8, None):
             return self.take(self.unsigned(len(self.data)))
+        if inner == NAT8:       # even of no elements, another vector is not a blob
+            raise CandidRefused("type", expected="blob", got="another vec")
         return [self.value(reference, inner, depth + 1) for _ in range(self.unsigned(ITEMS_MAX))]
 
     def _record(self, wire: _Wire, of: Type | None, depth: int) -> Any:

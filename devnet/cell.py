@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--not-before", type=datetime.fromisoformat, required=True)
     parser.add_argument("--not-after", type=datetime.fromisoformat, required=True)
     parser.add_argument("--measurement", type=bytes.fromhex, required=True)
+    parser.add_argument("--model", type=Path, help="the pack that a released key opens")
     parser.add_argument("--root", type=Path, help="where to write the root certificate (DER)")
     arguments = parser.parse_args()
     logs.set_up()
@@ -44,7 +45,7 @@ def main() -> int:
     if arguments.root is not None:
         arguments.root.write_bytes(tee.root.der)
     releaser = None if config.release is None else make_releaser(config.release, raw, tee)
-    return asyncio.run(serve(config, choose_engine(config.engine), arguments.listen, releaser))
+    return asyncio.run(serve(config, choose_engine(config.engine), arguments.listen, releaser, arguments.model))
 
 
 def _tee(arguments: argparse.Namespace) -> SimulatedTee:

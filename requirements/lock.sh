@@ -9,4 +9,4 @@ lock() {
 }
 lock --output-file requirements/cell.txt
 lock --output-file requirements/broker.txt --extra broker --extra evidence
-lock --output-file requirements/dev.txt --extra engine --extra evidence --extra devnet --extra dev
+lock --output-file requirements/dev.txt --extra engine --extra evidence --extra broker --extra devnet --extra dev

@@ -18,6 +18,11 @@ from vsock_bridge.transport import Address
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def environment() -> dict[str, str]:
+    """In which a process of its own finds the rooms of this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
 class CellProcess:
     """`with CellProcess(folder, subnet, gateway) as cell:` waits for the cell's own word that it serves."""
 
@@ -35,7 +40,7 @@ class CellProcess:
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             self._command, cwd=self._folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -32,7 +32,7 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     assert any("(the line is cut here" in line for line in lines)
     assert sum(": declined, " in line for line in lines) == 3
     folder = tmp_path / "build" / "demo"
-    assert sorted(path.name for path in folder.iterdir()) == ["cell.log", "cell.toml", "head.cert"]
+    assert sorted(path.name for path in folder.iterdir()) == ["broker", "cell.log", "cell.toml", "head.cert", "model", "model.pack"]
     events = [json.loads(line)["event"] for line in (folder / "cell.log").read_text().splitlines()]
     assert (events[0], events[-1]) == ("serving", "stopped")
     assert events.count("refused") == 3

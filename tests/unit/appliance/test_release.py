@@ -241,8 +241,9 @@ def test_the_devnets_broker(tmp_path: Path) -> None:
     from datetime import UTC, datetime
 
     for tee in (snp_tee(), tdx_tee()):
-        with devnet_broker(tmp_path / tee.kind.value, tee, model_root=MODEL_ROOT, measured_config=CONFIG,
+        with devnet_broker(tmp_path / tee.kind.value, tee, model_root=MODEL_ROOT,
                            secrets={MODEL_KEY: Secret(b"k" * 32)}) as made:
+            made.approve(CONFIG)
             assert isinstance(made.broker, Broker)
             assert datetime.now(UTC).year < 2036    # until when the machines of these tests hold
             cell = Releaser(Wanted(made.public, MODEL_KEY, GrantPurpose.MODEL, MODEL_ROOT),

@@ -16,6 +16,7 @@ import pytest
 from anchorhold.feeding import CellDeclined, feed, propose, says, standing
 from appliance.device import BACKLOG_BYTES_MAX, Device
 from appliance.engine.protocol import Engine
+from appliance.model import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.services import ObserveService, ReleaseService, StreamService
 from appliance.window import (
@@ -88,8 +89,9 @@ async def cell(engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BY
     engine = engine or GatedEngine()
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
     device = Device(engine, RAISED, backlog_bytes_max=backlog_bytes_max)
-    stream = StreamService(sequencer, device)
-    observe = ObserveService(sequencer, device, stream, engine.id)
+    gate = ModelGate(shut=False)
+    stream = StreamService(sequencer, device, gate)
+    observe = ObserveService(sequencer, device, stream, gate, engine.id)
     services = {Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}
     async with CellServer(services) as server:
         observe.server = server
