@@ -63,7 +63,7 @@ def initialise(folder: Path, *, store: str, wrapping: str, policy: str) -> Keys:
         file.write(TEMPLATE.format(store=store, wrapping=wrapping, policy=policy))
     if wrapping == "file:kek":
         _write_private(folder / "kek", secrets.token_bytes(KEY_BYTES))
-    _write_certificate(folder)
+    write_certificate(folder)
     if not (folder / "references.toml").exists():
         (folder / "references.toml").write_text('# [snp]\n# chip_id = ["..."]      the machines of the fleet\n')
     config = Config.read(path)
@@ -112,7 +112,7 @@ def _write_private(path: Path, raw: bytes) -> None:
         file.write(raw)
 
 
-def _write_certificate(folder: Path) -> None:
+def write_certificate(folder: Path) -> None:
     """For TLS alone, which protects metadata: what a cell believes is signed by the broker's key, not by this one."""
     if (folder / "tls.pem").exists():
         return

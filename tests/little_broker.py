@@ -10,21 +10,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.broker.administration import add_release, add_secret, audit
-from attestation.broker.broker import Broker, Judging, Keys, load_keys, new_keys
+from attestation.broker.broker import Broker, Keys, load_keys, new_keys
 from attestation.broker.log import Entry
 from attestation.broker.session import Release, ReleaseState
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
 from attestation.evidence.keyset import Keyset
-from attestation.policy import document
 from attestation.rcar.evidence import attestation_of, bound_members
 from attestation.rcar.grant import GrantContext, checked_context
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
 from attestation.rcar.messages import Challenge, Request, parse_token
 from attestation.tee.produce import release
-from devnet.tee import SimulatedTee, endorsed, policy_document, reference_values
+from devnet.broker import judging, measurement_of
+from devnet.tee import SimulatedTee, endorsed
 from foundation.secrecy import Secret
-from measurements.reference import ReferenceValues
 from tests.little_tee import AT, CONFIG, KEYSET, snp_tee
 
 MODEL_ROOT = b"\x30" * 32
@@ -35,13 +34,6 @@ SECRETS = {MODEL_KEY: b"the key of the little model packs", SERVICE_KEY: b"servi
            PLAIN: b"for any client of the protocol ok"}
 KEK = Secret(b"\x77" * 32)
 NOW_NS = int(AT.timestamp()) * 10**9
-
-
-def measurement_of(tee: SimulatedTee) -> bytes:
-    values = reference_values(tee)
-    if values.allowed("snp.measurement"):
-        return next(iter(values.allowed("snp.measurement")))
-    return b"".join(next(iter(values.allowed(f"tdx.{name}"))) for name in ("mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3"))
 
 
 @dataclass
@@ -95,13 +87,6 @@ class LittleBroker:
 
     def audit(self) -> int:
         return audit(self.store, self.keys.public).position
-
-
-def judging(tee: SimulatedTee) -> Judging:
-    values = reference_values(tee)
-    machines = {name: values.allowed(name) for name in ("snp.chip_id", "tdx.ppid") if values.allowed(name)}
-    root = tee.root.der
-    return Judging(document.parse(policy_document(tee)), ReferenceValues.of(machines), simulated_root=root)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from anchorhold.brokering import _write_certificate
+from anchorhold.brokering import write_certificate
 from attestation.broker.broker import Broker
 from attestation.broker.server import BrokerServer, ServerLimits, tls_context
 
@@ -16,7 +16,7 @@ from attestation.broker.server import BrokerServer, ServerLimits, tls_context
 @contextmanager
 def served(broker: Broker, folder: Path, limits: ServerLimits | None = None) -> Iterator[tuple[int, str]]:
     """Its port, and the file of certificates to believe."""
-    _write_certificate(folder)
+    write_certificate(folder)
     ready, stop, port = threading.Event(), asyncio.Event(), [0]
     loops: list[asyncio.AbstractEventLoop] = []
 

@@ -116,9 +116,11 @@ def _serve(opened: Opened, _arguments: argparse.Namespace) -> int:
     import asyncio
 
     from anchorhold.brokering import serve
+    from appliance.sealing import seal_process
     from foundation import logs
 
     logs.set_up()
+    seal_process()      # what is unwrapped in here does not end in a core dump
     return asyncio.run(serve(opened))
 
 

@@ -27,9 +27,10 @@ from attestation.broker.log import Entry, Head
 from attestation.broker.session import Release, ReleaseState
 from attestation.rcar.grant import GrantContext, GrantPurpose
 from attestation.rcar.messages import COOKIE
+from devnet.broker import measurement_of
 from devnet.tee import policy_document, reference_values
 from foundation.secrecy import Secret
-from tests.little_broker import MODEL_KEY, MODEL_ROOT, measurement_of
+from tests.little_broker import MODEL_KEY, MODEL_ROOT
 from tests.little_tee import CONFIG, KEYSET, snp_tee
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -37,3 +37,4 @@ def test_sqlite_under_fire(tmp_path: Path) -> None:
 def test_postgresql_under_fire(tmp_path: Path) -> None:
     with postgres.cluster() as url:
         fire(tmp_path / "broker", url)
+    assert not (tmp_path / "broker" / "broker.db").exists()

@@ -18,17 +18,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation.broker.administration import add_secret, forget_secret, revoke, set_release
 from attestation.broker.errors import BrokerRefused, Denied, Unauthenticated, Unknown
 from attestation.broker.session import SESSION_SECONDS, TOKEN_SECONDS, ReleaseState, RevocationKind, refuse_lax
+from attestation.evidence.bundle import DeviceEvidence
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
 from attestation.policy.ear import read_ear
 from attestation.rcar.encodings import to_base64url
 from attestation.rcar.errors import GrantRefused, MessageRefused, SealRefused
-from attestation.rcar.evidence import attestation_of, bound_members
+from attestation.rcar.evidence import attestation_of, bound_members, bundle_of
 from attestation.rcar.grant import GrantPurpose, check_challenge, checked_context
 from attestation.rcar.jwe import open_sealed
 from attestation.rcar.messages import Attestation, Challenge, Request, nonce_bytes, request_digest
 from attestation.report_data import Purpose, Statement
 from attestation.tee.produce import release
+from devnet.broker import measurement_of
 from devnet.sim_snp import PatchLevels, SimulatedSnp
 from devnet.tee import simulated_snp
 from foundation.secrecy import Secret
@@ -42,7 +44,6 @@ from tests.little_broker import (
     LittleBroker,
     LittleCell,
     bent,
-    measurement_of,
 )
 from tests.little_tee import CONFIG, KEYSET, MEASUREMENT, SEED, VALIDITY, snp_tee, tdx_tee
 
@@ -432,3 +433,27 @@ def test_init_data_is_refused(little: LittleBroker) -> None:
     with pytest.raises(Denied) as caught:
         cell.attest(little.broker, json.dumps(value).encode())
     expect_denied(little, cell, caught.value.code)
+
+
+def test_a_device_rides_in_what_the_quote_binds(little: LittleBroker) -> None:
+    """R8: reports of devices travel in the additional evidence and come out as they went in; one that is no report of
+    a GPU is denied, and so is one added, left out or exchanged on the way."""
+    devices = (DeviceEvidence(b"no report", b"no chain", (b"no manifest",)),)
+    cell = LittleCell(TEE)
+    cell.ask(little.broker)
+    bundle = release(TEE, cell.nonce, cell.key.jwk(), KEYSET, CONFIG, devices=devices,
+                     other_evidence=bound_members(KEYSET, devices))
+    raw = attestation_of(bundle).encode()
+    assert bundle_of(Attestation.parse(raw), TEE.kind) == bundle
+    with pytest.raises(Denied) as caught:
+        cell.attest(little.broker, raw)
+    assert caught.value.code.startswith("gpu.")
+    expect_denied(little, cell, caught.value.code)
+
+    bare = LittleCell(TEE)
+    bare.ask(little.broker)
+    left_out = release(TEE, bare.nonce, bare.key.jwk(), KEYSET, CONFIG, devices=devices,
+                       other_evidence=bound_members(KEYSET))
+    with pytest.raises(Denied) as caught:
+        bare.attest(little.broker, attestation_of(replace(left_out, devices=())).encode())
+    assert caught.value.code == "bundle.statement"
