@@ -163,7 +163,7 @@ class Demo:
 
     def _tell_who_is_who(self) -> None:
         say = self._screen.say
-        say("A stand-in subnet, a host and a cell on this machine. The TEE is simulated, the roots are the devnet's own.")
+        say("A stand-in subnet, a host, a broker and a cell on this machine; the TEE is simulated.")
         self._screen.step("The devnet")
         say(f"     root key   {_start(self._subnet.root_key)}  (new in every run; no default trusts it)")
         say(f"     gateway    {to_text(GATEWAY)}, gateway/gateway.wasm with its digest checked")

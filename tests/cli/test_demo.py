@@ -30,12 +30,15 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     lines = ended.stdout.decode().splitlines()
     assert lines[-1].startswith("demo: ok (7 prompts")
     assert any("(the line is cut here" in line for line in lines)
-    assert sum(": declined, " in line for line in lines) == 3
+    assert sum(": declined, " in line for line in lines) == 4
+    assert any(": denied, tdx.mr-td" in line for line in lines)
     folder = tmp_path / "build" / "demo"
-    assert sorted(path.name for path in folder.iterdir()) == ["broker", "cell.log", "cell.toml", "head.cert", "model", "model.pack"]
+    left = ["broker", "cell.log", "cell.toml", "head.cert", "model", "model.pack"]
+    assert sorted(path.name for path in folder.iterdir()) == left
     events = [json.loads(line)["event"] for line in (folder / "cell.log").read_text().splitlines()]
     assert (events[0], events[-1]) == ("serving", "stopped")
-    assert events.count("refused") == 3
+    assert events.count("refused") == 4
+    assert events.count("model open") == 1
     assert events.count("released") == 3
 
 
