@@ -73,7 +73,7 @@ def _add_release(jobs: Verbs) -> None:
     job = _job(parts, "add", "an image, by its measurement", _add)
     job.add_argument("name")
     job.add_argument("--measurement", required=True, metavar="HEX", help="SNP, or MRTD and RTMR0 to 3 of TDX")
-    job.add_argument("--model-root", required=True, metavar="HEX")
+    job.add_argument("--model-root", required=True, metavar="HEX", help="the model it may have: 32 bytes")
     job.add_argument("--measured-config", required=True, metavar="HEX", help="digest of its configuration")
     job.add_argument("--proposed", action="store_true", help="known, and not approved yet")
     for name, state in (("approve", "approved"), ("retire", "retired")):
