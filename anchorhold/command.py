@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> Parser:
     parser = Parser(
         prog="anchorhold",
-        description="Verify what a sealed inference cell claims, and speak with one over its window.",
+        description="Verify what a sealed inference cell claims, release keys to it, and speak with it.",
     )
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=Parser)
     for name in VERBS:
