@@ -105,7 +105,7 @@ PROTECTED = {1: -8, 4: SIGNER.public_key().public_bytes_raw()}
     lambda: Forge(manifest=[64, []]).build(),
     lambda: Forge(manifest=[64, [["config.json", 0]]]).build(),
     lambda: Forge(manifest=["64", []]).build(),
-], ids=str)
+])
 def test_a_signed_header_of_another_shape_is_refused(tmp_path: Path, make: Callable[[], bytes]):
     assert isinstance(refused(make(), tmp_path), PackMalformed)
 
