@@ -1,8 +1,28 @@
-"""What holds for every test: Hypothesis measures no time, because a busy machine is not a fault."""
+"""What holds for every test: no measured time, since a busy machine is not a fault; and logs end with their test."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_one_test() -> Iterator[None]:
+    """A verb that sets up logs does so for its whole process: here that is a test's, and its stream is closed after."""
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()

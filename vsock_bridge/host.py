@@ -336,8 +336,8 @@ class Host:
 
     def _on_event(self, edge: Edge, event: Event) -> None:
         match event:
-            case Arrived(_, frame):
-                self._on_frame(frame)
+            case Arrived(stream, frame):
+                self._on_frame(stream, frame)
             case Released():
                 self._room.set()
             case Greeted(identity):
@@ -358,8 +358,11 @@ class Host:
             case _:
                 assert_never(event)
 
-    def _on_frame(self, frame: Data) -> None:
-        self._exchanges[frame.position].arrived(frame)
+    def _on_frame(self, stream: Stream, frame: Data) -> None:
+        exchange = self._exchanges.get(frame.position)
+        if stream is not self._stream or exchange is None:
+            return      # ended on this side meanwhile: given up, or closed
+        exchange.arrived(frame)
         if frame.mark is not Mark.MORE:
             self._stream.cancelled.discard(frame.position)
             del self._exchanges[frame.position]
