@@ -41,6 +41,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "attestation/verify/event_log.py": ("tests/unit/attestation/test_event_log.py",),
     "attestation/verify/gpu": ("tests/unit/attestation/test_gpu.py", "tests/cli/test_verify_tdx_gpu.py"),
     "attestation/verify/ec_chain.py": (
+        "tests/unit/attestation/test_ec_chain.py",
         "tests/unit/attestation/test_tdx_verify.py",
         "tests/unit/attestation/test_gpu.py",
     ),

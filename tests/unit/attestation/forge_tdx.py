@@ -303,13 +303,14 @@ class World:
         chain: str | None = None,
         after_signing: Callable[[bytes], bytes] = lambda data: data,
         auth_bytes: int = 32,
+        attestation_key: bytes | None = None,
         **changes: Any,
     ) -> bytes:
         p = replace(parts or QuoteParts(), **changes)
         signed = self._header(p) + self._body(p)
         attestation = new_key()
         point = attestation.public_key().public_numbers()
-        public = point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
+        public = attestation_key or point.x.to_bytes(32, "big") + point.y.to_bytes(32, "big")
         auth = bytes(number & 0xFF for number in range(auth_bytes))
         leaf = leaf or self.leaf
         qe = self._qe_report(p, p.binding or hashlib.sha256(public + auth).digest())

@@ -236,6 +236,12 @@ def test_the_qe_report_has_to_name_the_attestation_key(world: World) -> None:  #
     )
 
 
+def test_an_attestation_key_off_the_curve_is_malformed(world: World) -> None:  # evidence-tdx.md E68
+    """Named by the QE report, so that nothing but the point itself is wrong."""
+    quote = world.quote(attestation_key=b"\1" * 64)
+    assert refusal(world, quote, world.collateral()) == ("format", "tdx.attestation_key")
+
+
 class Talkative(World):
     """A quoting enclave that writes something behind the digest of the attestation key."""
 
