@@ -25,12 +25,15 @@ CRL_BYTES_MAX: Final = 16 * 1024 * 1024
 PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
 
-# What the library raises, only when asked, about a key or an extension it can't make sense of.
+# What the library raises, often only when asked, about a name, a key or an extension it can't make sense of.
 UNREADABLE: Final = (
     ValueError,
+    TypeError,
+    UserWarning,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
 )
 
 
@@ -50,7 +53,7 @@ def _parsed(raw: bytes) -> tuple[x509.Certificate, ...]:
                 found = x509.load_pem_x509_certificates(raw)
             for certificate in found:
                 certificate.subject, certificate.issuer  # noqa: B018  # decoded only when asked for: ask now
-    except (ValueError, UserWarning, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise _malformed("certificate", "a DER or PEM certificate", _first_line(error)) from None
     if len(found) > CERTIFICATES_PER_FILE_MAX:
         raise _malformed("certificate", f"at most {CERTIFICATES_PER_FILE_MAX} certificates", len(found))
@@ -84,7 +87,7 @@ def read_crl(raw: bytes) -> x509.CertificateRevocationList:
             crl = x509.load_pem_x509_crl(raw) if PEM_CRL in raw else x509.load_der_x509_crl(raw)
             crl.issuer  # noqa: B018  # decoded only when asked for: ask now
             return crl
-    except (ValueError, UserWarning, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise _malformed("crl", "a DER or PEM revocation list", _first_line(error)) from None
 
 

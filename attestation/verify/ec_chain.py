@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import ChainRefused, CollateralMissing, FormatRefused, Revoked, SignatureRefused
+from attestation.evidence.certificates import UNREADABLE
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\r?\n?")
 CERTIFICATE_BYTES_MAX = 8 * 1024
@@ -49,15 +50,7 @@ def parse_certificate(code: str, der: bytes) -> x509.Certificate:
             certificate = x509.load_der_x509_certificate(der)
             _public_key(certificate), certificate.subject, certificate.issuer, certificate.extensions
             certificate.signature_hash_algorithm, certificate.not_valid_after_utc  # noqa: B018
-    except (
-        ValueError,
-        TypeError,
-        Warning,
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.UnsupportedGeneralNameType,
-        x509.InvalidVersion,
-    ) as error:
+    except (*UNREADABLE, Warning) as error:
         raise FormatRefused(code, expected="an X.509 certificate", got=type(error).__name__) from None
     return certificate
 
@@ -203,9 +196,7 @@ def parse_crl(code: str, der: bytes) -> x509.CertificateRevocationList:
     try:
         crl = x509.load_der_x509_crl(der)
         crl.issuer, crl.extensions, crl.next_update_utc, crl.signature_hash_algorithm  # noqa: B018
-    except (
-        ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion,
-    ) as error:
+    except UNREADABLE as error:
         raise FormatRefused(
             code, expected="a certificate revocation list", got=type(error).__name__
         ) from None

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from attestation.errors import ChainRefused, FormatRefused
+from attestation.evidence.certificates import read_certificates
 from attestation.verify.ec_chain import CERTIFICATE_BYTES_MAX, parse_certificate, parse_pem_chain
 from tests.unit.attestation.forge_tdx import issue
 
@@ -36,6 +37,17 @@ def test_a_chain_has_as_many_certificates_as_were_asked_for() -> None:
 def test_what_is_no_certificate_leads_to_no_root(body: bytes, expected: str) -> None:
     with pytest.raises(ChainRefused, match=expected):
         parse_pem_chain("c", pem(body), count=1)
+
+
+def test_a_name_of_another_type_of_string_is_malformed() -> None:
+    """The library raises TypeError for a BIT STRING in a name: still nothing but the declared refusal comes out."""
+    sound = issue("any", None, ca=1).der
+    bent = sound.replace(b"\x0c\x03any", b"\x03\x03any")
+    assert bent != sound
+    with pytest.raises(FormatRefused):
+        parse_certificate("c", bent)
+    with pytest.raises(FormatRefused):
+        read_certificates(bent)
 
 
 def test_a_certificate_has_a_bound() -> None:
