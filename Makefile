@@ -5,7 +5,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
 LOCK    := requirements/dev.txt
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 10
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
@@ -45,7 +45,7 @@ check: setup ## Linters and types alone
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (default 20)
+fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (default 10)
 	$(BIN)/python -m tests.fuzz.drive --seconds $(FUZZ_SECONDS)
 
 bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
