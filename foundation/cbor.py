@@ -91,12 +91,12 @@ def _write(value: Encodable, out: list[bytes], depth: int) -> None:
         out.append(_scalar(value))
     elif isinstance(value, (list, tuple)) and (kind is list or kind is tuple):
         _check_depth(depth)
-        out.append(_head(0x80, len(value)))
+        out.append(head(0x80, len(value)))
         for item in value:
             _write(item, out, depth - 1)
     elif isinstance(value, dict) and kind is dict:
         _check_depth(depth)
-        out.append(_head(0xA0, len(value)))
+        out.append(head(0xA0, len(value)))
         # C5: map keys in bytewise order of their encodings.
         for encoded, key in sorted((_key(key), key) for key in value):
             out.append(encoded)
@@ -105,7 +105,7 @@ def _write(value: Encodable, out: list[bytes], depth: int) -> None:
         _check_depth(depth)
         if type(value.number) is not int or not 0 <= value.number < 1 << 64:
             raise CborRefused("tag", expected="a tag number from 0 to 2^64-1", got=_named(value.number))
-        out.append(_head(0xC0, value.number))
+        out.append(head(0xC0, value.number))
         _write(value.value, out, depth - 1)
     else:
         raise CborRefused(
@@ -122,15 +122,15 @@ def _scalar(value: Encodable) -> bytes:
     if isinstance(value, bool):
         return b"\xf5" if value else b"\xf4"
     if isinstance(value, int):
-        return _head(0x00, value) if value >= 0 else _head(0x20, -1 - value)
+        return head(0x00, value) if value >= 0 else head(0x20, -1 - value)
     if isinstance(value, bytes):
-        return _head(0x40, len(value)) + value
+        return head(0x40, len(value)) + value
     assert isinstance(value, str)  # noqa: S101  # _SCALARS holds no other type
     try:
         text = value.encode()
     except UnicodeEncodeError:
         raise CborRefused("text", expected="text that UTF-8 can carry", got="a lone surrogate") from None
-    return _head(0x60, len(text)) + text
+    return head(0x60, len(text)) + text
 
 
 def _key(key: Key) -> bytes:
@@ -139,7 +139,8 @@ def _key(key: Key) -> bytes:
     return _scalar(key)
 
 
-def _head(major: int, argument: int) -> bytes:
+def head(major: int, argument: int) -> bytes:
+    """The bytes before a value: its major type, in the top three bits of `major`, and its shortest argument."""
     if argument < 24:
         return bytes((major | argument,))
     if argument < 0x100:

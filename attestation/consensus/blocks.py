@@ -247,24 +247,12 @@ _BLOCK_ITEMS_MAX: Final = 1 + 10 + 1 + 5 * REQUESTS_MAX
 
 
 def _uint(value: int) -> bytes:
-    return _head(0x00, value)
+    return cbor.head(0x00, value)
 
 
 def _bytes_head(length: int) -> bytes:
-    return _head(0x40, length)
+    return cbor.head(0x40, length)
 
 
 def array_head(length: int) -> bytes:
-    return _head(0x80, length)
-
-
-def _head(major: int, argument: int) -> bytes:
-    if argument < 24:
-        return bytes((major | argument,))
-    if argument < 0x100:
-        return bytes((major | 24, argument))
-    if argument < 0x10000:
-        return bytes((major | 25,)) + argument.to_bytes(2, "big")
-    if argument < 0x100000000:
-        return bytes((major | 26,)) + argument.to_bytes(4, "big")
-    return bytes((major | 27,)) + argument.to_bytes(8, "big")
+    return cbor.head(0x80, length)

@@ -6,6 +6,8 @@ import base64
 import json
 from collections.abc import Mapping
 
+from attestation.errors import FormatRefused
+from attestation.evidence.strict_json import parse_json
 from attestation.rcar.errors import MessageRefused
 
 
@@ -28,3 +30,14 @@ def from_base64url(what: str, text: object, *, bytes_max: int) -> bytes:
 
 def to_json(value: Mapping[str, object]) -> bytes:
     return json.dumps(value, separators=(",", ":"), sort_keys=True).encode("ascii")
+
+
+def json_object(what: str, raw: bytes, bytes_max: int) -> dict[str, object]:
+    """The object that `raw` is, strictly read. Raises `MessageRefused` alone."""
+    try:
+        value = parse_json(what, raw, bytes_max=bytes_max)
+    except FormatRefused as refusal:
+        raise MessageRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
+    if not isinstance(value, dict):
+        raise MessageRefused(f"{what}.json", expected="an object", got=type(value).__name__)
+    return value

@@ -22,9 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from attestation.errors import FormatRefused
-from attestation.evidence.strict_json import parse_json
-from attestation.rcar.encodings import from_base64url, to_base64url, to_json
+from attestation.rcar.encodings import from_base64url, json_object, to_base64url, to_json
 from attestation.rcar.errors import MessageRefused, SealRefused
 from foundation.secrecy import Secret
 
@@ -120,7 +118,7 @@ class Sealed:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `MessageRefused`, nothing else."""
-        value = _json("sealed", raw, SEALED_BYTES_MAX)
+        value = json_object("sealed", raw, SEALED_BYTES_MAX)
         header = value.pop("header", {})
         if value.keys() != {"protected", "encrypted_key", "iv", "ciphertext", "tag"}:
             raise MessageRefused("sealed.members", expected="the five members of a flattened JWE", got="others")
@@ -132,7 +130,7 @@ class Sealed:
         return cls(**texts, unprotected=header)
 
     def protected_members(self) -> dict[str, object]:
-        return _json("sealed", from_base64url("sealed.protected", self.protected, bytes_max=HEADER_BYTES_MAX),
+        return json_object("sealed", from_base64url("sealed.protected", self.protected, bytes_max=HEADER_BYTES_MAX),
                      HEADER_BYTES_MAX)
 
 
@@ -191,13 +189,3 @@ def _exactly(what: str, text: str, size: int) -> bytes:
     if len(raw) != size:
         raise MessageRefused(f"sealed.{what}", expected=f"{size} bytes", got=len(raw))
     return raw
-
-
-def _json(what: str, raw: bytes, bytes_max: int) -> dict[str, object]:
-    try:
-        value = parse_json(what, raw, bytes_max=bytes_max)
-    except FormatRefused as refusal:
-        raise MessageRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
-    if not isinstance(value, dict):
-        raise MessageRefused(f"{what}.json", expected="an object", got=type(value).__name__)
-    return value

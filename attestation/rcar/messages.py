@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from attestation.errors import FormatRefused
 from attestation.evidence.kinds import TeeKind
-from attestation.evidence.strict_json import parse_json
-from attestation.rcar.encodings import from_base64url, to_base64url, to_json
+from attestation.rcar.encodings import from_base64url, json_object, to_base64url, to_json
 from attestation.rcar.errors import MessageRefused
 from attestation.rcar.jwe import RecipientKey
 
@@ -155,15 +153,6 @@ def nonce_bytes(nonce: str) -> bytes:
 def request_digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
 
-
-def json_object(what: str, raw: bytes, bytes_max: int) -> dict[str, object]:
-    try:
-        value = parse_json(what, raw, bytes_max=bytes_max)
-    except FormatRefused as refusal:
-        raise MessageRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
-    if not isinstance(value, dict):
-        raise MessageRefused(f"{what}.json", expected="an object", got=type(value).__name__)
-    return value
 
 
 def _members(what: str, value: object, names: set[str]) -> dict[str, object]:
