@@ -36,7 +36,7 @@ def answer(engine: Engine, request: OrderedRequest, limits: ChatLimits) -> Itera
     asked = chat.sampling.max_tokens if chat.sampling and chat.sampling.max_tokens else limits.max_tokens
     job = EngineRequest(render(chat), asked, seed_of(request))
     said = 0
-    for words, tokens in pieces(engine.run(job), PIECE_TOKENS):
+    for words, tokens in pieces((step.token for step in engine.run(job)), PIECE_TOKENS):
         said += tokens
         yield Piece(height, index, words)
     yield Answered(height, index, Finish.LENGTH if said >= asked else Finish.STOP, len(job.prompt), said)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from appliance.engine.protocol import EngineRequest
+from appliance.engine.protocol import EngineRequest, Step
+from appliance.engine.trace import Trace
+from foundation.digests import tagged_sha256
 
 OPENINGS: Final = (b"Heard, and set down: ", b"As it was asked: ", b"In its turn: ", b"From behind the wall: ")
 
@@ -21,10 +23,18 @@ class ScriptedEngine:
     def id(self) -> str:
         return "scripted-1"
 
-    def run(self, request: EngineRequest) -> Iterator[int]:
+    @property
+    def fingerprint(self) -> bytes:
+        return tagged_sha256("anchorhold/engine/scripted/v1", self.id.encode())
+
+    def run(self, request: EngineRequest) -> Iterator[Step]:
         opening = OPENINGS[request.seed[0] % len(OPENINGS)]
         said = (*opening, *_last_words(request.prompt))
-        yield from said[: request.max_tokens]
+        trace = Trace()
+        for token in said[: request.max_tokens]:
+            if token in request.stop_tokens:
+                return
+            yield trace.step(token, ())
 
 
 def _last_words(prompt: tuple[int, ...]) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
-from appliance.engine.protocol import EngineRequest
+from appliance.engine.protocol import EngineRequest, Step
 from appliance.ordering.sequencer import OrderedRequest
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
@@ -42,6 +42,7 @@ class GatedEngine:
     """
 
     id = "gated"
+    fingerprint = bytes(32)
 
     def __init__(self, *, opened: bool = True) -> None:
         self.gate = threading.Event()
@@ -51,17 +52,17 @@ class GatedEngine:
         if opened:
             self.gate.set()
 
-    def run(self, request: EngineRequest) -> Iterator[int]:
+    def run(self, request: EngineRequest) -> Iterator[Step]:
         words = bytes(request.prompt).splitlines()[-1].partition(b":")[2]
         self.asked.append(words)
         self.began.set()
         self.gate.wait()
         try:
-            yield from words[: request.max_tokens]
+            yield from (Step(token, bytes(32)) for token in words[: request.max_tokens])
             if words.endswith(b"break"):
                 raise EngineBroke(f"it broke over {words!r}")
             while words.endswith(b"on and on"):
-                yield 0x2E
+                yield Step(0x2E, bytes(32))
         finally:
             self.ended.set()
 

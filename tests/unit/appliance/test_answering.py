@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from appliance.answering import PIECE_TOKENS, SEALED_UNSUPPORTED, answer, seed_of
-from appliance.engine.protocol import EngineRequest
+from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.window import Answered, Finish, Piece, Say, Unanswerable
@@ -125,11 +125,12 @@ def test_pieces_come_as_the_engine_speaks() -> None:
 
     class Slow:
         id = "slow"
+        fingerprint = bytes(32)
 
-        def run(self, request: EngineRequest) -> Iterator[int]:
+        def run(self, request: EngineRequest) -> Iterator[Step]:
             for token in range(3 * PIECE_TOKENS):
                 spoken.append(token)
-                yield 65
+                yield Step(65, bytes(32))
 
     says = answer(Slow(), ordered(), RAISED)
     assert isinstance(next(says), Piece)
@@ -142,8 +143,9 @@ def test_every_role_is_a_line_of_the_prompt() -> None:
 
     class Listening:
         id = "listening"
+        fingerprint = bytes(32)
 
-        def run(self, request: EngineRequest) -> Iterator[int]:
+        def run(self, request: EngineRequest) -> Iterator[Step]:
             asked.append(request)
             return iter(())
 
