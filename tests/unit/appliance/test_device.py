@@ -20,7 +20,7 @@ from appliance.device import (
     Backlogs,
     Device,
 )
-from appliance.engine.protocol import Engine
+from appliance.engine.protocol import Engine, Step
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.window import Answered, Piece, Say, Unanswerable, decode_say
 from attestation.consensus.chat import RAISED
@@ -256,9 +256,10 @@ def test_a_token_that_is_none_ends_the_run() -> None:
 
     class Nonsense:
         id = "nonsense"
+        fingerprint = bytes(32)
 
-        def run(self, request: object) -> Iterator[int]:
-            yield 300
+        def run(self, request: object) -> Iterator[Step]:
+            yield Step(300, bytes(32))
 
     async def work() -> None:
         async with Running(Nonsense()) as running:
