@@ -12,17 +12,11 @@ from typing import Final
 
 from appliance.engine.protocol import MICRO, Sampling
 from appliance.engine.sampling import reference
-from appliance.engine.sampling.rules import Edit, History, SamplingRefused, key_of
+from appliance.engine.sampling.rules import RANGES, Edit, History, SamplingRefused, key_of
 
 
 class _Sampling(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in (
-            "temperature_micro", "top_k", "top_p_micro", "min_p_micro", "repetition_penalty_micro",
-            "presence_penalty_micro", "frequency_penalty_micro",
-        )
-    ]
+    _fields_ = [(name, ctypes.c_int64) for name in RANGES]      # in the order of sampling.h
 
 
 class _Edit(ctypes.Structure):
@@ -81,7 +75,7 @@ class NativeSampler:
         self._history: Final = History(sampling, prompt, native.vocabulary)
         self._seed: Final = seed
         self._position = 0
-        self._sampling: Final = _Sampling(*(getattr(sampling, name) for name, _ in _Sampling._fields_))
+        self._sampling: Final = _Sampling(*(getattr(sampling, name) for name in RANGES))
         self._places: dict[int, int] = {}
         self._edits = (_Edit * max(16, 2 * len(self._history.edits)))()
         for token, edit in self._history.edits.items():

@@ -14,7 +14,7 @@ VERSION: Final = "sampling-1"
 VOCABULARY_MAX: Final = 1 << 20
 KEY_TAG: Final = "anchorhold/sampling/v1"
 
-# sampling.md Y2. Wider than what a chat request may say: a model's card has its own defaults.
+# sampling.md Y2, in the order of sampling.h. Wider than what a chat request may say: a model has defaults of its own.
 RANGES: Final = {
     "temperature_micro": (0, 100 * MICRO),
     "top_k": (0, VOCABULARY_MAX),
