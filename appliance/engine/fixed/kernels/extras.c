@@ -1,24 +1,8 @@
-/* What stands beside the pass: the leading logits, and the making of int8 and int4 weights. */
+/* What stands beside the pass: the making of int8 and int4 weights (engine.md X8). */
 #include <math.h>
 
 #include "model.h"
 #include "numbers.h"
-
-static int before(float a, float b) { return a > b || (b != b && a == a); }
-
-void fixed_leaders(const float *logits, int32_t n, int32_t count, int32_t *tokens, float *values) {
-    int32_t held = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (held == count && !before(logits[i], values[held - 1])) continue;
-        int32_t at = held < count ? held++ : held - 1;
-        for (; at > 0 && before(logits[i], values[at - 1]); at--) {
-            values[at] = values[at - 1];
-            tokens[at] = tokens[at - 1];
-        }
-        values[at] = logits[i];
-        tokens[at] = i;
-    }
-}
 
 int fixed_finite(const bf16 *numbers, int64_t n) {
     for (int64_t i = 0; i < n; i++)

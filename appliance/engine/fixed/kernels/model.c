@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "model.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -56,6 +57,17 @@ void fixed_memory_free(void *memory, size_t bytes) {
     if (memory) munmap(memory, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
 }
 
+/* Every page taken now, so that want of memory is an answer here and not a death later. */
+static int present(void *memory, size_t bytes) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+    if (madvise(memory, bytes, MADV_POPULATE_WRITE) == 0) return 1;
+    if (errno != EINVAL) return 0;
+    memset(memory, 0, bytes);       /* a kernel before 5.14 */
+    return 1;
+}
+
 static int64_t cache_part(const Sizes *s, int32_t positions) {
     return (int64_t)s->kv_heads * positions * padded(s->head_width);
 }
@@ -66,7 +78,8 @@ Cache *fixed_cache_new(const Model *model, int32_t positions) {
     cache->positions = positions;
     cache->bytes = (size_t)cache_part(&model->s, positions) * 2 * (size_t)model->s.layers * sizeof(bf16);
     cache->data = fixed_memory_new(cache->bytes);
-    if (cache->data) return cache;
+    if (cache->data && present(cache->data, cache->bytes)) return cache;
+    fixed_memory_free(cache->data, cache->bytes);
     free(cache);
     return 0;
 }
