@@ -21,8 +21,9 @@ from foundation.digests import tagged_sha256
 if TYPE_CHECKING:
     import torch
 
+    Past = list[tuple[torch.Tensor, torch.Tensor]]
+
 ID: Final = "torch-1"
-Past = list[tuple["torch.Tensor", "torch.Tensor"]]
 
 
 class TorchEngine:
@@ -43,7 +44,7 @@ class TorchEngine:
         )
         self._sampling: Final = NativeSampling(open_library().kernels, weights.architecture.vocabulary)
         self._fingerprint: Final = tagged_sha256("anchorhold/engine/torch/v1", cbor.encode([
-            ID, torch.__version__, threads, torch.backends.cpu.get_cpu_capability(),
+            ID, str(torch.__version__), threads, torch.backends.cpu.get_cpu_capability(),
         ]))
 
     def _tensor(self, weights: Weights, name: str) -> torch.Tensor:

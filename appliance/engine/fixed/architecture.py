@@ -20,7 +20,7 @@ HEAD: Final = "lm_head.weight"
 
 @unique
 class Format(Enum):
-    """How the numbers of a tensor lie in memory (engine.md X6 to X8)."""
+    """How the numbers of a tensor lie in memory (engine.md X6 and X7)."""
 
     BF16 = "bf16"
     INT8 = "int8"       # one signed byte a weight, a bf16 scale for each group of a row
@@ -37,7 +37,7 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Sizes and switches. `docs/spec/engine.md` X20 says what each does to the arithmetic."""
+    """Sizes and switches. `docs/spec/engine.md` X6 to X16 say what each does to the arithmetic."""
 
     layers: int
     width: int                              # of the residual stream (`hidden_size`)

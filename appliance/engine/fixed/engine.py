@@ -164,8 +164,9 @@ class FixedEngine:
             found = self.model.forward(tokens, [caches[i].cache for i in active], places, range(len(active)))
             for index, token in zip(active, tokens, strict=True):
                 caches[index].grew([token])
-            said = [(i, answers[i].confirm([at], [], answers[i].count + 1)) for i, at in zip(active, found, strict=True)]
-            for index, steps in said:
+            # chosen before anything is yielded: another pass would overwrite these logits
+            said = [answers[i].confirm([at], [], answers[i].count + 1) for i, at in zip(active, found, strict=True)]
+            for index, steps in zip(active, said, strict=True):
                 for step in steps:
                     yield index, step
                     self._mine(turn)
