@@ -105,10 +105,13 @@ def declared(path: Path = PATH) -> ctypes.CDLL:
     if not path.is_file():
         raise EngineRefused("engine.no-kernels", expected=f"the built {path.name}", got="no file",
                             hint="make setup builds it, and so does: python setup.py build_ext --inplace")
-    kernels = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(kernels, name)
-        function.restype, function.argtypes = result, arguments
+    try:
+        kernels = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(kernels, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise EngineRefused("engine.no-kernels", expected=f"{path.name} of this version", got=error) from None
     return kernels
 
 

@@ -250,3 +250,9 @@ def test_a_library_that_computes_otherwise_is_refused(tmp_path):  # engine.md X1
 def test_a_library_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(EngineRefused, match="make setup"):
         declared(tmp_path / "_kernels.so")
+
+
+def test_a_file_that_is_no_library_is_refused(tmp_path):
+    (tmp_path / "_kernels.so").write_bytes(b"not ELF")
+    with pytest.raises(EngineRefused, match=r"engine\.no-kernels"):
+        declared(tmp_path / "_kernels.so")
