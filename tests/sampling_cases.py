@@ -77,7 +77,8 @@ KINDS: Final = ("flat", "flat", "peaked", "peaked", "tied", "equal", "huge", "sp
 
 def drawn(draw: random.Random, sizes: tuple[int, ...] = (1, 2, 3, 63, 64, 65, 129, 300, 1000)) -> Case:
     vocabulary, kind = draw.choice(sizes), draw.choice(KINDS)
-    biases = {draw.randrange(2 * vocabulary): draw.randrange(-(10**9), 10**9 + 1) for _ in range(draw.choice([0, 0, 3]))}
+    biased = [draw.randrange(2 * vocabulary) for _ in range(draw.choice([0, 0, 3]))]
+    biases = {token: draw.randrange(-(10**9), 10**9 + 1) for token in biased}
     sampling = Sampling(
         temperature_micro=draw.choice([0, 1, 300_000, MICRO, MICRO, 2 * MICRO, 100 * MICRO]),
         top_k=draw.choice([0, 0, 1, 2, 5, 50, vocabulary, vocabulary + 7]),
@@ -95,7 +96,8 @@ def drawn(draw: random.Random, sizes: tuple[int, ...] = (1, 2, 3, 63, 64, 65, 12
 def vectors() -> list[dict[str, Any]]:
     draw = random.Random("sampling vectors")
     cases = [drawn(draw, (1, 2, 5, 17, 70)) for _ in range(60)]
-    plain = Case(array("f", [draw.gauss(0, 2.5) for _ in range(200)]), Sampling(temperature_micro=MICRO), bytes(32), (), 8)
+    row = array("f", [draw.gauss(0, 2.5) for _ in range(200)])
+    plain = Case(row, Sampling(temperature_micro=MICRO), bytes(32), (), 8)
     cases += [plain, replace(plain, sampling=Sampling(temperature_micro=700_000, top_p_micro=900_000))]
     return [case.written() for case in cases]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.engine.protocol import MICRO, Sampling
@@ -78,6 +79,14 @@ class NativeSampler:
         self._sampling: Final = _Sampling(*(getattr(sampling, name) for name in RANGES))
         self._places: dict[int, int] = {}
         self._edits = (_Edit * max(16, 2 * len(self._history.edits)))()
+        for token, edit in self._history.edits.items():
+            self._write(token, edit)
+
+    def resume(self, said: Sequence[int]) -> None:
+        """Go on behind these tokens, which were chosen before."""
+        for token in said:
+            self._history.said(token)
+        self._position += len(said)
         for token, edit in self._history.edits.items():
             self._write(token, edit)
 
