@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization
 from appliance.models.errors import ModelRefused
@@ -78,7 +78,7 @@ def describe(raw: bytes) -> Described:
         raise ModelRefused("config.key", expected="keys whose meaning is known", got=", ".join(unknown)[:200])
     for name, only in _NO_OTHER.items():
         if members.get(name, only) != only or type(members.get(name, only)) is not type(only):
-            _refuse(name, only, members[name])
+            raise _refused(name, only, members[name])
     family = _family(members)
     reader = _Reader(members)
     architecture = reader.architecture(family)
@@ -90,7 +90,7 @@ def _family(members: Mapping[str, object]) -> Family:
     try:
         return Family(name)
     except ValueError:
-        _refuse("model_type", ", ".join(family.value for family in Family), name)
+        raise _refused("model_type", ", ".join(family.value for family in Family), name) from None
 
 
 class _Reader:
@@ -102,9 +102,9 @@ class _Reader:
         kv_heads = self._size("num_key_value_heads", heads if family is Family.LLAMA else None)
         head_width = self._size("head_dim", width // heads)
         if heads % kv_heads:
-            _refuse("num_key_value_heads", f"a divisor of {heads}", kv_heads)
+            raise _refused("num_key_value_heads", f"a divisor of {heads}", kv_heads)
         if head_width % 2:
-            _refuse("head_dim", "an even number", head_width)
+            raise _refused("head_dim", "an even number", head_width)
         bias = self._flag("attention_bias")
         window, window_from = self._window(family)
         return Architecture(
@@ -125,7 +125,7 @@ class _Reader:
         base = _number("rope_theta", theta, least=1.0, most=_THETA_MAX)
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if scaling.get("type", kind) != kind:
-            _refuse("rope_scaling.type", "one type", "two")
+            raise _refused("rope_scaling.type", "one type", "two")
         match kind:
             case "default":
                 _check_keys(scaling)
@@ -138,19 +138,19 @@ class _Reader:
                 _check_keys(scaling, *names)
                 low, high = _factor(scaling, "low_freq_factor"), _factor(scaling, "high_freq_factor")
                 if high <= low:
-                    _refuse("rope_scaling.high_freq_factor", f"more than {low}", high)
+                    raise _refused("rope_scaling.high_freq_factor", f"more than {low}", high)
                 original = scaling[names[3]]
                 if type(original) is not int or not 1 <= original <= _SIZES["max_position_embeddings"]:
-                    _refuse(f"rope_scaling.{names[3]}", "a number of positions", original)
+                    raise _refused(f"rope_scaling.{names[3]}", "a number of positions", original)
                 return Rotation(base, llama3=Llama3(_factor(scaling, "factor"), low, high, original))
             case _:
                 pass
-        _refuse("rope_scaling.rope_type", "default, linear or llama3", kind)
+        raise _refused("rope_scaling.rope_type", "default, linear or llama3", kind)
 
     def _rope(self, name: str) -> Mapping[str, object] | None:
         value = self._members.get(name)
         if value is not None and not isinstance(value, dict):
-            _refuse(name, "an object", value)
+            raise _refused(name, "an object", value)
         return value
 
     def _window(self, family: Family) -> tuple[int | None, int]:
@@ -162,9 +162,9 @@ class _Reader:
             else:
                 window = None
         elif family is Family.LLAMA and window is not None:
-            _refuse("sliding_window", "none for a Llama model", window)
+            raise _refused("sliding_window", "none for a Llama model", window)
         if window is not None and (type(window) is not int or not 1 <= window <= _SIZES["max_position_embeddings"]):
-            _refuse("sliding_window", "a number of positions", window)
+            raise _refused("sliding_window", "a number of positions", window)
         if window is None or first >= layers:
             window, first = None, 0
         self._check_layers(layers, window, first)
@@ -175,7 +175,7 @@ class _Reader:
         from_window = layers if window is None else first
         meant = ["full_attention"] * from_window + ["sliding_attention"] * (layers - from_window)
         if said is not None and said != meant:
-            _refuse("layer_types", "what the window settings say", "other")
+            raise _refused("layer_types", "what the window settings say", "other")
 
     def _quantization(self) -> Quantization:
         value = self._members.get("quantization_config")
@@ -188,14 +188,14 @@ class _Reader:
                 return Quantization(Format(name), group)
             case _:
                 pass
-        _refuse("quantization_config", f"{METHOD}, int8 or int4, groups of a multiple of 32", "other")
+        raise _refused("quantization_config", f"{METHOD}, int8 or int4, groups of a multiple of 32", "other")
 
     def _size(self, name: str, default: int | None = None, *, least: int = 1, most: int | None = None) -> int:
         value = self._members.get(name)
         value = default if value is None else value
         top = most if most is not None else _SIZES[name]
         if type(value) is not int or not least <= value <= top:
-            _refuse(name, f"an integer from {least} to {top}", value)
+            raise _refused(name, f"an integer from {least} to {top}", value)
         return value
 
     def _number(self, name: str, *, least: float, most: float) -> float:
@@ -204,13 +204,13 @@ class _Reader:
     def _flag(self, name: str) -> bool:
         value = self._members.get(name, False)
         if not isinstance(value, bool):
-            _refuse(name, "true or false", value)
+            raise _refused(name, "true or false", value)
         return value
 
 
 def _number(name: str, value: object, *, least: float, most: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-        _refuse(name, f"a number from {least} to {most}", value)
+        raise _refused(name, f"a number from {least} to {most}", value)
     return float(value)
 
 
@@ -219,10 +219,9 @@ def _factor(scaling: Mapping[str, object], name: str) -> float:
 
 
 def _check_keys(scaling: Mapping[str, object], *names: str) -> None:
-    odd = set(scaling) - {*names, "rope_type", "type", "rope_theta"} or set(names) - set(scaling)
-    if odd:
-        _refuse("rope_scaling", f"{', '.join(names) or 'no numbers'} for this type", ", ".join(sorted(odd))[:200])
+    if odd := set(scaling) - {*names, "rope_type", "type", "rope_theta"} or set(names) - set(scaling):
+        raise _refused("rope_scaling", ", ".join(names) or "no numbers for this type", ", ".join(sorted(odd))[:200])
 
 
-def _refuse(name: str, expected: object, got: object) -> NoReturn:
-    raise ModelRefused(f"config.{name}", expected=expected, got=repr(got)[:80])
+def _refused(name: str, expected: object, got: object) -> ModelRefused:
+    return ModelRefused(f"config.{name}", expected=expected, got=repr(got)[:80])
