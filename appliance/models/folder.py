@@ -22,7 +22,7 @@ from measurements.pack.safetensors import LENGTH_BYTES, SafetensorsHeader, heade
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     path: Path
-    _views: Mapping[str, TensorView]
+    shards: Mapping[str, Mapping[str, TensorView]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,24 +37,24 @@ class ModelFolder:
         return path.read_bytes()
 
     def tensors(self) -> Mapping[str, TensorView]:
-        return self._views
+        return {name: view for views in self.shards.values() for name, view in views.items()}
 
 
 @contextmanager
 def open_folder(path: Path) -> Iterator[ModelFolder]:
     """Views live as long as the block. Raises `ModelRefused` and OSError."""
-    shards = sorted(path.glob("model*.safetensors"))
-    if not shards:
+    files = sorted(path.glob("model*.safetensors"))
+    if not files:
         raise ModelRefused("folder.weights", expected=f"safetensors in {path}", got="none")
-    views: dict[str, TensorView] = {}
+    shards, seen = {}, set[str]()
     with ExitStack() as kept:
-        for shard in shards:
-            file = kept.enter_context(shard.open("rb"))
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            for name, view in views_of(whole, shard.name).items():
-                if views.setdefault(name, view) is not view:
-                    raise ModelRefused("folder.tensor", expected=f"tensor {name[:128]} once", got="twice")
-        yield ModelFolder(path, views)
+        for each in files:
+            file = kept.enter_context(each.open("rb"))
+            shards[each.name] = views_of(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), each.name)
+            if twice := seen & set(shards[each.name]):
+                raise ModelRefused("folder.tensor", expected="each tensor once", got=f"{min(twice)[:128]} twice")
+            seen |= set(shards[each.name])
+        yield ModelFolder(path, shards)
 
 
 def views_of(whole: memoryview, what: str) -> dict[str, TensorView]:
