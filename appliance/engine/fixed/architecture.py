@@ -28,7 +28,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """How the matrices of the layers, and the head where it is not tied, are kept. Norms, biases and embedding: bf16."""
+    """How the matrices of the layers, and an untied head, are kept. Norms, biases and embedding are bf16."""
 
     format: Format = Format.BF16
     group: int = 0      # weights of a row that share a scale; a multiple of 32; 0 for bf16
