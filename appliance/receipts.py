@@ -17,31 +17,11 @@ from appliance.ordering.sequencer import OrderedRequest
 from attestation.consensus.blocks import Kind
 from attestation.receipts.body import Receipt, ServedBy, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, origin_of
-from attestation.receipts.outcome import (
-    NO_ANSWER,
-    NO_SALT,
-    Finish,
-    Outcome,
-    SeedPolicy,
-    seed_commitment,
-)
+from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome
 from attestation.receipts.price import PriceSchedule
 from attestation.receipts.sealing import sign
+from attestation.receipts.seeds import NO_SALT, SeedPolicy, seed_commitment
 from foundation import merkle
-from foundation.digests import tagged_sha256
-
-SEED_TAG: Final = "anchorhold/seed/v1"
-CLIENT_SEED_TAG: Final = "anchorhold/seed/client/v1"
-
-
-def beacon_seed(beacon: bytes, number: int) -> bytes:
-    """Policy 0: the block's beacon, drawn after the request was fixed, and the request's id."""
-    return tagged_sha256(SEED_TAG, beacon, number.to_bytes(8, "big"))
-
-
-def client_seed(seed: int) -> bytes:
-    """Policy 1: the number a client fixed, wherever its request came to stand."""
-    return tagged_sha256(CLIENT_SEED_TAG, seed.to_bytes(8, "big"))
 
 
 @dataclass(frozen=True, slots=True)

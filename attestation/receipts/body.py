@@ -20,13 +20,13 @@ from attestation.receipts.outcome import (
     NO_ANSWER,
     Finish,
     Outcome,
-    SeedPolicy,
     checked_count,
     checked_digest,
     checked_finish,
     finish_word,
     read_finish,
 )
+from attestation.receipts.seeds import SeedPolicy
 from foundation import cbor
 from foundation.digests import tagged_sha256
 

@@ -2,7 +2,7 @@
 
 A receipt is public, a sealed answer is not: how long it really was, how it ended and what its words hash to would
 tell. So the receipt holds a commitment to the five values, and whoever is told them and the salt can open it
-(docs/spec/receipt.md T12 to T15).
+(docs/spec/receipt.md T12 to T14).
 
     outcome    = [finish / code, tokens in, tokens out, output digest, trace digest]
     commitment = SHA-256(tag || salt || dCBOR(outcome))
@@ -21,13 +21,12 @@ from typing import Final, Self
 
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import TOKENS_MAX
+from attestation.receipts.seeds import NO_SALT
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 
 OUTCOME_TAG: Final = "anchorhold/outcome/v1"
 ANSWER_TAG: Final = "anchorhold/answer/v1"
-SEED_TAG: Final = "anchorhold/seed/commitment/v1"
-NO_SALT: Final = bytes(DIGEST_BYTES)
 NO_TRACE: Final = bytes(DIGEST_BYTES)
 OPENING_BYTES_MAX: Final = 512
 CODE: Final = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
@@ -45,25 +44,12 @@ class Finish(IntEnum):
     SEALED = 255
 
 
-@unique
-class SeedPolicy(IntEnum):
-    """Where all randomness of an answer comes from."""
-
-    BEACON = 0          # the block's beacon, drawn after the request was fixed
-    CLIENT = 1          # a number the client put into its request
-
-
 def answer_digest(parts: Iterable[bytes]) -> bytes:
     """Of the bytes said, joined: a plain answer's words, a sealed one's frames; also of the words inside those."""
     return tagged_sha256(ANSWER_TAG, *parts)
 
 
 NO_ANSWER: Final = answer_digest(())
-
-
-def seed_commitment(seed: bytes, salt: bytes = NO_SALT) -> bytes:
-    """T15. Of the 32 bytes of the seed; the salt is that of the outcome where a client chose, else zero."""
-    return tagged_sha256(SEED_TAG, salt, seed)
 
 
 @dataclass(frozen=True, slots=True)
