@@ -66,3 +66,33 @@ def test_there_is_no_proof_from_nothing_or_from_a_larger_tree() -> None:
     for old in (0, 4):
         with pytest.raises(IndexError):
             merkle.consistency(LEAVES[:3], old)
+
+
+@given(sizes, st.data())
+def test_neighbours_lead_to_the_root_and_from_no_other_place(size: int, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, size - 1))
+    count = data.draw(st.integers(1, size - first))
+    leaves, root = LEAVES[:size], merkle.root(LEAVES[:size])
+    beside = merkle.range_path(leaves, first, count)
+    shown = leaves[first:first + count]
+    assert merkle.root_of_range(shown, first, size, beside) == root
+    assert merkle.root_of_range(shown, first, size, (*beside, bytes(32))) is None
+    assert merkle.root_of_range(shown, first + 1, size, beside) != root
+    assert merkle.root_of_range([bytes(32), *shown[1:]], first, size, beside) != root
+    if beside:
+        assert merkle.root_of_range(shown, first, size, beside[:-1]) is None
+        place = data.draw(st.integers(0, len(beside) - 1))
+        assert merkle.root_of_range(shown, first, size, (*beside[:place], bytes(32), *beside[place + 1:])) != root
+    if count == 1:
+        path = merkle.path(leaves, first)
+        assert merkle.root_of(shown[0], first, size, path) == root
+        assert sorted(path) == sorted(beside)
+
+
+def test_a_range_that_is_not_there() -> None:
+    for first, count in ((0, 0), (2, 2), (-1, 2)):
+        with pytest.raises(IndexError):
+            merkle.range_path(LEAVES[:3], first, count)
+    assert merkle.root_of_range([], 0, 3, ()) is None
+    assert merkle.root_of_range(LEAVES[:4], 0, 3, ()) is None
+    assert merkle.root_of_range(LEAVES[:1], 1 << 62, 1 << 63, ()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -104,7 +105,7 @@ def test_receipts_of_a_block_are_a_chain_from_the_block_on() -> None:  # receipt
     for one in issued:
         if one.receipt.index == 0:
             assert one.receipt.previous == first_previous(ordered(one.receipt.height, 0, 0).link)
-    for before, after in zip(issued, issued[1:], strict=False):
+    for before, after in itertools.pairwise(issued):
         if after.receipt.index:
             assert after.receipt.previous == body_digest(before.body)
 

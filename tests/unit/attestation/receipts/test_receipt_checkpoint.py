@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from hashlib import sha256
 
 import pytest
@@ -86,6 +87,6 @@ def test_a_checkpoint_after_each_block_only_grows() -> None:  # receipt.md T22, 
         number += size
         notes.append(SignedCheckpoint.parse(of.checkpoint()).verify(KEY))
     leaves = [merkle.leaf(body) for body in bodies]
-    for old, new in zip(notes, notes[1:], strict=False):
+    for old, new in itertools.pairwise(notes):
         proof = merkle.consistency(leaves[:new.size], old.size)
         assert merkle.is_consistent(old.root, old.size, new.root, new.size, proof)
