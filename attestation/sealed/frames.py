@@ -71,7 +71,7 @@ class FrameWriter:
 
     def __init__(self, keys: AnswerKeys) -> None:
         self._keys: Final = keys
-        self._waiting: Final = bytearray()
+        self._waiting = bytearray()
         self._tokens = 0
         self._frames = 0
 

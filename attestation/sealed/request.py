@@ -27,6 +27,7 @@ from foundation.secrecy import Prompt, Secret
 INFO_TAG: Final = "anchorhold/sealed-request/v1"
 REPLY_KEY_BYTES: Final = 32
 LENGTH_BYTES: Final = 4
+_SUITES: Final = frozenset(SuiteId)
 _OUTER: Final = cbor.Limits(bytes_max=PAYLOAD_BYTES_MAX, depth_max=1, items_max=8)
 _INNER: Final = cbor.Limits(bytes_max=PAYLOAD_BYTES_MAX, depth_max=1, items_max=8)
 
@@ -70,8 +71,8 @@ class SealedRequest:
         except cbor.CborRefused:
             value = None
         match value:
-            case [1, (1 | 2) as suite, bytes(key_id), int(expiry), bytes(sealed)] if (
-                len(key_id) == DIGEST_BYTES and 0 <= expiry <= UINT_MAX
+            case [1, int(suite), bytes(key_id), int(expiry), bytes(sealed)] if (
+                suite in _SUITES and len(key_id) == DIGEST_BYTES and 0 <= expiry <= UINT_MAX
             ):
                 request = cls(SuiteId(suite), key_id, expiry, sealed)
                 if request.encode() == raw:     # true counts as one to Python, not to the encoding
@@ -93,32 +94,41 @@ class Unsealed:
 
     def encode(self) -> bytes:
         """With its padding."""
-        parts = [self.chat.reveal(), self.reply_key.reveal(), int(self.mode), self.caller]
-        body = cbor.encode(parts)
+        body = cbor.encode([self.chat.reveal(), self.reply_key.reveal(), int(self.mode), self.caller])
         size = LENGTH_BYTES + len(body)
         return (len(body).to_bytes(LENGTH_BYTES, "big") + body).ljust(request_bytes(size), b"\0")
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `SealedRefused`, nothing else."""
-        length = int.from_bytes(raw[:LENGTH_BYTES], "big")
-        end = LENGTH_BYTES + length
-        if len(raw) < LENGTH_BYTES or end > len(raw) or not is_request_size(len(raw)) or raw.count(0, end) != len(
-            raw
-        ) - end or request_bytes(end) != len(raw):
-            raise SealedRefused("padding", expected="the first rung that holds it, and zeros", got="otherwise")
+        body = _without_padding(raw)
         try:
-            value = cbor.decode(raw[LENGTH_BYTES:end], _INNER)
+            value = cbor.decode(body, _INNER)
         except cbor.CborRefused:
             value = None
         match value:
-            case [bytes(chat), bytes(reply_key), (0 | 1) as mode, bytes() | None as caller] if (
-                type(mode) is int and len(reply_key) == REPLY_KEY_BYTES
+            case [bytes(chat), bytes(reply_key), int(mode), bytes() | None as caller] if (
+                len(reply_key) == REPLY_KEY_BYTES and mode in _MODES
                 and (caller is None or 1 <= len(caller) <= PRINCIPAL_BYTES_MAX)
             ):
-                return cls(Prompt(chat), Secret(reply_key), Mode(mode), caller, len(raw))
+                inside = cls(Prompt(chat), Secret(reply_key), Mode(mode), caller, len(raw))
+                if inside.encode() == raw:  # true counts as one to Python, not to the encoding
+                    return inside
             case _:
-                raise SealedRefused("inside", expected="[chat, reply key, mode, caller]", got="another value")
+                pass
+        raise SealedRefused("inside", expected="[chat, reply key, mode, caller]", got="another value")
+
+
+_MODES: Final = frozenset(Mode)
+
+
+def _without_padding(raw: bytes) -> bytes:
+    """A12: what is inside, if the padding is zeros up to the first rung that holds it."""
+    end = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "big")
+    fits = LENGTH_BYTES < end <= len(raw) and is_request_size(len(raw)) and request_bytes(end) == len(raw)
+    if not fits or raw.count(0, end) != len(raw) - end:
+        raise SealedRefused("padding", expected="the first rung that holds it, and zeros", got="otherwise")
+    return raw[LENGTH_BYTES:end]
 
 
 def seal(inside: Unsealed, key: SealingKey, place: Place, expiry: int) -> bytes:

@@ -9,7 +9,7 @@
 
 A request that one cell runs and another refuses would give one position two receipts. So a cell asks for nothing but
 what its ring says, and runs no block outside the stretch its ring speaks for: within it, any two rings of a broker
-hold the same keys (answer.md A7 to A9). Rotation adds a key behind the ones there are and forgets those that have ended.
+hold the same keys (answer.md A7 to A9). Rotation adds a key behind the others and forgets those that are over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.sealed.errors import KeysRefused
-from attestation.sealed.suites import PUBLIC_BYTES, OpeningKey, Randomness, SealingKey, SuiteId
+from attestation.sealed.suites import OpeningKey, Randomness, SealingKey, SuiteId
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.secrecy import Secret
@@ -124,7 +124,9 @@ class Ring:
             raise KeysRefused("contradiction", expected="one set of keys for one block", got="two")
 
     def encode(self) -> Secret:
-        keys = [[int(key.key.suite), key.first, key.last, key.key.secret.reveal()] for key in self.keys]
+        keys: list[list[cbor.Encodable]] = [
+            [int(key.key.suite), key.first, key.last, key.key.secret.reveal()] for key in self.keys
+        ]
         return Secret(cbor.encode([self.VERSION, self.first, self.renew, self.through, keys]))
 
     @classmethod
@@ -217,5 +219,3 @@ def _suite(number: int) -> SuiteId:
     except ValueError:
         raise KeysRefused("suite", expected=f"one of {[int(suite) for suite in SuiteId]}", got=number) from None
 
-
-LONGEST_PUBLIC: Final = max(PUBLIC_BYTES.values())
