@@ -1,4 +1,4 @@
-"""The measured configuration: exactly three fields, or a refusal that names what is wrong without quoting it."""
+"""The measured configuration: three fields and what may be added, or a refusal that names what is wrong without quoting it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 
 from appliance.config import CONFIG_BYTES_MAX, ConfigRefused, MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
-from appliance.main import choose_engine
+from appliance.main import choose_mind
 from attestation.consensus.principal import to_text
 from devnet.subnet import GATEWAY, Subnet
 from foundation.refusal import Refused
@@ -75,8 +75,8 @@ def test_any_text_in_a_field_is_taken_or_refused(field: str, text: str) -> None:
 
 
 def test_an_engine_is_chosen_by_its_id_alone() -> None:
-    assert isinstance(choose_engine("scripted-1"), ScriptedEngine)
+    assert isinstance(choose_mind("scripted-1")(None).engine, ScriptedEngine)
     for other in ("", "scripted", "scripted-2", "SCRIPTED-1"):
         with pytest.raises(ConfigRefused) as refused:
-            choose_engine(other)
+            choose_mind(other)
         assert refused.value.code == "engine"

@@ -28,18 +28,17 @@ from appliance.window import (
     Say,
     Standing,
     Supply,
-    Unanswerable,
     WhereAreYou,
     decode_say,
     encode_ask,
 )
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED
 from attestation.consensus.slices import SliceProof
+from attestation.receipts.outcome import Finish
 from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
-from tests.unit.appliance.orders import GatedEngine, chat_payload, until
+from tests.unit.appliance.orders import GatedEngine, answering, chat_payload, receipt, until
 from vsock_bridge.errors import StreamEnded
 from vsock_bridge.host import Host
 from vsock_bridge.messages import Mark
@@ -88,7 +87,7 @@ class Cell:
 async def cell(engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> AsyncIterator[Cell]:
     engine = engine or GatedEngine()
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
-    device = Device(engine, RAISED, backlog_bytes_max=backlog_bytes_max)
+    device = Device(answering(engine), backlog_bytes_max=backlog_bytes_max)
     gate = ModelGate(shut=False)
     stream = StreamService(sequencer, device, gate)
     observe = ObserveService(sequencer, device, stream, gate, engine.id)
@@ -124,7 +123,7 @@ async def observed(at: Cell, what: bytes) -> dict[str, Any]:
 
 
 def ends(heard: list[Say]) -> list[tuple[int, int]]:
-    return [(say.height, say.index) for say in heard if isinstance(say, (Answered, Unanswerable))]
+    return [(say.height, say.index) for say in heard if isinstance(say, Answered)]
 
 
 def words(heard: list[Say]) -> dict[tuple[int, int], bytes]:
@@ -259,8 +258,8 @@ def test_sealed_and_broken_requests_keep_their_places() -> None:
         async with cell() as at, at.host() as host:
             spoken = [say async for say in feed(host, chain.proof(1, 2, NOW + 9), bodies(chain))]
             assert ends(spoken) == [(1, 0), (1, 1), (2, 0)]
-            assert Unanswerable(1, 1, "chat.encoding") in spoken
-            assert Unanswerable(2, 0, "sealed.unsupported") in spoken
+            finishes = [receipt(say.receipt).finish for say in spoken if isinstance(say, Answered)]
+            assert finishes == [Finish.STOP, "chat.encoding", "sealed.unsupported"]
 
     play(work())
 
