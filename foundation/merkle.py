@@ -2,6 +2,7 @@
 
     root([leaf(b"a"), leaf(b"b"), leaf(b"c")])      the tree hash of section 2.1.1
     path(leaves, 1)                                 the inclusion proof of section 2.1.3, for one leaf
+    range_path(leaves, 1, 3)                        the same for neighbours: what stands left and right of them
     consistency(leaves, 2)                          the proof of section 2.1.4 that a tree grew out of a smaller one
     Frontier()                                      the tree's right edge: all it takes to go on growing it
 
@@ -66,6 +67,51 @@ def root_of(leaf_hash: bytes, index: int, size: int, siblings: Sequence[bytes]) 
     return None if left else current
 
 
+def range_path(leaves: Sequence[bytes], first: int, count: int) -> tuple[bytes, ...]:
+    """The roots of the greatest subtrees beside `leaves[first:first + count]`, from left to right."""
+    if not 0 <= first < first + count <= len(leaves):
+        raise IndexError(f"no {count} leaves from {first} among {len(leaves)}")
+    beside: list[bytes] = []
+
+    def walk(low: int, high: int) -> None:
+        if high <= first or low >= first + count:
+            beside.append(root(leaves[low:high]))
+        elif low < first or high > first + count:
+            split = _split(low, high)
+            walk(low, split)
+            walk(split, high)
+
+    walk(0, len(leaves))
+    return tuple(beside)
+
+
+def root_of_range(hashes: Sequence[bytes], first: int, size: int, beside: Sequence[bytes]) -> bytes | None:
+    """The root of a tree of `size` in which `hashes` stand from `first` on; None if it cannot be told from these."""
+    end = first + len(hashes)
+    if not 0 <= first < end <= size:
+        return None
+    left = list(reversed(beside))
+
+    def walk(low: int, high: int) -> bytes:
+        if high <= first or low >= end:
+            return left.pop()
+        if low >= first and high <= end:
+            return root(hashes[low - first:high - first])
+        split = _split(low, high)
+        return sha256(NODE + walk(low, split) + walk(split, high)).digest()
+
+    try:
+        found = walk(0, size)
+    except IndexError:
+        return None
+    return None if left else found
+
+
+def _split(low: int, high: int) -> int:
+    """Where RFC 9162 divides a tree: at the largest power of two below its size."""
+    return low + (1 << ((high - low - 1).bit_length() - 1))
+
+
 def consistency(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
     """What proves that the first `old` of `leaves` are those of an earlier tree."""
     if not 0 < old <= len(leaves):
@@ -73,7 +119,7 @@ def consistency(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
     proof: list[bytes] = []
     low, high, whole = 0, len(leaves), True     # is the old part, so far, the whole old tree?
     while old - low < high - low:
-        split = low + (1 << ((high - low - 1).bit_length() - 1))
+        split = _split(low, high)
         if old <= split:
             proof.append(root(leaves[split:high]))
             high = split
