@@ -58,7 +58,8 @@ def ordered(
 ) -> OrderedRequest:
     payload = chat_payload(words, max_tokens) if payload is None else payload
     return OrderedRequest(
-        height=height, index=index, id=index if number is None else number, caller=caller, kind=kind, payload=Prompt(payload), beacon=beacon,
+        height=height, index=index, id=index if number is None else number, caller=caller, kind=kind,
+        payload=Prompt(payload), beacon=beacon,
         link=bytes(32), request_digest=bytes(32), block_time_ns=1, certified_time_ns=2,
     )
 

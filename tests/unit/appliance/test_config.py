@@ -1,4 +1,4 @@
-"""The measured configuration: three fields and what may be added, or a refusal that names what is wrong without quoting it."""
+"""The measured configuration: three fields and what may be added, or a refusal that names what is wrong."""
 
 from __future__ import annotations
 

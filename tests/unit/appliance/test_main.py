@@ -138,7 +138,8 @@ def one_block(*texts: str) -> Chain:
 
 async def served(engine: GatedEngine, chain: Chain, address: Address, then: signal.Signals | None) -> int:
     """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
-    serving = asyncio.create_task(serve(CONFIG, lambda _: Mind(engine, ByteScript()), Identity(bytes(32), None), address))
+    mind, nobody = Mind(engine, ByteScript()), Identity(bytes(32), None)
+    serving = asyncio.create_task(serve(CONFIG, lambda _: mind, nobody, address))
     try:
         await until(Path(address.place).exists)
         async with Host(address, Port.STREAM) as host:

@@ -135,7 +135,8 @@ def test_foreign_asks(value: cbor.Value) -> None:
     "value",
     [
         [0, 1, None, None, 0], [0, 1, LINK[:31], None, 0], [0, 1, LINK + b"1", None, 0], [1, "jumped", None, 0, 0],
-        [3, 1, 0, 2, 1, 1], [3, 1, 0, "receipt"], [5, 1, 0, "code"], [6, 1], [6, 1, "note"], [2, 1, 0, "words"], [4, b"code", "text"], [1, "joined", 2**64 - 1, -(2**64), 0],
+        [3, 1, 0, 2, 1, 1], [3, 1, 0, "receipt"], [5, 1, 0, "code"],
+        [6, 1], [6, 1, "note"], [2, 1, 0, "words"], [4, b"code", "text"], [1, "joined", 2**64 - 1, -(2**64), 0],
     ],
 )
 def test_foreign_says(value: cbor.Value) -> None:
