@@ -15,6 +15,8 @@ from image_build.fetching import mirrors
 from image_build.lock import Missing, Package
 
 _KERNEL: Final = re.compile(r"linux-image-[0-9]\S*-cloud-amd64")
+_SECURITY: Final = "-security"
+_SUPPORTED: Final = ("bookworm", "trixie")      # those that have a suite of security updates
 _KERNEL_OF_THE_DAY: Final = "linux-image-cloud-amd64"
 KERNEL_TO_RESOLVE: Final = "linux-image-0-cloud-amd64"
 """Stands for whichever kernel is the newest of its suite: its version is part of its name."""
@@ -23,20 +25,20 @@ KERNEL_TO_RESOLVE: Final = "linux-image-0-cloud-amd64"
 def refreshed(packages: Sequence[Package]) -> list[Package]:
     """The same packages as apt's signed indices have them now. Needs apt and Debian's archive keyring."""
     with tempfile.TemporaryDirectory() as folder:
-        apt = _Apt(Path(folder), mirrors()[0], sorted({each.suite for each in packages}))
+        apt = _Apt(Path(folder), mirrors(), sorted({each.suite for each in packages}))
         return apt.newest(packages)
 
 
 class _Apt:
     """apt with lists of its own, beside the machine's. Few calls: each may read all its lists anew."""
 
-    def __init__(self, folder: Path, mirror: str, suites: Sequence[str]) -> None:
+    def __init__(self, folder: Path, places: Sequence[str], suites: Sequence[str]) -> None:
         for name in ("lists/partial", "cache/archives/partial", "parts"):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
         keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
         (folder / "sources.list").write_text(
-            "".join(f"deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n" for suite in suites)
+            "".join(f"deb [arch=amd64 signed-by={keyring}] {place} main\n" for place in _places(places, suites))
         )
         (folder / "apt.conf").write_text(
             f'Dir::Etc::sourcelist "{folder}/sources.list"; Dir::Etc::sourceparts "{folder}/parts";'
@@ -74,7 +76,7 @@ class _Apt:
         for row in self._run("apt-cache", "madison", *names).splitlines():
             name, version, place = (part.strip() for part in row.split(" | "))
             if not place.endswith("Sources"):
-                found.setdefault((name, place.split()[1].partition("/")[0]), version)
+                found.setdefault((name, place.split()[1].partition("/")[0].removesuffix(_SECURITY)), version)
         return found
 
     def _show(self, wanted: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
@@ -86,3 +88,13 @@ class _Apt:
 
     def _run(self, *command: str) -> str:
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=self._environment).stdout
+
+
+def _places(mirrored: Sequence[str], suites: Sequence[str]) -> list[str]:
+    """Mirror and suite, pairwise; and the security updates of a suite, where this machine's apt knows of any."""
+    own = next(each for each in mirrored if not each.endswith(_SECURITY))
+    fixes = next((each for each in mirrored if each.endswith(_SECURITY)), None)
+    found = [f"{own} {suite}" for suite in suites]
+    if fixes is not None:
+        found += [f"{fixes} {suite}{_SECURITY}" for suite in suites if suite in _SUPPORTED]
+    return found

@@ -63,6 +63,9 @@ class ImageLock:
         read = json.loads(path.read_text())
         return cls(tuple(map(_package, read["packages"])), tuple(Wheel(**each) for each in read["wheels"]))
 
+    def inputs(self) -> list[Locked]:
+        return [*self.packages, *self.wheels]
+
     def write(self, path: Path) -> None:
         said = {name: [asdict(each) for each in part]
                 for name, part in (("packages", self.packages), ("wheels", self.wheels))}
