@@ -114,7 +114,7 @@ def nothing_written_can_be_executed(image: Image) -> Iterator[str]:
         names = _constants(source, _constants(image.root["opt/anchorhold/calls.py"].content, {}))
         for call in _calls(source, "mount"):
             flags = _value(call.args[3], names)
-            if flags & _MS_MOVE or flags & (_MS_RDONLY | _MS_NOEXEC) and flags & _MS_NOSUID:
+            if flags & _MS_MOVE or (flags & (_MS_RDONLY | _MS_NOEXEC) and flags & _MS_NOSUID):
                 continue
             yield f"{path}:{call.lineno}: a mount that can be written to and executed from"
 
