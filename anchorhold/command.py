@@ -15,7 +15,16 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("broker", "demo", "host", "model", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = (
+    "broker",
+    "demo",
+    "host",
+    "image",
+    "model",
+    "pack",
+    "policy",
+    "verify",
+)
 
 
 class Verbs(Protocol):
