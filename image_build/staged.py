@@ -59,9 +59,9 @@ class Staged:
 
 
 _LOADED: Final = """
-import importlib, sys
+import sys
 for name in sys.argv[1:]:
-    importlib.import_module(name)
+    __import__(name)
 for module in list(sys.modules.values()):
     if path := getattr(module, "__file__", None):
         print(path)
