@@ -43,13 +43,14 @@ from vsock_bridge.transport import Address, Scheme
 REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
+NO_KEY: Final = 72
 
 _log = structlog.get_logger()
 
 
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
-    71 when the pack beside it is not the model it was measured for."""
+    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -125,8 +126,13 @@ async def serve(
         _log.info("serving", address=str(address), engine=engine.id)
         running, stopping = loop.create_task(device.run()), loop.create_task(told_to_stop.wait())
         opening = loop.create_task(admit_model(release, releaser, gate, pack, config.model))
+        giving_up = loop.create_task(release.gave_up.wait())
         ending = {running, stopping}
-        await asyncio.wait({*ending, opening}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ending, opening, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        if giving_up.done():
+            _log.error("no broker gave a key", attempts=release.ATTEMPTS_MAX)
+            return NO_KEY
+        giving_up.cancel()
         if opening.done() and (why_not := opening.exception()) is not None:
             differs = [name for name, _, _ in why_not.differences] if isinstance(why_not, PackIdentityRefused) else None
             _log.error("refused the model", differs=differs, exc_info=why_not)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -31,6 +31,8 @@ from anchorhold.relaying import relay
 from appliance.config import config_digest
 from appliance.release import Standing
 from appliance.window import Answered, Piece
+from attestation.broker.administration import add_release
+from attestation.broker.session import Release, ReleaseState
 from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.principal import to_text
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
@@ -57,6 +59,7 @@ from vsock_bridge.transport import Address
 SECONDS_MAX: Final = 240        # of anything here, on a busy machine with an emulated processor
 VCPU_TYPE: Final = "EPYC-v4"
 RESOURCE: Final = "default/model-key/vm"
+ROOT: Final = tools.ROOT
 TIME_NS: Final = 1_700_000_000_000_000_000
 PATIENT: Final = Patience(total_seconds=SECONDS_MAX)
 T = TypeVar("T")
@@ -118,12 +121,16 @@ class World:
     pack: Path
     identity: Identity
     chain: Chain
+    _approved: set[bytes] = field(default_factory=set)
 
-    def approve(self, image: Path | None = None, *, config: bytes | None = None) -> None:
-        """The broker's owner vouches for this image, with the configuration it was built with."""
-        handed = Handed.of(firmware(), Image.below(image or self.image))
-        made = replace(self.broker, measurement=handed.measurement(VCPU_TYPE, 1))
-        made.approve(config_digest(config or self.config))
+    def approve(self, image: Path | None = None) -> None:
+        """The broker's owner vouches for this image, with the configuration of ours. Once is enough."""
+        measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, 1)
+        if measurement not in self._approved:
+            self._approved.add(measurement)
+            release = Release(measurement.hex()[:8], measurement, self.identity.model_root, config_digest(self.config),
+                              ReleaseState.APPROVED)
+            add_release(self.broker.store, release, time.time_ns())
 
     @contextmanager
     def boot(
@@ -197,8 +204,9 @@ def world(folder: Path) -> Iterator[World]:
     tee = simulated_snp(platform, bytes(48))
     with devnet_broker(folder / "broker", tee, model_root=identity.model_root, secrets={RESOURCE: key}) as broker:
         config = (
-            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{subnet.root_key.hex()}"\nengine = "scripted-1"\n\n[release]\n'
-            f'broker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\nmodel_root = "{identity.model_root.hex()}"\n'
+            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{subnet.root_key.hex()}"\nengine = "scripted-1"\n\n'
+            f'[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
+            f'model_root = "{identity.model_root.hex()}"\n'
         ).encode()
         image = built(folder / "image", config)
         yield World(folder, image, config, platform, broker, pack, identity, chain)
