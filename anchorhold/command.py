@@ -20,6 +20,7 @@ VERBS: tuple[str, ...] = (
     "demo",
     "host",
     "image",
+    "measure",
     "model",
     "pack",
     "policy",
