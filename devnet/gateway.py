@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import HEADERS_MAX, VERSION, Body
-from devnet.candid import BLOB, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
+from foundation.candid import BLOB, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
 from devnet.replica import Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor

@@ -25,7 +25,7 @@ from enum import IntEnum
 
 import wasmtime
 
-from devnet.candid import BLOB, encode
+from foundation.candid import BLOB, encode
 from devnet.ic0 import Callback, CanisterTrapped, Entry, Message, Request, SystemApi
 from devnet.instance import Code, Instance, compile_module
 from foundation.refusal import Refused

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Final, NoReturn, TypeAlias, Union
+from typing import Final, NoReturn, TypeAlias, Union, cast
 
 from measurements.release.errors import ReleaseDocumentRefused
 
@@ -49,6 +49,11 @@ class Fields:
     def done(self) -> None:
         if self._left:
             raise self._refused(min(self._left)[:64], "no such field", "one")
+
+    def whole(self) -> dict[str, Document]:
+        """All that is left of it, for a parser of its own; none of it is checked yet."""
+        left, self._left = self._left, {}
+        return cast("dict[str, Document]", left)
 
     def text(self, name: str, characters_max: int, pattern: re.Pattern[str] = PRINTABLE, *, empty: bool = False) -> str:
         value = self._take(name)

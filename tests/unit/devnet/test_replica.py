@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import wasmtime
 
-from devnet.candid import BLOB, decode
+from foundation.candid import BLOB, decode
 from devnet.instance import KEEPS_MAIN_MEMORY
 from devnet.replica import NotAnswered, RejectCode, Rejected, Rejection, Replica
 
