@@ -27,10 +27,11 @@ REPLY_BYTES_MAX: Final = 2 << 20
 
 PROPOSAL_ID: Final = Record({"id": NAT64})
 GET_PROPOSAL: Final = Record({"proposal_id": Opt(PROPOSAL_ID)})
+GENERIC: Final = "ExecuteGenericNervousSystemFunction"
 GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
 _PROPOSAL: Final = Record({
     "title": TEXT, "url": TEXT, "summary": TEXT,
-    "action": Opt(Variant({"ExecuteGenericNervousSystemFunction": GENERIC_FUNCTION})),
+    "action": Opt(Variant({GENERIC: GENERIC_FUNCTION})),
 })
 _DATA: Final = Record({
     "id": Opt(PROPOSAL_ID), "proposal": Opt(_PROPOSAL), "decided_timestamp_seconds": NAT64,
@@ -72,7 +73,7 @@ def _data(response: Any) -> dict[str, Any]:
 
 def _payload(data: dict[str, Any], function: int) -> bytes:
     match data["proposal"]:
-        case {"action": ("ExecuteGenericNervousSystemFunction", {"function_id": int(found), "payload": bytes(payload)})}:
+        case {"action": (_, {"function_id": int(found), "payload": bytes(payload)})}:
             if found != function:
                 raise AuthorityRefused("authority.function", expected=function, got=found)
             return payload

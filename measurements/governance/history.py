@@ -100,9 +100,9 @@ class Ledger:
     authority: Authority
     charter: Charter | None                                     # in force now, where a charter decides
     digests: tuple[bytes, ...] = ()
-    releases: Mapping[str, AdoptedRelease] = MappingProxyType({})
+    releases: Mapping[str, AdoptedRelease] = field(default_factory=dict)
     chips: frozenset[bytes] = frozenset()
-    least_versions: Mapping[str, int] = MappingProxyType({})    # by resource
+    least_versions: Mapping[str, int] = field(default_factory=dict)  # by resource
 
     @classmethod
     def begin(cls, authority: Authority) -> Self:
@@ -130,6 +130,10 @@ class Ledger:
         by, certified_ns = self._check_authority(decision, digest, payload.action, read_reply)
         changed = replace(self._after(payload.action, digest), digests=(*self.digests, digest))
         return changed, Decided(payload.position, digest, payload.action, by, certified_ns)
+
+    def rehearse(self, action: Action, digest: bytes) -> Ledger:
+        """What would be in force if it were decided next. Raises `HistoryRefused` for what makes no sense."""
+        return self._after(action, digest)
 
     # -- 1. place
 
