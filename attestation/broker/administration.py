@@ -24,6 +24,7 @@ SECRET_BYTES_MAX: Final = 16 * 1024
 MEASUREMENT_BYTES: Final = (48, 240)
 DIGEST_BYTES: Final = 32
 NAME_CHARACTERS_MAX: Final = 128
+ADMINISTRATOR, DECISION = "administrator", "decision"     # by whose word, as the log says it
 
 
 def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool = False) -> None:
@@ -52,7 +53,7 @@ def set_release(store: Store, name: str, state: ReleaseState, now_ns: int, *, on
         adopted = any(each.adoption != NO_ADOPTION for each in change.releases().values() if each.name == name)
         if adopted and state is not ReleaseState.RETIRED:   # V17: their word can end what was adopted, never extend it
             raise StoreRefused("store.release", expected="an adopted release to be retired at most", got=state.value)
-        change_release(change, name, state, now_ns)
+        change_release(change, name, state, now_ns, by=ADMINISTRATOR)
 
 
 def append_release(change: Change, release: Release, now_ns: int) -> None:
@@ -61,12 +62,15 @@ def append_release(change: Change, release: Release, now_ns: int) -> None:
         "release": release.name, "measurement": release.measurement, "model_root": release.model_root,
         "measured_config": release.measured_config, "state": release.state.value, "adoption": release.adoption,
         "minimum_tcb": tcb_bytes(release.minimum_tcb),
+        "by": ADMINISTRATOR if release.adoption == NO_ADOPTION else DECISION,
     }, now_ns)
     change.add_release(release)
 
 
-def change_release(change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0) -> None:
-    said = {"release": name, "state": state.value, "until_height": until_height}
+def change_release(
+    change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0, *, by: str,
+) -> None:
+    said = {"release": name, "state": state.value, "until_height": until_height, "by": by}
     change.append("release-changed", said, now_ns)
     change.set_release(name, state, until_height)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from attestation.adoption import executed_reply
-from attestation.broker.administration import append_release, append_revocation, change_release
+from attestation.broker.administration import DECISION, append_release, append_revocation, change_release
 from attestation.broker.decisions import ledger_of
 from attestation.broker.errors import StoreRefused
 from attestation.broker.session import Release, ReleaseState, RevocationKind
@@ -112,4 +112,4 @@ def _change_adopted(change: Change, version: str, state: ReleaseState, now_ns: i
     if state is ReleaseState.SUPERSEDED and ReleaseState.RETIRED in states:
         return
     if states:      # a release may have stated only launches that are judged by event log
-        change_release(change, version, state, now_ns, until_height)
+        change_release(change, version, state, now_ns, until_height, by=DECISION)

@@ -90,7 +90,8 @@ class GrantContext:
                               decision, position, nonce, key)
             case _:
                 raise GrantRefused("grant.context", expected="a context of version 2", got="another value")
-        if context.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+        # True and false count as numbers to Python, not to the encoding.
+        if context.encode() != raw or any(type(part) is bool for part in value):
             raise GrantRefused("grant.context", expected="numbers where they belong", got="others")
         return context
 

@@ -66,11 +66,12 @@ class Decision:
             case [1, bytes(payload), [0, dict(signatures)]]:
                 decision = cls(payload, Signatures(_signatures(signatures)))
             case [1, bytes(payload), [1, bytes(certificate), [
-                    bytes(argument), bytes(sender), int(expiry_ns), bytes() | None as nonce]]]:
+                    bytes(argument), bytes(sender), int(expiry_ns), bytes() | None as nonce]]] if (
+                        type(expiry_ns) is int and expiry_ns >= 0):
                 decision = cls(payload, CertifiedReply(certificate, argument, sender, expiry_ns, nonce))
             case _:
                 raise DecisionRefused("decision.shape", expected="a decision of version 1", got="another value")
-        if decision.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+        if decision.encode() != raw:     # true matches 1 in Python, and not in the encoding
             raise DecisionRefused("decision.shape", expected="numbers where they belong", got="others")
         return decision
 

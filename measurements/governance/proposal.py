@@ -80,8 +80,8 @@ class Proposal:
     def _body(self) -> list[str]:
         match self.payload.action:
             case Adopt(manifest, grace_height):
-                return [*_adoption(self.before, manifest), "", _grace(self.before, grace_height), "",
-                        *_verifying(manifest)]
+                return [*_adoption(self.before, manifest), "", grace(self.before, grace_height), "",
+                        "## How to check it yourself", "", "```", *checking(manifest), "```"]
             case Withdraw(version, manifest_digest, reason):
                 return [f"Release {version} gets no key from now on, and never again.", "",
                         f"Manifest: `{manifest_digest.hex()}`", "", f"Reason: {reason}", "",
@@ -124,7 +124,8 @@ def _adoption(before: Manifest | None, manifest: Manifest) -> list[str]:
     return [*lines, "", "## What it is", "", *(f"- {fact.topic}: `{fact.value}`" for fact in facts(manifest))]
 
 
-def _grace(before: Manifest | None, grace_height: int | None) -> str:
+def grace(before: Manifest | None, grace_height: int | None) -> str:
+    """What becomes of the release in force."""
     if before is None:
         return "No release loses its keys by this."
     if grace_height is None:
@@ -132,11 +133,10 @@ def _grace(before: Manifest | None, grace_height: int | None) -> str:
     return f"Release {before.version} may be started until the gateway's height {grace_height}, and not after it."
 
 
-def _verifying(manifest: Manifest) -> list[str]:
+def checking(manifest: Manifest) -> list[str]:
+    """The commands that build it again and show what came out."""
     return [
-        "## How to check it yourself", "", "```",
         f"git clone {manifest.rebuild.repository} source && cd source && git checkout {manifest.rebuild.commit}",
         *manifest.rebuild.commands,
         f"anchorhold release show measurements/values/{manifest.version}.json",
-        "```",
     ]
