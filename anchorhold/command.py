@@ -24,6 +24,7 @@ VERBS: tuple[str, ...] = (
     "model",
     "pack",
     "policy",
+    "release",
     "verify",
 )
 

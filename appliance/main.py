@@ -162,7 +162,7 @@ def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held
     root, tokenizer, template = (None, None, None) if of is None else (of.model_root, of.tokenizer, of.template)
     return ServedBy(
         release="" if held is None else held.context.release,
-        adoption=None if held is None else bytes(32),
+        adoption=None if held is None else held.context.adoption,
         config=measured_config,
         model_root=root, tokenizer=tokenizer, template=template,
         profile=mind.profile, fingerprint=mind.engine.fingerprint,

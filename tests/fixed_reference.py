@@ -91,8 +91,8 @@ def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
 
 def exponential(x: float) -> float:
     """X9."""
-    x = x if x > -87.0 else -87.0
-    x = x if x < 88.0 else 88.0
+    x = max(-87.0, x)
+    x = min(88.0, x)
     n = f32(f32(f32(x * float.fromhex("0x1.715476p+0")) + 12582912.0) - 12582912.0)
     r = fma(n, float.fromhex("-0x1.62p-1"), x)
     r = fma(n, float.fromhex("-0x1.c85fep-10"), r)
@@ -130,7 +130,7 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     scores = {i: f32(dot(blocks(keys[i]), filled) * scale) for i in range(low, top + 1)}
     most = -math.inf
     for score in scores.values():
-        most = score if score > most else most
+        most = max(most, score)
     weights = {i: exponential(f32(score - most)) for i, score in scores.items()}
     lanes = [0.0] * LANES
     for i in range(low // LANES * LANES, (top // LANES + 1) * LANES):
