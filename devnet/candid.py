@@ -81,12 +81,13 @@ NAT = Primitive(-3, "nat")
 NAT8 = Primitive(-5, "nat8")
 NAT32 = Primitive(-7, "nat32")
 NAT64 = Primitive(-8, "nat64")
+INT64 = Primitive(-12, "int64")
 TEXT = Primitive(-15, "text")
 PRINCIPAL = Primitive(-24, "principal")
 BLOB = Vec(NAT8)
 
-_WIDTHS = {NAT8: 1, NAT32: 4, NAT64: 8}
-_PRIMITIVES = {of.code: of for of in (NULL, BOOL, NAT, NAT8, NAT32, NAT64, TEXT, PRINCIPAL)}
+_WIDTHS = {NAT8: 1, NAT32: 4, NAT64: 8, INT64: 8}
+_PRIMITIVES = {of.code: of for of in (NULL, BOOL, NAT, NAT8, NAT32, NAT64, INT64, TEXT, PRINCIPAL)}
 
 
 def label(name: str) -> int:
@@ -176,7 +177,7 @@ def _encoded(of: Type, value: Any) -> bytes:
 
 def _encoded_primitive(of: Primitive, value: Any) -> bytes:
     if of in _WIDTHS:
-        return int(value).to_bytes(_WIDTHS[of], "little")
+        return int(value).to_bytes(_WIDTHS[of], "little", signed=of == INT64)
     if of == NULL:
         return b""
     if of == BOOL:
@@ -254,7 +255,7 @@ class _Reader:
 
     def primitive(self, of: Primitive) -> Any:
         if of in _WIDTHS:
-            return int.from_bytes(self.take(_WIDTHS[of]), "little")
+            return int.from_bytes(self.take(_WIDTHS[of]), "little", signed=of == INT64)
         if of == NULL:
             return None
         if of == BOOL:
