@@ -19,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from appliance.engine.errors import EngineRefused
 from appliance.engine.protocol import EngineRequest, Step
-from appliance.engine.trace import LEADERS, Trace
 from appliance.engine.sampling.rows import ARGUMENT, as_argument
+from appliance.engine.trace import LEADERS, Trace
 from foundation.digests import tagged_sha256
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class VllmEngine:
 
     def run(self, request: EngineRequest) -> Iterator[Step]:
         if not 0 < len(request.prompt) <= self._positions_max - request.max_tokens:
-            raise RequestRefused(
+            raise EngineRefused(
                 "engine.length", expected=f"a prompt and {request.max_tokens} tokens within {self._positions_max}",
                 got=len(request.prompt))
         number = str(next(self._numbers))
@@ -120,7 +121,9 @@ class VllmEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, reason: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, reason: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
 
