@@ -27,6 +27,7 @@ SHAPE: dict[str, Any] = {
     "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
 }
 TEMPERATURES = (0, 700_000, MICRO)
+NEAR = 0.05     # of logits of size 1: what bf16 activations, rounded at every layer, may move
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +87,30 @@ def test_the_seed_and_the_temperature_choose(engine: Any) -> None:
     assert (len(cold), len(warm)) == (1, 3)
 
 
-def test_the_greedy_answer_is_that_of_fixed_and_its_logits_are_near(folder: Path, engine: Any) -> None:
-    """engine.md: two kinds of engine differ in bits; how far is measured, and that it is rounding and no more."""
+def test_greedy_answers_part_from_those_of_fixed_only_where_two_logits_are_near(folder: Path, engine: Any) -> None:
+    """engine.md: another engine has other bits. Where the answers first part, `fixed` itself must see a near tie."""
     from appliance.engine.fixed.engine import FixedEngine
-    from appliance.models.folder import open_folder     # type: ignore[import-not-found,unused-ignore]
+    from appliance.engine.fixed.sequence import Cached, fill
+    from appliance.models.config import describe
+    from appliance.models.folder import open_folder
+    from appliance.models.loading import load_model
 
-    fixed = FixedEngine(open_folder(folder))
-    same = total = 0
-    for number in range(6):
-        ours = [step.token for step in fixed.run(request(number, 0))]
-        theirs = [step.token for step in said(engine, request(number, 0))]
-        agreed = next((place for place, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), 12)
-        same, total = same + agreed, total + 12
-    assert same >= total // 2, f"{same} of {total} tokens before a first difference"
+    with open_folder(folder) as files:
+        fixed = FixedEngine(load_model(files.tensors(), describe(files.file("config.json"))))
+        agreed = 0
+        for number in range(8):
+            asked = request(number, 0)
+            ours, theirs = ([step.token for step in said(each, asked)] for each in (fixed, engine))
+            parted = next((n for n in range(12) if ours[n] != theirs[n]), None)
+            agreed += 12 if parted is None else parted
+            if parted is not None:
+                model, seen = fixed.model, (*asked.prompt, *ours[:parted])
+                logits = fixed._sampling.leaders(fill(model, Cached(model.cache()), seen), 64)
+                found = dict(logits)
+                assert theirs[parted] in found
+                assert found[ours[parted]] - found[theirs[parted]] < NEAR
+        del fixed
+    assert agreed > 0
 
 
 def test_a_stop_token_ends_the_answer_without_being_said(engine: Any) -> None:
