@@ -381,6 +381,11 @@ def _integer(fields: _Map, name: str, least: int, most: int) -> int | None:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
+def encode_message(message: Message) -> bytes:
+    """One message by itself, as it stands in a request."""
+    return cbor.encode(_message_value(message))
+
+
 def _message_value(message: Message) -> cbor.Value:
     match message:
         case UserMessage(content):
