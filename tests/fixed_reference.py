@@ -99,12 +99,7 @@ def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
 
 def exponential(x: float) -> float:
     """X9."""
-<<<<<<< HEAD
     x = min(max(-87.0, x), 88.0)        # of NaN: -87, for NaN is never greater
-=======
-    x = max(-87.0, x)
-    x = min(88.0, x)
->>>>>>> main
     n = f32(f32(f32(x * float.fromhex("0x1.715476p+0")) + 12582912.0) - 12582912.0)
     r = fma(n, float.fromhex("-0x1.62p-1"), x)
     r = fma(n, float.fromhex("-0x1.c85fep-10"), r)
@@ -142,11 +137,7 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     scores = {i: f32(dot(blocks(keys[i]), filled) * scale) for i in range(low, top + 1)}
     most = -math.inf
     for score in scores.values():
-<<<<<<< HEAD
         most = max(most, score)         # NaN is never greater
-=======
-        most = max(most, score)
->>>>>>> main
     weights = {i: exponential(f32(score - most)) for i, score in scores.items()}
     lanes = [0.0] * LANES
     for i in range(low // LANES * LANES, (top // LANES + 1) * LANES):
