@@ -14,8 +14,9 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from appliance.config import MeasuredConfig
-from appliance.main import choose_engine, make_releaser, serve
+from appliance.config import MeasuredConfig, config_digest
+from appliance.identity import Identity
+from appliance.main import choose_mind, serve
 from appliance.sealing import seal_process
 from devnet.pki import Validity
 from devnet.sim_snp import SimulatedSnp
@@ -44,8 +45,8 @@ def main() -> int:
     tee = _tee(arguments)
     if arguments.root is not None:
         arguments.root.write_bytes(tee.root.der)
-    releaser = None if config.release is None else make_releaser(config.release, raw, tee)
-    return asyncio.run(serve(config, choose_engine(config.engine), arguments.listen, releaser, arguments.model))
+    identity = Identity(config_digest(raw), tee)
+    return asyncio.run(serve(config, choose_mind(config.engine), identity, arguments.listen, arguments.model))
 
 
 def _tee(arguments: argparse.Namespace) -> SimulatedTee:
