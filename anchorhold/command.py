@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("broker", "demo", "host", "model", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = ("broker", "demo", "engine", "host", "model", "pack", "policy", "verify")
 
 
 class Verbs(Protocol):

@@ -46,7 +46,7 @@ def main() -> int:
     if arguments.root is not None:
         arguments.root.write_bytes(tee.root.der)
     identity = Identity(config_digest(raw), tee)
-    return asyncio.run(serve(config, choose_mind(config.engine), identity, arguments.listen, arguments.model))
+    return asyncio.run(serve(config, choose_mind(config), identity, arguments.listen, arguments.model))
 
 
 def _tee(arguments: argparse.Namespace) -> SimulatedTee:
