@@ -11,8 +11,8 @@ files are. The model root does, and whoever opened the pack has checked it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization
@@ -123,7 +123,8 @@ def traits(engine: FixedEngine, weights: LoadedModel) -> Traits:
 
 def defaults_of(sampling: Mapping[str, int]) -> Sampling:
     """What the card says of sampling, as far as a token is chosen by it."""
-    return replace(Sampling(), **{name: number for name, number in sampling.items() if name in RANGES})
+    known: dict[str, Any] = {name: number for name, number in sampling.items() if name in RANGES}
+    return Sampling(**known)
 
 
 def small_files(model: ModelFiles) -> dict[str, bytes]:
