@@ -20,8 +20,8 @@ from anchorhold.relaying import relay
 from appliance.config import config_digest
 from appliance.release import Standing
 from attestation.broker.administration import audit
+from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
-from devnet.model import TinyModel
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import simulated_tdx
@@ -81,12 +81,12 @@ class KeyOwner:
 
 @contextmanager
 def key_owner(folder: Path) -> Iterator[KeyOwner]:
-    """Seal a tiny model below `folder` and start a broker for it; what a former run left there is replaced."""
+    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
     pack.unlink(missing_ok=True)
-    TinyModel().write(folder / "model")
+    little_model.write(folder / "model")
     key, seed = Secret(secrets.token_bytes(32)), secrets.token_bytes(32)
     signed = seal_pack(folder / "model", pack, key, threads=default_threads())
     now = datetime.now(UTC).replace(microsecond=0)
