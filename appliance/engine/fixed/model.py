@@ -44,7 +44,7 @@ def check_architecture(a: Architecture) -> None:
     if a.rotary_width % 2 or a.rotary_width > a.head_width:
         raise EngineRefused("engine.architecture", expected=f"an even rotary width up to {a.head_width}",
                             got=a.rotary_width)
-    if a.window is not None and a.window < 1 or not 0 <= a.window_from:
+    if (a.window is not None and a.window < 1) or not a.window_from >= 0:
         raise EngineRefused("engine.architecture", expected="a window of at least one position", got=a.window)
     if not 0 <= a.epsilon < 1:
         raise EngineRefused("engine.architecture", expected="an epsilon of 0 to 1", got=a.epsilon)
