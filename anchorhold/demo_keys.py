@@ -23,8 +23,8 @@ from appliance.release import Standing
 from attestation.broker.administration import audit
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
+from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
-from devnet.model import TinyModel
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import simulated_tdx
@@ -97,13 +97,9 @@ class KeyOwner:
             return await relay(host, send), send.denials
 
 
-def _write_tiny(folder: Path) -> None:
-    TinyModel().write(folder)
-
-
 @contextmanager
-def key_owner(folder: Path, write_model: Callable[[Path], object] = _write_tiny) -> Iterator[KeyOwner]:
-    """Seal a tiny model below `folder` and start a broker for it; what a former run left there is replaced."""
+def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model.write) -> Iterator[KeyOwner]:
+    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
