@@ -15,7 +15,20 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("ask", "broker", "demo", "host", "open", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = (
+    "ask",
+    "broker",
+    "demo",
+    "host",
+    "image",
+    "measure",
+    "model",
+    "open",
+    "pack",
+    "policy",
+    "release",
+    "verify",
+)
 
 
 class Verbs(Protocol):
