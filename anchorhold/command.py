@@ -15,7 +15,21 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("broker", "demo", "engine", "host", "model", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = (
+    "ask",
+    "broker",
+    "demo",
+    "engine",
+    "host",
+    "image",
+    "measure",
+    "model",
+    "open",
+    "pack",
+    "policy",
+    "release",
+    "verify",
+)
 
 
 class Verbs(Protocol):

@@ -52,7 +52,8 @@ from vsock_bridge.transport import Address, Scheme
 REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
-REFUSED_ENGINE: Final = 72
+NO_KEY: Final = 72
+REFUSED_ENGINE: Final = 73
 FIXED: Final = "fixed-1"
 
 _log = structlog.get_logger()
@@ -60,8 +61,8 @@ _log = structlog.get_logger()
 
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
-    71 when the pack beside it is not the model it was measured for, 72 when the engine is not what its profile states
-    or does not say what it must."""
+    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key, 73 when the
+    engine is not what its profile states or does not say what it must."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -145,11 +146,11 @@ class Cell:
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
         self.observe: Final = ObserveService(sequencer, self.device, stream, self.gate, config.engine, identity)
-        self._release: Final = ReleaseService(
+        self.release: Final = ReleaseService(
             self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
         )
         self.services: Final[dict[Port, Service]] = {
-            Port.STREAM: stream, Port.RELEASE: self._release, Port.OBSERVE: self.observe,
+            Port.STREAM: stream, Port.RELEASE: self.release, Port.OBSERVE: self.observe,
         }
         if self._releaser is None:
             self._open(None, None)
@@ -159,7 +160,7 @@ class Cell:
         config, releaser = self._config, self._releaser
         if releaser is None or self._pack is None or config.model is None:
             return
-        await self._release.has_key.wait()
+        await self.release.has_key.wait()
         if releaser.held is None:
             raise AssertionError("the key is there once its event is set")
         held = releaser.held
@@ -188,7 +189,7 @@ def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held
     root, tokenizer, template = (None, None, None) if of is None else (of.model_root, of.tokenizer, of.template)
     return ServedBy(
         release="" if held is None else held.context.release,
-        adoption=None if held is None else bytes(32),
+        adoption=None if held is None else held.context.adoption,
         config=measured_config,
         model_root=root, tokenizer=tokenizer, template=template,
         profile=mind.profile, fingerprint=mind.engine.fingerprint,
@@ -215,8 +216,13 @@ async def serve(
         _log.info("serving", address=str(address), engine=config.engine)
         running, stopping = loop.create_task(cell.device.run()), loop.create_task(told_to_stop.wait())
         opening = loop.create_task(cell.admit_model())
+        giving_up = loop.create_task(cell.release.gave_up.wait())
         ending = {running, stopping}
-        await asyncio.wait({*ending, opening}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ending, opening, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        if giving_up.done():
+            _log.error("no broker gave a key", attempts=cell.release.ATTEMPTS_MAX)
+            return NO_KEY
+        giving_up.cancel()
         if opening.done() and (why_not := opening.exception()) is not None:
             differs = None
             if isinstance(why_not, PackIdentityRefused | ProfileDrift):

@@ -16,6 +16,7 @@ from appliance.ordering.refusals import Forked
 from appliance.ordering.sequencer import Sequencer
 from appliance.release import Declined as ReleaseDeclined
 from appliance.release import Releaser
+from appliance.release import Standing as ReleaseStanding
 from appliance.release import decode_ask as decode_release_ask
 from appliance.release import encode_say as encode_release_say
 from appliance.rings import Rings
@@ -117,8 +118,11 @@ class ReleaseService:
     """`release`: the host carries the broker's messages; the releaser believes the broker's key alone.
 
     The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key, and
-    the newest service keys are in `rings` from then on. `height` says where the cell stands.
+    the newest service keys are in `rings` from then on; `gave_up` once ATTEMPTS_MAX attempts have failed: each costs a
+    quote, and a host with no key to bring has no use for a cell (boot.md J12). `height` says where the cell stands.
     """
+
+    ATTEMPTS_MAX: Final = 16
 
     def __init__(
         self, releaser: Releaser | None = None, rings: Rings | None = None, height: Callable[[], int] = lambda: 0
@@ -127,7 +131,9 @@ class ReleaseService:
         self._rings: Final = rings or Rings()
         self._height: Final = height
         self._turn: Final = asyncio.Lock()
+        self._failed = 0
         self.has_key: Final = asyncio.Event()
+        self.gave_up: Final = asyncio.Event()
 
     async def serve(self, item: bytes, answer: Answer) -> None:
         if self._releaser is None:
@@ -143,11 +149,18 @@ class ReleaseService:
             after = self._releaser.standing
             if after != before:
                 _log.info("release", state=after.state, failure=after.failure)
+                self._count(before, after)
             if self._releaser.held is not None:
                 if self._releaser.held.ring is not None:
                     self._rings.renew(self._releaser.held.ring)
                 self.has_key.set()
         await answer.end(encode_release_say(say))
+
+    def _count(self, before: ReleaseStanding, after: ReleaseStanding) -> None:
+        if after.failure is not None and before.failure is None:
+            self._failed += 1
+            if self._failed == self.ATTEMPTS_MAX:
+                self.gave_up.set()
 
 
 class ObserveService:

@@ -13,8 +13,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from torch import float32
 from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
 
+from appliance.engine.fixed.library import open_library
+from appliance.engine.protocol import Sampling
+from appliance.engine.sampling.native import NativeSampler, NativeSampling
 from appliance.engine.sampling.rows import ARGUMENT, Rows, as_argument, of_argument
 from appliance.engine.sampling.rules import SamplingRefused
 
@@ -25,6 +29,17 @@ if TYPE_CHECKING:
     from vllm.v1.sample.logits_processor import BatchUpdate
 
 __all__ = ["ARGUMENT", "OneSampling", "as_argument"]
+
+
+class _Compiled:
+    """`sampling.c` over a row of float32 in memory."""
+
+    def __init__(self, sampling: Sampling, seed: bytes, prompt: tuple[int, ...], vocabulary: int) -> None:
+        self._sampler = NativeSampler(NativeSampling(open_library().kernels, vocabulary), sampling, seed, prompt)
+        self.resume = self._sampler.resume
+
+    def choose(self, row: torch.Tensor) -> int:
+        return self._sampler.choose_at(row.data_ptr())
 
 
 class OneSampling(LogitsProcessor):  # type: ignore[misc]   # vLLM is not always here, nor typed
@@ -41,7 +56,7 @@ class OneSampling(LogitsProcessor):  # type: ignore[misc]   # vLLM is not always
                 raise ValueError(f"{ARGUMENT}: expected temperature 0 underneath, got another")
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:  # noqa: ARG002
-        self._rows = Rows(vllm_config.model_config.get_vocab_size())
+        self._rows = Rows(vllm_config.model_config.get_vocab_size(), _Compiled)
 
     def is_argmax_invariant(self) -> bool:
         return False
@@ -59,7 +74,7 @@ class OneSampling(LogitsProcessor):  # type: ignore[misc]   # vLLM is not always
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         for number in self._rows:
             row = logits[number]
-            token = self._rows.choose(number, row.float().tolist())
+            token = self._rows.choose(number, row.to("cpu", dtype=float32).contiguous())
             row.fill_(-math.inf)
             row[token] = 0.0
         return logits

@@ -7,9 +7,9 @@ For engines that call out for every row they are about to sample from: the row i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from appliance.engine.protocol import SEED_BYTES, Sampling
 from appliance.engine.sampling.rules import RANGES, SamplingRefused, check
@@ -42,9 +42,17 @@ def _is_bias(each: Any) -> bool:
     return isinstance(each, list) and len(each) == 2 and all(type(number) is int for number in each)
 
 
+class Chooser(Protocol):
+    """Chooses the tokens of one row, in order, from logits in whatever form its engine has them."""
+
+    def resume(self, said: Sequence[int]) -> None: ...
+
+    def choose(self, logits: Any) -> int: ...
+
+
 @dataclass(slots=True)
 class _Row:
-    sampler: Sampler
+    sampler: Chooser
     said: Sequence[int]     # the engine's own list, which grows
     heard: int
 
@@ -52,8 +60,11 @@ class _Row:
 class Rows:
     """Rows by their number. `vocabulary` as the logits have it."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(
+        self, vocabulary: int, chooser: Callable[[Sampling, bytes, tuple[int, ...], int], Chooser] = Sampler
+    ) -> None:
         self._vocabulary: Final = vocabulary
+        self._chooser: Final = chooser
         self._rows: dict[int, _Row] = {}
 
     def __iter__(self) -> Iterator[int]:
@@ -70,7 +81,7 @@ class Rows:
         if arguments is None or ARGUMENT not in arguments:
             return
         sampling, seed = of_argument(arguments[ARGUMENT])
-        sampler = Sampler(sampling, seed, tuple(prompt), self._vocabulary)
+        sampler = self._chooser(sampling, seed, tuple(prompt), self._vocabulary)
         sampler.resume(said)
         self._rows[number] = _Row(sampler, said, len(said))
 
@@ -81,7 +92,7 @@ class Rows:
         if swap and other is not None:
             self._rows[number] = other
 
-    def choose(self, number: int, logits: Sequence[float]) -> int:
+    def choose(self, number: int, logits: Any) -> int:
         row = self._rows[number]
         if len(row.said) != row.heard:      # speculation or a missed step: the position would be wrong
             raise SamplingRefused("sampling.position", expected=f"{row.heard} tokens before", got=len(row.said))
