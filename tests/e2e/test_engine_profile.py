@@ -1,4 +1,4 @@
-"""A cell with the fixed engine: proven before it serves, the same words in two cells, status 72 for any drift.
+"""A cell with the fixed engine: proven before it serves, the same words in two cells, status 73 for any drift.
 
 window.md N19, profile.md F4 to F8, through the broker and over the window.
 """
@@ -126,11 +126,11 @@ def test_an_engine_that_is_not_what_was_stated_ends_the_cell(
     word, _, status = run_cell(tmp_path / "cell", model)
     assert word["exception"]["code"] == code  # type: ignore[index]
     assert word["differs"] == differs
-    assert status == 72
+    assert status == 73
 
 
 def test_another_profile_than_the_measured_one_ends_the_cell(profiled: Path, tmp_path: Path) -> None:
     line = f'engine = "fixed-1"\nprofile = "{"00" * 32}"'
     word, _, status = run_cell(tmp_path / "cell", profiled, line=line)
     assert word["exception"]["code"] == "profile.digest"  # type: ignore[index]
-    assert status == 72
+    assert status == 73

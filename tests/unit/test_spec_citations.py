@@ -9,17 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = ROOT / "docs" / "spec"
-<<<<<<< HEAD
-ENFORCED = ("order.md", "encoding.md", "certificates.md", "wire.md", "window.md", "secrecy.md", "evidence.md",
-            "evidence-tdx.md", "evidence-gpu.md", "evidence-production.md", "pack.md", "release.md", "sampling.md",
-            "profile.md", "answer.md", "receipt.md", "engine.md")
-"""The specifications held to it. One that is not written yet is skipped; add a name here to join. Several may share
-a letter, each with numbers of its own: a citation is unknown only if none of them has it."""
-=======
 ENFORCED = tuple(sorted(path.name for path in SPECS.glob("*.md")))
 """Every specification. Several may share a letter, each with numbers of its own: a citation is unknown only if none of
 them has it."""
->>>>>>> answers
 
 RULE = re.compile(r"^\*\*([A-Z]{1,3}\d{1,3})\b", re.MULTILINE)
 RANGE = re.compile(r"\b([A-Z]{1,3})(\d{1,3}) to \1(\d{1,3})\b")
