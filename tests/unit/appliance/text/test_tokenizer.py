@@ -128,7 +128,8 @@ def test_the_end_of_an_answer_is_named_by_the_models_files() -> None:  # text.md
     bare = {**given, "generation_config.json": b"{}", "tokenizer_config.json": b"{}"}
     for lacking in (
         bare, {**given, "generation_config.json": b'{"eos_token_id": 99999}'},
-        {**given, "generation_config.json": b'{"eos_token_id": "x"}'}, {**given, "tokenizer_config.json": b'{"eos_token": 5}'},
+        {**given, "generation_config.json": b'{"eos_token_id": "x"}'},
+        {**given, "tokenizer_config.json": b'{"eos_token": 5}'},
         {name: raw for name, raw in given.items() if name != "chat_template.jinja"},
         {name: raw for name, raw in given.items() if name != "tokenizer.json"},
         {**given, "chat_template.jinja": b"\xff"}, {**given, "generation_config.json": b"["},
