@@ -21,10 +21,24 @@ from typing import Any, TypeAlias
 
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import HEADERS_MAX, VERSION, Body
-from devnet.candid import BLOB, INT64, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
 from devnet.replica import Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
+from foundation.candid import (
+    BLOB,
+    INT64,
+    NAT64,
+    NULL,
+    PRINCIPAL,
+    TEXT,
+    Opt,
+    Record,
+    Type,
+    Variant,
+    Vec,
+    decode,
+    encode,
+)
 from foundation.refusal import Refused
 
 ARTEFACTS = Path(__file__).resolve().parent.parent / "gateway"

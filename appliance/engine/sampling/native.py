@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.engine.protocol import MICRO, Sampling
@@ -81,6 +82,14 @@ class NativeSampler:
         for token, edit in self._history.edits.items():
             self._write(token, edit)
 
+    def resume(self, said: Sequence[int]) -> None:
+        """Go on behind these tokens, which were chosen before."""
+        for token in said:
+            self._history.said(token)
+        self._position += len(said)
+        for token, edit in self._history.edits.items():
+            self._write(token, edit)
+
     def choose_at(self, logits: int) -> int:
         """The next token from the float32 logits at this address, which are left as they were."""
         key = key_of(self._seed, self._position)
@@ -110,6 +119,7 @@ class NativeSampler:
 
 def self_test(library: ctypes.CDLL) -> None:
     """Hold a library against `reference` on a few hard inputs. Raises `SamplingRefused`: it must then not be used."""
+    _test_arithmetic(library)
     vocabulary = 4096 + 37
     native = NativeSampling(library, vocabulary)
     logits = array("f", [((t * 2654435761) % 20011) / 1250.0 - 8.0 for t in range(vocabulary)])
@@ -122,6 +132,17 @@ def self_test(library: ctypes.CDLL) -> None:
             history.said(expected)
             if (got := sampler.choose(logits)) != expected:
                 raise SamplingRefused("sampling.self-test", expected=f"token {expected}", got=f"token {got}")
+
+
+def _test_arithmetic(library: ctypes.CDLL) -> None:
+    library.ah_weight.restype, library.ah_weight.argtypes = ctypes.c_uint64, [ctypes.c_double]
+    library.ah_noise.restype, library.ah_noise.argtypes = ctypes.c_double, [ctypes.c_uint64, ctypes.c_int32]
+    for number in range(256):
+        gap = -number * 28.5 / 255
+        if library.ah_weight(gap) != reference.weight(gap):
+            raise SamplingRefused("sampling.self-test", expected=f"the weight of {gap!r}", got="another")
+        if library.ah_noise(number, number) != reference.noise(number, number):
+            raise SamplingRefused("sampling.self-test", expected=f"the noise of {number}", got="another")
 
 
 SELF_TEST: Final = (

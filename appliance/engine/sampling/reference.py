@@ -32,8 +32,18 @@ def choose(logits: Sequence[float], sampling: Sampling, key: int, edits: Mapping
         return 0
     if sampling.temperature_micro == 0:                                 # Y5
         return values.index(best)
+    gaps = gaps_of(values, best, sampling)
+    left = survivors(values, gaps, sampling)
+    return max(left, key=lambda token: (gaps[token] + noise(key, token), -token))   # Y11
+
+
+def gaps_of(values: Sequence[float], best: float, sampling: Sampling) -> list[float]:
     temperature = sampling.temperature_micro / MICRO
-    gaps = [0.0 if value == best else (value - best) / temperature for value in values]
+    return [0.0 if value == best else (value - best) / temperature for value in values]
+
+
+def survivors(values: Sequence[float], gaps: Sequence[float], sampling: Sampling) -> list[int]:
+    """The tokens that may be chosen, in the order."""
     left = sorted(range(len(values)), key=lambda token: (-values[token], token))    # Y6
     if sampling.top_k:                                                  # Y8
         left = left[: sampling.top_k]
@@ -42,7 +52,7 @@ def choose(logits: Sequence[float], sampling: Sampling, key: int, edits: Mapping
     if sampling.min_p_micro:                                            # Y10
         least = sampling.min_p_micro << WEIGHT_BITS
         left = [token for token in left if weight(gaps[token]) * MICRO >= least]
-    return max(left, key=lambda token: (gaps[token] + noise(key, token), -token))   # Y11
+    return left
 
 
 def _edited(logit: float, sampling: Sampling, edit: Edit) -> float:
@@ -70,7 +80,7 @@ def _read(value: float) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _nucleus(order: list[int], gaps: list[float], top_p_micro: int) -> list[int]:
+def _nucleus(order: list[int], gaps: Sequence[float], top_p_micro: int) -> list[int]:
     weights = [weight(gaps[token]) for token in order]
     total, held = sum(weights), 0
     for place, each in enumerate(weights):

@@ -27,6 +27,12 @@ class Sampler:
         self._history: Final = History(sampling, prompt, vocabulary)
         self._position = 0
 
+    def resume(self, said: Sequence[int]) -> None:
+        """Go on behind these tokens, which were chosen before."""
+        for token in said:
+            self._history.said(token)
+        self._position += len(said)
+
     def choose(self, logits: Sequence[float]) -> int:
         if len(logits) != self._vocabulary:
             raise SamplingRefused("sampling.logits", expected=self._vocabulary, got=len(logits))

@@ -21,7 +21,7 @@ static const double SQRT_HALF = 0x1.6a09e667f3bcdp-1;
 static uint64_t bits_of(double x) { uint64_t b; memcpy(&b, &x, sizeof b); return b; }
 static double of_bits(uint64_t b) { double x; memcpy(&x, &b, sizeof x); return x; }
 
-/* ---- Y8: weights ---- */
+/* ---- Y12: weights ---- */
 
 static inline double exp_of(double gap, int32_t *scale) {
     int32_t n = (int32_t)(gap * LOG2_E + 64.5) - 64;
@@ -56,7 +56,7 @@ static inline double weight_of(double gap) {
 
 uint64_t ah_weight(double gap) { return (uint64_t)weight_of(gap); }
 
-/* ---- Y9, Y10: noise ---- */
+/* ---- Y13, Y14: noise ---- */
 
 static double ln_of(double x) {
     uint64_t b = bits_of(x);
@@ -278,7 +278,7 @@ static ah_entry nucleus_of(ah_entry *entries, int32_t n, uint64_t top_p, float b
     return reaching(entries, n, share_of(total, top_p));
 }
 
-/* Y11: the greatest gap + noise among the survivors. Noise costs two logarithms, so a token is first held against a
+/* Y11: the greatest gap + noise among the survivors. Noise (Y14) costs two logarithms, so a token is first held against a
  * bound that needs none: with c = 1 - u, noise = -ln(-ln(1 - c)) <= -ln(c), and the exponent of c bounds that. */
 static int32_t noisiest(const view *all, const ah_sampling *sampling, double temperature, last_of last, uint64_t key) {
     int32_t chosen = first_best(all);

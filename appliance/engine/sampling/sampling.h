@@ -48,7 +48,7 @@ AH_EXPORT int32_t ah_choose(float *logits, int32_t vocabulary, const ah_sampling
 AH_EXPORT int32_t ah_leaders(const float *logits, int32_t vocabulary, int32_t wanted, int32_t *tokens, float *values,
                              void *scratch);
 
-/* Y8 and Y11, for tests. */
+/* Y12 and Y14, for tests. */
 AH_EXPORT uint64_t ah_weight(double gap);
 AH_EXPORT double ah_noise(uint64_t key, int32_t token);
 
