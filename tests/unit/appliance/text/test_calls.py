@@ -44,8 +44,8 @@ CITY = {"city": "Lisbon"}
 @pytest.mark.parametrize(("form", "words", "calls"), [  # text.md L17, L18
     (Form.HERMES, '<tool_call>\n{"name": "weather", "arguments": {"city": "Lisbon"}}\n</tool_call>',
      (None, [("weather", CITY)])),
-    (Form.HERMES, 'Let me see.\n<tool_call>{"arguments": {}, "name": "time"}</tool_call>\n'
-     '<tool_call>{"name":"weather","arguments":{"city":"Lisbon"}}</tool_call> ',
+    (Form.HERMES, ('Let me see.\n<tool_call>{"arguments": {}, "name": "time"}</tool_call>\n'
+                   '<tool_call>{"name":"weather","arguments":{"city":"Lisbon"}}</tool_call> '),
      ("Let me see.", [("time", {}), ("weather", CITY)])),
     (Form.LLAMA, ' {"name": "weather", "parameters": {"city": "Lisbon"}} ', (None, [("weather", CITY)])),
     (Form.LLAMA, '{"name": "time", "parameters": {}}; {"name": "time", "parameters": {}}',
@@ -67,8 +67,8 @@ def test_calls_of_each_family(
     (Form.HERMES, '<tool_call>{"name": "weather", "arguments": {}}</tool_call> and more'),
     (Form.HERMES, '<tool_call>{"name": "weather", "arguments": {}}</tool_call>x<tool_call>{}</tool_call>'),
     (Form.HERMES, '<tool_call>{"name": "rob", "arguments": {}}</tool_call>'),
-    (Form.HERMES, '<tool_call>{"name": "time", "arguments": {}}</tool_call>'
-     '<tool_call>{"name": "rob", "arguments": {}}</tool_call>'),
+    (Form.HERMES, ('<tool_call>{"name": "time", "arguments": {}}</tool_call>'
+                   '<tool_call>{"name": "rob", "arguments": {}}</tool_call>')),
     (Form.HERMES, '<tool_call>{"name": "time", "arguments": {}, "more": 1}</tool_call>'),
     (Form.HERMES, '<tool_call>{"name": "time"}</tool_call>'),
     (Form.HERMES, '<tool_call>{"name": "time", "parameters": {}}</tool_call>'),

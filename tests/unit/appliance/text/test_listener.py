@@ -13,7 +13,9 @@ from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
 from foundation.secrecy import Prompt
 
 
-def heard(tokens: Sequence[bytes], stops: Sequence[str] = (), *, full: bool = False) -> tuple[bytes, Finish, list[bytes]]:
+def heard(
+    tokens: Sequence[bytes], stops: Sequence[str] = (), *, full: bool = False
+) -> tuple[bytes, Finish, list[bytes]]:
     """Everything said about tokens that stand for these bytes, the finish, and what was said when."""
     listener = Listener(tokens, stops)
     said = []

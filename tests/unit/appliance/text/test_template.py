@@ -9,6 +9,8 @@ from appliance.text.template import SOURCE_CHARACTERS_MAX, Template
 
 TALK = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<b>"}], "n": 10**9}
 
+MANY = "{% set x = range(4096) | join %}{% set y = [x, x, x, x] %}" + 4 * "{% set y = y + y + y + y %}"
+
 
 @pytest.mark.parametrize(("source", "written"), [
     ("{% for m in messages %}{{ m.role }}:{{ m['content'] }};{% endfor %}", "user:hello;assistant:<b>;"),
@@ -79,6 +81,12 @@ def test_what_a_template_cannot_reach(source: str) -> None:  # text.md L6
     "{% for a in range(4096) %}{% for b in range(4096) %}0123456789{% endfor %}{% endfor %}",
     "{% set x = 'a' * 1 %}{{ n * n * n }}",
     "{{ 9 ** 9 ** 9 }}",
+    "{% set ns = namespace(x=1) %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{% set ns = namespace(x=1) %}{% for a in range(99) %}{% set ns.x = ns.x - (-ns.x) %}{% endfor %}",
+    "{% set r = range(4096) %}{% for a in r %}{% for b in r %}{% set x = r | list %}{% endfor %}{% endfor %}",
+    "{% set r = range(4096) %}{% for a in r %}{% for b in r %}{{ r | map('string') | last }}{% endfor %}{% endfor %}",
+    MANY + "{{ y }}",
+    MANY + "{{ y | tojson }}",
 ])
 def test_no_template_outgrows_its_room(source: str) -> None:  # text.md L7
     with pytest.raises(PromptRefused) as refused:
