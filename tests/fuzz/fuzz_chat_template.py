@@ -16,7 +16,7 @@ TALK = {
 SEEDS: list[bytes] = [
     b"", b"{{ messages | tojson }}",
     b"{%- for m in messages %}{{- '<|' ~ m.role ~ '|>' + m['content'] | trim }}{%- endfor %}",
-    b"{% for m in messages if not loop.first %}{{ loop.index }}{% if 'x' in m.content %}{% break %}{% endif %}{% endfor %}",
+    b"{% for m in messages %}{{ loop.index }}{% if 'x' in m.content %}{% break %}{% endif %}{% endfor %}",
     b"{% set ns = namespace(x='a') %}{% for a in range(9) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
     b"{% macro f(k) %}{{ f(k - 1) if k }}{% endmacro %}{{ f(5) }}{{ messages[0].content.replace('s', 'ss') }}",
 ]

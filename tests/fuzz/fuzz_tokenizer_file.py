@@ -1,5 +1,5 @@
-"""Invariant: whatever the bytes, tokenizer.json parses or is refused with ModelTextRefused; with a parsed one, words of a
-client become ordinary tokens, or are refused with PromptRefused, and every token has bytes.
+"""Invariant: whatever the bytes, tokenizer.json parses or is refused with ModelTextRefused; with a parsed one, a
+client's words become ordinary tokens, or are refused with PromptRefused, and every token has bytes.
 """
 
 from __future__ import annotations

@@ -114,13 +114,13 @@ def test_every_value_comes_back_as_it_was_written(arguments: dict[str, object], 
 def test_an_answer_with_tools_is_whole_and_its_calls_are_a_message() -> None:  # text.md L19
     text, made = ModelText.of(files("chatml"), context_tokens=4096), tokenizer("chatml")
     tool = Tool(Prompt(b"weather"), None, None)
-    before = AssistantMessage(None, (ToolCall(Prompt(b"call-0"), Prompt(b"weather"), ()),))
+    before = AssistantMessage(None, (ToolCall(Prompt(b"call00000"), Prompt(b"weather"), ()),))
     chat = ChatRequest("m", (UserMessage(Prompt(b"?")), before, UserMessage(Prompt(b"?"))), (tool,))
     words = 'Wait.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Lisbon"}}\n</tool_call>'
     listener = text.listen(chat)
     assert {listener.hear(token) for token in made.encode(words).ids} == {b""}
     end = listener.end(full=False)
-    call = ToolCall(Prompt(b"call-1"), Prompt(b"weather"), (Argument(Prompt(b"city"), Prompt(b"Lisbon")),))
+    call = ToolCall(Prompt(b"call00001"), Prompt(b"weather"), (Argument(Prompt(b"city"), Prompt(b"Lisbon")),))
     message = AssistantMessage(Prompt(b"Wait."), (call,))
     assert (end.finish, end.words) == (Finish.TOOL_CALLS, encode_message(message))
     # It can be handed back as it is: one message of a request.
