@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check little-model locks clean
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -61,6 +61,9 @@ gateway: ## Compile the gateway canister (needs node); changes gateway/gateway.w
 
 gateway-check: ## Prove that the checked-in gateway.wasm is what its sources compile to (needs node)
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+
+little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
+	$(BIN)/python -m devnet.little_model --check
 
 locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
 	requirements/lock.sh

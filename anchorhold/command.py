@@ -19,6 +19,7 @@ VERBS: tuple[str, ...] = (
     "ask",
     "broker",
     "demo",
+    "engine",
     "host",
     "image",
     "measure",

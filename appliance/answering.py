@@ -10,7 +10,7 @@ same bytes, signatures apart (docs/spec/answer.md A1, A13). One request at a tim
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Protocol
 
 from appliance.engine.protocol import EngineRequest, Sampling
@@ -172,7 +172,7 @@ class Answering:
                 yield Piece(height, index, piece)
             if speaker.done:
                 break
-        words.append(rest := speaker.end())
+        words.append(rest := speaker.end(full=said >= job.max_tokens))
         outcome = Outcome(_finish(speaker, said, job.max_tokens), len(job.prompt), said, answer_digest(words), trace)
         pieces, conclusion = voice.end(rest, outcome, task.seed)
         for piece in pieces:
@@ -187,8 +187,9 @@ class Answering:
         chat = ChatRequest.decode(payload, self._terms.limits)
         script, seed = self._mind.script, Seed.of(request, chat)
         asked = chat.sampling.max_tokens if chat.sampling is not None else None
+        prompt = script.prompt(chat)
         job = EngineRequest(
-            script.prompt(chat), asked or self._terms.limits.max_tokens, seed.value,
+            prompt, script.room(prompt, asked, self._terms.limits.max_tokens), seed.value,
             _sampling(chat, script.sampling), script.stop_tokens,
         )
         return Task(job, seed, script.speaker(chat), voice)
@@ -223,5 +224,5 @@ def _sampling(chat: ChatRequest, default: Sampling) -> Sampling:
     fixed = chat.sampling
     if fixed is None:
         return default
-    named = {name: getattr(fixed, name) for name in ("temperature_micro", "top_p_micro", "top_k")}
+    named = {field.name: getattr(fixed, field.name) for field in fields(Sampling)}
     return replace(default, **{name: value for name, value in named.items() if value is not None})

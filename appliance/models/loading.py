@@ -74,9 +74,7 @@ def stored(name: str, shape: tuple[int, ...], quantization: Quantization) -> Ite
         case Format.INT8:
             yield name, "I8", shape
         case Format.INT4:
-            if columns % 2:
-                raise ModelRefused("tensor.columns", expected=f"an even number of columns in {name[:128]}", got=columns)
-            yield name, "U8", (rows, columns // 2)
+            yield name, "U8", (rows, -(-columns // 2))
     yield name + SCALES, "BF16", (rows, -(-columns // quantization.group))
 
 

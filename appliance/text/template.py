@@ -30,8 +30,9 @@ SOURCE_CHARACTERS_MAX: Final = 256 << 10
 TEXT_CHARACTERS_MAX: Final = 4 << 20
 LIST_ITEMS_MAX: Final = 64 << 10
 RANGE_MAX: Final = 4096
-BUDGET: Final = 4 << 20             # units: one for each step and for each 64 characters it handles
+BUDGET: Final = 1 << 20             # units: one for a step, 16 for a call, one for each 64 characters handled
 CHARACTERS_A_UNIT: Final = 64
+CALL: Final = 15 * CHARACTERS_A_UNIT
 INDENT_MAX: Final = 8
 
 _ALLOWED_FILTERS: Final = frozenset({
@@ -144,9 +145,15 @@ class _Room(ImmutableSandboxedEnvironment):
             return not attr.startswith("_")
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No `format`, sandboxed or not: a width makes text of any size."""
+
+    def unsafe_undefined(self, obj: object, attribute: str) -> NoReturn:  # noqa: ARG002  # Jinja's signature
+        raise TemplateError("an attribute out of reach")
+
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(function, "__self__", None)
-        _meter.get().pay(sum(len(each) for each in (owner, *args) if isinstance(each, str)))
+        _meter.get().pay(CALL + sum(len(each) for each in (owner, *args) if isinstance(each, str)))
         if isinstance(owner, str) and function.__name__ == "replace":
             _check_replaced(owner, *args[:2])
         return super().call(context, function, *args, **kwargs)

@@ -35,8 +35,13 @@ class Drafter:
         for size in range(LONGEST, SHORTEST - 1, -1):
             at = self._followed.get(tuple(self._tokens[-size:])) if len(self._tokens) >= size else None
             if at is not None:
-                return self._tokens[at:at + min(room, self._width)]
+                return self._copied(at, min(room, self._width))
         return []
+
+    def _copied(self, at: int, count: int) -> list[int]:
+        """What stands from `at` on; where it runs into the end, it goes round."""
+        period = len(self._tokens) - at
+        return [self._tokens[at + index % period] for index in range(count)]
 
     def judged(self, guessed: int, right: int) -> None:
         """Guess further while guesses hold, less where they don't."""
