@@ -18,7 +18,7 @@ from appliance.engine.protocol import Sampling as EngineSampling
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.window import Answered, Checkpoint, Piece, Say
+from appliance.window import Answered, Checkpoint, Piece, Say, encode_say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import (
     RAISED,
@@ -345,3 +345,16 @@ def test_an_engine_that_does_not_stop_ends_the_cell() -> None:
     """window.md N15"""
     with pytest.raises(AssertionError):
         list(answering(Particular()).answer(ordered(max_tokens=3)))
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200), min_size=2, max_size=4),
+       st.sampled_from(Mode))
+def test_what_a_host_is_told_of_an_answer_is_its_rung(texts: list[str], mode: Mode) -> None:
+    """answer.md A3: two answers of one rung to requests of one size are messages of the same lengths, receipts too."""
+    seen: dict[tuple[int, int], list[int]] = {}
+    for text in texts:
+        payload = sealed(text, mode)
+        says = list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=Kind.SEALED, payload=payload)))
+        told = end_of(says)
+        sizes = [len(encode_say(say)) for say in says]
+        assert seen.setdefault((len(payload), told.tokens_out), sizes) == sizes
