@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("broker", "demo", "host", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = ("audit", "broker", "compare", "demo", "host", "pack", "policy", "verify")
 
 
 class Verbs(Protocol):

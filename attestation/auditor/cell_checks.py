@@ -66,6 +66,7 @@ def check_evidence(
         it.got = f"{verified.statement.kind.value}, root {verified.evidence.root.name}"
     if verified is None:
         return None
+    ledger.simulated = ledger.simulated or verified.statement.kind.simulated
     key: bytes | None = None
     with ledger.check(stage, "evidence.identity", "evidence-production.md E118",
                       "it was made to say who the cell is, to anyone", cell=cell):

@@ -1,0 +1,153 @@
+"""`anchorhold audit`: is what this bundle shows what happened? Offline, from one file, with your own roots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Verbs
+from anchorhold.judgement import (
+    DEFAULT_POLICY,
+    UsageRefused,
+    judging_policy,
+    judging_references,
+    read_file,
+    read_time,
+)
+
+if TYPE_CHECKING:
+    from attestation.auditor.findings import Finding, Report
+    from attestation.auditor.terms import Terms
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "audit",
+        help="check everything an answer rests on, from one file",
+        description="Check a bundle offline: evidence, keys, release, order, receipts, log, answers, price. Exit "
+        "status: 0 all of it holds, 1 usage or no bundle, 2 a signature or chain refused, 3 collateral missing, "
+        "4 refused by policy, 5 receipts, log, answers or price refused.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page for people: one HTML file")
+    parser.add_argument("--policy", metavar="FILE", default=DEFAULT_POLICY,
+                        help=f"what a machine has to be, as `anchorhold policy` shows it (default: {DEFAULT_POLICY})")
+    parser.add_argument("--references", metavar="FILE", help="reference values the policy may ask for")
+    parser.add_argument("--root-key", metavar="HEX", help="the network's root key (default: the Internet Computer's)")
+    parser.add_argument("--gateway", metavar="PRINCIPAL", help="the gateway that must have ordered the requests")
+    parser.add_argument("--at", metavar="TIME", type=read_time,
+                        help="the time to judge evidence at (default: when the network certified the order)")
+    parser.add_argument("--nonce", metavar="HEX", action="append", default=[], help="a nonce you asked a cell with")
+    parser.add_argument("--seen", metavar="NOTE", action="append", default=[],
+                        help="a checkpoint seen elsewhere: must be of the same log")
+    parser.add_argument("--fork", metavar="FILE", type=Path, help="write evidence of fraud here, if any is found")
+    parser.add_argument("--devnet", metavar="ROOTS", help="believe a devnet's roots in place of all others")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from attestation.auditor.audit import audit
+
+    terms = _terms(arguments)
+    report = audit(read_file(arguments.bundle), terms)
+    if arguments.page is not None:
+        _write_page(report, arguments.bundle, arguments.page)
+    if arguments.fork is not None and report.forks:
+        arguments.fork.write_bytes(report.forks[0])
+    print(_as_json(report) if arguments.json else _as_text(report))
+    return int(report.status)
+
+
+def _terms(arguments: argparse.Namespace) -> Terms:
+    from attestation.auditor.terms import Terms
+    from attestation.consensus.principal import from_text
+    from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
+
+    gateway = None if arguments.gateway is None else from_text(arguments.gateway)
+    nonces = tuple(_hex("nonce", text) for text in arguments.nonce)
+    seen = tuple(read_file(name) for name in arguments.seen)
+    if arguments.devnet is None:
+        root_key = MAINNET_ROOT_KEY
+        if arguments.root_key is not None:
+            root_key = parse_root_key(_hex("root-key", arguments.root_key))
+        return Terms(judging_policy(arguments), judging_references(arguments), root_key, gateway, arguments.at,
+                     nonces=nonces, seen=seen)
+    from anchorhold.devnet_roots import DevnetRoots
+
+    roots = DevnetRoots.parse(read_file(arguments.devnet))
+    policy = judging_policy(arguments) if arguments.policy != DEFAULT_POLICY else roots.policy
+    references = roots.references.joined(judging_references(arguments))
+    return Terms(policy, references, roots.subnet, gateway, arguments.at, roots.tee, nonces, seen)
+
+
+def _hex(name: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageRefused(f"usage.{name}", expected=f"hex after --{name}", got=repr(text[:40])) from None
+
+
+def _write_page(report: Report, bundle: str, path: Path) -> None:
+    from attestation.auditor.page import page
+
+    path.write_text(page(report, title=Path(bundle).name), encoding="utf-8")
+    print(f"page: {path}", file=sys.stderr)
+
+
+# -- what is printed
+
+
+def _as_text(report: Report) -> str:
+    from attestation.auditor.findings import Standing
+
+    marks = {Standing.HOLDS: "ok", Standing.FAILS: "FAILED", Standing.UNCHECKED: "unchecked",
+             Standing.NOT_REACHED: "not reached"}
+    rows = [(marks[f.standing], _name(f), f.rule, f.what) for f in report.findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = []
+    for finding, row in zip(report.findings, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
+        lines.append("  ".join([*cells, row[3]]))
+        if finding.standing is Standing.FAILS:
+            lines += [f"    expected {finding.expected}", f"    got      {finding.got}"]
+        elif finding.standing is not Standing.HOLDS:
+            lines.append(f"    {finding.got}")
+    return "\n".join([*lines, "", _verdict(report)])
+
+
+def _name(finding: Finding) -> str:
+    return finding.code if finding.cell is None else f"{finding.code}#{finding.cell + 1}"
+
+
+def _verdict(report: Report) -> str:
+    from attestation.auditor.findings import Standing
+
+    if not report.ok:
+        failed = f"{len(report.failed)} of {len(report.findings)} checks failed"
+        return f"{failed}\naudit: refused, {_name(report.failed[0])}"
+    held = sum(finding.standing is Standing.HOLDS for finding in report.findings)
+    silicon = "; the silicon is simulated" if report.simulated else ""
+    return f"{held} checks held, {len(report.findings) - held} had nothing to look at{silicon}\naudit: ok"
+
+
+def _as_json(report: Report) -> str:
+    """One object. Keys are only ever added; codes and standings are stable."""
+    return json.dumps({
+        "verdict": "ok" if report.ok else "refused",
+        "status": int(report.status),
+        "simulated": report.simulated,
+        "facts": dict(report.facts),
+        "findings": [{
+            "stage": f.stage.value, "code": f.code, "rule": f.rule, "what": f.what, "standing": f.standing.value,
+            "expected": f.expected, "got": f.got, "cell": f.cell,
+        } for f in report.findings],
+        "claims": [{
+            "cell": cell, "policy": appraisal.policy_id, "code": claim.code, "rule": claim.rule,
+            "standing": claim.standing.value, "expected": claim.expected, "got": claim.got,
+        } for cell, appraisal in report.appraisals for claim in appraisal.claims],
+        "forks": [document.hex() for document in report.forks],
+    }, indent=2)
