@@ -34,7 +34,8 @@ from attestation.policy import document
 from attestation.receipts.fork import Fork
 from attestation.receipts.outcome import Opening
 from attestation.receipts.price import PriceSchedule
-from devnet.subnet import GATEWAY
+from devnet.chain import Chain
+from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from tests.little_audit import (
@@ -228,6 +229,36 @@ def test_another_cell_s_evidence_does_not_speak_for_these_receipts() -> None:  #
     assert first(judged(bundle)).stage is Stage.RELEASE
 
 
+# -- order
+
+
+def test_an_order_that_another_subnet_certified_is_none() -> None:  # audit.md U7
+    forger = Subnet(b"another root", delegated=False)
+    of = Chain(forger, GATEWAY, seed=b"audited", blocks=world().chain.blocks)
+    assert first(judged(replace(BUNDLE, order=of.proof(1, 3, NOW_NS)))).code == "order.certificate"
+    assert first(judged(replace(BUNDLE, order=world().chain.proof(1, 2, NOW_NS)))).code == "order.requests"
+
+
+def test_other_requests_are_not_the_ones_that_were_ordered() -> None:  # audit.md U8
+    blocks = AskedPart.parse(BUNDLE.asked).blocks
+    for bent in (blocks[:-1], (*blocks, blocks[-1]), (blocks[0][:-1], *blocks[1:]), (blocks[0][::-1], *blocks[1:]),
+                 ((bytes(32), *blocks[0][1:]), *blocks[1:])):
+        assert first(judged(replace(BUNDLE, asked=AskedPart(bent).encode()))).code == "order.requests"
+
+
+def test_an_audit_asks_no_network_and_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:  # audit.md U11
+    import builtins
+    import socket
+    import time
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise AssertionError("an audit looked outside")
+
+    for owner, name in ((socket, "socket"), (time, "time"), (time, "time_ns"), (builtins, "open")):
+        monkeypatch.setattr(owner, name, refuse)
+    assert judged(GOOD).ok
+
+
 # -- release
 
 
@@ -320,7 +351,7 @@ def bent_at(number: int, **changes: object) -> Bend:
     return bend
 
 
-def test_a_cell_that_executed_something_else_is_found() -> None:  # receipt.md T4
+def test_a_cell_that_executed_something_else_is_found() -> None:  # receipt.md T4, audit.md U22
     def another(request: OrderedRequest, said: Conclusion) -> Conclusion:
         object.__setattr__(request, "request_digest", b"\x99" * 32)
         return said
@@ -348,7 +379,7 @@ def test_two_cells_that_differ_are_an_alarm() -> None:  # audit.md U21
     assert (found.cell, found.got) == (1, "another tokens_out (audit.diverged)")
 
 
-def test_what_it_cost_is_computed_again() -> None:  # receipt.md T16, T17
+def test_what_it_cost_is_computed_again() -> None:  # receipt.md T16, T17, audit.md U31
     dearer = PriceSchedule(1_000_000, 2_000, 10_001)
     cell = run_cell("cell a", world().config, world().chain, price=dearer)
     assert [f.code for f in judged(one_cell(cell)).failed] == ["metering.price", "metering.sum"]
@@ -357,7 +388,7 @@ def test_what_it_cost_is_computed_again() -> None:  # receipt.md T16, T17
 # -- the log
 
 
-def test_a_slice_out_of_a_longer_log() -> None:  # receipt.md T23
+def test_a_slice_out_of_a_longer_log() -> None:  # receipt.md T23, audit.md U24
     assert judged(world().bundle(2, 2), terms(nonces=(audit_nonce(world().chain.link(1)),))).ok
 
 
@@ -390,7 +421,7 @@ def test_what_was_seen_of_the_same_log_agrees() -> None:  # audit.md U27
     assert len([f for f in report.findings if f.code == "log.seen" and f.standing is Standing.HOLDS]) == 3
 
 
-def test_earlier_checkpoints_need_their_proofs_and_their_order() -> None:  # receipt.md T22, T23
+def test_earlier_checkpoints_need_their_proofs_and_their_order() -> None:  # receipt.md T22, T23, audit.md U25
     part = LogPart.parse(BUNDLE.cells[0].log)
     for earlier in (((part.earlier[0][0], ()),), part.earlier[::-1], (*part.earlier, (part.newest, ()))):
         bundle = with_cell(BUNDLE, log=replace(part, earlier=tuple(earlier)).encode())
@@ -411,7 +442,7 @@ def test_receipts_that_stand_elsewhere_in_the_log_are_found() -> None:  # receip
         assert first(judged(with_cell(BUNDLE, log=bent.encode()))).code == "log.inclusion"
 
 
-def test_a_checkpoint_in_the_middle_of_a_block_is_found() -> None:  # receipt.md T22
+def test_a_checkpoint_in_the_middle_of_a_block_is_found() -> None:  # receipt.md T22, audit.md U26
     cell = run_cell("cell a", world().config, world().chain)
     again = ReceiptBook(receipt_key("cell a"), served_by(world().config), GATEWAY, PRICE)
     notes = []
@@ -465,7 +496,7 @@ def test_a_plain_receipt_s_clear_values_are_those_committed_to() -> None:  # rec
 # -- making
 
 
-def test_prompts_and_answers_in_clear_are_in_a_bundle_only_if_asked_for() -> None:  # audit.md U30
+def test_prompts_and_answers_in_clear_are_in_a_bundle_only_if_asked_for() -> None:  # audit.md U10, U30
     assert PROMPT in GOOD
     assert WORDS in GOOD
     closed = world().bundle(show_plain=False, answers=False).encode()
