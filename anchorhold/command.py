@@ -15,7 +15,20 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("audit", "broker", "compare", "demo", "host", "pack", "policy", "verify")
+VERBS: tuple[str, ...] = (
+    "audit",
+    "broker",
+    "compare",
+    "demo",
+    "host",
+    "image",
+    "measure",
+    "model",
+    "pack",
+    "policy",
+    "release",
+    "verify",
+)
 
 
 class Verbs(Protocol):
