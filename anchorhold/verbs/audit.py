@@ -46,7 +46,24 @@ def add(verbs: Verbs) -> None:
                         help="a checkpoint seen elsewhere: must be of the same log")
     parser.add_argument("--fork", metavar="FILE", type=Path, help="write evidence of fraud here, if any is found")
     parser.add_argument("--devnet", metavar="ROOTS", help="believe a devnet's roots in place of all others")
+    again = parser.add_argument_group("computing answers again", "After the audit, with the engine in this program.")
+    again.add_argument("--replay", action="store_true", help="compute the answers again and hold them against theirs")
+    again.add_argument("--model", metavar="PACK", help="the pack of the measured model")
+    again.add_argument("--model-key", metavar="FILE", help="its key: 64 hexadecimal digits")
+    again.add_argument("--service-keys", metavar="FILE",
+                       help="the broker's ring of service keys, to read sealed requests with")
+    again.add_argument("--sample", metavar="N", type=int, help="so many of them, drawn at random (default: all)")
+    again.add_argument("--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="this one")
+    again.add_argument("--processes", metavar="N", type=int, help="in so many processes, through Ray")
+    again.add_argument("--cluster", metavar="ADDRESS", help="of this Ray cluster (default: this machine)")
     parser.set_defaults(run=run)
+
+
+def _place(text: str) -> tuple[int, int]:
+    height, _, index = text.partition("/")
+    if not (height.isdecimal() and index.isdecimal()):
+        raise argparse.ArgumentTypeError(f"not a place in the order: {text!r} (use 12/0)")
+    return int(height), int(index)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     terms = _terms(arguments)
     report = audit(read_file(arguments.bundle), terms)
+    if arguments.replay:
+        report = report.also(_replayed(report, arguments))
     if arguments.page is not None:
         _write_page(report, arguments.bundle, arguments.page)
     if arguments.fork is not None and report.forks:
@@ -89,6 +108,32 @@ def _hex(name: str, text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageRefused(f"usage.{name}", expected=f"hex after --{name}", got=repr(text[:40])) from None
+
+
+def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
+    """Only what holds is worth computing again."""
+    import secrets
+
+    from anchorhold.replay_runs import Source, choose, run, run_on_ray
+    from anchorhold.replaying import findings_of, refused_engine
+    from attestation.auditor.findings import Finding, Stage, Standing
+    from foundation.refusal import Refused
+
+    if not report.ok:
+        return [Finding(Stage.REPLAY, "replay.answers", "audit.md U50", "the same requests give the same answers",
+                        Standing.NOT_REACHED, got="it rests on: the audit")]
+    source = Source(arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys)
+    chosen = choose(source, sample=arguments.sample, only=arguments.only, draw=secrets.randbelow)
+    try:
+        if arguments.processes is None:
+            replayed = run(source, chosen)
+        else:
+            replayed = run_on_ray(source, chosen, arguments.processes, address=arguments.cluster)
+    except UsageRefused:
+        raise
+    except Refused as refusal:
+        return [refused_engine(refusal)]
+    return findings_of(replayed, len(chosen), len(source.records()))
 
 
 def _write_page(report: Report, bundle: str, path: Path) -> None:
