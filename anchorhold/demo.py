@@ -21,7 +21,7 @@ from typing import Final, TextIO
 
 from anchorhold.client import Expected, Question, Service, Taken, open_plain
 from anchorhold.client import chat as chat_request
-from anchorhold.demo_audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, roots_of
+from anchorhold.demo_audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, replay_of, roots_of
 from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.feeding import CellDeclined, evidence, feed, propose, standing
 from anchorhold.receipt_log import ReceiptLog
@@ -399,6 +399,8 @@ class Demo:
         say(f"     page       {self._folder / PAGE}, for people")
         if done.tampered.ok:
             raise DemoFailed("a tampered copy of the bundle passed")
+        again = replay_of(kept, bundle, owner.ring)
+        say(f"     {again} answers computed again by the owner of the keys: the same, to the bit")
         say(f"     one bit of a receipt turned: refused, {done.tampered.failed[0].code}")
         say(f"     again by hand: anchorhold audit {self._folder / BUNDLE} --devnet {self._folder / ROOTS}")
 

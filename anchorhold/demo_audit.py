@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from anchorhold.devnet_roots import DevnetRoots
+from anchorhold.replaying import Replayer, records
 from anchorhold.reporting import Told
+from appliance.config import MeasuredConfig
+from appliance.main import choose_mind
 from attestation.auditor.audit import audit
-from attestation.auditor.bundle import Answer, AuditBundle
+from attestation.auditor.bundle import Answer, AnswersPart, AskedPart, AuditBundle
+from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Report, Standing
 from attestation.auditor.making import CellSource, assemble
 from attestation.auditor.page import page
@@ -22,7 +26,9 @@ from attestation.auditor.terms import Terms
 from attestation.broker.log import Entry
 from attestation.broker.store import Store
 from attestation.consensus.blocks import Kind
+from attestation.consensus.slices import Body
 from attestation.evidence.bundle import EvidenceBundle
+from attestation.sealed.ring import Ring
 from devnet.tee import SimulatedTee, endorsed, reference_values
 
 BUNDLE, ROOTS, PAGE = "bundle.anchorhold", "devnet-roots.toml", "audit.html"
@@ -40,6 +46,26 @@ class Kept:
     signed: Sequence[bytes]
     notes: Sequence[bytes]
     told: Mapping[tuple[int, int], Told]
+
+
+def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring) -> int:
+    """How many answers came out the same when they were computed again; raises `AuditRefused` if one did not.
+
+    By the owner of the service keys, who can read what was sealed. Plain prompts are shown to them alone: this bundle
+    is never written.
+    """
+    asked = AskedPart(tuple(Body.parse(body).requests for body in kept.bodies))
+    said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
+    shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
+    config = MeasuredConfig.parse(kept.config)
+    replayer = Replayer(choose_mind(config.engine)(None), config, shown[0].receipt, ring)
+    replayer.check_engine(shown[0].receipt)
+    for record in shown:
+        again = replayer.replay(record)
+        if not again.same:
+            got = again.differs or again.unread
+            raise AuditRefused("replay", expected=f"the same answer at {again.place}", got=got)
+    return len(shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from attestation.auditor.findings import Finding, Report, Stage, Standing, Statu
 from attestation.auditor.making import assemble
 from attestation.auditor.measured import CONFIG_TAG, Measured
 from attestation.auditor.terms import Decided, Terms
+from attestation.evidence.bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.fork import Fork
 from attestation.receipts.outcome import Opening
@@ -137,6 +138,11 @@ def test_every_changed_byte_is_found_where_it_is(place: int, change: int) -> Non
         assert finding.code.endswith("whole")
 
 
+def claimed(raw_evidence: bytes) -> EvidenceBundle:
+    """An evidence bundle without the certificates that come with it."""
+    return replace(EvidenceBundle.parse(raw_evidence), certificates={}, crls=())
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, len(PARTS) - 1), st.data())
 def test_whoever_also_bends_the_digest_is_found_by_what_it_means(number: int, data: st.DataObject) -> None:
@@ -146,7 +152,12 @@ def test_whoever_also_bends_the_digest_is_found_by_what_it_means(number: int, da
     bent[data.draw(st.integers(0, len(bent) - 1))] ^= data.draw(st.integers(1, 255))
     raws[number] = bytes(bent)
     cells = tuple(CellParts(*raws[at:at + 4]) for at in range(4, len(raws), 4))
-    finding = first(judged(AuditBundle(raws[0], raws[1], raws[2], raws[3], cells)))
+    report = judged(AuditBundle(raws[0], raws[1], raws[2], raws[3], cells))
+    if report.ok:       # what no signature covers of a certificate of others: it may be spelt otherwise, and says nothing
+        assert PARTS[number] is Part.EVIDENCE
+        assert claimed(bytes(bent)) == claimed(BUNDLE.cells[(number - 4) // 4].evidence)
+        return
+    finding = first(report)
     expected = {OF_PART[PARTS[number]]}
     if PARTS[number] is Part.CONFIG:        # another file that reads as one is not the one in the evidence
         expected |= {Stage.EVIDENCE, Stage.ORDER}
