@@ -20,7 +20,7 @@ from anchorhold.judgement import (
 
 if TYPE_CHECKING:
     from attestation.auditor.findings import Finding, Report
-    from attestation.auditor.terms import Terms
+    from attestation.auditor.terms import DecisionReader, Terms
 
 
 def add(verbs: Verbs) -> None:
@@ -44,6 +44,9 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--nonce", metavar="HEX", action="append", default=[], help="a nonce you asked a cell with")
     parser.add_argument("--seen", metavar="NOTE", action="append", default=[],
                         help="a checkpoint seen elsewhere: must be of the same log")
+    parser.add_argument("--authority", metavar="FILE", help="who may decide which release runs")
+    parser.add_argument("--decided", metavar="HEX", action="append", default=[],
+                        help="a decision seen elsewhere: must be among those shown")
     parser.add_argument("--fork", metavar="FILE", type=Path, help="write evidence of fraud here, if any is found")
     parser.add_argument("--devnet", metavar="ROOTS", help="believe a devnet's roots in place of all others")
     again = parser.add_argument_group("computing answers again", "After the audit, with the engine in this program.")
@@ -94,13 +97,23 @@ def _terms(arguments: argparse.Namespace) -> Terms:
         if arguments.root_key is not None:
             root_key = parse_root_key(_hex("root-key", arguments.root_key))
         return Terms(judging_policy(arguments), judging_references(arguments), root_key, gateway, arguments.at,
-                     nonces=nonces, seen=seen)
+                     nonces=nonces, seen=seen, decisions=_reader(arguments))
     from anchorhold.devnet_roots import DevnetRoots
 
     roots = DevnetRoots.parse(read_file(arguments.devnet))
     policy = judging_policy(arguments) if arguments.policy != DEFAULT_POLICY else roots.policy
     references = roots.references.joined(judging_references(arguments))
-    return Terms(policy, references, roots.subnet, gateway, arguments.at, roots.tee, nonces, seen)
+    return Terms(policy, references, roots.subnet, gateway, arguments.at, roots.tee, nonces, seen, _reader(arguments))
+
+
+def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
+    from attestation.auditor.governed import HistoryReader
+    from measurements.governance.authority import authority_digest, parse_authority
+
+    if arguments.authority is None:
+        return None
+    authority = authority_digest(parse_authority(read_file(arguments.authority)))
+    return HistoryReader(authority, tuple(_hex("decided", text) for text in arguments.decided))
 
 
 def _hex(name: str, text: str) -> bytes:

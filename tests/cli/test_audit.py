@@ -14,6 +14,8 @@ from attestation.auditor.bundle import Answer, AnswersPart, AuditBundle
 from attestation.receipts.fork import Fork
 from devnet.tee import reference_values
 from foundation.refusal import Refused
+from measurements.governance.authority import encode_authority
+from tests.charters import AUTHORITY
 from tests.little_audit import SUBNET, good, run_cell, world
 from tests.little_tee import snp_tee
 
@@ -83,6 +85,13 @@ def test_no_bundle_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[
 def test_the_page_is_written_and_says_the_same(folder: Path) -> None:  # audit.md U35
     assert audit(folder, "--page", str(folder / "page.html")) == 0
     assert "Everything holds" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_who_decides_is_named_by_its_document(folder: Path) -> None:  # audit.md U17, U18
+    (folder / "authority").write_bytes(encode_authority(AUTHORITY))
+    assert audit(folder, "--authority", str(folder / "authority"), "--decided", "00" * 32) == 0
+    assert audit(folder, "--authority", str(folder / "authority"), "--decided", "zz") == 1
+    assert audit(folder, "--authority", str(folder / "bundle")) == 1
 
 
 def test_evidence_of_fraud_is_written_out(folder: Path) -> None:  # audit.md U27

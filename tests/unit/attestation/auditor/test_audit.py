@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.config import config_digest
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.receipts import Conclusion, ReceiptBook
 from attestation.auditor.audit import audit
@@ -27,6 +28,7 @@ from attestation.auditor.bundle import (
 )
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Report, Stage, Standing, Status
+from attestation.auditor.governed import HistoryReader
 from attestation.auditor.making import assemble
 from attestation.auditor.measured import CONFIG_TAG, Measured
 from attestation.auditor.terms import Decided, Terms
@@ -39,6 +41,11 @@ from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
 from foundation.digests import tagged_sha256
+from measurements.governance.actions import Adopt
+from measurements.governance.authority import authority_digest
+from measurements.governance.history import History
+from measurements.governance.history import Ledger as Charters
+from tests.charters import AUTHORITY, advance, decide
 from tests.little_audit import (
     NOW_NS,
     PRICE,
@@ -51,13 +58,17 @@ from tests.little_audit import (
     config,
     evidence_of,
     good,
+    granted,
     ordered,
     run_cell,
     served_by,
     terms,
     world,
 )
+from tests.little_broker import MODEL_ROOT
 from tests.little_receipts import book, raw, receipt_key
+from tests.little_tee import snp_tee
+from tests.releases import made_manifest
 
 GOOD = good()
 BUNDLE = AuditBundle.parse(GOOD)
@@ -153,7 +164,7 @@ def test_whoever_also_bends_the_digest_is_found_by_what_it_means(number: int, da
     raws[number] = bytes(bent)
     cells = tuple(CellParts(*raws[at:at + 4]) for at in range(4, len(raws), 4))
     report = judged(AuditBundle(raws[0], raws[1], raws[2], raws[3], cells))
-    if report.ok:       # what no signature covers of a certificate of others: it may be spelt otherwise, and says nothing
+    if report.ok:       # what no signature covers of others' certificates may be spelt otherwise, and says nothing
         assert PARTS[number] is Part.EVIDENCE
         assert claimed(bytes(bent)) == claimed(BUNDLE.cells[(number - 4) // 4].evidence)
         return
@@ -294,34 +305,90 @@ def test_entries_are_the_broker_s_in_the_order_of_its_log(which: str) -> None:  
     assert first(judged(with_cell(BUNDLE, release=ReleasePart(entries).encode()))).code == "release.logged"
 
 
-class Reader:
-    """Reads decisions that consist of their digest's preimage."""
-
-    def read(self, document: bytes, about: Decided, terms: Terms) -> str:
-        if tagged_sha256("decision", document) != about.adoption:
-            raise AuditRefused("decision", expected=about.adoption.hex(), got="another")
-        return f"{about.release} by vote"
+MANIFEST = {"snp": [snp_tee().fields.measurement], "model_root": MODEL_ROOT}
 
 
-def test_a_decision_that_is_named_has_to_be_shown_and_read() -> None:  # audit.md U17
-    vote = b"thirteen of thirteen"
-    by = replace(served_by(world().config), adoption=tagged_sha256("decision", vote))
-    bundle = one_cell(run_cell("cell a", world().config, world().chain, by=by))
-    entries = ReleasePart.parse(BUNDLE.cells[0].release).entries
-    assert first(judged(bundle)).code == "release.decision"
-    shown = with_cell(bundle, release=ReleasePart(entries, vote).encode())
-    assert first(judged(shown)).got.startswith("none")
-    report = judged(shown, terms(decisions=Reader()))
-    assert report.ok
-    assert "little-1 by vote" in [f.got for f in report.of(Stage.RELEASE)]
-    other = with_cell(bundle, release=ReleasePart(entries, b"another").encode())
-    assert first(judged(other, terms(decisions=Reader()))).code == "release.decision"
+def adopting(measured: bytes, **changes: object) -> Charters:
+    """Two decisions: another release first, and then one with this configuration."""
+    first, _ = advance(Charters.begin(AUTHORITY), Adopt(made_manifest(), None))
+    manifest = made_manifest("0.2.0", made_manifest(), measured_config=measured, **(MANIFEST | changes))  # type: ignore[arg-type]
+    return advance(first, Adopt(manifest, None))[0]
+
+
+def history(measured: bytes, **changes: object) -> bytes:
+    ledger, decisions = Charters.begin(AUTHORITY), []
+    manifest = made_manifest("0.2.0", made_manifest(), measured_config=measured, **(MANIFEST | changes))  # type: ignore[arg-type]
+    for action in (Adopt(made_manifest(), None), Adopt(manifest, None)):
+        decisions.append(decide(ledger, action))
+        ledger, _ = advance(ledger, action)
+    return History(AUTHORITY, tuple(decisions)).encode()
+
+
+def adopted(measured: bytes) -> bytes:
+    return adopting(measured).head
+
+
+def governed(document: bytes | None) -> tuple[AuditBundle, bytes]:
+    """A bundle of a cell whose release was adopted, and the digest of its measured configuration."""
+    little = broker(adopted, "0.2.0")
+    measured = config(little.keys.public)
+    of = config_digest(measured)
+    cell = run_cell("cell a", measured, world().chain, by=replace(
+        served_by(measured, "0.2.0"), adoption=adopted(of)))
+    made = replace(
+        world(), config=measured, cells=(cell,), entries={"cell a": granted("cell a", measured, little)},
+        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(1)))}).bundle()
+    entries = ReleasePart.parse(made.cells[0].release).entries
+    return with_cell(made, release=ReleasePart(entries, document).encode()), of
+
+
+def test_a_decision_that_is_named_has_to_be_shown_and_read() -> None:  # audit.md U17, U18
+    bundle, of = governed(None)
+    reader = HistoryReader(authority_digest(AUTHORITY))
+    assert first(judged(bundle, terms(decisions=reader))).got.startswith("none")
+    shown, _ = governed(history(of))
+    assert first(judged(shown)).expected == "an authority that you believe"
+    report = judged(shown, terms(decisions=reader))
+    assert report.ok, report.failed
+    found = next(f for f in report.of(Stage.RELEASE) if f.code == "release.decision")
+    assert found.got.startswith("release 0.2.0: decision 2 of 2, by ")
+    assert "in force" in found.got
+
+
+@pytest.mark.parametrize("changes", [
+    {"snp": [b"\x11" * 48]}, {"model_root": b"\x11" * 32}, {"measured_config": b"\x11" * 32}], ids=str)
+def test_a_decision_about_something_else_is_no_decision_about_this(changes: dict[str, object]) -> None:
+    # audit.md U18
+    bundle, of = governed(None)
+    measured = changes.pop("measured_config", of)
+    about = Decided(adopting(measured, **changes).head, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)  # type: ignore[arg-type]
+    with pytest.raises(AuditRefused):
+        HistoryReader(authority_digest(AUTHORITY)).read(history(measured, **changes), about, terms())  # type: ignore[arg-type]
+    assert bundle.cells
+
+
+def test_another_authority_s_history_or_one_cut_short_is_refused() -> None:  # audit.md U18
+    shown, of = governed(history(config_digest(config(broker(adopted, "0.2.0").keys.public))))
+    for reader in (HistoryReader(b"\x11" * 32), HistoryReader(authority_digest(AUTHORITY), (b"\x11" * 32,))):
+        assert first(judged(shown, terms(decisions=reader))).code == "release.decision"
+    about = Decided(b"\x11" * 32, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)
+    with pytest.raises(AuditRefused, match="adopted by"):
+        HistoryReader(authority_digest(AUTHORITY)).read(history(of), about, terms())
+    with pytest.raises(AuditRefused, match="release 0"):
+        HistoryReader(authority_digest(AUTHORITY)).read(
+            history(of), replace(about, adoption=adopted(of), release="0.3.0"), terms())
+
+
+def test_receipts_that_name_another_decision_than_the_grant() -> None:  # audit.md U17
+    by = replace(served_by(world().config), adoption=b"\x11" * 32)
+    assert first(judged(one_cell(run_cell("cell a", world().config, world().chain, by=by)))).code == "receipts.release"
 
 
 def test_a_document_for_no_decision_is_refused() -> None:  # audit.md U17
     entries = ReleasePart.parse(BUNDLE.cells[0].release).entries
     bundle = with_cell(BUNDLE, release=ReleasePart(entries, b"a vote").encode())
-    assert first(judged(bundle, terms(decisions=Reader()))).code == "release.decision"
+    reader = HistoryReader(authority_digest(AUTHORITY))
+    assert first(judged(bundle, terms(decisions=reader))).code == "release.decision"
 
 
 def test_a_cell_that_was_measured_without_a_broker() -> None:  # audit.md U15
@@ -530,8 +597,6 @@ def test_what_cannot_be_put_together_is_refused() -> None:  # audit.md U9
 
 
 def test_the_digest_is_the_one_that_a_cell_computes() -> None:  # audit.md U5
-    from appliance.config import config_digest
-
     measured = Measured.parse(world().config)
     assert measured.digest == config_digest(world().config) == tagged_sha256(CONFIG_TAG, world().config)
     assert measured.price == PriceSchedule(1_000_000, 2_000, 10_000)
