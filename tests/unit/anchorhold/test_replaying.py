@@ -7,14 +7,29 @@ from dataclasses import replace
 import pytest
 
 from anchorhold.replaying import Record, Replayed, Replayer, findings_of, records, refused_engine
+from appliance.answering import Answering, Terms
+from appliance.engine.protocol import EngineRequest, Sampling
+from appliance.engine.trace import Trace
 from appliance.mind import Mind
+from appliance.receipts import ReceiptBook
+from appliance.rings import Rings
+from appliance.text import render
+from appliance.window import Answered, Piece
 from attestation.auditor.audit import audit
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Standing, Status
 from attestation.consensus.blocks import Kind
+from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
+from attestation.consensus.chat import Sampling as ChatSampling
+from attestation.receipts.sealing import SignedReceipt
 from attestation.sealed.ring import Ring
-from tests.little_audit import terms
+from devnet.subnet import GATEWAY
+from foundation.secrecy import Prompt
+from tests.fixed_models import engine
+from tests.little_audit import PRICE, terms
+from tests.little_receipts import receipt_key
 from tests.little_replay import BLOCK, BentEngine, WeighingEngine, bundle, config, mind, ring
+from tests.unit.appliance.orders import ordered
 
 RECORDS = [record for record in records(bundle()) if record is not None]
 
@@ -117,8 +132,8 @@ def test_a_refusal_that_was_recorded_as_an_answer_differs() -> None:  # audit.md
 
 
 def test_no_finding_quotes_what_was_asked_or_said() -> None:  # audit.md U54
-    for engine in (BentEngine(17), WeighingEngine(17), BentEngine(4, token=None, weighs=1.0)):
-        replayed = replayer(mind(engine), ring()).replay(plain(1))
+    for bent in (BentEngine(17), WeighingEngine(17), BentEngine(4, token=None, weighs=1.0)):
+        replayed = replayer(mind(bent), ring()).replay(plain(1))
         shown = repr(replayed) + repr(findings_of([replayed], 1, 1)) + repr(plain(1))
         assert "question" not in shown
         assert "Heard" not in shown
@@ -128,3 +143,78 @@ def test_what_could_not_be_read_is_counted() -> None:  # audit.md U52
     found = findings_of([Replayed((1, 0)), Replayed((2, 0), unread="why")], 2, 9)[0]
     assert found.got == "1 of 9, 2 chosen; 1 could not be read"
     assert findings_of([], 0, 0)[0].standing is Standing.UNCHECKED
+
+
+# -- with an engine that computes
+
+
+class NumberScript:
+    """Bytes in; every token said is its number."""
+
+    sampling = Sampling()
+    stop_tokens: frozenset[int] = frozenset()
+
+    def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+        return render(chat)[-60:]
+
+    def speaker(self, chat: ChatRequest) -> NumberSpeaker:
+        return NumberSpeaker()
+
+
+class NumberSpeaker:
+    done = False
+    calls_tools = False
+
+    def hear(self, token: int) -> bytes:
+        return b"%03d " % token
+
+    def end(self) -> bytes:
+        return b""
+
+
+def computed(of: Mind, count: int = 6) -> list[Record]:
+    """What a cell with this mind says of a few questions, at temperatures 0, 0.7 and 1."""
+    by = replace(RECORDS[0].receipt.by, profile=of.profile, fingerprint=of.engine.fingerprint)
+    book = ReceiptBook(receipt_key("computes"), by, GATEWAY, PRICE)
+    answering = Answering(of, book, Terms(GATEWAY, RAISED), Rings())
+    found = []
+    for number in range(count):
+        sampling = ChatSampling(temperature_micro=(0, 700_000, 1_000_000)[number % 3], max_tokens=20)
+        chat = ChatRequest("m", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling)
+        request = ordered("", number=number, index=number, payload=chat.encode())
+        *pieces, end = answering.answer(request)
+        assert isinstance(end, Answered)
+        said = b"".join(piece.words for piece in pieces if isinstance(piece, Piece))
+        found.append(Record(request, SignedReceipt.parse(end.receipt).receipt, said, None))
+    return found
+
+
+def test_the_fixed_engine_gives_its_answers_again_on_other_threads() -> None:  # audit.md U50
+    recorded = computed(Mind(engine(), NumberScript()))
+    elsewhere = engine(threads=2, rows_max=7, speculate=False)
+    again = Replayer(Mind(elsewhere, NumberScript()), config(), recorded[0].receipt)
+    again.check_engine(recorded[0].receipt)
+    assert [again.replay(record) for record in recorded] == [Replayed(record.receipt.place) for record in recorded]
+
+
+@pytest.mark.parametrize("bits", ["int8", "int4"])
+def test_another_quantization_is_named_and_where_it_first_shows(bits: str) -> None:  # audit.md U51, U53
+    recorded = computed(Mind(engine(), NumberScript()))
+    other = Replayer(Mind(engine(bits=bits), NumberScript()), config(), recorded[0].receipt)
+    with pytest.raises(AuditRefused, match="fingerprint"):
+        other.check_engine(recorded[0].receipt)
+    replayed = [other.replay(record) for record in recorded]
+    assert all(each.differs for each in replayed)       # the trace differs from the first step on
+    tokens = [each.detail for each in replayed if each.detail.startswith("first at token")]
+    assert all("below the greatest logit: the replay's token by" in detail for detail in tokens)
+    assert len(tokens) + sum("the way to them" in each.detail for each in replayed) == len(replayed)
+    assert bool(tokens) is (bits == "int4")     # 8 bits change no word of these, and every trace all the same
+
+
+def test_what_an_engine_says_it_weighed_is_what_its_trace_covers() -> None:  # audit.md U53
+    asked = EngineRequest(tuple(range(40)), 6, b"\x01" * 32)
+    for of in (engine(), engine(bits="int4", speculate=False)):
+        trace, said = Trace(), list(asked.prompt)
+        for step in list(of.run(asked)):
+            assert trace.step(step.token, of.leaders(said)) == step
+            said.append(step.token)
