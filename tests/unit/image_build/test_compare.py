@@ -19,7 +19,8 @@ def an_image(folder: Path) -> Path:
         (folder / name).write_bytes(name.encode() * 10)
     (folder / "manifest.json").write_text("{}")
     (folder / "contents.json").write_text(json.dumps({
-        "root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]}, "initrd": {"init": ["x", "0755", 1, "cc"]},
+        "root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]},
+        "initrd": {"init": ["x", "0755", 1, "cc"]},
     }))
     return folder
 
@@ -52,7 +53,7 @@ def one_more(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "expected"), [
-    (lambda folder: None, None),
+    (lambda _: None, None),
     (changed("vmlinuz", 17), Difference("vmlinuz", 17)),
     (changed("root.img", 5), Difference("root.img", 5)),
     (another_b, Difference("root.img", 3, "etc/b")),
@@ -76,7 +77,9 @@ def test_the_verb_says_it_and_its_status_does(images: tuple[Path, Path], capsys:
     assert capsys.readouterr().out == "the same bytes\nroot.img differs first at byte 3, by etc/b\n"
 
 
-def test_a_folder_that_is_no_image_is_a_usage_error(images: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_image_is_a_usage_error(
+    images: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     (images[1] / "cmdline").unlink()
     assert main(["image", "compare", *map(str, images)]) == 1
     assert "expected a folder that `anchorhold image build` wrote" in capsys.readouterr().err

@@ -211,7 +211,7 @@ def test_a_tree_has_as_many_levels_as_it_needs(tmp_path: Path, blocks: int, leve
 
 
 def test_a_tree_is_veritysetups() -> None:  # image.md I7
-    """What `veritysetup format --no-superblock --salt=...` (2.6.1) says and writes, for zeros and for counted blocks."""
+    """What `veritysetup format --no-superblock --salt=...` (2.6.1) says and writes, for zeros and counted blocks."""
     for name, blocks, salt, root, written in VERITYSETUP:
         data = b"".join((n if name == "counted" else 0).to_bytes(4, "little") * 1024 for n in range(blocks))
         tree, found = tree_over(data, salt)
