@@ -1,6 +1,6 @@
 """The program of a development image: the cell, over the simulated TEE that the host describes on a disk.
 
-    /dev/machine    {"kind": "snp", "seed": HEX, "measurement": HEX, "not_before": ISO, "not_after": ISO}
+    /dev/machine    a simulated chip (`devnet.chip`), with the measurement of the files this machine was started from
     /dev/payload    optional: Python, run beside the cell as its user; what it prints goes where the cell's log goes
 
 A text on a disk has zeros behind it, to whole sectors. Without a machine on one the cell looks for a real one, as a
@@ -9,7 +9,6 @@ release does. No release image has this file.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +16,13 @@ from typing import Final
 
 import appliance.main
 import devnet.cell
+from devnet.chip import ChipTee
+from vsock_bridge.transport import Address
 
 MACHINE: Final = Path("/dev/machine")
 PAYLOAD: Final = Path("/dev/payload")
-CELL: Final = ("--config", "/etc/anchorhold/cell.toml", "--listen", "vsock:any", "--model", "/dev/model")
+CONFIG: Final = Path("/etc/anchorhold/cell.toml")
+MODEL: Final = Path("/dev/model")
 
 
 def main() -> int:
@@ -28,13 +30,10 @@ def main() -> int:
         # no wait: what it does to the cell beside it is what is tried
         subprocess.Popen([sys.executable, "-ISB", "-c", _text(PAYLOAD)], stdin=subprocess.DEVNULL)
     if not MACHINE.exists():
-        sys.argv = ["appliance", *CELL]
+        sys.argv = ["appliance", "--config", str(CONFIG), "--listen", "vsock:any", "--model", str(MODEL)]
         return appliance.main.main()
-    told = json.loads(_text(MACHINE))
-    names = ("kind", "seed", "measurement", "not_before", "not_after")
-    options = [part for name in names for part in (f"--{name.replace('_', '-')}", told[name])]
-    sys.argv = ["devnet.cell", *CELL, *options]
-    return devnet.cell.main()
+    return devnet.cell.run(
+        CONFIG, Address.parse("vsock:any"), MODEL, lambda: ChipTee.parse(MACHINE.read_bytes()))
 
 
 def _text(disk: Path) -> str:

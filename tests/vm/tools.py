@@ -4,6 +4,7 @@
     build/tools/vm/host             QEMU and vhost-device-vsock with their own libraries and loader
     build/tools/vm/guest            Python 3.11, the cell's wheels, kernel modules; base.cpio is all of that
     build/tools/vm/kernel/vmlinuz
+    build/tools/vm/firmware         OVMF for SEV-SNP and for TDX
 
 The host's tools run through the unpacked loader, so neither the distribution nor its C library matters, as long
 as the machine is x86-64 Linux.
@@ -44,6 +45,7 @@ KEPT: Final[Mapping[str, Sequence[str]]] = {
         "usr/share/seabios/*",
     ),
     "guest": ("usr/bin/python3.11", f"{LIBRARIES}/*.so*", "usr/lib/python3.11/*"),
+    "firmware": ("usr/share/ovmf/*",),
     "kernel": ("boot/vmlinuz-*", *(f"usr/lib/modules/*/{name}.ko.xz" for name in MODULES)),
 }
 NOT_KEPT: Final = tuple(
