@@ -25,7 +25,6 @@ class Profile:
     name: str
     about: str
     programs: tuple[str, ...]
-    data: tuple[str, ...]           # files beside the modules that are not modules: patterns below the sources
     command_line: tuple[str, ...]
     waived: dict[str, str]          # rules that this profile is not held to, and why
 
@@ -34,7 +33,7 @@ class Profile:
         if name not in profile_names():
             raise ImageRefused("profile", expected=f"one of {', '.join(profile_names())}", got=name)
         said = tomllib.loads((PROFILES / name / "profile.toml").read_text())
-        return cls(name, said["about"], tuple(said["programs"]), tuple(said["data"]), tuple(said["command_line"]),
+        return cls(name, said["about"], tuple(said["programs"]), tuple(said["command_line"]),
                    said["waived"])
 
     def lay(self, tree: Tree, config: bytes | None) -> None:
