@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from image_build import initrd, uki
-from image_build.closure import Closure, closure
+from image_build.closure import Closure
 from image_build.compiling import compiled
 from image_build.contents import FOLDER, LOCK, Compiled, Contents, Part
 from image_build.deb import Member, members, unpack
@@ -64,7 +64,7 @@ class Order:
 def build(order: Order, tell: Told = silent) -> Manifest:
     """Write the image to `order.out`, which is replaced whole or not at all."""
     contents, lock, profile = Contents.read(), ImageLock.read(LOCK), Profile.read(order.profile)
-    inputs = needed_inputs(contents, lock, closure(order.sources, profile.programs))
+    inputs = needed_inputs(contents, lock, profile.ours(order.sources))
     fetched = fetch(inputs, order.cache, refresh=REFRESH, tell=tell)
     tell(f"inputs: {len(inputs)}, {sum(each.size for each in inputs)} bytes, {fetched} fetched now")
     os.umask(0o022)
@@ -139,7 +139,7 @@ class _Build:
 
     def our_wheel(self) -> bytes:
         """Of the profile's programs and all they import (I6)."""
-        needed = closure(self.order.sources, self.profile.programs)
+        needed = self.profile.ours(self.order.sources)
         files = {name: path.read_bytes() for name, path in needed.files.items()}
         compiler = self.order.cache / self.wheel(self.contents.compiler).sha256
         for what in needed_libraries(self.contents, needed):

@@ -25,9 +25,9 @@ def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, tell: To
     key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     if not (done := kept / f"compiled-{key}").is_file():
         tell(f"compiling {what.file}")
-        part = done.with_name(f"{done.name}.{hashlib.sha256(str(kept).encode()).hexdigest()[:8]}.part")
-        part.write_bytes(_compile(what, files, compiler))
-        part.rename(done)
+        with tempfile.NamedTemporaryFile(dir=kept, delete=False) as part:
+            part.write(_compile(what, files, compiler))
+        Path(part.name).rename(done)
     return done.read_bytes()
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from image_build.build import needed_inputs
-from image_build.closure import closure
 from image_build.compare import first_difference
 from image_build.contents import LOCK, Contents
 from image_build.hardening import findings
@@ -28,7 +27,7 @@ from image_build.reading import Image
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cache"
 LOCKED = ImageLock.read(LOCK)
-INPUTS = needed_inputs(Contents.read(), LOCKED, closure(ROOT, Profile.read("release").programs))
+INPUTS = needed_inputs(Contents.read(), LOCKED, Profile.read("release").ours(ROOT))
 SOURCES = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance", "image_build", "anchorhold",
            "pyproject.toml", "setup.py")
 COMMAND = "import sys; from anchorhold.command import main; sys.exit(main())"

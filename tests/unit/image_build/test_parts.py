@@ -133,14 +133,14 @@ def test_a_tree_is_written_with_its_own_modes_and_time(tmp_path: Path) -> None: 
 # -- our own files
 
 def test_the_cell_has_no_broker_no_devnet_and_no_command_line() -> None:  # image.md I6
-    files = closure(SOURCES, Profile.read("release").programs).files
+    files = Profile.read("release").ours(SOURCES).files
     assert {"appliance/main.py", "foundation/__init__.py", "attestation/tee/configfs.py"} <= files.keys()
     for name in files:
         assert not name.startswith(("devnet/", "anchorhold/", "image_build/", "attestation/broker/"))
 
 
 def test_what_the_cell_imports_from_elsewhere_is_in_the_image() -> None:  # image.md I6, I19
-    outside = closure(SOURCES, Profile.read("release").programs).outside
+    outside = Profile.read("release").ours(SOURCES).outside
     foreign = {name for name in outside if name not in sys.stdlib_module_names}
     assert foreign <= {each.name.replace("-", "_") for each in CONTENTS.wheels}
 
@@ -158,6 +158,7 @@ def test_a_closure_follows_every_form_of_an_import(tmp_path: Path) -> None:  # i
         "appliance/__init__.py", "appliance/a.py", "appliance/b.py", "foundation/__init__.py", "foundation/x.py",
     ]
     assert found.outside == {"json"}
+    assert "foundation/x.py" not in closure(tmp_path, ["appliance.a"], ["foundation"]).files
     with pytest.raises(ImageRefused, match=r"closure\.entry"):
         closure(tmp_path, ["appliance.gone"])
 
