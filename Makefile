@@ -31,6 +31,7 @@ demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; f
 
 image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
+	$(BIN)/anchorhold image check build/image/$(PROFILE)
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"

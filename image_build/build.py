@@ -25,6 +25,7 @@ from image_build import initrd, uki
 from image_build.closure import closure
 from image_build.contents import FOLDER, LOCK, Contents, Part
 from image_build.deb import Member, members, unpack
+from image_build.elf import is_elf
 from image_build.errors import ImageRefused
 from image_build.fetching import Told, fetch, silent
 from image_build.kernel import Kernel, read_kernel
@@ -153,6 +154,11 @@ class _Build:
         root.write(stage, self.contents.epoch)
         staged = Staged(stage)
         staged.compile_into(root, (STANDARD_LIBRARY, "opt/anchorhold"))
+        ours = [path.removeprefix(f"{SITE}/") for path, entry in root.files() if entry.owner == OURS]
+        staged.try_imports(SITE, [
+            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in ours
+            if path.endswith(".py") and not path.startswith("opt/") and not path.endswith("__main__.py")
+        ])
         kernel = read_kernel(self.package(self.contents.kernel), self.contents.kernel, self.contents.modules)
         first = initrd.make_initrd(root, staged, kernel)
         shutil.rmtree(stage)
@@ -216,4 +222,4 @@ def _add(tree: Tree, below: str, part: Part, found: Iterable[Member]) -> None:
         if each.is_link:
             tree.link(path, each.content.decode(), part.name)
         else:
-            tree.file(path, each.content, part.name, executable=each.executable or path.endswith(".so"))
+            tree.file(path, each.content, part.name, executable=is_elf(each.content))

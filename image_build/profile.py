@@ -27,13 +27,15 @@ class Profile:
     programs: tuple[str, ...]
     data: tuple[str, ...]           # files beside the modules that are not modules: patterns below the sources
     command_line: tuple[str, ...]
+    waived: dict[str, str]          # rules that this profile is not held to, and why
 
     @classmethod
     def read(cls, name: str) -> Self:
         if name not in profile_names():
             raise ImageRefused("profile", expected=f"one of {', '.join(profile_names())}", got=name)
         said = tomllib.loads((PROFILES / name / "profile.toml").read_text())
-        return cls(name, said["about"], tuple(said["programs"]), tuple(said["data"]), tuple(said["command_line"]))
+        return cls(name, said["about"], tuple(said["programs"]), tuple(said["data"]), tuple(said["command_line"]),
+                   said["waived"])
 
     def lay(self, tree: Tree, config: bytes | None) -> None:
         """The declared files, common ones and its own; `config` in the place of its measured configuration."""

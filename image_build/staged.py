@@ -52,12 +52,22 @@ class Staged:
                 if (self.top / compiled).is_file():
                     tree.file(compiled, (self.top / compiled).read_bytes(), entry.owner)
 
+    def try_imports(self, site: str, modules: Iterable[str]) -> None:
+        """Nothing that our own modules need was left out: each can be imported where it will run."""
+        self.python(["-ISB", "-c", _TRIED, str(self.top / site), *modules])
+
     def loaded_by(self, modules: Iterable[str]) -> list[str]:
         """The files of the standard library that importing `modules` loads, below the root."""
         said = self.python(["-ISB", "-c", _LOADED, *sorted(modules)])
         return sorted({Path(line).relative_to(self.top).as_posix() for line in said.splitlines()})
 
 
+_TRIED: Final = """
+import importlib, sys
+sys.path.append(sys.argv[1])
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
 _LOADED: Final = """
 import sys
 for name in sys.argv[1:]:

@@ -29,25 +29,26 @@ class Verity:
 
 
 def append_tree(image: Path, salt: bytes) -> Verity:
-    """Fill `image` to whole blocks and write its tree behind them, the topmost level first."""
-    size = image.stat().st_size
-    blocks = -(-size // BLOCK_BYTES)
-    with image.open("r+b") as file:
-        file.truncate(blocks * BLOCK_BYTES)
-        levels = [_padded(b"".join(_hashed(file.read(BLOCK_BYTES), salt) for _ in range(blocks)))]
-        while len(levels[-1]) > BLOCK_BYTES:
-            below = levels[-1]
-            levels.append(_padded(b"".join(
-                _hashed(below[at : at + BLOCK_BYTES], salt) for at in range(0, len(below), BLOCK_BYTES)
-            )))
-        for level in reversed(levels):
-            file.write(level)
-    return Verity(blocks, salt, _hashed(levels[-1], salt))
+    """Fill `image` to whole blocks and write its tree behind them."""
+    data = image.read_bytes()
+    data += bytes(-len(data) % BLOCK_BYTES)
+    tree, root = tree_over(data, salt)
+    image.write_bytes(data + tree)
+    return Verity(len(data) // BLOCK_BYTES, salt, root)
+
+
+def tree_over(data: bytes, salt: bytes) -> tuple[bytes, bytes]:
+    """The levels of the tree, the topmost first, and the root hash. `data` is whole blocks."""
+    levels = [_level(data, salt)]
+    while len(levels[-1]) > BLOCK_BYTES:
+        levels.append(_level(levels[-1], salt))
+    return b"".join(reversed(levels)), _hashed(levels[-1], salt)
+
+
+def _level(below: bytes, salt: bytes) -> bytes:
+    level = b"".join(_hashed(below[at : at + BLOCK_BYTES], salt) for at in range(0, len(below), BLOCK_BYTES))
+    return level + bytes(-len(level) % BLOCK_BYTES)
 
 
 def _hashed(block: bytes, salt: bytes) -> bytes:
     return hashlib.sha256(salt + block).digest()
-
-
-def _padded(level: bytes) -> bytes:
-    return level + bytes(-len(level) % BLOCK_BYTES)

@@ -13,6 +13,7 @@ from anchorhold.command import Parser, Verbs
 
 _STATUS: Final = "Exit status: 0 done, 1 usage or what is needed is not to be had, 4 images differ or a rule is broken."
 _BUILD: Final = Path("build")
+_REFUSED: Final = 4
 
 
 def add(verbs: Verbs) -> None:
@@ -26,10 +27,25 @@ def add(verbs: Verbs) -> None:
     build.add_argument("--config", type=Path, metavar="FILE",
                        help="the measured configuration, in place of the profile's")
     build.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
+    compare = _job(jobs, "compare", "say where two images first differ", _compare)
+    compare.add_argument("one", type=_image, metavar="DIR")
+    compare.add_argument("other", type=_image, metavar="DIR")
+    check = _job(jobs, "check", "look for what an image must not be (docs/spec/image.md)", _check)
+    listing = _job(jobs, "list", "print what is in an image, by package, and why", _list)
+    for each in (check, listing):
+        each.add_argument("image", type=_image, metavar="DIR")
     lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
-    for each in (build, lock):
+    for each in (build, check, lock):
         each.add_argument("--cache", type=Path, default=_BUILD / "cache", metavar="DIR",
                           help="inputs by their digest; default: build/cache")
+
+
+def _image(text: str) -> Path:
+    from image_build.compare import is_image
+
+    if not is_image(folder := Path(text)):
+        raise argparse.ArgumentTypeError(f"{text}: expected a folder that `anchorhold image build` wrote")
+    return folder
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
@@ -75,6 +91,40 @@ def _config(path: Path) -> bytes:
     except ConfigRefused as refusal:
         raise ImageRefused("config", expected="a measured configuration", got=str(refusal)) from None
     return raw
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from image_build.compare import first_difference
+
+    difference = first_difference(arguments.one, arguments.other)
+    print("the same bytes" if difference is None else difference)
+    return 0 if difference is None else _REFUSED
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from image_build.hardening import CHECKS, findings
+    from image_build.profile import Profile
+    from image_build.reading import Image
+
+    image = Image.read(arguments.image, arguments.cache)
+    waived = Profile.read(image.manifest.image["profile"]).waived
+    found = list(findings(image, waived))
+    for finding in found:
+        print(finding)
+    for rule, why in waived.items():
+        print(f"{rule}: not looked at: {why}")
+    print(f"{len(CHECKS) - len(waived)} rules, {len(found)} findings")
+    return _REFUSED if found else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from image_build.contents import LOCK, Contents
+    from image_build.listing import table
+    from image_build.lock import ImageLock
+    from image_build.manifest import Manifest
+
+    print(table(Contents.read(), ImageLock.read(LOCK), Manifest.read(arguments.image).contents["root"]), end="")
+    return 0
 
 
 def _lock(arguments: argparse.Namespace) -> int:

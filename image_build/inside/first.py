@@ -25,12 +25,9 @@ BLOCK_BYTES, SECTOR_BYTES = 4096, 512
 
 
 def main() -> None:
-    for kind, where, flags in (
-        ("devtmpfs", "/dev", calls.MS_NOSUID | calls.MS_NOEXEC),
-        ("proc", "/proc", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC),
-        ("sysfs", "/sys", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC),
-    ):
-        calls.mount(kind, where, kind, flags)
+    calls.mount("devtmpfs", "/dev", "devtmpfs", calls.MS_NOSUID | calls.MS_NOEXEC)
+    calls.mount("proc", "/proc", "proc", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC)
+    calls.mount("sysfs", "/sys", "sysfs", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC)
     while os.open("/dev/null", os.O_RDWR) < 3:      # without a console nothing is open, and 0, 1, 2 are not for disks
         pass
     with open("/modules/order", encoding="ascii") as names:
