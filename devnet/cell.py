@@ -18,8 +18,9 @@ from pathlib import Path
 
 import structlog
 
-from appliance.config import MeasuredConfig
-from appliance.main import REFUSED, choose_engine, make_releaser, serve
+from appliance.config import MeasuredConfig, config_digest
+from appliance.identity import Identity
+from appliance.main import REFUSED, choose_mind, serve
 from appliance.sealing import SealingFailed, seal_process
 from attestation.tee.tee import Tee
 from devnet.chip import ChipTee
@@ -61,12 +62,12 @@ def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[]
         seal_process()
         raw = config.read_bytes()
         measured = MeasuredConfig.parse(raw)
-        engine = choose_engine(measured.engine)
-        releaser = None if measured.release is None else make_releaser(measured.release, raw, make_tee())
+        make_mind = choose_mind(measured.engine)
+        identity = Identity(config_digest(raw), make_tee())
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(measured, engine, listen, releaser, model))
+    return asyncio.run(serve(measured, make_mind, identity, listen, model))
 
 
 def _tee(arguments: argparse.Namespace) -> Tee:

@@ -25,9 +25,9 @@ from enum import IntEnum
 
 import wasmtime
 
-from devnet.candid import BLOB, encode
 from devnet.ic0 import Callback, CanisterTrapped, Entry, Message, Request, SystemApi
 from devnet.instance import Code, Instance, compile_module
+from foundation.candid import BLOB, encode
 from foundation.refusal import Refused
 
 MANAGEMENT_CANISTER = b""

@@ -18,6 +18,7 @@ from anchorhold.command import Parser, Verbs
 if TYPE_CHECKING:
     from anchorhold.brokering import Opened
     from attestation.broker.log import Entry, Head
+    from attestation.sealed.suites import SuiteId
 
 Work = Callable[["Opened", argparse.Namespace], int]
 
@@ -39,7 +40,9 @@ def add(verbs: Verbs) -> None:
     _job(jobs, "key", "print the key cells must know this broker by", _key)
     _add_log(jobs)
     _add_secret(jobs)
+    _add_service(jobs)
     _add_release(jobs)
+    _add_governance(jobs)
     revoke = _job(jobs, "revoke", "from now on nothing for a chip, measurement, release or cell's key", _revoke)
     revoke.add_argument("kind", choices=["chip", "measurement", "release", "key"])
     revoke.add_argument("value", help="hexadecimal; for a release its name")
@@ -67,6 +70,24 @@ def _add_secret(jobs: Verbs) -> None:
     job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG")
 
 
+def _add_service(jobs: Verbs) -> None:
+    group = jobs.add_parser(
+        "service", help="keys that prompts are sealed to", description="Keys that prompts are sealed to: each for so "
+        "many blocks and some more, the next one always there before it is needed.")
+    parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    new = _job(parts, "make", "two keys, the first for now; prints what clients are shown of them", _make_service)
+    new.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block (default 1)")
+    new.add_argument("--blocks", type=int, required=True, metavar="N", help="for how many blocks each is in use")
+    new.add_argument("--overlap", type=int, required=True, metavar="N", help="and how many more into the next")
+    new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
+    turn = _job(parts, "rotate", "one more key; those that are over are forgotten", _rotate_service)
+    for job in (new, turn):
+        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519")
+    show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
+    for job in (new, turn, show):
+        job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
+
+
 def _add_release(jobs: Verbs) -> None:
     group = jobs.add_parser("release", help="images that may have keys", description="Images that may have keys.")
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
@@ -76,10 +97,31 @@ def _add_release(jobs: Verbs) -> None:
     job.add_argument("--model-root", required=True, metavar="HEX", help="the model it may have: 32 bytes")
     job.add_argument("--measured-config", required=True, metavar="HEX", help="digest of its configuration")
     job.add_argument("--proposed", action="store_true", help="known, and not approved yet")
+    _add_word(job)
     for name, state in (("approve", "approved"), ("retire", "retired")):
         job = _job(parts, name, f"a release is {state}", _state)
         job.add_argument("name")
-        job.set_defaults(state=state)
+        job.set_defaults(state=state, on_my_word=False)
+        if name == "approve":
+            _add_word(job)
+
+
+def _add_word(job: Parser) -> None:
+    job.add_argument("--on-my-word", action="store_true",
+                     help="approve without a decision: for development, and in the log as that")
+
+
+def _add_governance(jobs: Verbs) -> None:
+    govern = _job(jobs, "govern", "from now on releases are approved by decision; once, and for good", _govern)
+    govern.add_argument("--authority", type=Path, required=True, metavar="FILE", help="a canister, or a charter")
+    adopt = _job(jobs, "adopt", "take a decision with its proof: a release, a withdrawal, a revocation", _adopt)
+    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE")
+    height = _job(jobs, "height", "show how far the gateway's chain goes: grace heights end by it", _height)
+    height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="a slice proof")
+    height.add_argument("--root-key", required=True, metavar="HEX", help="of the subnets, 96 bytes")
+    height.add_argument("--gateway", required=True, metavar="ID", help="the gateway canister")
+    history = _job(jobs, "history", "write the decisions with their proofs, for auditors", _history)
+    history.add_argument("--out", type=Path, required=True, metavar="FILE", help="must not exist")
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
@@ -167,6 +209,92 @@ def _forget(opened: Opened, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _make_service(opened: Opened, arguments: argparse.Namespace) -> int:
+    import secrets
+
+    from attestation.broker import service
+    from attestation.sealed.ring import Ring
+
+    ring = Ring.make(
+        _suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
+    model_root = _hex(arguments.model_root)
+    service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root, time.time_ns())
+    return _offers(opened, arguments)
+
+
+def _rotate_service(opened: Opened, arguments: argparse.Namespace) -> int:
+    import secrets
+
+    from attestation.broker import service
+
+    service.rotate(opened.store, opened.wrapping, arguments.resource, _suite(arguments.suite), secrets.token_bytes,
+                   time.time_ns())
+    return _offers(opened, arguments)
+
+
+def _offers(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker import service
+    from attestation.sealed.ring import Offer
+
+    for raw in service.published(opened.store, opened.wrapping, arguments.resource, opened.keys.signing):
+        offer = Offer.checked(raw, opened.keys.public)
+        print(json.dumps({"key": offer.key.id.hex(), "suite": offer.key.suite.name, "first": offer.first,
+                          "last": offer.last, "offer": raw.hex()}))
+    return 0
+
+
+def _suite(name: str) -> SuiteId:
+    from attestation.sealed.suites import SuiteId
+
+    return SuiteId[name.upper().replace("-", "_")]
+
+
+def _govern(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.governing import govern
+    from measurements.governance.authority import authority_digest
+
+    print(authority_digest(govern(opened.store, arguments.authority.read_bytes(), time.time_ns())).hex())
+    return 0
+
+
+def _adopt(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.governing import adopt
+    from measurements.governance.actions import describe
+
+    decided = adopt(opened.store, arguments.decision.read_bytes(), time.time_ns())
+    kind, subject = describe(decided.action)
+    print(f"decision {decided.position}: {kind} {subject}")
+    print(decided.digest.hex())
+    return 0
+
+
+def _height(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.governing import show_height
+    from attestation.consensus.principal import from_text
+    from attestation.consensus.roots import parse_root_key
+
+    print(show_height(
+        opened.store, arguments.proof.read_bytes(), root_key=parse_root_key(_hex(arguments.root_key)),
+        gateway=from_text(arguments.gateway), now_ns=time.time_ns()))
+    return 0
+
+
+def _history(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker.governing import history_of
+
+    with arguments.out.open("xb") as file:
+        file.write(history_of(opened.store).encode())
+    return 0
+
+
+def _word(arguments: argparse.Namespace, approves: bool) -> bool:
+    from anchorhold.judgement import UsageRefused
+
+    if approves and not arguments.on_my_word:
+        raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="neither")
+    return bool(arguments.on_my_word)
+
+
 def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.administration import add_release
     from attestation.broker.session import Release, ReleaseState
@@ -174,7 +302,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
     add_release(opened.store, Release(
         arguments.name, _hex(arguments.measurement), _hex(arguments.model_root), _hex(arguments.measured_config), state,
-    ), time.time_ns())
+    ), time.time_ns(), on_my_word=_word(arguments, not arguments.proposed))
     return 0
 
 
@@ -182,7 +310,9 @@ def _state(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.administration import set_release
     from attestation.broker.session import ReleaseState
 
-    set_release(opened.store, arguments.name, ReleaseState(arguments.state), time.time_ns())
+    state = ReleaseState(arguments.state)
+    set_release(opened.store, arguments.name, state, time.time_ns(),
+                on_my_word=_word(arguments, state is ReleaseState.APPROVED))
     return 0
 
 

@@ -7,24 +7,31 @@ broker runs before it starts (docs/spec/release.md R19, R23).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from hashlib import sha256
+from typing import Final, cast
 
 from attestation.broker import log
 from attestation.broker.broker import RESOURCE
+from attestation.broker.decisions import prove_decisions
 from attestation.broker.errors import LogRefused, StoreRefused
 from attestation.broker.session import Release, ReleaseState, RevocationKind
-from attestation.broker.store import Change, SecretRow, Store
+from attestation.broker.store import Change, SecretRow, Store, tcb_bytes
 from attestation.broker.wrapping import Wrapping
-from attestation.rcar.grant import GrantPurpose
+from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation.secrecy import Secret
 
 SECRET_BYTES_MAX: Final = 16 * 1024
 MEASUREMENT_BYTES: Final = (48, 240)
 DIGEST_BYTES: Final = 32
 NAME_CHARACTERS_MAX: Final = 128
+ADMINISTRATOR, DECISION = "administrator", "decision"     # by whose word, as the log says it
 
 
-def add_release(store: Store, release: Release, now_ns: int) -> None:
+def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool = False) -> None:
+    """Known by the administrator's word. Under an authority that word approves nothing unless it says that it does so
+    against it, which the log then shows for good."""
+    if release.adoption != NO_ADOPTION:
+        raise StoreRefused("store.release", expected="no decision: it is adopted with one", got="one")
     if len(release.measurement) not in MEASUREMENT_BYTES:
         raise StoreRefused("store.measurement", expected="48 bytes (SNP) or 240 (TDX)", got=len(release.measurement))
     if {len(release.model_root), len(release.measured_config)} != {DIGEST_BYTES}:
@@ -32,17 +39,46 @@ def add_release(store: Store, release: Release, now_ns: int) -> None:
     if not 0 < len(release.name) <= NAME_CHARACTERS_MAX:
         raise StoreRefused("store.release", expected="a name", got=f"{len(release.name)} characters")
     with store.change() as change:
-        change.append("release-added", {
-            "release": release.name, "measurement": release.measurement, "model_root": release.model_root,
-            "measured_config": release.measured_config, "state": release.state.value,
-        }, now_ns)
-        change.add_release(release)
+        change.head()
+        _refuse_usurping(change, release.state, on_my_word)
+        append_release(change, release, now_ns)
 
 
-def set_release(store: Store, name: str, state: ReleaseState, now_ns: int) -> None:
+def set_release(store: Store, name: str, state: ReleaseState, now_ns: int, *, on_my_word: bool = False) -> None:
+    if state in (ReleaseState.SUPERSEDED, ReleaseState.WITHDRAWN):
+        raise StoreRefused("store.release", expected="a state an administrator gives", got=state.value)
     with store.change() as change:
-        change.append("release-changed", {"release": name, "state": state.value}, now_ns)
-        change.set_release(name, state)
+        change.head()
+        _refuse_usurping(change, state, on_my_word)
+        adopted = any(each.adoption != NO_ADOPTION for each in change.releases().values() if each.name == name)
+        if adopted and state is not ReleaseState.RETIRED:   # V17: their word can end what was adopted, never extend it
+            raise StoreRefused("store.release", expected="an adopted release to be retired at most", got=state.value)
+        change_release(change, name, state, now_ns, by=ADMINISTRATOR)
+
+
+def append_release(change: Change, release: Release, now_ns: int) -> None:
+    """One measurement more, and its entry."""
+    change.append("release-added", {
+        "release": release.name, "measurement": release.measurement, "model_root": release.model_root,
+        "measured_config": release.measured_config, "state": release.state.value, "adoption": release.adoption,
+        "minimum_tcb": tcb_bytes(release.minimum_tcb),
+        "by": ADMINISTRATOR if release.adoption == NO_ADOPTION else DECISION,
+    }, now_ns)
+    change.add_release(release)
+
+
+def change_release(
+    change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0, *, by: str,
+) -> None:
+    said = {"release": name, "state": state.value, "until_height": until_height, "by": by}
+    change.append("release-changed", said, now_ns)
+    change.set_release(name, state, until_height)
+
+
+def _refuse_usurping(change: Change, state: ReleaseState, on_my_word: bool) -> None:
+    if state is ReleaseState.APPROVED and change.authority() is not None and not on_my_word:    # V17
+        raise StoreRefused("store.governed", expected="a decision, or an administrator who says that there is none",
+                           got="neither")
 
 
 def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> None:
@@ -50,8 +86,12 @@ def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> Non
     if not value:
         raise StoreRefused("store.revocation", expected="a value", got="none")
     with store.change() as change:
-        change.append("revoked", {"what": kind.value, "value": value}, now_ns)
-        change.revoke(kind, value)
+        append_revocation(change, kind, value, now_ns)
+
+
+def append_revocation(change: Change, kind: RevocationKind, value: bytes, now_ns: int) -> None:
+    change.append("revoked", {"what": kind.value, "value": value}, now_ns)
+    change.revoke(kind, value)
 
 
 def add_secret(
@@ -97,6 +137,7 @@ def audit(store: Store, public: bytes, known: Iterable[log.Head] = ()) -> log.He
         for raw, _ in entries:
             replayed.apply(log.Entry.parse(raw))
         replayed.compare(change)
+        prove_decisions(change)
     return head
 
 
@@ -104,7 +145,11 @@ class _Replay:
     """What the store must hold if the log is all that ever happened."""
 
     def __init__(self) -> None:
-        self.releases: dict[str, tuple[object, ...]] = {}
+        self.releases: dict[bytes, tuple[object, ...]] = {}
+        self.authority: object = None
+        self.decisions: list[object] = []
+        self.least_versions: dict[object, object] = {}
+        self.height: object = 0
         self.revoked: set[tuple[object, object]] = set()
         self.secrets: dict[tuple[object, object], bool] = {}
         self.grants: dict[int, object] = {}
@@ -113,11 +158,23 @@ class _Replay:
         said = entry.details
         match entry.kind:
             case "release-added":
-                self.releases[str(said["release"])] = (
-                    said["measurement"], said["model_root"], said["measured_config"], said["state"])
+                # An entry from before decisions existed has neither of the last two.
+                self.releases[bytes(cast("bytes", said["measurement"]))] = (
+                    said["release"], said["model_root"], said["measured_config"], said.get("adoption", NO_ADOPTION),
+                    said.get("minimum_tcb", b""), said["state"], 0)
             case "release-changed":
-                name = str(said["release"])
-                self.releases[name] = (*self.releases[name][:3], said["state"])
+                self.releases |= {
+                    measurement: (*held[:5], said["state"], said.get("until_height", 0))
+                    for measurement, held in self.releases.items() if held[0] == said["release"]
+                }
+            case "governed":
+                self.authority = said["authority"]
+            case "decided":
+                self.decisions.append((said["decision"], said["file"]))
+            case "key-rotated":
+                self.least_versions[said["resource"]] = said["least_version"]
+            case "height-shown":
+                self.height = said["height"]
             case "revoked":
                 self.revoked.add((said["what"], said["value"]))
             case "secret-added" | "secret-rotated":
@@ -135,11 +192,18 @@ class _Replay:
 
     def compare(self, change: Change) -> None:
         releases = {
-            each.name: (each.measurement, each.model_root, each.measured_config, each.state.value)
+            each.measurement: (each.name, each.model_root, each.measured_config, each.adoption,
+                               tcb_bytes(each.minimum_tcb), each.state.value, each.until_height)
             for each in change.releases().values()
         }
+        authority = change.authority()
+        decisions = [(digest, sha256(raw).digest()) for digest, raw in change.decisions()]
         found: tuple[tuple[str, object, object], ...] = (
             ("releases", self.releases, releases),
+            ("authority", self.authority, None if authority is None else sha256(authority).digest()),
+            ("decisions", self.decisions, decisions),
+            ("least-versions", self.least_versions, change.least_versions()),
+            ("height", self.height, change.height()),
             ("revocations", self.revoked, {(kind.value, value) for kind, value in change.revocations()}),
             ("secrets", self.secrets, {(e.resource, e.version): e.wrapped is not None for e in change.secrets()}),
             ("grants", self.grants, {position: path for position, (_, path) in change.grants().items()}),

@@ -188,7 +188,7 @@ class Broker:
     def _terms_in(self, change: Change) -> Terms:
         held = self._judging
         return Terms(held.policy, held.references, change.releases(), change.revocations(), held.endorsements,
-                     held.simulated_root)
+                     held.simulated_root, change.height(), change.least_versions())
 
     def _write_denial(self, session: Session, refusal: Refused, now_ns: int) -> None:
         details = {"tee": session.tee.value, "nonce": session.nonce, "code": refusal.code,
@@ -285,7 +285,7 @@ def _offer(secret: SecretRow) -> Offer:
 
 def _about(session: Session, admission: Admission) -> dict[str, str | bytes | int]:
     return {
-        "tee": session.tee.value, "nonce": session.nonce, "release": admission.release,
+        "tee": session.tee.value, "nonce": session.nonce, "release": admission.release, "adoption": admission.adoption,
         "measurement": admission.measurement, "chip": admission.chip or b"", "keyset": admission.keyset or b"",
         "key": admission.key.thumbprint, "policy": admission.policy_id,
     }

@@ -30,9 +30,10 @@ from attestation.policy.appraise import appraise
 from attestation.policy.bundle import appraise_bundle
 from attestation.policy.claims import Appraisal, Unchecked
 from attestation.policy.document import Policy
+from attestation.policy.snp import reaches_minimum, read_minimum_tcb
 from attestation.rcar.errors import MessageRefused
 from attestation.rcar.evidence import bundle_of, is_ours, plain_quoted
-from attestation.rcar.grant import GrantContext, GrantPurpose
+from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantPurpose
 from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import Attestation, Request, nonce_text
 from attestation.report_data import release_report_data
@@ -41,6 +42,7 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
 from measurements.reference import ReferenceValues
+from measurements.release.manifest import MinimumTcb
 
 SESSION_SECONDS: Final = 300            # from challenge to attestation
 TOKEN_SECONDS: Final = 300              # from attestation to the last resource
@@ -69,7 +71,9 @@ class Phase(Enum):
 class ReleaseState(Enum):
     PROPOSED = "proposed"
     APPROVED = "approved"
+    SUPERSEDED = "superseded"   # may be started until its grace height
     RETIRED = "retired"
+    WITHDRAWN = "withdrawn"     # by decision, for good
 
 
 class RevocationKind(Enum):
@@ -88,6 +92,9 @@ class Release:
     model_root: bytes
     measured_config: bytes
     state: ReleaseState
+    adoption: bytes = NO_ADOPTION       # the decision behind it; zeros: the administrator's word
+    until_height: int = 0               # of a superseded release
+    minimum_tcb: MinimumTcb | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,17 @@ class Terms:
     revoked: frozenset[tuple[RevocationKind, bytes]] = frozenset()
     endorsements: Endorsements = Endorsements()
     simulated_root: bytes | None = None
+    height: int = 0                                             # the gateway's, as far as it was shown
+    least_versions: Mapping[str, int] = field(default_factory=dict)     # by resource, as decided
+
+    def refuse_unwanted(self, release: Release | None, named: str) -> Release:
+        """R10, R31: approved, or superseded and within its grace."""
+        state = None if release is None else release.state
+        if release is not None and (state is ReleaseState.APPROVED or (
+                state is ReleaseState.SUPERSEDED and self.height < release.until_height)):
+            return release
+        code = state.value if state in (ReleaseState.SUPERSEDED, ReleaseState.WITHDRAWN) and state else "unapproved"
+        raise Denied(f"release.{code}", expected="an approved release", got=named)
 
     def refuse_revoked(self, kind: RevocationKind, value: bytes | None) -> None:
         if value is not None and (kind, value) in self.revoked:
@@ -147,19 +165,20 @@ class Admission:
     key: RecipientKey
     nonce: bytes
     policy_id: str
+    adoption: bytes = NO_ADOPTION
 
     def encode(self) -> bytes:
         return cbor.encode([
-            1, self.release, self.measurement, self.model_root, self.chip, self.keyset, self.key.curve, self.key.x,
-            self.key.y, self.nonce, self.policy_id,
+            2, self.release, self.measurement, self.model_root, self.chip, self.keyset, self.key.curve, self.key.x,
+            self.key.y, self.nonce, self.policy_id, self.adoption,
         ])
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         match cbor.decode(raw, _LIMITS):
-            case [1, str(release), bytes(measurement), bytes(root), bytes() | None as chip, bytes() | None as keyset,
-                  str(curve), bytes(x), bytes(y), bytes(nonce), str(policy)]:
-                return cls(release, measurement, root, chip, keyset, RecipientKey(curve, x, y), nonce, policy)
+            case [2, str(release), bytes(measurement), bytes(root), bytes() | None as chip, bytes() | None as keyset,
+                  str(curve), bytes(x), bytes(y), bytes(nonce), str(policy), bytes(adoption)]:
+                return cls(release, measurement, root, chip, keyset, RecipientKey(curve, x, y), nonce, policy, adoption)
             case _:
                 raise ValueError("an admission that this version did not write")
 
@@ -206,9 +225,10 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
             got=claim.got if claim else "none",
         )
     release = _release(terms, measurement, config)
+    _refuse_low_tcb(release, evidence)
     admission = Admission(
         release.name, measurement, release.model_root, chip, keyset.digest if keyset else None, attestation.key,
-        session.nonce, appraisal.policy_id,
+        session.nonce, appraisal.policy_id, release.adoption,
     )
     return Judged(admission, appraisal)
 
@@ -217,20 +237,22 @@ def grant(admission: Admission, offer: Offer, *, decision: bytes, position: int)
     """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
     return GrantContext(
         offer.purpose, offer.resource, offer.version, admission.release, admission.model_root, admission.measurement,
-        decision, position, admission.nonce, admission.key.thumbprint,
+        admission.adoption, decision, position, admission.nonce, admission.key.thumbprint,
     )
 
 
 def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms: Terms) -> None:
     """R11, R12: what may have changed since, and whether this secret is for such a cell. Raises `Denied`."""
-    release = terms.releases.get(admission.measurement)
-    if release is None or release.name != admission.release or release.state is not ReleaseState.APPROVED:
-        raise Denied("release.unapproved", expected="an approved release", got=admission.release)
+    release = terms.refuse_unwanted(terms.releases.get(admission.measurement), admission.release)
+    if (release.name, release.adoption) != (admission.release, admission.adoption):
+        raise Denied("release.unapproved", expected="the release it was admitted as", got=release.name)
     terms.refuse_revoked(RevocationKind.RELEASE, admission.release.encode())
     terms.refuse_revoked(RevocationKind.MEASUREMENT, admission.measurement)
     terms.refuse_revoked(RevocationKind.CHIP, admission.chip)
     terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
     terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
+    if offer.version < (least := terms.least_versions.get(offer.resource, 0)):     # R32
+        raise Denied("grant.version", expected=f"version {least} or later", got=offer.version)
     if offer.purpose is not purpose:
         raise Denied("grant.purpose", expected=offer.purpose.value, got=purpose.value)
     if offer.purpose is not GrantPurpose.PLAIN and admission.keyset is None:
@@ -303,10 +325,24 @@ def _identity(evidence: VerifiedSnp | VerifiedTdx) -> tuple[bytes | None, bytes]
 
 def _release(terms: Terms, measurement: bytes, config: bytes | None) -> Release:
     release = terms.releases.get(measurement)
-    if release is None or release.state is not ReleaseState.APPROVED:   # R10
-        got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
-        raise Denied("release.unapproved", expected="an approved release", got=got)
+    got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
+    release = terms.refuse_unwanted(release, got)
     terms.refuse_revoked(RevocationKind.RELEASE, release.name.encode())
     if config is not None and config != release.measured_config:
         raise Denied("release.config", expected=release.measured_config.hex(), got=config.hex())
     return release
+
+
+def _refuse_low_tcb(release: Release, evidence: VerifiedSnp | VerifiedTdx) -> None:
+    """R33: what the release itself asks of a machine, besides the policy."""
+    least = release.minimum_tcb
+    if least is None:
+        return
+    match evidence:
+        case VerifiedSnp():
+            rows = {name: dict(levels) for name, levels in least.snp.items()}
+            met = bool(rows) and reaches_minimum(read_minimum_tcb(rows), evidence)
+        case VerifiedTdx():
+            met = evidence.tcb.status.value in least.tdx
+    if not met:
+        raise Denied("release.tcb", expected=f"the minimum that {release.name} names", got="less, or another machine")

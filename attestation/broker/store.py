@@ -1,4 +1,6 @@
-"""What the broker keeps: sessions, grants, releases, revocations, wrapped secrets, and the log. SQLite or PostgreSQL.
+"""What the broker keeps: sessions, grants, releases, decisions, revocations, wrapped secrets, and the log.
+
+SQLite or PostgreSQL:
 
     store = Store.open("sqlite:////var/lib/broker/broker.db")
     with store.change() as change:          # one transaction: all of it, or none
@@ -15,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -24,7 +26,9 @@ from attestation.broker import log
 from attestation.broker.errors import StoreRefused
 from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
 from attestation.evidence.kinds import TeeKind
-from attestation.rcar.grant import GrantPurpose, Signer
+from attestation.rcar.grant import NO_ADOPTION, GrantPurpose, Signer
+from foundation import cbor
+from measurements.release.manifest import MinimumTcb
 
 BUSY_SECONDS: Final = 30
 RELEASES_MAX: Final = 4096
@@ -48,7 +52,7 @@ _grants = sa.Table(
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("position", _big, nullable=False, unique=True),
 )
-_releases = sa.Table(
+_releases_1 = sa.Table(      # until version 2, which knows decisions, and releases of many measurements
     "releases", _meta,
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("measurement", sa.LargeBinary(240), nullable=False, unique=True),
@@ -89,9 +93,56 @@ _head = sa.Table(
 )
 _schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
 
+_second: Final = sa.MetaData()
+_images = sa.Table(
+    "images", _second,
+    sa.Column("measurement", sa.LargeBinary(240), primary_key=True),
+    sa.Column("name", sa.String(128), nullable=False, index=True),
+    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
+    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("adoption", sa.LargeBinary(32), nullable=False),
+    sa.Column("until_height", _big, nullable=False),
+    sa.Column("minimum_tcb", sa.LargeBinary, nullable=False),      # empty: none of its own
+)
+_governance = sa.Table(
+    "governance", _second,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("authority", sa.LargeBinary, nullable=False),
+)
+_decisions = sa.Table(
+    "decisions", _second,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
+    sa.Column("decision", sa.LargeBinary, nullable=False),
+)
+_least_versions = sa.Table(
+    "least_versions", _second,
+    sa.Column("resource", sa.String(200), primary_key=True),
+    sa.Column("version", _big, nullable=False),
+)
+_height = sa.Table(
+    "gateway_height", _second,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("height", _big, nullable=False),
+)
+
+
+def _to_second(connection: Connection) -> None:
+    _second.create_all(connection)
+    for row in connection.execute(_releases_1.select()).all():
+        connection.execute(_images.insert().values(
+            name=row.name, measurement=row.measurement, model_root=row.model_root,
+            measured_config=row.measured_config, state=row.state, adoption=NO_ADOPTION, until_height=0,
+            minimum_tcb=b"",
+        ))
+    _releases_1.drop(connection)
+
+
 # Each takes the schema from its index to the next. A released one is never edited: a change is a new one behind it.
 MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
-    lambda connection: _meta.create_all(connection),  # noqa: PLW0108  # the tables above, as of version 1
+    lambda connection: _meta.create_all(connection),  # noqa: PLW0108  # the tables of `_meta`, as of version 1
+    _to_second,
 )
 
 
@@ -231,28 +282,33 @@ class Change:
     # -- releases and revocations
 
     def releases(self) -> dict[bytes, Release]:
-        rows = self._connection.execute(_releases.select().limit(RELEASES_MAX + 1)).all()
+        rows = self._connection.execute(_images.select().limit(RELEASES_MAX + 1)).all()
         return {
             bytes(row.measurement): Release(
                 row.name, bytes(row.measurement), bytes(row.model_root), bytes(row.measured_config),
-                ReleaseState(row.state),
+                ReleaseState(row.state), bytes(row.adoption), row.until_height, _tcb(bytes(row.minimum_tcb)),
             ) for row in rows
         }
 
     def add_release(self, release: Release) -> None:
         held = self.releases()
-        if release.measurement in held or release.name in {each.name for each in held.values()}:
+        namesakes = {each.adoption for each in held.values() if each.name == release.name}
+        # One decision may name many measurements; nothing else shares a name.
+        known = bool(namesakes) and (namesakes != {release.adoption} or release.adoption == NO_ADOPTION)
+        if release.measurement in held or known:
             raise StoreRefused("store.release", expected="a new name and measurement", got=release.name)
         if len(held) >= RELEASES_MAX:
             raise StoreRefused("store.release", expected=f"at most {RELEASES_MAX} releases", got="one more")
-        self._connection.execute(_releases.insert().values(
+        self._connection.execute(_images.insert().values(
             name=release.name, measurement=release.measurement, model_root=release.model_root,
-            measured_config=release.measured_config, state=release.state.value,
+            measured_config=release.measured_config, state=release.state.value, adoption=release.adoption,
+            until_height=release.until_height, minimum_tcb=tcb_bytes(release.minimum_tcb),
         ))
 
-    def set_release(self, name: str, state: ReleaseState) -> None:
-        where = _releases.c.name == name
-        if self._connection.execute(_releases.update().where(where).values(state=state.value)).rowcount != 1:
+    def set_release(self, name: str, state: ReleaseState, until_height: int = 0) -> None:
+        """Every measurement of that name."""
+        changed = _images.update().where(_images.c.name == name).values(state=state.value, until_height=until_height)
+        if self._connection.execute(changed).rowcount < 1:
             raise StoreRefused("store.release", expected="a known release", got=name)
 
     def revocations(self) -> frozenset[tuple[RevocationKind, bytes]]:
@@ -266,6 +322,42 @@ class Change:
         if len(held) >= REVOCATIONS_MAX:
             raise StoreRefused("store.revocation", expected=f"at most {REVOCATIONS_MAX}", got="one more")
         self._connection.execute(_revocations.insert().values(kind=kind.value, value=value))
+
+    # -- governance
+
+    def authority(self) -> bytes | None:
+        """The document that says whose decisions count; None while nobody but the administrator decides."""
+        found = self._connection.execute(sa.select(_governance.c.authority)).scalar_one_or_none()
+        return None if found is None else bytes(found)
+
+    def set_authority(self, document: bytes) -> None:
+        if self.authority() is not None:
+            raise StoreRefused("store.authority", expected="a broker nobody governs yet", got="one under an authority")
+        self._connection.execute(_governance.insert().values(one=1, authority=document))
+
+    def decisions(self) -> list[tuple[bytes, bytes]]:
+        """(digest, decision) from the first on."""
+        rows = self._connection.execute(_decisions.select().order_by(_decisions.c.position))
+        return [(bytes(row.digest), bytes(row.decision)) for row in rows]
+
+    def add_decision(self, position: int, digest: bytes, decision: bytes) -> None:
+        self._connection.execute(_decisions.insert().values(position=position, digest=digest, decision=decision))
+
+    def least_versions(self) -> dict[str, int]:
+        return {row.resource: row.version for row in self._connection.execute(_least_versions.select())}
+
+    def set_least_version(self, resource: str, version: int) -> None:
+        self._connection.execute(_least_versions.delete().where(_least_versions.c.resource == resource))
+        self._connection.execute(_least_versions.insert().values(resource=resource, version=version))
+
+    def height(self) -> int:
+        """How far the gateway's chain was shown to go."""
+        found = self._connection.execute(sa.select(_height.c.height)).scalar_one_or_none()
+        return 0 if found is None else int(found)
+
+    def set_height(self, height: int) -> None:
+        self._connection.execute(_height.delete())
+        self._connection.execute(_height.insert().values(one=1, height=height))
 
     # -- secrets and keys
 
@@ -298,6 +390,23 @@ class Change:
 
     def add_key(self, name: str, public: bytes, wrapped: bytes) -> None:
         self._connection.execute(_keys.insert().values(name=name, public=public, wrapped=wrapped))
+
+
+def tcb_bytes(minimum: MinimumTcb | None) -> bytes:
+    """As it is kept and logged; empty where a release has none of its own."""
+    if minimum is None:
+        return b""
+    return cbor.encode([{name: dict(levels) for name, levels in minimum.snp.items()}, list(minimum.tdx)])
+
+
+def _tcb(raw: bytes) -> MinimumTcb | None:
+    if not raw:
+        return None
+    match cbor.decode(raw):
+        case [dict(snp), list(tdx)]:
+            return MinimumTcb(cast("Mapping[str, Mapping[str, int]]", snp), tuple(cast("list[str]", tdx)))
+        case _:
+            raise StoreRefused("store.release", expected="a minimum that was written here", got="another value")
 
 
 def _secret(row: Any) -> SecretRow:

@@ -494,6 +494,12 @@ def _at_least(least: int) -> str:
     return f">= {least}"
 
 
+def reaches_minimum(rows: tuple[TcbMinimum, ...], evidence: VerifiedSnp) -> bool:
+    """Whether what the chip reports, and what it launched under, reach the row for its model. No row: no."""
+    least = _minimum(rows, evidence)
+    return _reaches(evidence.reported_tcb, least) and _reaches(evidence.launch_tcb, least)
+
+
 def _minimum(rows: tuple[TcbMinimum, ...], evidence: VerifiedSnp) -> Tcb | None:
     """The row for this very model, else the product's catch-all, else none: and none is never enough."""
     fallback = None

@@ -3,7 +3,8 @@
 The broker signs twice: the challenge (so a cell attests to nobody else) and the sealed grant (so a cell takes a key
 from nobody else). Both keys of the conversation, the broker's and the cell's, are bound in both (R7, R14, R15).
 
-    context = dCBOR [1, purpose, resource, version, release, model root, measurement, decision, position, nonce, key]
+    context = dCBOR [2, purpose, resource, version, release, model root, measurement, adoption, decision, position,
+                     nonce, key]
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from attestation.rcar.encodings import from_base64url, to_base64url
 from attestation.rcar.errors import GrantRefused
 from attestation.rcar.jwe import Sealed
 from foundation import cbor
-from foundation.digests import tagged_sha256
+from foundation.digests import DIGEST_BYTES, tagged_sha256
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
 GRANT_TAG: Final = "anchorhold/broker/grant/v1"
@@ -28,6 +29,8 @@ SIGNATURE_MEMBER: Final = "anchorhold-signature"
 SIGNATURE_BYTES: Final = 64
 RESOURCE_CHARACTERS_MAX: Final = 200
 CONTEXT_BYTES_MAX: Final = 2048
+NO_ADOPTION: Final = bytes(DIGEST_BYTES)
+"""In the place of a decision: an administrator approved, and nobody else was asked."""
 _LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=1, items_max=16)
 
 
@@ -50,15 +53,17 @@ _PURPOSES: Final = frozenset(purpose.value for purpose in GrantPurpose)
 
 @dataclass(frozen=True, slots=True)
 class GrantContext:
-    """All that a grant is about. `decision` is the digest of its entry in the broker's log, at `position`."""
+    """All that a grant is about. `decision` is the digest of its entry in the broker's log, at `position`; `adoption`
+    that of the governance decision by which the release may have keys, or zeros: the administrator's word alone."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     purpose: GrantPurpose
     resource: str
     version: int
     release: str
     model_root: bytes
     measurement: bytes
+    adoption: bytes
     decision: bytes
     position: int
     nonce: bytes
@@ -67,7 +72,7 @@ class GrantContext:
     def encode(self) -> bytes:
         return cbor.encode([
             self.VERSION, self.purpose.value, self.resource, self.version, self.release, self.model_root,
-            self.measurement, self.decision, self.position, self.nonce, self.key,
+            self.measurement, self.adoption, self.decision, self.position, self.nonce, self.key,
         ])
 
     @classmethod
@@ -78,13 +83,15 @@ class GrantContext:
         except cbor.CborRefused as refusal:
             raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from refusal
         match value:
-            case [1, str(purpose), str(resource), int(version), str(release), bytes(model_root), bytes(measurement),
-                  bytes(decision), int(position), bytes(nonce), bytes(key)] if purpose in _PURPOSES:
-                context = cls(GrantPurpose(purpose), resource, version, release, model_root, measurement, decision,
-                              position, nonce, key)
+            case [2, str(purpose), str(resource), int(version), str(release), bytes(model_root), bytes(measurement),
+                  bytes(adoption), bytes(decision), int(position), bytes(nonce), bytes(key)] if (
+                      purpose in _PURPOSES and len(adoption) == DIGEST_BYTES):
+                context = cls(GrantPurpose(purpose), resource, version, release, model_root, measurement, adoption,
+                              decision, position, nonce, key)
             case _:
-                raise GrantRefused("grant.context", expected="a context of version 1", got="another value")
-        if context.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+                raise GrantRefused("grant.context", expected="a context of version 2", got="another value")
+        # True and false count as numbers to Python, not to the encoding.
+        if context.encode() != raw or any(type(part) is bool for part in value):
             raise GrantRefused("grant.context", expected="numbers where they belong", got="others")
         return context
 

@@ -33,7 +33,8 @@ def test_a_day_of_an_operator(
     assert broker("secret", "add", "default/model-key/m", "--from", "-", "--model-root", ROOT) == 0
     assert broker("release", "add", "1.0", "--measurement", MEASUREMENT, "--model-root", ROOT, "--measured-config",
                   CONFIG, "--proposed") == 0
-    assert broker("release", "approve", "1.0") == 0
+    assert broker("release", "approve", "1.0") == 1       # governance.md V17: a word must be given as one
+    assert broker("release", "approve", "1.0", "--on-my-word") == 0
     (folder / "new").write_bytes(b"another key")
     assert broker("secret", "rotate", "default/model-key/m", "--from", "new", "--model-root", ROOT) == 0
     assert broker("revoke", "chip", "01" * 64) == 0
@@ -86,7 +87,7 @@ def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None
 
 
 @pytest.mark.parametrize("arguments", [
-    ["serve", "--config", "none.toml"], ["release", "approve", "none"], ["revoke", "chip", "zz"],
+    ["serve", "--config", "none.toml"], ["release", "approve", "none", "--on-my-word"], ["revoke", "chip", "zz"],
     ["secret", "add", "a/b", "--from", "kek"], ["secret", "add", "a/b/c", "--from", "none"],
     ["log", "verify", "--seen", "x"], ["secret"], [],
 ])

@@ -1,8 +1,8 @@
-"""`devnet.candid.decode` gives values that survive a round trip, or raises `CandidRefused`; nothing else."""
+"""`foundation.candid.decode` gives values that survive a round trip, or raises `CandidRefused`; nothing else."""
 
 from __future__ import annotations
 
-from devnet.candid import (
+from foundation.candid import (
     BLOB,
     NAT64,
     NULL,

@@ -56,7 +56,7 @@ SEEDS: list[bytes] = [
     *_attestations(), b'{"token":"a.b.c"}', encode_ask(Begin()), encode_ask(Brought(1, 200, b"{}")),
     encode_say(Carry(1, "POST", "auth", b"{}")), b"", b"{}",
     Sealed("e30", "AA", "AA", "AA", "AA", {"anchorhold-signature": "AA"}).encode(),
-    GrantContext(GrantPurpose.MODEL, "a/model-key/b", 1, "r", bytes(32), bytes(48), bytes(32), 1, bytes(32),
+    GrantContext(GrantPurpose.MODEL, "a/model-key/b", 1, "r", bytes(32), bytes(48), bytes(32), bytes(32), 1, bytes(32),
                  bytes(32)).encode(),
     json.dumps({"runtime-data": {"nonce": "", "tee-pubkey": _KEY.jwk()}, "tee-evidence": {
         "primary_evidence": {"quote": base64.b64encode(b"q").decode()}, "additional_evidence": ""}}).encode(),

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 import wasmtime
 
-from devnet.candid import BLOB, decode
 from devnet.instance import KEEPS_MAIN_MEMORY
 from devnet.replica import NotAnswered, RejectCode, Rejected, Rejection, Replica
+from foundation.candid import BLOB, decode
 
 CANISTER = bytes.fromhex("00000000fff000050101")
 OWNER = b"\x01owner"

@@ -62,8 +62,8 @@ def test_releases_and_administration_leave_a_log_that_holds(little: LittleBroker
 
 
 EDITS = {
-    "update releases set state='approved'": "log.releases",
-    "delete from releases": "log.releases",
+    "update images set state='approved'": "log.releases",
+    "delete from images": "log.releases",
     "delete from secrets": "log.secrets",
     "update secrets set wrapped=null": "log.secrets",
     "delete from grants": "log.grants",

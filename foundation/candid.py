@@ -1,4 +1,4 @@
-"""Candid, the part the gateway's interface uses: numbers, text, blobs, options, vectors, records, variants.
+"""Candid, the part our canisters' interfaces use: numbers, text, blobs, options, vectors, records, variants.
 
 A type is a value of this module, written once and used both ways:
 
@@ -29,7 +29,7 @@ _OPT, _VEC, _RECORD, _VARIANT = -18, -19, -20, -21
 
 
 class CandidRefused(Refused):
-    stage = "devnet.candid"
+    stage = "candid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,20 @@ NAT = Primitive(-3, "nat")
 NAT8 = Primitive(-5, "nat8")
 NAT32 = Primitive(-7, "nat32")
 NAT64 = Primitive(-8, "nat64")
+INT32 = Primitive(-11, "int32")
+INT64 = Primitive(-12, "int64")
 TEXT = Primitive(-15, "text")
 PRINCIPAL = Primitive(-24, "principal")
 BLOB = Vec(NAT8)
 
-_WIDTHS = {NAT8: 1, NAT32: 4, NAT64: 8}
-_PRIMITIVES = {of.code: of for of in (NULL, BOOL, NAT, NAT8, NAT32, NAT64, TEXT, PRINCIPAL)}
+# Those without a name here are read over in fields nobody asked for, and never written.
+_WIDTHS = {
+    NAT8: 1, Primitive(-6, "nat16"): 2, NAT32: 4, NAT64: 8, Primitive(-9, "int8"): 1, Primitive(-10, "int16"): 2,
+    INT32: 4, INT64: 8, Primitive(-13, "float32"): 4, Primitive(-14, "float64"): 8,
+}
+_INT, _RESERVED = Primitive(-4, "int"), Primitive(-16, "reserved")
+_SIGNED = frozenset({INT32, INT64})
+_PRIMITIVES = {of.code: of for of in (NULL, BOOL, NAT, _INT, TEXT, _RESERVED, PRINCIPAL, *_WIDTHS)}
 
 
 def label(name: str) -> int:
@@ -176,7 +184,7 @@ def _encoded(of: Type, value: Any) -> bytes:
 
 def _encoded_primitive(of: Primitive, value: Any) -> bytes:
     if of in _WIDTHS:
-        return int(value).to_bytes(_WIDTHS[of], "little")
+        return int(value).to_bytes(_WIDTHS[of], "little", signed=of in _SIGNED)
     if of == NULL:
         return b""
     if of == BOOL:
@@ -254,9 +262,11 @@ class _Reader:
 
     def primitive(self, of: Primitive) -> Any:
         if of in _WIDTHS:
-            return int.from_bytes(self.take(_WIDTHS[of]), "little")
-        if of == NULL:
+            return int.from_bytes(self.take(_WIDTHS[of]), "little", signed=of in _SIGNED)
+        if of in (NULL, _RESERVED):
             return None
+        if of == _INT:
+            return self.signed()
         if of == BOOL:
             return self.take(1) != b"\0"
         if of == NAT:

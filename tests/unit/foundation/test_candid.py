@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devnet.candid import (
+from foundation.candid import (
     BLOB,
     BOOL,
     NAT,

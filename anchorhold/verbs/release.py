@@ -1,0 +1,230 @@
+"""`anchorhold release ...`: what a release is, what changes, what is proposed, and what was decided.
+
+Exit status: 0 done, 1 usage or a malformed document, 2 not decided by who may decide, 5 no such place in the history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Parser, Verbs
+
+if TYPE_CHECKING:
+    from measurements.governance.actions import Action
+    from measurements.governance.history import Ledger
+
+_STATUS = ("Exit status: 0 done, 1 usage or a malformed document, 2 not decided by who may decide, "
+           "5 it does not fit the history.")
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "release", help="show, compare, propose and decide what cells may run",
+        description=f"Show, compare, propose and decide what cells may run. {_STATUS}",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    show = _job(jobs, "show", "what a manifest says, in words", _show)
+    show.add_argument("manifest", type=Path, metavar="MANIFEST", help="measurements/values/<version>.json")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    diff = _job(jobs, "diff", "what changes from one release to another, and what that asks you to trust", _diff)
+    diff.add_argument("before", type=Path, metavar="BEFORE")
+    diff.add_argument("after", type=Path, metavar="AFTER")
+    diff.add_argument("--json", action="store_true", help="as JSON")
+    _add_propose(jobs)
+    again = _job(jobs, "proposal", "the summary of a payload, made again from the payload alone", _again)
+    again.add_argument("payload", type=Path, metavar="PAYLOAD")
+    _add_history(again)
+    sign = _job(jobs, "sign", "one member's signature for a payload, where a charter decides", _sign)
+    sign.add_argument("payload", type=Path, metavar="PAYLOAD")
+    sign.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="an Ed25519 seed, 64 hexadecimal digits")
+    decide = _job(jobs, "decide", "put a payload and the proof that it was decided together", _decide)
+    decide.add_argument("payload", type=Path, metavar="PAYLOAD")
+    how = decide.add_mutually_exclusive_group(required=True)
+    how.add_argument("--signature", action="append", metavar="KEY:SIGNATURE", help="a member's; repeat for each")
+    how.add_argument("--certificate", type=Path, metavar="FILE", help="of an update call to get_proposal")
+    decide.add_argument("--authority", type=Path, metavar="FILE", help="with --certificate: who decides")
+    decide.add_argument("--proposal", type=int, metavar="N", help="with --certificate: which was asked for")
+    decide.add_argument("--sender", default="2vxsx-fae", metavar="ID", help="who asked (default: anonymous)")
+    decide.add_argument("--expiry-ns", type=int, metavar="N", help="with --certificate: the call's expiry")
+    decide.add_argument("--nonce", type=_hex, metavar="HEX", help="with --certificate: the call's nonce, if it had one")
+    decide.add_argument("--out", type=Path, required=True, metavar="FILE", help="the decision; must not exist")
+    history = _job(jobs, "history", "prove every decision of a history, and list them", _history)
+    history.add_argument("history", type=Path, metavar="HISTORY", help="from `anchorhold broker history`")
+    history.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
+    history.add_argument("--seen", action="append", default=[], metavar="DIGEST",
+                         help="a decision seen elsewhere (in a receipt, say): the history must hold it")
+
+
+def _add_propose(jobs: Verbs) -> None:
+    job = _job(jobs, "propose", "write a proposal: what is submitted and what voters read", _propose)
+    what = job.add_mutually_exclusive_group(required=True)
+    what.add_argument("--adopt", type=Path, metavar="MANIFEST", help="this release may have keys")
+    what.add_argument("--withdraw", metavar="VERSION", help="this release gets none any more")
+    what.add_argument("--revoke-chip", action="append", metavar="HEX", help="these machines get none any more")
+    what.add_argument("--rotate-key", metavar="RESOURCE", help="older versions of a secret are given out no more")
+    what.add_argument("--amend-charter", type=Path, metavar="CHARTER", help="other members, or another threshold")
+    job.add_argument("--grace-height", type=int, metavar="N", help="with --adopt: until when the old release may start")
+    job.add_argument("--least-version", type=int, default=0, metavar="N", help="with --rotate-key")
+    job.add_argument("--reason", default="", metavar="TEXT", help="with --withdraw, --revoke-chip, --rotate-key")
+    job.add_argument("--subaccount", type=_hex, metavar="HEX", help="of the neuron that proposes, on a chain")
+    job.add_argument("--url", default="", help="where voters discuss it")
+    job.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make; must not exist")
+    _add_history(job)
+
+
+def _add_history(parser: Parser) -> None:
+    parser.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
+    parser.add_argument("--history", type=Path, metavar="FILE", help="decisions so far (default: none)")
+
+
+def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
+    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    return parser
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("expected hexadecimal") from None
+
+
+def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from attestation.consensus.refusals import ConsensusRefused, FormatRefused
+    from measurements.governance.errors import AuthorityRefused, HistoryRefused
+
+    try:
+        return work(arguments)
+    except FormatRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 1
+    except (AuthorityRefused, ConsensusRefused) as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 2
+    except HistoryRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 5
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import read_manifest
+    from measurements.release.comparing import facts
+
+    found = facts(read_manifest(arguments.manifest))
+    if arguments.json:
+        print(json.dumps([{"topic": fact.topic, "value": fact.value, "meaning": fact.meaning} for fact in found]))
+        return 0
+    width = max(len(fact.topic) for fact in found)
+    for fact in found:
+        print(f"{fact.topic:{width}}  {fact.value}")
+        print(f"{'':{width}}  ({fact.meaning})")
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import read_manifest
+    from measurements.release.comparing import changes
+
+    found = changes(read_manifest(arguments.before), read_manifest(arguments.after))
+    if arguments.json:
+        print(json.dumps([{"topic": each.topic, "words": each.words, "asks": each.asks} for each in found]))
+        return 0
+    for change in found:
+        print(f"{change.topic}: {change.words}")
+        if change.asks:
+            print(f"  asks you to trust: {change.asks}")
+    return 0
+
+
+def _propose(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import read_authority, read_ledger, write_proposal
+    from measurements.governance.actions import Payload
+    from measurements.governance.proposal import Proposal
+
+    ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
+    proposal = Proposal.of(ledger, _action(arguments, ledger), arguments.url)
+    Payload.parse(proposal.payload.encode())        # what was typed is held to the same rules as what is received
+    for path in write_proposal(proposal, arguments.out, arguments.subaccount):
+        print(path)
+    print(f"decision {proposal.payload.position}: {proposal.digest.hex()}")
+    return 0
+
+
+def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
+    from anchorhold.judgement import UsageRefused
+    from anchorhold.releasing import read_manifest
+    from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
+    from measurements.governance.charter import Charter
+
+    if arguments.adopt is not None:
+        return Adopt(read_manifest(arguments.adopt), arguments.grace_height)
+    if arguments.withdraw is not None:
+        held = ledger.releases.get(arguments.withdraw)
+        if held is None:
+            got = repr(arguments.withdraw[:40])
+            raise UsageRefused("usage.withdraw", expected="a release of this history", got=got)
+        return Withdraw(arguments.withdraw, held.manifest.digest, arguments.reason)
+    if arguments.revoke_chip is not None:
+        return RevokeChips(tuple(sorted({_hex(chip) for chip in arguments.revoke_chip})), arguments.reason)
+    if arguments.rotate_key is not None:
+        return RotateKey(arguments.rotate_key, arguments.least_version, arguments.reason)
+    return AmendCharter(Charter.parse(arguments.amend_charter.read_bytes()))
+
+
+def _again(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import again, read_authority, read_ledger
+    from measurements.governance.actions import Payload
+
+    ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
+    print(again(ledger, Payload.parse(arguments.payload.read_bytes())).summary, end="")
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import member_signature, read_authority
+
+    seed = _hex(arguments.key.read_text(encoding="ascii").strip())
+    print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
+    return 0
+
+
+def _decide(arguments: argparse.Namespace) -> int:
+    from anchorhold.judgement import UsageRefused
+    from anchorhold.releasing import certified_decision, chartered_decision, read_authority
+    from attestation.adoption import get_proposal_argument
+    from attestation.consensus.principal import from_text
+    from measurements.governance.decision import CertifiedReply
+
+    payload = arguments.payload.read_bytes()
+    if arguments.signature:
+        decision = chartered_decision(payload, arguments.signature)
+    elif None in (arguments.authority, arguments.proposal, arguments.expiry_ns):
+        raise UsageRefused("usage.certificate", expected="--authority, --proposal and --expiry-ns", got="not all")
+    else:
+        reply = CertifiedReply(arguments.certificate.read_bytes(), get_proposal_argument(arguments.proposal),
+                               from_text(arguments.sender), arguments.expiry_ns, arguments.nonce)
+        decision = certified_decision(payload, read_authority(arguments.authority), reply)
+    with arguments.out.open("xb") as file:
+        file.write(decision.encode())
+    return 0
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from anchorhold.releasing import read_authority, read_ledger
+    from measurements.governance.actions import describe
+
+    seen = [_hex(text) for text in arguments.seen]
+    ledger, decided = read_ledger(read_authority(arguments.authority), arguments.history, seen)
+    for each in decided:
+        kind, subject = describe(each.action)
+        print(f"{each.position}  {each.digest.hex()}  {kind} {subject}  by {', '.join(each.by)}")
+    for version, held in ledger.releases.items():
+        print(f"release {version}: {held.standing.value}")
+    return 0

@@ -1,0 +1,142 @@
+"""A proposal: what is submitted, what voters read, and the digest that ties the two.
+
+    proposal = Proposal.of(ledger, Adopt(manifest, grace_height=None), url="https://…")
+    proposal.manage_neuron(subaccount)      the argument of the SNS governance canister's manage_neuron, in Candid
+    proposal.summary                        Markdown, part of the proposal itself
+    proposal.digest                         the decision's digest: what grants and receipts will carry
+
+The digest is over the payload and the authority. The summary names it; a summary that says otherwise than the payload
+is found by whoever makes it again from the payload (`anchorhold release proposal`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final, Self
+
+from foundation.candid import BLOB, NAT64, TEXT, Opt, Record, Variant, encode
+from measurements.governance.actions import (
+    Action,
+    Adopt,
+    AmendCharter,
+    Payload,
+    RevokeChips,
+    RotateKey,
+    Withdraw,
+    describe,
+)
+from measurements.governance.authority import Chain, authority_digest
+from measurements.governance.decision import decision_digest
+from measurements.governance.history import Ledger
+from measurements.release.comparing import changes, facts
+from measurements.release.manifest import Launch, Manifest
+
+TITLE_CHARACTERS_MAX: Final = 256
+SUMMARY_BYTES_MAX: Final = 30_000       # what an SNS takes
+
+GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
+_PROPOSAL: Final = Record({
+    "url": TEXT, "title": TEXT, "summary": TEXT,
+    "action": Opt(Variant({"ExecuteGenericNervousSystemFunction": GENERIC_FUNCTION})),
+})
+MANAGE_NEURON: Final = Record({"subaccount": BLOB, "command": Opt(Variant({"MakeProposal": _PROPOSAL}))})
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    payload: Payload
+    digest: bytes
+    function: int | None        # None: by a charter
+    url: str
+    before: Manifest | None     # the release in force when it was made
+
+    @classmethod
+    def of(cls, ledger: Ledger, action: Action, url: str = "") -> Self:
+        """The next step of this history. Raises `HistoryRefused` for one that could never be accepted."""
+        payload = ledger.next_payload(action)
+        digest = decision_digest(authority_digest(ledger.authority), payload.encode())
+        ledger.rehearse(action, digest)
+        before = ledger.newest
+        function = ledger.authority.function if isinstance(ledger.authority, Chain) else None
+        return cls(payload, digest, function, url, None if before is None else before.manifest)
+
+    @property
+    def title(self) -> str:
+        kind, subject = describe(self.payload.action)
+        return f"Anchorhold: {kind.replace('-', ' ')} {subject}"[:TITLE_CHARACTERS_MAX]
+
+    @property
+    def summary(self) -> str:
+        return "\n".join([f"# {self.title}", "", *self._body(), "", *self._ties(), ""])
+
+    def manage_neuron(self, subaccount: bytes) -> bytes:
+        function = {"function_id": self.function or 0, "payload": self.payload.encode()}
+        return encode([MANAGE_NEURON], [{"subaccount": subaccount, "command": ("MakeProposal", {
+            "url": self.url, "title": self.title, "summary": self.summary,
+            "action": ("ExecuteGenericNervousSystemFunction", function),
+        })}])
+
+    def _body(self) -> list[str]:
+        match self.payload.action:
+            case Adopt(manifest, grace_height):
+                return [*_adoption(self.before, manifest), "", grace(self.before, grace_height), "",
+                        "## How to check it yourself", "", "```", *checking(manifest), "```"]
+            case Withdraw(version, manifest_digest, reason):
+                return [f"Release {version} gets no key from now on, and never again.", "",
+                        f"Manifest: `{manifest_digest.hex()}`", "", f"Reason: {reason}", "",
+                        "Cells that run it keep what they hold until they are stopped."]
+            case RevokeChips(chips, reason):
+                return ["These machines get no key from now on, and never again:", "",
+                        *(f"- `{chip.hex()}`" for chip in chips), "", f"Reason: {reason}"]
+            case RotateKey(resource, least_version, reason):
+                return [f"Of `{resource}` no version below {least_version} is given out from now on.", "",
+                        f"Reason: {reason}"]
+            case AmendCharter(charter):
+                return [f"From the next decision on, {charter.threshold} of these {len(charter.members)} decide:", "",
+                        *(f"- {member.name}: `{member.key.hex()}`" for member in charter.members)]
+
+    def _ties(self) -> list[str]:
+        return [
+            "## What ties this text to what executes", "",
+            f"- payload, {len(self.payload.encode())} bytes, digest `{self.payload.digest.hex()}`",
+            f"- decision {self.payload.position} behind `{self.payload.previous.hex()}`",
+            f"- decision digest, which grants and receipts will carry: `{self.digest.hex()}`", "",
+            "`anchorhold release proposal PAYLOAD --authority AUTHORITY` makes this text again from the payload alone.",
+        ]
+
+
+def launch_measurements(launch: Launch) -> bytes:
+    """`launch-measurements.json`, in the shape that elections of GuestOS versions use."""
+    rows = [
+        {"measurement": list(each.measurement), "metadata": {"kernel_cmdline": launch.command_line}}
+        for each in launch.snp
+    ]
+    return json.dumps({"guest_launch_measurements": rows}, separators=(",", ":")).encode() + b"\n"
+
+
+def _adoption(before: Manifest | None, manifest: Manifest) -> list[str]:
+    lines = ["## What changes", ""]
+    for change in changes(before, manifest):
+        lines.append(f"- **{change.topic}**: {change.words}")
+        if change.asks:
+            lines.append(f"  - asks you to trust: {change.asks}")
+    return [*lines, "", "## What it is", "", *(f"- {fact.topic}: `{fact.value}`" for fact in facts(manifest))]
+
+
+def grace(before: Manifest | None, grace_height: int | None) -> str:
+    """What becomes of the release in force."""
+    if before is None:
+        return "No release loses its keys by this."
+    if grace_height is None:
+        return f"Release {before.version} gets no key once this is adopted."
+    return f"Release {before.version} may be started until the gateway's height {grace_height}, and not after it."
+
+
+def checking(manifest: Manifest) -> list[str]:
+    """The commands that build it again and show what came out."""
+    return [
+        f"git clone {manifest.rebuild.repository} source && cd source && git checkout {manifest.rebuild.commit}",
+        *manifest.rebuild.commands,
+        f"anchorhold release show measurements/values/{manifest.version}.json",
+    ]
