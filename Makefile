@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: help setup demo image test test-vm test-image vm-tools check fuzz bench gateway gateway-check locks clean
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -34,14 +34,19 @@ image: setup ## Make the sealed image of locked inputs, PROFILE=release (the def
 	$(BIN)/anchorhold image check build/image/$(PROFILE)
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image"
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
+	@$(BIN)/anchorhold image build || echo "image: not to be had here; the test of a whole image says that it skips"
+	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
+
+test-image: setup image ## Build a release twice, by two who share nothing, and hold it to its rules; fails where it cannot
+	ANCHORHOLD_REQUIRE_IMAGE=1 $(BIN)/python -m pytest -m image tests/image
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools

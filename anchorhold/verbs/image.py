@@ -134,6 +134,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     from image_build.contents import Contents
     from image_build.locking import lock_anew
 
-    lock = lock_anew(Contents.read(), SOURCES / "requirements" / "cell.txt", arguments.cache, _tell)
+    requirements = [SOURCES / "requirements" / name for name in ("cell.txt", "dev.txt")]
+    lock = lock_anew(Contents.read(), requirements, arguments.cache, _tell)
     print(f"{len(lock.packages)} packages, {len(lock.wheels)} wheels")
     return 0

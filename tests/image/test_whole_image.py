@@ -14,26 +14,29 @@ from pathlib import Path
 
 import pytest
 
+from image_build.build import needed_inputs
 from image_build.compare import first_difference
 from image_build.contents import LOCK, Contents
 from image_build.hardening import findings
 from image_build.listing import table
 from image_build.lock import ImageLock
 from image_build.manifest import Manifest
+from image_build.profile import Profile
 from image_build.reading import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "cache"
 LOCKED = ImageLock.read(LOCK)
+INPUTS = needed_inputs(Contents.read(), LOCKED, Profile.read("release").ours(ROOT))
 SOURCES = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance", "image_build", "anchorhold",
-           "pyproject.toml")
+           "pyproject.toml", "setup.py")
 COMMAND = "import sys; from anchorhold.command import main; sys.exit(main())"
 
 pytestmark = [
     pytest.mark.image,
     pytest.mark.skipif(
         not os.environ.get("ANCHORHOLD_REQUIRE_IMAGE")
-        and not all((CACHE / each.sha256).is_file() for each in LOCKED.inputs()),
+        and not all((CACHE / each.sha256).is_file() for each in INPUTS),
         reason="the inputs of an image are not in build/cache: `make image` fetches them",
     ),
 ]

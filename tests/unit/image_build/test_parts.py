@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from image_build import cpio, elf, uki
-from image_build.closure import closure
+from image_build.build import needed_inputs, needed_libraries
+from image_build.closure import Closure, closure
 from image_build.contents import LOCK, Contents, Part, _part, _wheel_fields
 from image_build.errors import ImageRefused
 from image_build.lock import ImageLock
@@ -37,7 +38,7 @@ def test_everything_declared_is_locked_and_nothing_else() -> None:  # image.md I
     kernel = [each for each in LOCKED.packages if each.trees == ("kernel",)]
     locked = {(each.name, each.suite) for each in LOCKED.packages if each not in kernel}
     assert (declared, len(kernel)) == (locked, 1)
-    assert [part.name for part in CONTENTS.wheels] == [each.name for each in LOCKED.wheels]
+    assert [part.name for part in (*CONTENTS.wheels, CONTENTS.compiler)] == [each.name for each in LOCKED.wheels]
 
 
 def test_the_lock_names_no_host_and_every_digest() -> None:  # image.md I1
@@ -52,8 +53,9 @@ def test_the_lock_names_no_host_and_every_digest() -> None:  # image.md I1
 def test_the_wheels_are_those_the_cell_is_tested_with() -> None:  # image.md I1
     wanted = (SOURCES / "requirements/cell.txt").read_text()
     for each in LOCKED.wheels:
-        assert f"{each.name}=={each.version} " in wanted
-        assert f"sha256:{each.sha256}" in wanted
+        if each.name != CONTENTS.compiler.name:     # that makes a part of the cell, and is not one
+            assert f"{each.name}=={each.version} " in wanted
+            assert f"sha256:{each.sha256}" in wanted
 
 
 def test_nothing_is_declared_without_a_reason() -> None:  # image.md I2
@@ -131,14 +133,14 @@ def test_a_tree_is_written_with_its_own_modes_and_time(tmp_path: Path) -> None: 
 # -- our own files
 
 def test_the_cell_has_no_broker_no_devnet_and_no_command_line() -> None:  # image.md I6
-    files = closure(SOURCES, Profile.read("release").programs).files
+    files = Profile.read("release").ours(SOURCES).files
     assert {"appliance/main.py", "foundation/__init__.py", "attestation/tee/configfs.py"} <= files.keys()
     for name in files:
         assert not name.startswith(("devnet/", "anchorhold/", "image_build/", "attestation/broker/"))
 
 
 def test_what_the_cell_imports_from_elsewhere_is_in_the_image() -> None:  # image.md I6, I19
-    outside = closure(SOURCES, Profile.read("release").programs).outside
+    outside = Profile.read("release").ours(SOURCES).outside
     foreign = {name for name in outside if name not in sys.stdlib_module_names}
     assert foreign <= {each.name.replace("-", "_") for each in CONTENTS.wheels}
 
@@ -156,6 +158,7 @@ def test_a_closure_follows_every_form_of_an_import(tmp_path: Path) -> None:  # i
         "appliance/__init__.py", "appliance/a.py", "appliance/b.py", "foundation/__init__.py", "foundation/x.py",
     ]
     assert found.outside == {"json"}
+    assert "foundation/x.py" not in closure(tmp_path, ["appliance.a"], ["foundation"]).files
     with pytest.raises(ImageRefused, match=r"closure\.entry"):
         closure(tmp_path, ["appliance.gone"])
 
@@ -177,6 +180,18 @@ def test_a_wheel_with_a_path_outside_itself_is_refused(tmp_path: Path) -> None:
         archive.writestr("../x.py", b"")
     with pytest.raises(ImageRefused, match=r"wheel\.path"):
         list(wheel_members(tmp_path / "w.whl", Part("some", "why", ("*",), ())))
+
+
+def test_a_library_of_ours_is_compiled_where_it_is_needed_alone() -> None:  # image.md I6
+    """Its sources are there, and whoever asks for it brings it and the compiler."""
+    what, = CONTENTS.compiled
+    assert {path.suffix for pattern in what.of for path in SOURCES.glob(pattern)} == {".c", ".h", ".py"}
+    without = Closure({"appliance/main.py": SOURCES / "appliance/main.py"}, frozenset())
+    assert needed_libraries(CONTENTS, without) == []
+    assert CONTENTS.compiler.name not in {each.name for each in needed_inputs(CONTENTS, LOCKED, without)}
+    with_it = Closure({what.needed_by[0]: SOURCES / what.needed_by[0]}, frozenset())
+    assert needed_libraries(CONTENTS, with_it) == [what]
+    assert needed_inputs(CONTENTS, LOCKED, with_it) == LOCKED.inputs()
 
 
 # -- formats
