@@ -99,8 +99,11 @@ class KeyOwner:
 
 
 @contextmanager
-def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model.write) -> Iterator[KeyOwner]:
-    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced."""
+def key_owner(
+    folder: Path, write_model: Callable[[Path], object] = little_model.write, machine: SimulatedTee | None = None
+) -> Iterator[KeyOwner]:
+    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced. The
+    broker believes `machine`, or else one that follows from the owner's seed."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
@@ -110,7 +113,7 @@ def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model
     signed = seal_pack(folder / "model", pack, key, threads=default_threads())
     now = datetime.now(UTC).replace(microsecond=0)
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
-    tee = simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
+    tee = machine or simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
