@@ -6,9 +6,10 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
 LOCK    := requirements/dev.txt
 FUZZ_SECONDS ?= 10
+PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -27,6 +28,10 @@ $(STAMP): $(LOCK) pyproject.toml
 
 demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; frames and heights on screen
 	$(BIN)/anchorhold demo
+
+image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
+	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
+	$(BIN)/anchorhold image check build/image/$(PROFILE)
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"

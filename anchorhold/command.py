@@ -15,7 +15,18 @@ from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
 
-VERBS: tuple[str, ...] = ("broker", "demo", "host", "pack", "policy", "release", "verify")
+VERBS: tuple[str, ...] = (
+    "broker",
+    "demo",
+    "host",
+    "image",
+    "measure",
+    "model",
+    "pack",
+    "policy",
+    "release",
+    "verify",
+)
 
 
 class Verbs(Protocol):

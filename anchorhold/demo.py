@@ -19,17 +19,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
+from anchorhold.client import Expected, Question, Service, Taken, open_plain
+from anchorhold.client import chat as chat_request
 from anchorhold.demo_keys import KeyOwner, key_owner
-from anchorhold.feeding import CellDeclined, feed, propose, standing
+from anchorhold.feeding import CellDeclined, evidence, feed, propose, standing
+from anchorhold.receipt_log import ReceiptLog
+from anchorhold.reporting import Hearing, ReportRefused
 from appliance.release import State
-from appliance.window import Answered, Judged, Piece, Unanswerable
+from appliance.window import Checkpoint, Judged, Piece
+from attestation.consensus.blocks import Kind
 from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.principal import to_text
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.consensus.slices import SliceProof
-from devnet.gateway import Answered as Taken
-from devnet.gateway import Gateway, Report, chat
+from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.keyset import KeyUse
+from attestation.receipts.errors import ReceiptRefused
+from attestation.receipts.price import PriceSchedule
+from attestation.sealed.errors import AnswerRefused
+from attestation.sealed.frames import FRAME_BYTES
+from devnet.gateway import Answered, Gateway, chat
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
 from vsock_bridge.errors import BridgeError
@@ -50,6 +60,19 @@ PROMPTS: Final = (
 )
 AFTER_UPGRADE: Final = ("Is the chain still the same chain?",)
 FRAMES_SHOWN_MAX: Final = 14
+SEALED_FOR_BLOCKS: Final = 100
+PRICE: Final = PriceSchedule(request=1_000_000, token_in=2_000, token_out=10_000)
+CONFIG: Final = """\
+gateway = "{gateway}"
+root_key = "{root_key}"
+engine = "scripted-1"
+plaintext = true
+
+[price]
+request = {price.request}
+token_in = {price.token_in}
+token_out = {price.token_out}
+"""
 
 
 class DemoFailed(Exception):
@@ -87,23 +110,13 @@ class Screen:
         return repr(words.decode("utf-8", "replace")) if self.words else f"{len(words)} bytes, not shown"
 
 
-@dataclass
-class Answers:
-    """What came back, by place in the order."""
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What an app holds until its answer is there: in the clear the payload, sealed the question."""
 
-    words: dict[tuple[int, int], bytearray] = field(default_factory=dict)
-    ends: dict[tuple[int, int], Answered | Unanswerable] = field(default_factory=dict)
-
-    def hear(self, said: object) -> None:
-        match said:
-            case Piece(height, index, words):
-                self.words.setdefault((height, index), bytearray()).extend(words)
-            case Answered(height, index) | Unanswerable(height, index):
-                if (height, index) in self.ends:
-                    raise DemoFailed(f"height {height} index {index} was answered twice")
-                self.ends[height, index] = said
-            case _:
-                pass
+    caller: bytes
+    number: int
+    asked: bytes | Question = field(repr=False)
 
 
 class Demo:
@@ -117,8 +130,9 @@ class Demo:
             controllers=frozenset({OPERATOR}),
         )
         self._gateway.set_reporters(OPERATOR, [OPERATOR])
-        self._tickets: Final[list[tuple[bytes, int]]] = []
-        self._answers: Final = Answers()
+        self._tickets: Final[list[Ticket]] = []
+        self._hearing: Final = Hearing()
+        self._receipt_key = b""
 
     async def run(self) -> None:
         screen = self._screen
@@ -135,26 +149,30 @@ class Demo:
         async with self._cell(owner) as (address, model_open), _host(address, screen) as host:
             screen.step("No key without proof")
             await self._release(owner, address, host, model_open)
-            screen.step("Apps ask the gateway canister; it seals blocks")
+            screen.step("Anyone may ask the cell who it is")
+            log = await self._meet(address)
+            screen.step("Apps ask the gateway canister, every second one sealed; it seals blocks")
+            service = owner.service(GATEWAY)
             half = (len(self._prompts) + 1) // 2
             for prompts in (self._prompts[:half], self._prompts[half:]):
-                self._ask(prompts)
+                self._ask(prompts, service)
                 self._seal()
             screen.step("The host carries the slice through the window; the cell proves the order and answers")
-            await self._carry(host, 1, cut=True)
+            await self._carry(host, 1, log, cut=True)
             self._show_answers()
             screen.step("The host lies, the cell declines")
             await self._lie(host)
             screen.step("The canister is upgraded; the chain goes on")
             self._gateway.upgrade()
-            self._ask([Prompt(words.encode()) for words in AFTER_UPGRADE])
+            self._ask([Prompt(words.encode()) for words in AFTER_UPGRADE], service)
             self._seal()
-            await self._carry(host, (await standing(host)).height + 1, cut=False)
-            screen.step("Answers go back through the gateway to those who asked")
+            await self._carry(host, (await standing(host)).height + 1, log, cut=False)
+            log.close()
+            screen.step("Answers go back through the gateway to those who asked, each with its receipt")
             self._deliver()
             screen.step("Anyone checks the certificate")
             self._check_certificate()
-        asked, answered = len(self._tickets), len(self._answers.ends)
+        asked, answered = len(self._tickets), len(self._hearing.told)
         if asked != answered:
             raise DemoFailed(f"{asked} prompts were asked and {answered} were answered")
         screen.say(f"\ndemo: ok ({asked} prompts ordered by the devnet's subnet, proven, answered once each)")
@@ -199,7 +217,7 @@ class Demo:
     async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
         config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
         config.write_text(
-            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{self._subnet.root_key.hex()}"\nengine = "scripted-1"\n'
+            CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
             + owner.config_section()
         )
         process = await asyncio.create_subprocess_exec(
@@ -221,12 +239,35 @@ class Demo:
                 await process.wait()
                 await reading
 
-    def _ask(self, prompts: Sequence[Prompt]) -> None:
+    async def _meet(self, address: Address) -> ReceiptLog:
+        """The cell's evidence, kept for an auditor; its receipt key, and the log of what is signed with it."""
+        async with Host(address, Port.OBSERVE) as host:
+            raw = await evidence(host, secrets.token_bytes(32))
+        (self._folder / "identity.evidence").write_bytes(raw)
+        key = EvidenceBundle.parse(raw).keyset.key(KeyUse.RECEIPT)
+        if key is None:
+            raise DemoFailed("the cell has no receipt key")
+        self._receipt_key = key.raw
+        path = self._folder / "receipts.log"
+        path.unlink(missing_ok=True)
+        self._screen.say(f"     receipt key {_start(key.raw)}, bound by evidence of {len(raw)} B over our nonce")
+        return ReceiptLog.open(path, key.raw)
+
+    def _ask(self, prompts: Sequence[Prompt], service: Service) -> None:
         for number, prompt in enumerate(prompts):
             caller = CALLERS[number % len(CALLERS)]
-            request = chat("demo", ("user", {"content": prompt.reveal().decode()}))
-            self._tickets.append((caller, self._gateway.submit_chat(caller, request)))
-            self._screen.say(f"     app {to_text(caller)}  {self._screen.text(prompt.reveal())}")
+            words = prompt.reveal().decode()
+            if number % 2:
+                expiry = self._gateway.status()["head_height"] + SEALED_FOR_BLOCKS
+                question = service.ask(chat_request("demo", words), expiry=expiry, caller=caller)
+                ticket = self._gateway.submit_sealed(caller, question.payload)
+                self._tickets.append(Ticket(caller, ticket, question))
+                how = f"sealed, {len(question.payload)} B"
+            else:
+                ticket = self._gateway.submit_chat(caller, chat("demo", ("user", {"content": words})))
+                self._tickets.append(Ticket(caller, ticket, chat_request("demo", words).encode()))
+                how = "plain"
+            self._screen.say(f"     app {to_text(caller)}  {self._screen.text(prompt.reveal())}  ({how})")
 
     def _seal(self) -> None:
         block = self._gateway.seal_block(OPERATOR)
@@ -236,7 +277,7 @@ class Demo:
 
     # -- the host
 
-    async def _carry(self, host: Host, from_height: int, *, cut: bool) -> None:
+    async def _carry(self, host: Host, from_height: int, log: ReceiptLog, *, cut: bool) -> None:
         found = self._gateway.proof_and_bodies(from_height)
         if found is None:
             raise DemoFailed(f"the gateway has nothing from height {from_height}")
@@ -246,7 +287,10 @@ class Demo:
             if isinstance(said, Judged):
                 heights = f"heights {from_height} to {said.through}"
                 self._screen.say(f"     proof      {len(proof)} B for {heights}: {said.step}")
-            self._answers.hear(said)
+            if (told := self._hearing.hear(said)) is not None:
+                log.append(told.raw)
+            if isinstance(said, Checkpoint):
+                log.checkpoint(said.note)
             if cut and isinstance(said, Piece):
                 cut = False
                 self._screen.say("     (the line is cut here, in the middle of an answer)")
@@ -256,10 +300,13 @@ class Demo:
         self._screen.say(f"     the cell stands behind height {where.height}, link {_start(where.link or b'')}")
 
     def _show_answers(self) -> None:
-        for (height, index), end in sorted(self._answers.ends.items()):
-            words = bytes(self._answers.words.get((height, index), b""))
-            how = f"{end.tokens_in} tokens in, {end.tokens_out} out" if isinstance(end, Answered) else end.code
-            self._screen.say(f"     {height}/{index}  {self._screen.text(words)}  ({how})")
+        for (height, index), told in sorted(self._hearing.told.items()):
+            receipt, answer = told.signed.receipt, told.answer.reveal()
+            what = self._screen.text(answer)
+            if receipt.kind is Kind.SEALED:
+                what = f"{len(answer) // FRAME_BYTES} sealed frames of {FRAME_BYTES} B"
+            how = f"{receipt.tokens_in} tokens in, {receipt.tokens_out} out, {receipt.cycles} cycles"
+            self._screen.say(f"     {height}/{index}  {what}  ({receipt.finish if receipt.refused else how})")
 
     async def _lie(self, host: Host) -> None:
         found = self._gateway.proof_and_bodies(1)
@@ -283,14 +330,29 @@ class Demo:
                 raise DemoFailed(f"the cell believed {what}")
 
     def _deliver(self) -> None:
-        for (height, index), words in sorted(self._answers.words.items()):
-            report = Report(height=height, index=index, answer=bytes(words), receipt=b"", signature=b"")
-            self._expect(self._gateway.report_answer(OPERATOR, report) == "recorded", f"{height}/{index} reported")
-        for caller, ticket in self._tickets:
-            taken = self._gateway.take_answer(caller, ticket)
-            if not isinstance(taken, Taken):
-                raise DemoFailed(f"ticket {ticket} has no answer")
-        self._screen.say(f"     {len(self._tickets)} tickets redeemed, each by its own caller")
+        for told in self._hearing.told.values():
+            if self._gateway.report_answer(OPERATOR, told.report()) != "recorded":
+                raise DemoFailed(f"the gateway did not take the answer at {told.place}")
+        sealed = sum(self._open(ticket) for ticket in self._tickets)
+        redeemed = f"{len(self._tickets)} tickets redeemed, each by its own caller"
+        self._screen.say(f"     {redeemed}; {sealed} could be opened by nobody else; every receipt holds")
+
+    def _open(self, ticket: Ticket) -> bool:
+        """The app's own check: the receipt, signed by the cell's key, says these bytes answered this request."""
+        found = self._gateway.take_answer(ticket.caller, ticket.number)
+        if not isinstance(found, Answered):
+            raise DemoFailed(f"ticket {ticket.number} has no answer")
+        at, (_, signature) = found.position, found.signatures[0]
+        taken = Taken(at.height, at.index, at.id, found.answer, found.receipt, signature)
+        expected = Expected(price=PRICE)
+        if isinstance(ticket.asked, Question):
+            answer = ticket.asked.open(taken, self._receipt_key, expected, caller=ticket.caller)
+            self._screen.say(f"     {at.height}/{at.index}  opened: {self._screen.text(answer.words.reveal())}")
+            return True
+        open_plain(
+            taken, self._receipt_key, expected, gateway=GATEWAY, caller=ticket.caller, payload=ticket.asked
+        )
+        return False
 
     def _check_certificate(self) -> None:
         certificate = self._gateway.get_slice(1).certificate or b""
@@ -361,7 +423,7 @@ def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool) ->
     """0 when all held, 2 with the reason when something did not."""
     try:
         asyncio.run(Demo(folder, prompts, Screen(out, words)).run())
-    except (DemoFailed, CellDeclined, BridgeError) as reason:
+    except (DemoFailed, CellDeclined, BridgeError, ReportRefused, ReceiptRefused, AnswerRefused) as reason:
         print(f"demo: failed: {reason}", file=sys.stderr)
         return 2
     return 0

@@ -16,10 +16,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from anchorhold.client import Service
 from anchorhold.relaying import relay
 from appliance.config import config_digest
 from appliance.release import Standing
 from attestation.broker.administration import audit
+from attestation.sealed.ring import Offer, Ring
+from attestation.sealed.suites import SuiteId
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.model import TinyModel
 from devnet.pki import Validity
@@ -34,6 +37,8 @@ from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
 RESOURCE: Final = "default/model-key/demo"
+SERVICE: Final = "default/service-key/demo"
+BLOCKS, OVERLAP = 10_000, 1_000     # of a service key
 MEASUREMENT: Final = hashlib.sha384(b"the demo's cell is a process: no image is measured").digest()
 _MADE: Final = ("model", "broker")
 
@@ -45,15 +50,28 @@ class KeyOwner:
     pack: Path
     identity: Identity
     broker: DevnetBroker
+    ring: Ring
     seed: bytes
     validity: Validity
+
+    @property
+    def offer(self) -> bytes:
+        """What is published of the service key in use: the broker's signature makes it that."""
+        return Offer.of(SERVICE, self.ring.keys[0]).signed(self.broker.keys.signing)
+
+    def service(self, gateway: bytes) -> Service:
+        """As an app has it, who knows the broker's key, the gateway and the model."""
+        return Service.checked(
+            self.offer, self.broker.public, gateway=gateway, model_root=self.identity.model_root
+        )
 
     def config_section(self) -> str:
         """What is measured into the cell: whom to take a key from, which, and for what model."""
         identity = self.identity
         return (
             f'\n[release]\nbroker_key = "{self.broker.public.hex()}"\nresource = "{RESOURCE}"\n'
-            f'model_root = "{identity.model_root.hex()}"\n\n[release.model]\nname = "{identity.name}"\n'
+            f'service = "{SERVICE}"\nmodel_root = "{identity.model_root.hex()}"\n'
+            f'\n[release.model]\nname = "{identity.name}"\n'
             f'tokenizer = "{identity.tokenizer.hex()}"\ntemplate = "{identity.template.hex()}"\n'
         )
 
@@ -93,5 +111,7 @@ def key_owner(folder: Path) -> Iterator[KeyOwner]:
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
     tee = simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
-    with devnet_broker(folder / "broker", tee, model_root=root, secrets={RESOURCE: key}) as broker:
-        yield KeyOwner(pack, Identity.of(signed), broker, seed, validity)
+    ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
+    keys = {RESOURCE: key, SERVICE: ring.encode()}
+    with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
+        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
+from appliance.services import IDENTITY
 from appliance.window import (
     Ask,
     Declined,
@@ -79,6 +80,12 @@ async def feed(host: Host, proof: bytes, bodies: Mapping[int, bytes]) -> AsyncIt
             if isinstance(say, Standing):
                 wants = say.wants
             yield say
+
+
+async def evidence(host: Host, nonce: bytes) -> bytes:
+    """Who the cell is, over a nonce of ours: a bundle, which proves nothing until it is verified. Port `observe`."""
+    raw: bytes = await host.ask(IDENTITY + nonce)
+    return raw
 
 
 def _only(said: list[Say], kind: type[T]) -> T:

@@ -1,42 +1,227 @@
-"""One ordered request becomes its answer. Pure: the same request gives the same messages on every cell."""
+"""One ordered request becomes its answer and its receipt: order -> unseal -> text -> engine -> frames -> receipt.
+
+    for say in answering.answer(request): ...       pieces, then the receipt; of a refusal the receipt alone
+    answering.close(height)                         the checkpoint behind a block
+
+Whatever is said follows from the request, its place, its beacon and what is measured into the cell, so N cells say the
+same bytes, signatures apart (docs/spec/answer.md A1, A13). One request at a time, on the device's thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
 
-from appliance.engine.protocol import Engine, EngineRequest
+from appliance.engine.protocol import EngineRequest, Sampling
+from appliance.mind import Mind, Speaker
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.text import pieces, render
-from appliance.window import Answered, Finish, Piece, Say, Unanswerable
+from appliance.receipts import Conclusion, ReceiptBook
+from appliance.rings import Rings
+from appliance.window import Answered, Checkpoint, Piece, Say
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import ChatLimits, ChatRefused, ChatRequest
-from foundation.digests import tagged_sha256
+from attestation.consensus.chat import ChatLimits, ChatRequest
+from attestation.receipts.outcome import NO_TRACE, Finish, Outcome, answer_digest
+from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
+from attestation.sealed.buckets import STEP, billed_in
+from attestation.sealed.errors import SealedRefused
+from attestation.sealed.frames import AnswerKeys, FrameWriter
+from attestation.sealed.request import Mode, Place, unseal
+from foundation.refusal import Refused
+from foundation.secrecy import Prompt
 
-PIECE_TOKENS: Final = 16
-SEALED_UNSUPPORTED: Final = "sealed.unsupported"
+PIECE_TOKENS: Final = STEP      # of a plain answer; a frame of a sealed one holds as many
 
 
-def seed_of(request: OrderedRequest) -> bytes:
-    """All randomness of an answer: the block's beacon, drawn after the request was fixed, and the request's id."""
-    return tagged_sha256("anchorhold/seed/v1", request.beacon, request.id.to_bytes(8, "big"))
+class PlainRefused(Refused):
+    """A request in the clear, where the configuration wants them sealed."""
+
+    stage = "plain"
 
 
-def answer(engine: Engine, request: OrderedRequest, limits: ChatLimits) -> Iterator[Say]:
-    """What is said about `request`: pieces and their end, or one refusal that keeps its place (order.md O13)."""
-    height, index = request.height, request.index
-    if request.kind is not Kind.PLAIN:
-        yield Unanswerable(height, index, SEALED_UNSUPPORTED)
-        return
-    try:
-        chat = ChatRequest.decode(request.payload, limits)
-    except ChatRefused as refusal:
-        yield Unanswerable(height, index, refusal.code)
-        return
-    asked = chat.sampling.max_tokens if chat.sampling and chat.sampling.max_tokens else limits.max_tokens
-    job = EngineRequest(render(chat), asked, seed_of(request))
-    said = 0
-    for words, tokens in pieces((step.token for step in engine.run(job)), PIECE_TOKENS):
-        said += tokens
-        yield Piece(height, index, words)
-    yield Answered(height, index, Finish.LENGTH if said >= asked else Finish.STOP, len(job.prompt), said)
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is measured into the cell and every answer depends on. `place` is None where nothing can be sealed to it."""
+
+    gateway: bytes
+    limits: ChatLimits
+    plaintext: bool = True
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """All the randomness of an answer, and where it comes from."""
+
+    policy: SeedPolicy
+    value: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, request: OrderedRequest, chat: ChatRequest | None = None) -> Seed:
+        chosen = chat.sampling.seed if chat is not None and chat.sampling is not None else None
+        if chosen is not None:
+            return cls(SeedPolicy.CLIENT, client_seed(chosen))
+        return cls(SeedPolicy.BEACON, beacon_seed(request.beacon, request.id))
+
+
+class Voice(Protocol):
+    """How words leave the cell: in the clear, or in frames."""
+
+    def hear(self, words: bytes) -> bytes | None:
+        """One token's words; what is to be said now, if anything."""
+
+    def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
+        """The words that came with the end; what is left to say, and what the receipt says of it."""
+
+
+class PlainVoice:
+    """Pieces of so many tokens, as they come."""
+
+    def __init__(self) -> None:
+        self._piece = bytearray()
+        self._tokens = 0
+
+    def hear(self, words: bytes) -> bytes | None:
+        self._piece += words
+        self._tokens += 1
+        return None if self._tokens % PIECE_TOKENS else self._taken()
+
+    def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
+        self._piece += rest
+        last = self._taken()
+        return [last] if last else [], Conclusion.plain(outcome, seed.policy, seed.value)
+
+    def _taken(self) -> bytes | None:
+        piece = bytes(self._piece)
+        self._piece.clear()
+        return piece or None
+
+
+class SealedVoice:
+    """Frames; whole answers are held back to their end."""
+
+    def __init__(self, keys: AnswerKeys, mode: Mode, room: int) -> None:
+        self._keys: Final = keys
+        self._writer: Final = FrameWriter(keys)
+        self._streams: Final = mode is Mode.STREAM
+        self._room: Final = room
+        self._frames: Final[list[bytes]] = []
+
+    def hear(self, words: bytes) -> bytes | None:
+        frame = self._writer.hear(words)
+        if frame is None:
+            return None
+        self._frames.append(frame)
+        return frame if self._streams else None
+
+    def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
+        self._writer.hear_rest(rest)
+        said = len(self._frames) if self._streams else 0
+        rung, frames = self._writer.end(outcome)
+        self._frames.extend(frames)
+        return self._frames[said:], Conclusion.sealed_answer(
+            outcome, answer_digest(self._frames), seed.policy, seed.value, self._keys.salt,
+            tokens_in=billed_in(self._room), tokens_out=rung,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A request that can be run."""
+
+    job: EngineRequest
+    seed: Seed
+    speaker: Speaker
+    voice: Voice
+
+
+class Answering:
+    """Everything a serving cell answers with."""
+
+    def __init__(self, mind: Mind, book: ReceiptBook, terms: Terms, rings: Rings) -> None:
+        self._mind: Final = mind
+        self._book: Final = book
+        self._terms: Final = terms
+        self._rings: Final = rings
+
+    def answer(self, request: OrderedRequest) -> Iterator[Say]:
+        """What is said about `request`: its pieces and its receipt, or the receipt of a refusal (order.md O13)."""
+        try:
+            task = self._task(request)
+        except Refused as refusal:
+            sealed = request.kind is Kind.SEALED
+            conclusion = Conclusion.refusal(refusal.code, Seed.of(request).value, sealed=sealed)
+        else:
+            conclusion = yield from self._run(request, task)
+        issued = self._book.issue(request, conclusion)
+        yield Answered(request.height, request.index, issued.signed)
+
+    def close(self, height: int) -> Say:
+        """After a block's last receipt."""
+        return Checkpoint(height, self._book.checkpoint())
+
+    def _run(self, request: OrderedRequest, task: Task) -> Generator[Say, None, Conclusion]:
+        height, index = request.height, request.index
+        speaker, voice, job = task.speaker, task.voice, task.job
+        words: list[bytes] = []
+        trace, said = NO_TRACE, 0
+        for step in self._mind.engine.run(job):
+            said, trace = said + 1, step.trace
+            words.append(heard := speaker.hear(step.token))
+            if (piece := voice.hear(heard)) is not None:
+                yield Piece(height, index, piece)
+            if speaker.done:
+                break
+        words.append(rest := speaker.end())
+        outcome = Outcome(_finish(speaker, said, job.max_tokens), len(job.prompt), said, answer_digest(words), trace)
+        pieces, conclusion = voice.end(rest, outcome, task.seed)
+        for piece in pieces:
+            yield Piece(height, index, piece)
+        return conclusion
+
+    # -- from a payload to a task
+
+    def _task(self, request: OrderedRequest) -> Task:
+        """Raises `Refused` with the code of its receipt; the order of what is looked at is part of it (A13)."""
+        payload, voice = self._opened(request)
+        chat = ChatRequest.decode(payload, self._terms.limits)
+        script, seed = self._mind.script, Seed.of(request, chat)
+        asked = chat.sampling.max_tokens if chat.sampling is not None else None
+        job = EngineRequest(
+            script.prompt(chat), asked or self._terms.limits.max_tokens, seed.value,
+            _sampling(chat, script.sampling), script.stop_tokens,
+        )
+        return Task(job, seed, script.speaker(chat), voice)
+
+    def _opened(self, request: OrderedRequest) -> tuple[Prompt, Voice]:
+        if request.kind is Kind.PLAIN:
+            if not self._terms.plaintext:
+                raise PlainRefused("plain.refused", expected="a sealed request", got="one in the clear")
+            return request.payload, PlainVoice()
+        place = self._terms.place
+        if place is None:
+            raise SealedRefused("unsupported", expected="a plain request", got="a sealed one")
+        ring = self._rings.of(request.height)
+        if ring is None:
+            raise AssertionError("a block was released that no ring speaks for")    # answer.md A9: end, never diverge
+        inside = unseal(request.payload.reveal(), ring, place, height=request.height, caller=request.caller)
+        keys = AnswerKeys.derive(
+            inside.reply_key, gateway=self._terms.gateway, height=request.height, index=request.index,
+            number=request.id, request=request.request_digest,
+        )
+        return inside.chat, SealedVoice(keys, inside.mode, inside.room)
+
+
+def _finish(speaker: Speaker, said: int, asked: int) -> Finish:
+    if speaker.calls_tools:
+        return Finish.TOOL_CALLS
+    return Finish.LENGTH if said >= asked and not speaker.done else Finish.STOP
+
+
+def _sampling(chat: ChatRequest, default: Sampling) -> Sampling:
+    """What the client fixed, over what holds for the model."""
+    fixed = chat.sampling
+    if fixed is None:
+        return default
+    named = {name: getattr(fixed, name) for name in ("temperature_micro", "top_p_micro", "top_k")}
+    return replace(default, **{name: value for name, value in named.items() if value is not None})

@@ -3,10 +3,18 @@
     gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
     root_key = "814c..."                        96 bytes: the root of the subnets' certificates
     engine = "scripted-1"
+    plaintext = true                            optional: whether plain requests are run; if it is not said, they are
+                                                where no service key is named
+
+    [price]                                     optional: cycles; without it an answer costs none
+    request = 1000000
+    token_in = 2000
+    token_out = 10000
 
     [release]                                   optional: a cell without it has no key to ask for
     broker_key = "9f3c..."                      32 bytes, Ed25519: the one broker a key is taken from
     resource = "default/model-key/little"       which key
+    service = "default/service-key/little"      optional: the service keys; without them no sealed request is run
     model_root = "30a1..."                      32 bytes: the model it opens
 
     [release.model]                             optional: what a wrong pack is told to differ in, besides its root
@@ -23,6 +31,8 @@ from appliance.release import Wanted
 from attestation.consensus.principal import from_text
 from attestation.consensus.roots import parse_root_key
 from attestation.rcar.grant import GrantPurpose
+from attestation.receipts.errors import PriceRefused
+from attestation.receipts.price import FREE, PriceSchedule
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import Refused
 from measurements.pack.identity import Expected
@@ -31,6 +41,7 @@ CONFIG_BYTES_MAX = 64 * 1024
 DIGEST_TAG = "anchorhold/measured-config/v1"
 _FIELDS = frozenset({"gateway", "root_key", "engine"})
 _RELEASE = frozenset({"broker_key", "resource", "model_root"})
+_SERVICE = "service"
 _MODEL_TEXTS = frozenset({"name", "family", "quantization"})
 _MODEL_DIGESTS = frozenset({"tokenizer", "template", "config"})
 
@@ -50,6 +61,8 @@ class MeasuredConfig:
     engine: str
     release: Wanted | None = None
     model: Expected | None = None       # of the pack that the released key opens
+    plaintext: bool = True
+    price: PriceSchedule = FREE
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -59,15 +72,16 @@ class MeasuredConfig:
             fields = tomllib.loads(raw.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
             raise ConfigRefused("toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
-        release = fields.pop("release", None)
+        release, price, plaintext = (fields.pop(name, None) for name in ("release", "price", "plaintext"))
         if fields.keys() != _FIELDS:
             raise ConfigRefused("fields", expected=sorted(_FIELDS), got=sorted(fields))
         for name, value in fields.items():
             if not isinstance(value, str):
                 raise ConfigRefused(name, expected="a text", got=type(value).__name__)
+        wanted, expected = (None, None) if release is None else _release(release)
         return cls(
             from_text(fields["gateway"]), parse_root_key(_hex("root_key", fields["root_key"])), fields["engine"],
-            *((None, None) if release is None else _release(release)),
+            wanted, expected, _plaintext(plaintext, wanted), _price(price),
         )
 
 
@@ -77,15 +91,41 @@ def config_digest(raw: bytes) -> bytes:
 
 
 def _release(fields: object) -> tuple[Wanted, Expected]:
-    if not isinstance(fields, dict) or fields.keys() - {"model"} != _RELEASE:
+    if not isinstance(fields, dict) or fields.keys() - {"model", _SERVICE} != _RELEASE:
         raise ConfigRefused("release", expected=sorted(_RELEASE), got="others")
-    texts = _texts("release", {name: fields[name] for name in _RELEASE})
-    purpose = texts["resource"].split("/")[1:2]
-    if purpose != [GrantPurpose.MODEL.value] or texts["resource"].count("/") != 2:
-        raise ConfigRefused("release.resource", expected=f"repository/{GrantPurpose.MODEL.value}/tag", got="another")
+    texts = _texts("release", {name: fields[name] for name in fields.keys() - {"model"}})
+    _check_path("release.resource", texts["resource"], GrantPurpose.MODEL)
+    if _SERVICE in texts:
+        _check_path("release.service", texts[_SERVICE], GrantPurpose.SERVICE)
     root = _digest("release.model_root", texts["model_root"])
-    wanted = Wanted(_digest("release.broker_key", texts["broker_key"]), texts["resource"], GrantPurpose.MODEL, root)
+    broker = _digest("release.broker_key", texts["broker_key"])
+    wanted = Wanted(broker, texts["resource"], GrantPurpose.MODEL, root, texts.get(_SERVICE))
     return wanted, _expected(root, fields.get("model", {}))
+
+
+def _check_path(name: str, path: str, purpose: GrantPurpose) -> None:
+    if path.split("/")[1:2] != [purpose.value] or path.count("/") != 2:
+        raise ConfigRefused(name, expected=f"repository/{purpose.value}/tag", got="another")
+
+
+def _plaintext(stated: object, wanted: Wanted | None) -> bool:
+    """A cell that can be sealed to runs nothing else, unless its configuration says so."""
+    if stated is None:
+        return wanted is None or wanted.service is None
+    if not isinstance(stated, bool):
+        raise ConfigRefused("plaintext", expected="true or false", got=type(stated).__name__)
+    return stated
+
+
+def _price(fields: object) -> PriceSchedule:
+    if fields is None:
+        return FREE
+    if not isinstance(fields, dict):
+        raise ConfigRefused("price", expected="a table", got=type(fields).__name__)
+    try:
+        return PriceSchedule.of(fields)
+    except PriceRefused as refusal:
+        raise ConfigRefused(refusal.code, expected=refusal.expected, got=refusal.got) from None
 
 
 def _expected(model_root: bytes, fields: object) -> Expected:

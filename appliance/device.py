@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from appliance.answering import answer
-from appliance.engine.protocol import Engine
+from appliance.answering import Answering
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.window import encode_say
-from attestation.consensus.chat import ChatLimits
+from appliance.window import Say, encode_say
 
 BACKLOG_BYTES_MAX: Final = 64 << 20
 QUEUE_BYTES_MAX: Final = 16 << 20
@@ -115,15 +114,22 @@ class Backlogs:
             oldest.drop()
 
 
-class Device:
-    """Owns the engine and its thread. Everything but the engine's own work happens on the event loop."""
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    request: OrderedRequest
+    backlog: Backlog
+    closes: bool        # it is the last of its block: the checkpoint comes after it
 
-    def __init__(self, engine: Engine, limits: ChatLimits, *, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> None:
-        self._engine: Final = engine
-        self._limits: Final = limits
+
+class Device:
+    """Owns the engine's thread. Everything but making answers happens on the event loop."""
+
+    def __init__(self, answering: Answering | None = None, *, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> None:
+        """Without `answering` nothing may be queued: `serve_with` comes once there is a model."""
+        self._answering = answering
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._stopping: Final = threading.Event()
-        self._queue: Final[asyncio.Queue[tuple[OrderedRequest, Backlog]]] = asyncio.Queue()
+        self._queue: Final[asyncio.Queue[_Queued]] = asyncio.Queue()
         self._queued_bytes = 0
         self._room: Final = asyncio.Event()
         self._backlogs: Final = Backlogs(backlog_bytes_max)
@@ -132,6 +138,11 @@ class Device:
     @property
     def queued(self) -> int:
         return self._queue.qsize()
+
+    def serve_with(self, answering: Answering) -> None:
+        if self._answering is not None:
+            raise AssertionError("a boot answers with one thing")
+        self._answering = answering
 
     async def has_room(self) -> None:
         """Wait until another block may be queued: the queue is bounded, whoever supplies."""
@@ -144,7 +155,7 @@ class Device:
         backlog = self._backlogs.begin(height, len(requests))
         for request in requests:
             self._queued_bytes += _request_cost(request)
-            self._queue.put_nowait((request, backlog))
+            self._queue.put_nowait(_Queued(request, backlog, closes=request is requests[-1]))
         return backlog
 
     async def run(self) -> None:
@@ -155,22 +166,29 @@ class Device:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                request, backlog = await self._queue.get()
-                await loop.run_in_executor(self._thread, self._answer, loop, request, backlog)
-                self._queued_bytes -= _request_cost(request)
+                queued = await self._queue.get()
+                await loop.run_in_executor(self._thread, self._answer, loop, queued)
+                self._queued_bytes -= _request_cost(queued.request)
                 self._room.set()
                 self.answered += 1
-                backlog.request_done()
+                queued.backlog.request_done()
         finally:
             self._stopping.set()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, loop: asyncio.AbstractEventLoop, request: OrderedRequest, backlog: Backlog) -> None:
+    def _answer(self, loop: asyncio.AbstractEventLoop, queued: _Queued) -> None:
         """On the device's thread: what it says is handed to the loop, in order, and its end after that."""
-        for say in answer(self._engine, request, self._limits):
+        for say in self._said(queued):
             if self._stopping.is_set():
                 return
-            loop.call_soon_threadsafe(self._put, backlog, encode_say(say))
+            loop.call_soon_threadsafe(self._put, queued.backlog, encode_say(say))
+
+    def _said(self, queued: _Queued) -> Iterator[Say]:
+        if self._answering is None:
+            raise AssertionError("a request was released before there was anything to answer it with")
+        yield from self._answering.answer(queued.request)
+        if queued.closes:
+            yield self._answering.close(queued.request.height)
 
     def _put(self, backlog: Backlog, raw: bytes) -> None:
         backlog.put(raw)

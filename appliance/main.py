@@ -14,27 +14,31 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from appliance.answering import Answering, Terms
 from appliance.config import ConfigRefused, MeasuredConfig, config_digest
 from appliance.device import Device
-from appliance.engine.protocol import Engine
 from appliance.engine.scripted import ScriptedEngine
+from appliance.identity import Identity
+from appliance.mind import ByteScript, MakeMind, Mind
 from appliance.model import ModelGate
 from appliance.ordering.sequencer import Sequencer
-from appliance.release import Attester, Releaser, Wanted
+from appliance.receipts import ReceiptBook
+from appliance.release import Held
+from appliance.rings import Rings
 from appliance.sealing import SealingFailed, seal_process
 from appliance.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
-from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
+from attestation.receipts.body import ServedBy
+from attestation.sealed.request import Place
 from attestation.tee.configfs import ConfigfsTee
+from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
 from measurements.pack.errors import PackIdentityRefused
-from measurements.pack.identity import Expected
+from measurements.pack.opening import OpenedPack
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer, Service
@@ -43,13 +47,14 @@ from vsock_bridge.transport import Address, Scheme
 REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
+NO_KEY: Final = 72
 
 _log = structlog.get_logger()
 
 
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
-    71 when the pack beside it is not the model it was measured for."""
+    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -60,14 +65,14 @@ def main() -> int:
         seal_process()
         raw = arguments.config.read_bytes()
         config = MeasuredConfig.parse(raw)
-        engine = choose_engine(config.engine)
+        make_mind = choose_mind(config.engine)
         if config.release is not None and arguments.model is None:
             raise ConfigRefused("model", expected="--model with the pack that the released key opens", got="none")
-        releaser = None if config.release is None else make_releaser(config.release, raw, ConfigfsTee.detect())
+        identity = Identity(config_digest(raw), detect_tee(needed=config.release is not None))
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(config, engine, arguments.listen, releaser, arguments.model))
+    return asyncio.run(serve(config, make_mind, identity, arguments.listen, arguments.model))
 
 
 def _window(text: str) -> Address:
@@ -81,52 +86,116 @@ def _window(text: str) -> Address:
     return address
 
 
-def choose_engine(name: str) -> Engine:
+def choose_mind(name: str) -> MakeMind:
+    """By the engine's name in the measured configuration, and by nothing else."""
     scripted = ScriptedEngine()
     if name != scripted.id:
         raise ConfigRefused("engine", expected=scripted.id, got=name)
-    return scripted
+    return lambda _: Mind(scripted, ByteScript())
 
 
-def make_releaser(wanted: Wanted, raw_config: bytes, tee: Tee) -> Releaser:
-    """The keys of this boot, in memory and nowhere else, and what shows them to the broker."""
-    receipt = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    keyset = Keyset((PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, receipt),))
-    return Releaser(wanted, Attester(tee, keyset, config_digest(raw_config)))
+def detect_tee(*, needed: bool) -> Tee | None:
+    """The machine's own; none only where nothing hangs on it. Raises `TeeRefused`."""
+    try:
+        return ConfigfsTee.detect()
+    except TeeRefused:
+        if needed:
+            raise
+        return None
+
+
+class Cell:
+    """What one boot is made of. Put together here, and told apart nowhere else."""
+
+    def __init__(self, config: MeasuredConfig, make_mind: MakeMind, identity: Identity, pack: Path | None) -> None:
+        self._config: Final = config
+        self._make_mind: Final = make_mind
+        self._identity: Final = identity
+        self._pack: Final = pack
+        self._releaser: Final = None if config.release is None else identity.releaser(config.release)
+        self._rings: Final = Rings()
+        sequencer = Sequencer(root_key=config.root_key, canister=config.gateway, cache=DelegationCache())
+        self.device: Final = Device()
+        self.gate: Final = ModelGate(shut=True)
+        stream = StreamService(sequencer, self.device, self.gate, self._rings)
+        self.observe: Final = ObserveService(sequencer, self.device, stream, self.gate, config.engine, identity)
+        self.release: Final = ReleaseService(
+            self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
+        )
+        self.services: Final[dict[Port, Service]] = {
+            Port.STREAM: stream, Port.RELEASE: self.release, Port.OBSERVE: self.observe,
+        }
+        if self._releaser is None:
+            self._open(None, None)
+
+    async def admit_model(self) -> None:
+        """Once there is a key, open the pack with it. Raises what opening raises; the cell then ends."""
+        config, releaser = self._config, self._releaser
+        if releaser is None or self._pack is None or config.model is None:
+            return
+        await self.release.has_key.wait()
+        if releaser.held is None:
+            raise AssertionError("the key is there once its event is set")
+        held = releaser.held
+        model = await asyncio.to_thread(
+            self.gate.admit, self._pack, held.key, config.model, threads=os.cpu_count() or 1)
+        await asyncio.to_thread(self._open, model, held)
+        _log.info("model open", name=model.identity.name, model_root=model.identity.model_root.hex())
+
+    def _open(self, model: OpenedPack | None, held: Held | None) -> None:
+        """With everything there that an answer depends on, begin to serve."""
+        config, mind = self._config, self._make_mind(model)
+        book = ReceiptBook(
+            self._identity.key, served_by(mind, self._identity.measured_config, model, held), config.gateway,
+            config.price,
+        )
+        sealable = config.release is not None and config.release.service is not None
+        place = Place(config.gateway, config.release.model_root) if config.release and sealable else None
+        terms = Terms(config.gateway, RAISED, config.plaintext, place)
+        self.device.serve_with(Answering(mind, book, terms, self._rings))
+        self.gate.unlock()
+
+
+def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held: Held | None) -> ServedBy:
+    """The half of every receipt that does not change in a boot: what was granted, measured, opened and observed."""
+    of = None if model is None else model.identity
+    root, tokenizer, template = (None, None, None) if of is None else (of.model_root, of.tokenizer, of.template)
+    return ServedBy(
+        release="" if held is None else held.context.release,
+        adoption=None if held is None else held.context.adoption,
+        config=measured_config,
+        model_root=root, tokenizer=tokenizer, template=template,
+        profile=mind.profile, fingerprint=mind.engine.fingerprint,
+    )
 
 
 async def serve(
-    config: MeasuredConfig,
-    engine: Engine,
-    address: Address,
-    releaser: Releaser | None = None,
-    pack: Path | None = None,
+    config: MeasuredConfig, make_mind: MakeMind, identity: Identity, address: Address, pack: Path | None = None
 ) -> int:
-    """Until told to stop. With a `releaser` the stream stays shut until its key has opened `pack`."""
+    """Until told to stop. With a broker configured the stream stays shut until its key has opened `pack`."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.on_loop_exception)
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
-    sequencer = Sequencer(root_key=config.root_key, canister=config.gateway, cache=DelegationCache())
-    device = Device(engine, RAISED)
-    gate = ModelGate(shut=releaser is not None)
-    stream = StreamService(sequencer, device, gate)
-    observe = ObserveService(sequencer, device, stream, gate, engine.id)
-    release = ReleaseService(releaser)
-    services: dict[Port, Service] = {Port.STREAM: stream, Port.RELEASE: release, Port.OBSERVE: observe}
-    async with CellServer(services) as server:
-        observe.server = server
+    cell = Cell(config, make_mind, identity, pack)
+    async with CellServer(cell.services) as server:
+        cell.observe.server = server
         try:
             await server.start(address)
         except OSError as reason:
             _log.error("refused to start", address=str(address), exc_info=reason)
             return REFUSED
-        _log.info("serving", address=str(address), engine=engine.id)
-        running, stopping = loop.create_task(device.run()), loop.create_task(told_to_stop.wait())
-        opening = loop.create_task(admit_model(release, releaser, gate, pack, config.model))
+        _log.info("serving", address=str(address), engine=config.engine)
+        running, stopping = loop.create_task(cell.device.run()), loop.create_task(told_to_stop.wait())
+        opening = loop.create_task(cell.admit_model())
+        giving_up = loop.create_task(cell.release.gave_up.wait())
         ending = {running, stopping}
-        await asyncio.wait({*ending, opening}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ending, opening, giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        if giving_up.done():
+            _log.error("no broker gave a key", attempts=cell.release.ATTEMPTS_MAX)
+            return NO_KEY
+        giving_up.cancel()
         if opening.done() and (why_not := opening.exception()) is not None:
             differs = [name for name, _, _ in why_not.differences] if isinstance(why_not, PackIdentityRefused) else None
             _log.error("refused the model", differs=differs, exc_info=why_not)
@@ -137,22 +206,9 @@ async def serve(
             _log.error("the engine failed", exc_info=running.exception())
             return FAILED
         running.cancel()
-    gate.close()
+    cell.gate.close()
     _log.info("stopped")
     return 0
-
-
-async def admit_model(
-    release: ReleaseService, releaser: Releaser | None, gate: ModelGate, pack: Path | None, expected: Expected | None
-) -> None:
-    """Once there is a key, open the pack with it. Raises what opening raises; the cell then ends."""
-    if releaser is None or pack is None or expected is None:
-        return
-    await release.has_key.wait()
-    if releaser.held is None:
-        raise AssertionError("the key is there once its event is set")
-    model = await asyncio.to_thread(gate.admit, pack, releaser.held.key, expected, threads=os.cpu_count() or 1)
-    _log.info("model open", name=model.identity.name, model_root=model.identity.model_root.hex())
 
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ class ModelGate:
         return not self._shut
 
     def admit(self, path: Path, key: Secret, expected: Expected, *, threads: int) -> OpenedPack:
-        """Open the pack and keep it for the life of the cell. Raises `PackRefused` or OSError, and stays shut."""
+        """Open the pack and keep it for the life of the cell. Raises `PackRefused` or OSError. Still shut: `unlock`."""
         self.model = self._kept.enter_context(open_pack(path, key, threads=threads, expected=expected))
-        self._shut = False
         return self.model
+
+    def unlock(self) -> None:
+        """From now on the cell serves: what answers with the model is there."""
+        self._shut = False
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -34,6 +34,8 @@ from attestation.rcar.evidence import attestation_of, bound_members
 from attestation.rcar.grant import GrantContext, GrantPurpose, check_challenge, checked_context
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
 from attestation.rcar.messages import Challenge, Request, nonce_bytes, parse_token, request_digest
+from attestation.sealed.errors import KeysRefused
+from attestation.sealed.ring import Ring
 from attestation.tee.produce import release
 from attestation.tee.tee import Tee
 from foundation import cbor
@@ -61,6 +63,7 @@ class State(Enum):
     AWAITS_CHALLENGE = "awaits-challenge"
     AWAITS_TOKEN = "awaits-token"  # noqa: S105
     AWAITS_GRANT = "awaits-grant"
+    AWAITS_SERVICE = "awaits-service"
     HAS_KEY = "has-key"
 
 
@@ -169,20 +172,22 @@ def _decoded(raw: bytes) -> list[cbor.Value]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is measured into the cell: whom to take a key from, which, and for what model."""
+    """What is measured into the cell: whom to take keys from, which, and for what model."""
 
     broker: bytes
     resource: str
     purpose: GrantPurpose
     model_root: bytes
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The key, and what the broker said it is."""
+    """The key, and what the broker said it is; and the service keys, where the cell wants some."""
 
     key: Secret
     context: GrantContext
+    ring: Ring | None = None
 
 
 class Attester:
@@ -211,6 +216,7 @@ class _Attempt:
     private: ec.EllipticCurvePrivateKey = field(repr=False)
     request: bytes
     nonce: bytes = b""
+    held: Held | None = None        # the model key, while the service keys are still to come
 
     @property
     def key(self) -> RecipientKey:
@@ -236,24 +242,27 @@ class Releaser:
         self._number = 0
         self._failure: str | None = None
         self._attempt: _Attempt | None = None
+        self._renewing = False
         self.held: Held | None = None
 
     @property
     def standing(self) -> Standing:
         return Standing(self._state, self._number, self._failure)
 
-    def hear(self, ask: Ask) -> Say:
+    def hear(self, ask: Ask, *, height: int = 0) -> Say:
+        """`height` is where the cell stands: it decides whether the service keys may be asked for again."""
         match ask:
             case WhereAreYou():
                 return self.standing
             case Begin():
-                return self._begin()
+                return self._begin(height)
             case Brought(number, status, body):
                 return self._brought(number, status, body)
 
-    def _begin(self) -> Say:
-        if self._state is State.HAS_KEY:    # R30: a key that is held is kept; nobody makes the cell ask again
-            return self.standing
+    def _begin(self, height: int) -> Say:
+        self._renewing = self.held is not None
+        if self.held is not None and (self.held.ring is None or height < self.held.ring.renew):
+            return self.standing            # R30: a key that is held is kept; nobody makes the cell ask again
         private = self._new_key()           # R27: never the key of an attempt before
         thumbprint = RecipientKey.of(private.public_key()).thumbprint
         request = Request(self._attester.kind, thumbprint).encode()
@@ -272,12 +281,15 @@ class Releaser:
                     return self._challenged(attempt, body)
                 case State.AWAITS_TOKEN:
                     parse_token(body)       # says that the broker admitted us; it is of no other use in here
-                    return self._carry(State.AWAITS_GRANT, "GET", f"{RESOURCE}{self._wanted.resource}", b"")
+                    attempt.held = self.held
+                    return self._fetch_service() if self._renewing else self._fetch_model()
                 case State.AWAITS_GRANT:
                     return self._granted(attempt, body)
+                case State.AWAITS_SERVICE:
+                    return self._granted_service(attempt, body)
                 case State.NEEDS_KEY | State.HAS_KEY:
                     return Declined("release.number")
-        except (RcarRefused, EvidenceRefused) as refusal:
+        except (RcarRefused, EvidenceRefused, KeysRefused) as refusal:
             return self._fail(refusal.code)
 
     def _challenged(self, attempt: _Attempt, body: bytes) -> Say:
@@ -287,26 +299,55 @@ class Releaser:
         raw = self._attester.attest(challenge.nonce, attempt.key.jwk())
         return self._carry(State.AWAITS_TOKEN, "POST", ATTEST, raw)
 
+    def _fetch_model(self) -> Say:
+        return self._carry(State.AWAITS_GRANT, "GET", f"{RESOURCE}{self._wanted.resource}", b"")
+
+    def _fetch_service(self) -> Say:
+        return self._carry(State.AWAITS_SERVICE, "GET", f"{RESOURCE}{self._wanted.service}", b"")
+
     def _granted(self, attempt: _Attempt, body: bytes) -> Say:
-        sealed = Sealed.parse(body)
-        context = checked_context(sealed, self._broker)
-        self._check(context, attempt)
-        self.held = Held(open_sealed(sealed, attempt.private), context)
+        held = Held(*self._opened(attempt, body, self._wanted.resource, self._wanted.purpose))
+        if self._wanted.service is None:
+            return self._has(held)
+        attempt.held = held
+        return self._fetch_service()
+
+    def _granted_service(self, attempt: _Attempt, body: bytes) -> Say:
+        """R31: in the same session, so for the same cell; R32: never at odds with what is held."""
+        if attempt.held is None or self._wanted.service is None:
+            raise AssertionError("the model key comes before the service keys")
+        raw, context = self._opened(attempt, body, self._wanted.service, GrantPurpose.SERVICE)
+        ring = Ring.parse(raw)
+        if context.release != attempt.held.context.release:
+            raise GrantRefused("grant.release", expected="the release of the model key", got="another")
+        if attempt.held.ring is not None:
+            ring.check_agrees(attempt.held.ring)
+        return self._has(replace(attempt.held, ring=ring))
+
+    def _has(self, held: Held) -> Say:
+        self.held = held
         self._state, self._attempt = State.HAS_KEY, None
         return self.standing
 
-    def _check(self, context: GrantContext, attempt: _Attempt) -> None:
+    def _opened(
+        self, attempt: _Attempt, body: bytes, resource: str, purpose: GrantPurpose
+    ) -> tuple[Secret, GrantContext]:
+        sealed = Sealed.parse(body)
+        context = checked_context(sealed, self._broker)
+        self._check(context, attempt, resource, purpose)
+        return open_sealed(sealed, attempt.private), context
+
+    def _check(self, context: GrantContext, attempt: _Attempt, resource: str, purpose: GrantPurpose) -> None:
         """R29: signed by our broker is not enough: it must be this grant, for this cell, now."""
-        wanted = self._wanted
         if not hmac.compare_digest(context.nonce, attempt.nonce):
             raise GrantRefused("grant.nonce", expected="the nonce of this attempt", got="another")
         if not hmac.compare_digest(context.key, attempt.key.thumbprint):
             raise GrantRefused("grant.key", expected="the key of this attempt", got="another")
-        if context.resource != wanted.resource:
-            raise GrantRefused("grant.resource", expected=wanted.resource, got="another")
-        if context.purpose is not wanted.purpose:
-            raise GrantRefused("grant.purpose", expected=wanted.purpose.value, got=context.purpose.value)
-        if context.model_root != wanted.model_root:
+        if context.resource != resource:
+            raise GrantRefused("grant.resource", expected=resource, got="another")
+        if context.purpose is not purpose:
+            raise GrantRefused("grant.purpose", expected=purpose.value, got=context.purpose.value)
+        if context.model_root != self._wanted.model_root:
             raise GrantRefused("grant.model-root", expected="the model measured into this cell", got="another")
 
     def _carry(self, state: State, method: str, path: str, body: bytes) -> Say:
@@ -315,5 +356,7 @@ class Releaser:
         return Carry(self._number, method, path, body)
 
     def _fail(self, code: str) -> Say:
-        self._state, self._attempt, self._failure = State.NEEDS_KEY, None, code
+        """Back to where the attempt began; a renewal that fails takes nothing away."""
+        state = State.NEEDS_KEY if self.held is None else State.HAS_KEY
+        self._state, self._attempt, self._failure = state, None, code
         return self.standing

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, assert_never
 
 import structlog
 
 from appliance.device import Backlog, Device
+from appliance.identity import Identity
 from appliance.model import ModelGate
 from appliance.ordering.refusals import Forked
 from appliance.ordering.sequencer import Sequencer
 from appliance.release import Declined as ReleaseDeclined
 from appliance.release import Releaser
+from appliance.release import Standing as ReleaseStanding
 from appliance.release import decode_ask as decode_release_ask
 from appliance.release import encode_say as encode_release_say
+from appliance.rings import Rings
 from appliance.window import (
     Ask,
     Declined,
@@ -32,13 +35,15 @@ from appliance.window import (
 from foundation.refusal import Refused
 from vsock_bridge.server import Answer, CellServer, Failed
 
+IDENTITY: Final = b"identity:"
+
 S = TypeVar("S")
 
 _log = structlog.get_logger()
 
 
 class NotReady(Refused):
-    """A proof or a body for a cell that has no model yet."""
+    """A proof or a body for a cell that has no model yet, or a body for one whose service keys do not reach it."""
 
     stage = "cell"
 
@@ -46,10 +51,11 @@ class NotReady(Refused):
 class StreamService:
     """`stream`: proofs and bodies in, answers out. Hosts come and go; the sequencer is one."""
 
-    def __init__(self, sequencer: Sequencer, device: Device, gate: ModelGate) -> None:
+    def __init__(self, sequencer: Sequencer, device: Device, gate: ModelGate, rings: Rings | None = None) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
         self._gate: Final = gate
+        self._rings: Final = rings or Rings()
         self.refused = 0
         self.forks = 0
 
@@ -79,6 +85,9 @@ class StreamService:
                 assert_never(ask)
 
     async def _run(self, body: bytes, answer: Answer) -> None:
+        wants = self._sequencer.wants
+        if wants is not None and not self._rings.covers(wants):     # window.md N17
+            raise NotReady("cell.service-keys", expected=f"service keys for block {wants}", got="none that reach it")
         released = self._sequencer.supply(body)     # from here on the block is run, whatever becomes of this host
         if released:
             height = released[0].height
@@ -108,13 +117,23 @@ class StreamService:
 class ReleaseService:
     """`release`: the host carries the broker's messages; the releaser believes the broker's key alone.
 
-    The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key.
+    The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key, and
+    the newest service keys are in `rings` from then on; `gave_up` once ATTEMPTS_MAX attempts have failed: each costs a
+    quote, and a host with no key to bring has no use for a cell (boot.md J12). `height` says where the cell stands.
     """
 
-    def __init__(self, releaser: Releaser | None = None) -> None:
+    ATTEMPTS_MAX: Final = 16
+
+    def __init__(
+        self, releaser: Releaser | None = None, rings: Rings | None = None, height: Callable[[], int] = lambda: 0
+    ) -> None:
         self._releaser: Final = releaser
+        self._rings: Final = rings or Rings()
+        self._height: Final = height
         self._turn: Final = asyncio.Lock()
+        self._failed = 0
         self.has_key: Final = asyncio.Event()
+        self.gave_up: Final = asyncio.Event()
 
     async def serve(self, item: bytes, answer: Answer) -> None:
         if self._releaser is None:
@@ -126,26 +145,38 @@ class ReleaseService:
             return
         async with self._turn:
             before = self._releaser.standing
-            say = await _finished(asyncio.to_thread(self._releaser.hear, ask))
+            say = await _finished(asyncio.to_thread(self._releaser.hear, ask, height=self._height()))
             after = self._releaser.standing
             if after != before:
                 _log.info("release", state=after.state, failure=after.failure)
+                self._count(before, after)
             if self._releaser.held is not None:
+                if self._releaser.held.ring is not None:
+                    self._rings.renew(self._releaser.held.ring)
                 self.has_key.set()
         await answer.end(encode_release_say(say))
 
+    def _count(self, before: ReleaseStanding, after: ReleaseStanding) -> None:
+        if after.failure is not None and before.failure is None:
+            self._failed += 1
+            if self._failed == self.ATTEMPTS_MAX:
+                self.gave_up.set()
+
 
 class ObserveService:
-    """`observe`: health and counts, as JSON. Numbers and words of ours only."""
+    """`observe`: health and counts, as JSON, numbers and words of ours only; and evidence of who this is."""
 
     def __init__(
-        self, sequencer: Sequencer, device: Device, stream: StreamService, gate: ModelGate, engine_id: str
+        self, sequencer: Sequencer, device: Device, stream: StreamService, gate: ModelGate, engine_id: str,
+        identity: Identity | None = None,
     ) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
         self._stream: Final = stream
         self._gate: Final = gate
         self._engine_id: Final = engine_id
+        self._identity: Final = identity
+        self._turn: Final = asyncio.Lock()
         self.server: CellServer | None = None
 
     async def serve(self, item: bytes, answer: Answer) -> None:
@@ -154,8 +185,20 @@ class ObserveService:
                 await answer.end(_json(self._health()))
             case b"metrics":
                 await answer.end(_json(self._metrics()))
+            case _ if item.startswith(IDENTITY):
+                await answer.end(await self._evidence(item.removeprefix(IDENTITY)))
             case _:
                 raise Failed("health-or-metrics")
+
+    async def _evidence(self, nonce: bytes) -> bytes:
+        """N18: one quote at a time, over the caller's nonce; the TEE is asked on a thread."""
+        if self._identity is None or not self._identity.can_be_shown:
+            raise Failed("no-tee")
+        async with self._turn:
+            try:
+                return await _finished(asyncio.to_thread(self._identity.evidence, nonce))
+            except Refused as refusal:
+                raise Failed(refusal.code) from refusal
 
     def _health(self) -> dict[str, object]:
         position = self._sequencer.position

@@ -5,10 +5,10 @@
                    [2, body bstr]           supply         here is a block's body: run it
     cell -> host   [0, height, link, wants, certified_time]               where I stand
                    [1, step, wants, through, certified_time]              what your proof did
-                   [2, height, index, words bstr]                         a piece of an answer
-                   [3, height, index, finish, tokens in, tokens out]      an answer is complete
+                   [2, height, index, bytes]                              a piece of an answer: words, or a frame
+                   [3, height, index, receipt bstr]                       the signed receipt: this request is done
                    [4, code, text]                                        refused, and why
-                   [5, height, index, code]                               a request that cannot be answered
+                   [6, height, note bstr]                                 a checkpoint over all receipts so far
 
 docs/spec/window.md N1 to N9. What does not parse is refused with code `window.format`, and costs nothing else.
 """
@@ -16,7 +16,6 @@ docs/spec/window.md N1 to N9. What does not parse is refused with code `window.f
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum, unique
 from typing import Final, TypeAlias
 
 from appliance.ordering.sequencer import Step, Verdict
@@ -35,14 +34,6 @@ class WindowRefused(Refused):
 
     def __init__(self, code: str, *, expected: object, got: object) -> None:
         super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
-
-
-@unique
-class Finish(IntEnum):
-    """Why an answer ended."""
-
-    STOP = 0        # the engine had no more to say
-    LENGTH = 1      # it has said as many tokens as the request allows
 
 
 # -- what a host asks
@@ -116,25 +107,24 @@ class Judged:
 class Piece:
     height: int
     index: int
-    words: bytes = field(repr=False)
+    words: bytes = field(repr=False)        # of a sealed answer: one frame
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
+    """The request's receipt, and so its end; of one that cannot be answered it is all there is."""
+
     height: int
     index: int
-    finish: Finish
-    tokens_in: int
-    tokens_out: int
+    receipt: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswerable:
-    """The request keeps its place and this is its answer, the same on every cell."""
+class Checkpoint:
+    """The cell's signed word on its whole log, after the last receipt of a block."""
 
     height: int
-    index: int
-    code: str
+    note: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +135,7 @@ class Declined:
     text: str
 
 
-Say: TypeAlias = Standing | Judged | Piece | Answered | Unanswerable | Declined
+Say: TypeAlias = Standing | Judged | Piece | Answered | Checkpoint | Declined
 
 
 def encode_say(say: Say) -> bytes:
@@ -156,12 +146,12 @@ def encode_say(say: Say) -> bytes:
             return cbor.encode([1, step, wants, through, certified_time_ns])
         case Piece(height, index, words):
             return cbor.encode([2, height, index, words])
-        case Answered(height, index, finish, tokens_in, tokens_out):
-            return cbor.encode([3, height, index, int(finish), tokens_in, tokens_out])
+        case Answered(height, index, receipt):
+            return cbor.encode([3, height, index, receipt])
         case Declined(code, text):
             return cbor.encode([4, code, text])
-        case Unanswerable(height, index, code):
-            return cbor.encode([5, height, index, code])
+        case Checkpoint(height, note):
+            return cbor.encode([6, height, note])
 
 
 def decode_say(raw: bytes) -> Say:
@@ -173,12 +163,12 @@ def decode_say(raw: bytes) -> Say:
             return Judged(step, wants, through, time_ns)
         case [2, int(height), int(index), bytes(words)]:
             return Piece(height, index, words)
-        case [3, int(height), int(index), (0 | 1) as finish, int(tokens_in), int(tokens_out)]:
-            return Answered(height, index, Finish(finish), tokens_in, tokens_out)
+        case [3, int(height), int(index), bytes(receipt)]:
+            return Answered(height, index, receipt)
         case [4, str(code), str(text)]:
             return Declined(code, text)
-        case [5, int(height), int(index), str(code)]:
-            return Unanswerable(height, index, code)
+        case [6, int(height), bytes(note)]:
+            return Checkpoint(height, note)
         case _:
             raise WindowRefused("format", expected="something a cell says", got="another message")
 

@@ -1,9 +1,10 @@
 """A cell over a simulated TEE: the appliance as it is, with the devnet's machine where hardware would be.
 
     python -m devnet.cell --config FILE --listen unix:PATH --seed HEX --not-before ISO --not-after ISO --measurement HEX
+    python -m devnet.cell --config FILE --listen vsock:any --chip FILE
 
-The platform's two RSA keys are new in every process, so it writes its root where `--root` says: a broker that is to
-believe this cell reads it there.
+With a seed, the platform's two RSA keys are new in every process, so it writes its root where `--root` says: a broker
+that is to believe this cell reads it there. With a chip's file the authorities are whoever's made it.
 """
 
 from __future__ import annotations
@@ -11,44 +12,74 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from appliance.config import MeasuredConfig
-from appliance.main import choose_engine, make_releaser, serve
-from appliance.sealing import seal_process
+import structlog
+
+from appliance.config import MeasuredConfig, config_digest
+from appliance.identity import Identity
+from appliance.main import REFUSED, choose_mind, serve
+from appliance.sealing import SealingFailed, seal_process
+from attestation.tee.tee import Tee
+from devnet.chip import ChipTee
 from devnet.pki import Validity
 from devnet.sim_snp import SimulatedSnp
 from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import SimulatedTee, simulated_snp, simulated_tdx
 from foundation import logs
+from foundation.refusal import Refused
 from vsock_bridge.transport import Address
+
+_log = structlog.get_logger()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="devnet.cell", description="A cell over a simulated TEE.")
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--listen", type=Address.parse, required=True)
-    parser.add_argument("--seed", type=bytes.fromhex, required=True)
+    parser.add_argument("--chip", type=Path, help="a simulated chip; instead of the next five")
+    parser.add_argument("--seed", type=bytes.fromhex)
     parser.add_argument("--kind", choices=["snp", "tdx"], default="tdx", help="tdx: its root follows from the seed")
-    parser.add_argument("--not-before", type=datetime.fromisoformat, required=True)
-    parser.add_argument("--not-after", type=datetime.fromisoformat, required=True)
-    parser.add_argument("--measurement", type=bytes.fromhex, required=True)
+    parser.add_argument("--not-before", type=datetime.fromisoformat)
+    parser.add_argument("--not-after", type=datetime.fromisoformat)
+    parser.add_argument("--measurement", type=bytes.fromhex)
     parser.add_argument("--model", type=Path, help="the pack that a released key opens")
     parser.add_argument("--root", type=Path, help="where to write the root certificate (DER)")
     arguments = parser.parse_args()
+    if arguments.chip is None and None in (
+        arguments.seed, arguments.not_before, arguments.not_after, arguments.measurement
+    ):
+        parser.error("either --chip, or --seed, --not-before, --not-after and --measurement")
+    return run(arguments.config, arguments.listen, arguments.model, lambda: _tee(arguments))
+
+
+def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[], Tee]) -> int:
+    """`appliance.main.main`, save for where the TEE comes from."""
     logs.set_up()
-    seal_process()
-    raw = arguments.config.read_bytes()
-    config = MeasuredConfig.parse(raw)
-    tee = _tee(arguments)
+    try:
+        seal_process()
+        raw = config.read_bytes()
+        measured = MeasuredConfig.parse(raw)
+        make_mind = choose_mind(measured.engine)
+        identity = Identity(config_digest(raw), make_tee())
+    except (Refused, SealingFailed, OSError) as reason:
+        _log.error("refused to start", config=str(config), exc_info=reason)
+        return REFUSED
+    return asyncio.run(serve(measured, make_mind, identity, listen, model))
+
+
+def _tee(arguments: argparse.Namespace) -> Tee:
+    if arguments.chip is not None:
+        return ChipTee.parse(arguments.chip.read_bytes())
+    tee = _platform(arguments)
     if arguments.root is not None:
         arguments.root.write_bytes(tee.root.der)
-    releaser = None if config.release is None else make_releaser(config.release, raw, tee)
-    return asyncio.run(serve(config, choose_engine(config.engine), arguments.listen, releaser, arguments.model))
+    return tee
 
 
-def _tee(arguments: argparse.Namespace) -> SimulatedTee:
+def _platform(arguments: argparse.Namespace) -> SimulatedTee:
     validity = Validity(arguments.not_before, arguments.not_after)
     if arguments.kind == "snp":
         return simulated_snp(SimulatedSnp.create(arguments.seed, validity), arguments.measurement)

@@ -24,7 +24,21 @@ from attestation.consensus.slices import HEADERS_MAX, VERSION, Body
 from devnet.replica import Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
-from foundation.candid import BLOB, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
+from foundation.candid import (
+    BLOB,
+    INT64,
+    NAT64,
+    NULL,
+    PRINCIPAL,
+    TEXT,
+    Opt,
+    Record,
+    Type,
+    Variant,
+    Vec,
+    decode,
+    encode,
+)
 from foundation.refusal import Refused
 
 ARTEFACTS = Path(__file__).resolve().parent.parent / "gateway"
@@ -53,6 +67,11 @@ _SAMPLING = Record(
         "max_tokens": Opt(NAT64),
         "stop": Opt(Vec(TEXT)),
         "seed": Opt(NAT64),
+        "min_p_micro": Opt(NAT64),
+        "repetition_penalty_micro": Opt(NAT64),
+        "presence_penalty_micro": Opt(INT64),
+        "frequency_penalty_micro": Opt(INT64),
+        "logit_bias": Opt(Vec(Record({"token": NAT64, "bias_micro": INT64}))),
     }
 )
 CHAT_REQUEST = Record(

@@ -99,33 +99,12 @@ class ReportFields:
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedSnp:
-    """One chip and the authorities above it. Make it with `create`."""
+class Chip:
+    """What is inside the processor: a key nobody sees, and the reports it signs. All of it follows from the seed."""
 
     product: Product
     seed: bytes
     tcb: PatchLevels
-    validity: Validity
-    ark: Authority
-    ask: Authority
-    vcek: Authority
-    revoked: tuple[int, ...] = field(default=())
-
-    @classmethod
-    def create(
-        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA,
-        tcb: PatchLevels | None = None,
-    ) -> SimulatedSnp:
-        """New authorities and a chip. Takes about two seconds, for the two RSA keys."""
-        tcb = tcb or PatchLevels()
-        ark_key, ask_key = new_rsa_key(), new_rsa_key()
-        ark_name = subject(f"SIMULATED-ARK-{product.value}")
-        ask_name = subject(f"SEV-{product.value}")
-        ark = Authority(_authority(ark_name, ark_name, ark_key, ark_key, seed, validity), ark_key)
-        ask = Authority(_authority(ask_name, ark_name, ask_key, ark_key, seed, validity), ask_key)
-        vcek_key = derived_key(seed, ec.SECP384R1(), "vcek", product.value)
-        vcek = Authority(_vcek(vcek_key, ask, product, tcb, seed, validity), vcek_key)
-        return cls(product, seed, tcb, validity, ark, ask, vcek)
 
     @property
     def hardware_id(self) -> bytes:
@@ -133,21 +112,8 @@ class SimulatedSnp:
         return _chip_id(self.seed, self.product)
 
     @property
-    def crl(self) -> bytes:
-        """The ARK's list, as the vendor publishes it."""
-        return revocation_list(self.ark, self.validity, self.revoked)
-
-    def revoking(self, *authorities: Authority) -> SimulatedSnp:
-        """The same platform after some of its certificates were revoked."""
-        serials = tuple(authority.certificate.serial_number for authority in authorities)
-        return replace(self, revoked=self.revoked + serials)
-
-    def auxblob(self, *, with_crl: bool = True) -> bytes:
-        """The certificate table a host would lay beside a report."""
-        values = {
-            TableEntry.ARK: self.ark.der, TableEntry.ASK: self.ask.der, TableEntry.VCEK: self.vcek.der,
-        }
-        return encode_table({**values, TableEntry.CRL: self.crl} if with_crl else values)
+    def key(self) -> ec.EllipticCurvePrivateKey:
+        return derived_key(self.seed, ec.SECP384R1(), "vcek", self.product.value)
 
     def report(self, report_data: bytes, fields: ReportFields) -> bytes:
         """A signed report over these 64 bytes; the same input gives the same bytes."""
@@ -197,11 +163,76 @@ class SimulatedSnp:
         return bytes(report)
 
     def sign(self, signed_part: bytes) -> bytes:
-        if not isinstance(self.vcek.key, ec.EllipticCurvePrivateKey):
-            raise TypeError("a VCEK is an elliptic curve key")
-        r, s = ecdsa_pair(self.vcek.key, signed_part, hashes.SHA384())
+        r, s = ecdsa_pair(self.key, signed_part, hashes.SHA384())
         signature = r.to_bytes(72, "little") + s.to_bytes(72, "little")
         return (signed_part + signature).ljust(REPORT_BYTES, b"\0")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSnp:
+    """One chip and the authorities above it. Make it with `create`."""
+
+    product: Product
+    seed: bytes
+    tcb: PatchLevels
+    validity: Validity
+    ark: Authority
+    ask: Authority
+    vcek: Authority
+    revoked: tuple[int, ...] = field(default=())
+
+    @classmethod
+    def create(
+        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA,
+        tcb: PatchLevels | None = None,
+    ) -> SimulatedSnp:
+        """New authorities and a chip. Takes about two seconds, for the two RSA keys."""
+        tcb = tcb or PatchLevels()
+        ark_key, ask_key = new_rsa_key(), new_rsa_key()
+        ark_name = subject(f"SIMULATED-ARK-{product.value}")
+        ask_name = subject(f"SEV-{product.value}")
+        ark = Authority(_authority(ark_name, ark_name, ark_key, ark_key, seed, validity), ark_key)
+        ask = Authority(_authority(ask_name, ark_name, ask_key, ark_key, seed, validity), ask_key)
+        vcek_key = Chip(product, seed, tcb).key
+        vcek = Authority(_vcek(vcek_key, ask, product, tcb, seed, validity), vcek_key)
+        return cls(product, seed, tcb, validity, ark, ask, vcek)
+
+    @property
+    def hardware_id(self) -> bytes:
+        """64 bytes on Genoa, eight on Turin: as the VCEK names the chip."""
+        return _chip_id(self.seed, self.product)
+
+    @property
+    def crl(self) -> bytes:
+        """The ARK's list, as the vendor publishes it."""
+        return revocation_list(self.ark, self.validity, self.revoked)
+
+    def revoking(self, *authorities: Authority) -> SimulatedSnp:
+        """The same platform after some of its certificates were revoked."""
+        serials = tuple(authority.certificate.serial_number for authority in authorities)
+        return replace(self, revoked=self.revoked + serials)
+
+    def auxblob(self, *, with_crl: bool = True) -> bytes:
+        """The certificate table a host would lay beside a report."""
+        values = {
+            TableEntry.ARK: self.ark.der, TableEntry.ASK: self.ask.der, TableEntry.VCEK: self.vcek.der,
+        }
+        return encode_table({**values, TableEntry.CRL: self.crl} if with_crl else values)
+
+    @property
+    def chip(self) -> Chip:
+        return Chip(self.product, self.seed, self.tcb)
+
+    def report(self, report_data: bytes, fields: ReportFields) -> bytes:
+        """A signed report over these 64 bytes; the same input gives the same bytes."""
+        return self.chip.report(report_data, fields)
+
+    def unsigned_report(self, report_data: bytes, fields: ReportFields) -> bytes:
+        """The signed part alone, for a test that wants to change a byte and then sign."""
+        return self.chip.unsigned_report(report_data, fields)
+
+    def sign(self, signed_part: bytes) -> bytes:
+        return self.chip.sign(signed_part)
 
 
 def _chip_id(seed: bytes, product: Product) -> bytes:

@@ -18,6 +18,7 @@ from anchorhold.command import Parser, Verbs
 if TYPE_CHECKING:
     from anchorhold.brokering import Opened
     from attestation.broker.log import Entry, Head
+    from attestation.sealed.suites import SuiteId
 
 Work = Callable[["Opened", argparse.Namespace], int]
 
@@ -39,6 +40,7 @@ def add(verbs: Verbs) -> None:
     _job(jobs, "key", "print the key cells must know this broker by", _key)
     _add_log(jobs)
     _add_secret(jobs)
+    _add_service(jobs)
     _add_release(jobs)
     _add_governance(jobs)
     revoke = _job(jobs, "revoke", "from now on nothing for a chip, measurement, release or cell's key", _revoke)
@@ -66,6 +68,24 @@ def _add_secret(jobs: Verbs) -> None:
         job.set_defaults(rotate=name == "rotate")
     job = _job(parts, "revoke", "forget a secret's bytes", _forget)
     job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG")
+
+
+def _add_service(jobs: Verbs) -> None:
+    group = jobs.add_parser(
+        "service", help="keys that prompts are sealed to", description="Keys that prompts are sealed to: each for so "
+        "many blocks and some more, the next one always there before it is needed.")
+    parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    new = _job(parts, "make", "two keys, the first for now; prints what clients are shown of them", _make_service)
+    new.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block (default 1)")
+    new.add_argument("--blocks", type=int, required=True, metavar="N", help="for how many blocks each is in use")
+    new.add_argument("--overlap", type=int, required=True, metavar="N", help="and how many more into the next")
+    new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
+    turn = _job(parts, "rotate", "one more key; those that are over are forgotten", _rotate_service)
+    for job in (new, turn):
+        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519")
+    show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
+    for job in (new, turn, show):
+        job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
 
 
 def _add_release(jobs: Verbs) -> None:
@@ -187,6 +207,46 @@ def _forget(opened: Opened, arguments: argparse.Namespace) -> int:
 
     forget_secret(opened.store, arguments.resource, time.time_ns())
     return 0
+
+
+def _make_service(opened: Opened, arguments: argparse.Namespace) -> int:
+    import secrets
+
+    from attestation.broker import service
+    from attestation.sealed.ring import Ring
+
+    ring = Ring.make(
+        _suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
+    model_root = _hex(arguments.model_root)
+    service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root, time.time_ns())
+    return _offers(opened, arguments)
+
+
+def _rotate_service(opened: Opened, arguments: argparse.Namespace) -> int:
+    import secrets
+
+    from attestation.broker import service
+
+    service.rotate(opened.store, opened.wrapping, arguments.resource, _suite(arguments.suite), secrets.token_bytes,
+                   time.time_ns())
+    return _offers(opened, arguments)
+
+
+def _offers(opened: Opened, arguments: argparse.Namespace) -> int:
+    from attestation.broker import service
+    from attestation.sealed.ring import Offer
+
+    for raw in service.published(opened.store, opened.wrapping, arguments.resource, opened.keys.signing):
+        offer = Offer.checked(raw, opened.keys.public)
+        print(json.dumps({"key": offer.key.id.hex(), "suite": offer.key.suite.name, "first": offer.first,
+                          "last": offer.last, "offer": raw.hex()}))
+    return 0
+
+
+def _suite(name: str) -> SuiteId:
+    from attestation.sealed.suites import SuiteId
+
+    return SuiteId[name.upper().replace("-", "_")]
 
 
 def _govern(opened: Opened, arguments: argparse.Namespace) -> int:

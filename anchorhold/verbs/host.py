@@ -124,11 +124,16 @@ async def _feed(host: Host, arguments: argparse.Namespace) -> int:
 
 def _shown(say: object, words: bool) -> dict[str, object]:
     """A message of the cell as JSON; an answer's words only if they were asked for."""
-    from appliance.window import Piece
+    from appliance.window import Answered, Piece
+    from attestation.receipts.sealing import SignedReceipt
 
     fields: dict[str, object] = {"said": type(say).__name__.lower()}
     for name, value in asdict(say).items():  # type: ignore[call-overload]  # every message is a dataclass
         fields[name] = value.hex() if isinstance(value, bytes) else value
+    if isinstance(say, Answered):
+        receipt = SignedReceipt.parse(say.receipt).receipt
+        fields |= {"finish": receipt.finish, "tokens_in": receipt.tokens_in, "tokens_out": receipt.tokens_out,
+                   "cycles": receipt.cycles}
     if isinstance(say, Piece):
         fields["words"] = say.words.decode("utf-8", "replace") if words else f"{len(say.words)} bytes"
     return fields

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self, TypeAlias, TypeVar
 
 from foundation import cbor
@@ -21,6 +22,10 @@ from foundation.secrecy import Prompt
 MODEL_CHARACTERS_MAX: Final = 128
 SEED_MAX: Final = (1 << 64) - 1
 MILLION: Final = 1_000_000
+TOKENS: Final = 1 << 20                                         # a token id is below this, whatever the vocabulary
+BIAS_MICRO_MAX: Final = 100 * MILLION
+PENALTY_MICRO: Final = (-2 * MILLION, 2 * MILLION)
+REPETITION_PENALTY_MICRO: Final = (MILLION // 10, 10 * MILLION)
 
 
 class ChatRefused(Refused):
@@ -46,6 +51,7 @@ class ChatLimits:
     stops: int
     stop_bytes: int
     max_tokens: int
+    logit_biases: int
     temperature_micro: int = 2 * MILLION
     top_k: int = 1 << 20
     items: int = 1 << 17           # CBOR items in all: what decoding may allocate
@@ -53,15 +59,16 @@ class ChatLimits:
 
 LLM_CANISTER: Final = ChatLimits(
     payload_bytes=16 << 10, messages=10, text_bytes=10 << 10, tools=16, properties=16, tool_calls=16,
-    arguments=16, stops=0, stop_bytes=0, max_tokens=1000,
+    arguments=16, stops=0, stop_bytes=0, max_tokens=1000, logit_biases=0,
 )
 """The limits of the IC's own LLM canister, as far as it states them."""
 
 RAISED: Final = ChatLimits(
-    payload_bytes=1 << 20, messages=1024, text_bytes=512 << 10, tools=128, properties=64, tool_calls=64,
-    arguments=64, stops=16, stop_bytes=256, max_tokens=32768,
+    payload_bytes=128 << 10, messages=128, text_bytes=128 << 10, tools=64, properties=64, tool_calls=64,
+    arguments=64, stops=16, stop_bytes=256, max_tokens=32768, logit_biases=256,
 )
-"""What a cell's profile starts from."""
+"""What a cell's profile starts from, and what the gateway takes (gateway/src/Limits.mo): one set, so that no request is
+ordered only to be refused for a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,11 @@ class Sampling:
     max_tokens: int | None = None
     stop: tuple[Prompt, ...] | None = None
     seed: int | None = None
+    min_p_micro: int | None = None
+    repetition_penalty_micro: int | None = None
+    presence_penalty_micro: int | None = None
+    frequency_penalty_micro: int | None = None
+    logit_bias: tuple[tuple[int, int], ...] | None = None       # (token, millionths), tokens ascending
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,10 @@ class ChatRequest:
 
 # --- reading ------------------------------------------------------------------------------------------------
 
+_SAMPLING: Final = (
+    "temperature_micro", "top_p_micro", "top_k", "max_tokens", "stop", "seed", "min_p_micro",
+    "repetition_penalty_micro", "presence_penalty_micro", "frequency_penalty_micro", "logit_bias",
+)
 _DEPTH_MAX: Final = 8       # request, messages, message, calls, call, function, arguments, argument
 _Map: TypeAlias = dict[cbor.Key, cbor.Value]
 _T = TypeVar("_T")
@@ -263,8 +279,7 @@ class _Reader:
         return _list(value, "names", self._limits.properties, self._text)
 
     def sampling(self, value: cbor.Value) -> Sampling:
-        names = ("temperature_micro", "top_p_micro", "top_k", "max_tokens", "stop", "seed")
-        fields, limits = _map(value, "sampling", (), names), self._limits
+        fields, limits = _map(value, "sampling", (), _SAMPLING), self._limits
         return Sampling(
             temperature_micro=_integer(fields, "temperature_micro", 0, limits.temperature_micro),
             top_p_micro=_integer(fields, "top_p_micro", 1, MILLION),
@@ -272,7 +287,18 @@ class _Reader:
             max_tokens=_integer(fields, "max_tokens", 1, limits.max_tokens),
             stop=_optional(fields, "stop", self._stops),
             seed=_integer(fields, "seed", 0, SEED_MAX),
+            min_p_micro=_integer(fields, "min_p_micro", 0, MILLION),
+            repetition_penalty_micro=_integer(fields, "repetition_penalty_micro", *REPETITION_PENALTY_MICRO),
+            presence_penalty_micro=_integer(fields, "presence_penalty_micro", *PENALTY_MICRO),
+            frequency_penalty_micro=_integer(fields, "frequency_penalty_micro", *PENALTY_MICRO),
+            logit_bias=_optional(fields, "logit_bias", self._biases),
         )
+
+    def _biases(self, value: cbor.Value) -> tuple[tuple[int, int], ...]:
+        biases = _list(value, "logit-bias", self._limits.logit_biases, _bias)
+        if any(one >= next_one for (one, _), (next_one, _) in pairwise(biases)):
+            raise ChatRefused("logit-bias", expected="tokens ascending", got="another order")
+        return biases
 
     def _stops(self, value: cbor.Value) -> tuple[Prompt, ...]:
         return _list(value, "stop", self._limits.stops, self._stop)
@@ -285,6 +311,16 @@ class _Reader:
 
     def _text(self, value: cbor.Value) -> Prompt:
         return _text(value, self._limits.text_bytes)
+
+
+def _bias(value: cbor.Value) -> tuple[int, int]:
+    match value:
+        case [int(token), int(bias)] if (
+            type(token) is type(bias) is int and 0 <= token < TOKENS and abs(bias) <= BIAS_MICRO_MAX
+        ):
+            return token, bias
+        case _:
+            raise ChatRefused("logit-bias", expected="a token and its bias, both in range", got="something else")
 
 
 def _model(value: cbor.Value) -> str:
@@ -345,6 +381,11 @@ def _integer(fields: _Map, name: str, least: int, most: int) -> int | None:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
+def encode_message(message: Message) -> bytes:
+    """One message by itself, as it stands in a request."""
+    return cbor.encode(_message_value(message))
+
+
 def _message_value(message: Message) -> cbor.Value:
     match message:
         case UserMessage(content):
@@ -391,16 +432,15 @@ def _property_value(each: Property) -> cbor.Value:
 
 
 def _sampling_value(sampling: Sampling) -> cbor.Value:
-    numbers = {
-        "temperature_micro": sampling.temperature_micro,
-        "top_p_micro": sampling.top_p_micro,
-        "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
-        "seed": sampling.seed,
-    }
-    fields: _Map = {name: number for name, number in numbers.items() if number is not None}
+    fields: _Map = {}
+    for name in _SAMPLING:
+        value = getattr(sampling, name)
+        if isinstance(value, int):
+            fields[name] = value
     if sampling.stop is not None:
         fields["stop"] = [_str(text) for text in sampling.stop]
+    if sampling.logit_bias is not None:
+        fields["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias]
     return fields
 
 

@@ -15,9 +15,10 @@ import errno
 import os
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,7 @@ from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import REPORT_DATA_BYTES
 
 REPORT_ROOT = Path("/sys/kernel/config/tsm/report")
+GIVEN = "cell"                      # made by process 1 of the image for the cell's user alone
 OUTBLOB_BYTES_MAX = 32 * 1024       # the kernel's own bound on either blob
 TEXT_BYTES_MAX = 4096               # a text attribute is at most one page
 ATTEMPTS_MAX = 3                    # E111: a directory nobody else knows should agree at once
@@ -154,13 +156,23 @@ class ConfigfsTee:
     service_provider: str | None = None
     files: Files = field(default_factory=KernelFiles)
     new_name: Callable[[], str] = field(default=lambda: f"anchorhold-{secrets.token_hex(16)}")
+    given: str | None = None        # E110: the directory made for us, where we may make none
+    _in_turn: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @classmethod
     def detect(cls, root: Path = REPORT_ROOT, files: Files | None = None) -> ConfigfsTee:
         """Ask the kernel which driver answers. Raises `TeeRefused` where there is none that is known here."""
-        tee = cls(TeeKind.SNP, root=root, files=files or KernelFiles())
-        with tee._directory() as directory:
-            return cls(_provider(directory), root=root, files=tee.files)
+        used = files or KernelFiles()
+        try:
+            return cls._detect(cls(TeeKind.SNP, root=root, files=used))
+        except TeeRefused as refusal:
+            if refusal.code != "report.forbidden":
+                raise
+        return cls._detect(cls(TeeKind.SNP, root=root, files=used, given=GIVEN))
+
+    def _detect(self) -> ConfigfsTee:
+        with self._directory() as directory:
+            return replace(self, kind=_provider(directory))
 
     def quote(self, report_data: bytes) -> Evidence:
         """Evidence over exactly these 64 bytes. Raises `TeeRefused`, nothing else.
@@ -210,7 +222,11 @@ class ConfigfsTee:
 
     @contextmanager
     def _directory(self) -> Iterator[ReportDirectory]:
-        """E110: a new one for this request, gone afterwards whatever happened."""
+        """E110: a new one for this request, gone afterwards whatever happened; or the given one, for one at a time."""
+        if self.given is not None:
+            with self._in_turn:
+                yield ReportDirectory(self.files, self.root / self.given)
+            return
         path = self.root / self.new_name()
         with _named("the report directory"):
             self.files.mkdir(path)

@@ -1,7 +1,8 @@
 /// Deterministic CBOR (RFC 8949 section 4.2.1), encoding only: shortest integers, definite lengths, map keys
-/// sorted bytewise by their encoding. No floats, no negative numbers: nothing the gateway hashes has one.
+/// sorted bytewise by their encoding. No floats: nothing the gateway hashes has one.
 import Array "mo:core/Array";
 import Blob "mo:core/Blob";
+import Int64 "mo:core/Int64";
 import List "mo:core/List";
 import Nat "mo:core/Nat";
 import Nat8 "mo:core/Nat8";
@@ -12,6 +13,7 @@ import VarArray "mo:core/VarArray";
 module {
   public type Value = {
     #uint : Nat64;
+    #int : Int64;
     #bytes : Blob;
     #text : Text;
     #array : [Value];
@@ -52,6 +54,10 @@ module {
   func write(out : List.List<Blob>, value : Value) {
     switch value {
       case (#uint n) List.add(out, head(0, n));
+      case (#int n) List.add(
+        out,
+        if (n >= 0) head(0, Int64.toNat64 n) else head(1, Int64.toNat64(-1 - n)),
+      );
       case (#bytes bytes) {
         List.add(out, head(2, Nat64.fromNat(bytes.size())));
         List.add(out, bytes);

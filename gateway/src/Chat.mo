@@ -3,6 +3,7 @@
 /// The payload is fixed here, inside the canister, so that what is hashed into the chain does not depend on which
 /// Candid encoder an app used.
 import Array "mo:core/Array";
+import Int64 "mo:core/Int64";
 import List "mo:core/List";
 import Nat "mo:core/Nat";
 import Nat64 "mo:core/Nat64";
@@ -26,6 +27,7 @@ module {
   public type Property = { type_ : Text; name : Text; description : ?Text; enum : ?[Text] };
   public type Parameters = { type_ : Text; properties : ?[Property]; required : ?[Text] };
   public type Tool = { #function : { name : Text; description : ?Text; parameters : ?Parameters } };
+  public type Bias = { token : Nat64; bias_micro : Int64 };
   public type Sampling = {
     temperature_micro : ?Nat64;
     top_p_micro : ?Nat64;
@@ -33,6 +35,11 @@ module {
     max_tokens : ?Nat64;
     stop : ?[Text];
     seed : ?Nat64;
+    min_p_micro : ?Nat64;
+    repetition_penalty_micro : ?Nat64;
+    presence_penalty_micro : ?Int64;
+    frequency_penalty_micro : ?Int64;
+    logit_bias : ?[Bias];
   };
   public type Request = { model : Text; messages : [Message]; tools : ?[Tool]; sampling : ?Sampling };
 
@@ -48,6 +55,12 @@ module {
   func putUint(fields : Fields, key : Text, value : ?Nat64) {
     switch value { case (?n) List.add<Entry>(fields, (key, #uint n)); case null {} };
   };
+
+  func putInt(fields : Fields, key : Text, value : ?Int64) {
+    switch value { case (?n) List.add<Entry>(fields, (key, #int n)); case null {} };
+  };
+
+  func bias(b : Bias) : Cbor.Value = #array([#uint(b.token), #int(b.bias_micro)]);
 
   func putTexts(fields : Fields, key : Text, value : ?[Text]) {
     switch value { case (?items) List.add<Entry>(fields, (key, texts items)); case null {} };
@@ -115,6 +128,14 @@ module {
     putUint(fields, "max_tokens", s.max_tokens);
     putTexts(fields, "stop", s.stop);
     putUint(fields, "seed", s.seed);
+    putUint(fields, "min_p_micro", s.min_p_micro);
+    putUint(fields, "repetition_penalty_micro", s.repetition_penalty_micro);
+    putInt(fields, "presence_penalty_micro", s.presence_penalty_micro);
+    putInt(fields, "frequency_penalty_micro", s.frequency_penalty_micro);
+    switch (s.logit_bias) {
+      case (?biases) List.add<Entry>(fields, ("logit_bias", #array(Array.map<Bias, Cbor.Value>(biases, bias))));
+      case null {};
+    };
     map(fields)
   };
 
@@ -142,12 +163,32 @@ module {
     case null null;
   };
 
+  func within(code : Text, value : ?Int64, most : Int64) : ?Refusal.Refusal = switch value {
+    case (?n) {
+      if (n >= -most and n <= most) null else ?{
+        code;
+        expected = Int64.toText(-most) # " to " # Int64.toText(most);
+        got = Int64.toText(n);
+      }
+    };
+    case null null;
+  };
+
   func refuseSampling(s : Sampling) : ?Refusal.Refusal {
     let ranges = [
       between("sampling.temperature_micro", s.temperature_micro, 0, Limits.temperatureMicroMax),
       between("sampling.top_p_micro", s.top_p_micro, 1, Limits.topPMicroMax),
       between("sampling.top_k", s.top_k, 1, Limits.topKMax),
       between("sampling.max_tokens", s.max_tokens, 1, Limits.tokensMax),
+      between("sampling.min_p_micro", s.min_p_micro, 0, Limits.minPMicroMax),
+      between(
+        "sampling.repetition_penalty_micro",
+        s.repetition_penalty_micro,
+        Limits.repetitionPenaltyMicroMin,
+        Limits.repetitionPenaltyMicroMax,
+      ),
+      within("sampling.presence_penalty_micro", s.presence_penalty_micro, Limits.penaltyMicroMax),
+      within("sampling.frequency_penalty_micro", s.frequency_penalty_micro, Limits.penaltyMicroMax),
     ];
     for (refusal in ranges.vals()) if (refusal != null) return refusal;
     switch (s.stop) {
@@ -160,6 +201,23 @@ module {
         };
       };
       case null {};
+    };
+    switch (s.logit_bias) { case (?biases) refuseBiases(biases); case null null }
+  };
+
+  func refuseBiases(biases : [Bias]) : ?Refusal.Refusal {
+    if (biases.size() > Limits.logitBiasesMax) {
+      return ?Refusal.tooMany("sampling.logit_bias", Limits.logitBiasesMax, biases.size());
+    };
+    var next : Nat64 = 0;
+    for ({ token; bias_micro } in biases.vals()) {
+      if (token < next) return ?{ code = "sampling.logit_bias_order"; expected = "tokens ascending"; got = "another order" };
+      let refusal = switch (between("sampling.logit_bias_token", ?token, 0, Limits.biasedTokenMax)) {
+        case null within("sampling.logit_bias_micro", ?bias_micro, Limits.logitBiasMicroMax);
+        case found found;
+      };
+      if (refusal != null) return refusal;
+      next := token + 1;
     };
     null
   };
@@ -179,6 +237,18 @@ module {
     null
   };
 
+  /// The longest of a tool's lists: its properties, its required names, the values of one enum.
+  func propertiesOf(#function f : Tool) : Nat {
+    let ?p = f.parameters else return 0;
+    var most = switch (p.required) { case (?names) names.size(); case null 0 };
+    let ?properties = p.properties else return most;
+    most := Nat.max(most, properties.size());
+    for (each in properties.vals()) {
+      switch (each.enum) { case (?values) { most := Nat.max(most, values.size()) }; case null {} };
+    };
+    most
+  };
+
   /// Why this request is not taken, or null. The size of the payload is checked once it is encoded.
   public func refuse(r : Request) : ?Refusal.Refusal {
     switch (refuseModel(r.model)) { case (?refusal) return ?refusal; case null {} };
@@ -190,13 +260,23 @@ module {
         case (#assistant { tool_calls }) {
           let calls = tool_calls.size();
           if (calls > Limits.toolCallsMax) return ?Refusal.tooMany("request.tool_calls", Limits.toolCallsMax, calls);
+          for (call in tool_calls.vals()) {
+            let arguments = call.function.arguments.size();
+            if (arguments > Limits.argumentsMax) {
+              return ?Refusal.tooMany("request.arguments", Limits.argumentsMax, arguments);
+            };
+          };
         };
         case _ {};
       };
     };
     switch (r.tools) {
-      case (?tools) if (tools.size() > Limits.toolsMax) {
-        return ?Refusal.tooMany("request.tools", Limits.toolsMax, tools.size());
+      case (?tools) {
+        if (tools.size() > Limits.toolsMax) return ?Refusal.tooMany("request.tools", Limits.toolsMax, tools.size());
+        for (tool in tools.vals()) {
+          let most = propertiesOf tool;
+          if (most > Limits.propertiesMax) return ?Refusal.tooMany("request.properties", Limits.propertiesMax, most);
+        };
       };
       case null {};
     };

@@ -2,7 +2,8 @@
 /// which an auditor of the canister sees.
 ///
 /// Shapes follow the Internet Computer's LLM canister; the figures are raised from its 10 messages, 10 KiB and
-/// 1,000 tokens. A block must fit in one query reply with its certificate (3 MiB on the Internet Computer),
+/// 1,000 tokens. What bounds one request is the same in a cell's profile (attestation/consensus/chat.py RAISED), so that
+/// nothing is ordered only to be refused there. A block must fit in one query reply with its certificate (3 MiB on the Internet Computer),
 /// and a request in one ingress message (2 MiB).
 module {
   // One request.
@@ -11,13 +12,22 @@ module {
   public let modelBytesMax : Nat = 128;
   public let messagesMax : Nat = 128;
   public let toolsMax : Nat = 64;
+  public let propertiesMax : Nat = 64; // of one tool; also its required names, and the values of one enum
   public let toolCallsMax : Nat = 64; // in one assistant message
+  public let argumentsMax : Nat = 64; // of one tool call
   public let stopsMax : Nat = 16;
   public let stopBytesMax : Nat = 256;
   public let tokensMax : Nat64 = 32_768;
   public let temperatureMicroMax : Nat64 = 2_000_000;
   public let topKMax : Nat64 = 1_048_576;
   public let topPMicroMax : Nat64 = 1_000_000;
+  public let minPMicroMax : Nat64 = 1_000_000;
+  public let repetitionPenaltyMicroMin : Nat64 = 100_000;
+  public let repetitionPenaltyMicroMax : Nat64 = 10_000_000;
+  public let penaltyMicroMax : Int64 = 2_000_000; // either way
+  public let logitBiasesMax : Nat = 256;
+  public let logitBiasMicroMax : Int64 = 100_000_000; // either way
+  public let biasedTokenMax : Nat64 = 1_048_575;
 
   // The queue, before a block is fixed.
   public let queuedMax : Nat = 4_096;

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from measurements.pack.errors import PackMalformed
+
+SECTOR_BYTES: Final = 512
 
 
 def read_at(descriptor: int, into: memoryview, offset: int) -> int:
@@ -21,6 +25,12 @@ def read_at(descriptor: int, into: memoryview, offset: int) -> int:
             break
         done += count
     return done
+
+
+def length_of(descriptor: int) -> tuple[int, int]:
+    """How long it is, and by how much that may exceed what was put there: a disk has whole sectors."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    return size, SECTOR_BYTES - 1 if stat.S_ISBLK(os.fstat(descriptor).st_mode) else 0
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:

@@ -18,6 +18,7 @@ from measurements.pack.strict_json import parse_object
 
 CARD: Final = "card.json"
 TEMPLATE: Final = "chat_template.jinja"
+ENGINE_PROFILE: Final = "engine-profile.json"
 WEIGHTS_INDEX: Final = "model.safetensors.index.json"
 SMALL_BYTES_MAX: Final = 64 << 20
 """Of everything but weights: the largest tokenizers have half of it."""
@@ -34,6 +35,7 @@ class Kind(Enum):
     CONFIG = "config"
     TOKENIZER = "tokenizer"
     TEMPLATE = "template"
+    PROFILE = "engine profile"
     TEXT = "text"
 
 
@@ -49,6 +51,7 @@ _BY_NAME: Final[dict[str, Kind]] = {
     "vocab.json": Kind.TOKENIZER,
     "merges.txt": Kind.TOKENIZER,
     TEMPLATE: Kind.TEMPLATE,
+    ENGINE_PROFILE: Kind.PROFILE,
     "LICENSE": Kind.TEXT,
     "LICENSE.txt": Kind.TEXT,
     "NOTICE": Kind.TEXT,

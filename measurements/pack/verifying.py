@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from foundation.digests import DIGEST_BYTES
-from measurements.pack.disk import read_at
+from measurements.pack.disk import length_of, read_at
 from measurements.pack.errors import PackContentRefused, PackMalformed
 from measurements.pack.header import PREFIX_BYTES, SignedHeader, chunk_digest, envelope_bytes, index_digest
 from measurements.pack.manifest import Manifest
@@ -38,7 +38,7 @@ class PackFile:
             signed = _signed_header(descriptor)
             if signer is not None:
                 signed.check_signer(signer)
-            _check_length(signed, os.fstat(descriptor).st_size)
+            _check_length(signed, *length_of(descriptor))
             yield cls(descriptor, signed, _index(descriptor, signed))
         finally:
             os.close(descriptor)
@@ -111,9 +111,9 @@ def _read(descriptor: int, offset: int, size: int) -> bytes:
     return bytes(into)
 
 
-def _check_length(signed: SignedHeader, size: int) -> None:
-    """pack.md P3: the file ends where the header says."""
-    if size == signed.file_bytes:
+def _check_length(signed: SignedHeader, size: int, spare: int = 0) -> None:
+    """pack.md P3: the file ends where the header says; a disk, at most `spare` bytes behind it."""
+    if signed.file_bytes <= size <= signed.file_bytes + spare:
         return
     expected = f"{signed.file_bytes} bytes"
     if size > signed.file_bytes:

@@ -33,7 +33,11 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     assert sum(": declined, " in line for line in lines) == 4
     assert any(": denied, tdx.mr-td" in line for line in lines)
     folder = tmp_path / "build" / "demo"
-    left = ["broker", "cell.log", "cell.toml", "head.cert", "model", "model.pack"]
+    left = [
+        "broker", "cell.log", "cell.toml", "head.cert", "identity.evidence", "model", "model.pack", "receipts.log",
+    ]
+    assert sum(" sealed frames of " in line for line in lines) == 2
+    assert any("every receipt holds" in line for line in lines)
     assert sorted(path.name for path in folder.iterdir()) == left
     events = [json.loads(line)["event"] for line in (folder / "cell.log").read_text().splitlines()]
     assert (events[0], events[-1]) == ("serving", "stopped")

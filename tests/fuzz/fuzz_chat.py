@@ -40,7 +40,9 @@ SEEDS: list[bytes] = [
             AssistantMessage(_text("rain"), ()),
         ),
         (_TOOL,),
-        Sampling(700_000, 900_000, 40, 100, (_text("END"),), 7),
+        Sampling(
+            700_000, 900_000, 40, 100, (_text("END"),), 7, 50_000, 1_100_000, -200_000, 300_000, ((3, -1), (9, 5))
+        ),
     ).encode(),
 ]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from appliance.window import (
     Answered,
+    Checkpoint,
     Declined,
-    Finish,
     Judged,
     Piece,
     Propose,
     Standing,
     Supply,
-    Unanswerable,
     WhereAreYou,
     WindowRefused,
     decode_ask,
@@ -23,8 +22,8 @@ from appliance.window import (
 ASKS = (WhereAreYou(), Propose(b"proof"), Supply(b"body"))
 SAYS = (
     Standing(0, None, None, 0), Standing(2**64 - 1, bytes(32), 9, 1000), Judged("joined", 1, 2, 3),
-    Judged("stale", None, 2, 3), Piece(1, 255, b"words"), Answered(1, 0, Finish.LENGTH, 12, 7),
-    Declined("slice.height", "expected 2, got 3"), Unanswerable(1, 0, "sealed.unsupported"),
+    Judged("stale", None, 2, 3), Piece(1, 255, b"words"), Answered(1, 0, b"receipt"),
+    Declined("slice.height", "expected 2, got 3"), Checkpoint(1, b"note"),
 )
 SEEDS: list[bytes] = [*[encode_ask(ask) for ask in ASKS], *[encode_say(say) for say in SAYS], b"\x81\xf5"]
 

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from tests.vm import initramfs, tools
-from tests.vm.initramfs import File
+from image_build import cpio
+from image_build.cpio import File
+from tests.vm import tools
 from vsock_bridge.transport import Address
 
 GUEST_CID: Final = 42
@@ -161,7 +162,7 @@ class Machine:
         files |= {name: File(content) for name, content in self._files.items()}
         with (self._folder / "initrd").open("wb") as sink:
             sink.write((tools.TOOLS / "base.cpio").read_bytes())
-            initramfs.write_files(files, sink)
+            cpio.write_files(files, sink)
 
 
 def _is_listening(path: str) -> bool:

@@ -4,6 +4,7 @@
     build/tools/vm/host             QEMU and vhost-device-vsock with their own libraries and loader
     build/tools/vm/guest            Python 3.11, the cell's wheels, kernel modules; base.cpio is all of that
     build/tools/vm/kernel/vmlinuz
+    build/tools/vm/firmware         OVMF for SEV-SNP and for TDX
 
 The host's tools run through the unpacked loader, so neither the distribution nor its C library matters, as long
 as the machine is x86-64 Linux.
@@ -24,8 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.vm import debian, initramfs
-from tests.vm.debian import Missing
+from image_build import apt, cpio, deb, fetching, lock
+from image_build.lock import Missing
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("packages.lock.json")
@@ -44,6 +45,7 @@ KEPT: Final[Mapping[str, Sequence[str]]] = {
         "usr/share/seabios/*",
     ),
     "guest": ("usr/bin/python3.11", f"{LIBRARIES}/*.so*", "usr/lib/python3.11/*"),
+    "firmware": ("usr/share/ovmf/*",),
     "kernel": ("boot/vmlinuz-*", *(f"usr/lib/modules/*/{name}.ko.xz" for name in MODULES)),
 }
 NOT_KEPT: Final = tuple(
@@ -60,7 +62,7 @@ def main() -> int:
     parser.add_argument("--refresh", action="store_true", help="lock the newest packages first (needs apt)")
     try:
         if parser.parse_args().refresh:
-            debian.write_lock(LOCK, debian.refreshed(debian.read_lock(LOCK)))
+            lock.write_lock(LOCK, apt.refreshed(lock.read_lock(LOCK)))
         make()
     except (Missing, OSError, subprocess.CalledProcessError) as reason:
         print(f"vm-tools: {reason}", file=sys.stderr)
@@ -77,21 +79,21 @@ def is_made() -> bool:
 def make() -> None:
     if is_made():
         return
-    packages = debian.read_lock(LOCK)
-    fetched = debian.fetch(packages, CACHE)
+    packages = lock.read_lock(LOCK)
+    fetched = fetching.fetch(packages, CACHE, refresh="python -m tests.vm.tools --refresh")
     print(f"vm-tools: {len(packages)} packages, {sum(each.size for each in packages)} bytes, {fetched} fetched now")
     new = TOOLS.with_name("vm.new")
     shutil.rmtree(new, ignore_errors=True)
     for package in packages:
         for tree in package.trees:
-            debian.unpack(CACHE / package.sha256, partial(_is_kept, tree), new / tree)
+            deb.unpack(CACHE / package.sha256, partial(_is_kept, tree), new / tree)
     _settle_kernel(new)
     _install_wheels(new / "guest" / "opt" / "site")
     _check_libraries(new)
     _compile(new / "guest")
     _link_folders(new / "guest")
     with (new / "base.cpio").open("wb") as sink:
-        initramfs.write_tree(new / "guest", sink)
+        cpio.write_tree(new / "guest", sink)
     print(f"vm-tools: the guest's first archive holds {(new / 'base.cpio').stat().st_size} bytes")
     (new / "stamp").write_text(_stamp())
     shutil.rmtree(TOOLS, ignore_errors=True)
@@ -99,7 +101,7 @@ def make() -> None:
 
 
 def _stamp() -> str:
-    inputs = (LOCK, WHEELS_LOCK, Path(__file__), Path(debian.__file__), Path(initramfs.__file__))
+    inputs = (LOCK, WHEELS_LOCK, Path(__file__), Path(deb.__file__), Path(cpio.__file__))
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in inputs)).hexdigest()
 
 
@@ -119,11 +121,9 @@ def _settle_kernel(new: Path) -> None:
 
 def _install_wheels(site: Path) -> None:
     """What the cell may import, by its own lock, for the guest's Python, whatever runs this."""
-    platforms = ("manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-         "--require-hashes", "--only-binary=:all:", "--implementation=cp", "--python-version=3.11",
-         *(f"--platform={each}" for each in platforms), f"--target={site}", f"--requirement={WHEELS_LOCK}"],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
+         *fetching.PIP_TARGET, f"--target={site}", f"--requirement={WHEELS_LOCK}"],
         check=True,
     )
 

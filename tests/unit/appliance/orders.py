@@ -6,13 +6,45 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
-from appliance.engine.protocol import EngineRequest, Step
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from appliance.answering import Answering, Terms
+from appliance.engine.protocol import Engine, EngineRequest, Step
+from appliance.mind import ByteScript, Mind
 from appliance.ordering.sequencer import OrderedRequest
+from appliance.receipts import ReceiptBook
+from appliance.rings import Rings
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
+from attestation.consensus.chat import RAISED, ChatLimits, ChatRequest, Sampling, UserMessage
+from attestation.receipts.body import Receipt, ServedBy
+from attestation.receipts.price import FREE, PriceSchedule
+from attestation.receipts.sealing import SignedReceipt
+from attestation.sealed.request import Place
+from attestation.sealed.ring import Ring
+from devnet.subnet import GATEWAY
 from foundation.secrecy import Prompt
 
 BEACON = b"\x07" * 32
+MODEL_ROOT = b"\x30" * 32
+PLACE = Place(GATEWAY, MODEL_ROOT)
+RECEIPT_KEY = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
+BY = ServedBy("r-1", bytes(32), b"\x01" * 32, MODEL_ROOT, b"\x02" * 32, b"\x03" * 32, b"\x04" * 32, b"\x05" * 32)
+
+
+def answering(
+    engine: Engine, *, limits: ChatLimits = RAISED, plaintext: bool = True, ring: Ring | None = None,
+    price: PriceSchedule = FREE, key: Ed25519PrivateKey = RECEIPT_KEY,
+) -> Answering:
+    """Everything a cell answers with, around `engine`; sealed requests are run where there is a ring."""
+    terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE)
+    return Answering(Mind(engine, ByteScript()), ReceiptBook(key, BY, GATEWAY, price), terms, Rings(ring))
+
+
+def receipt(raw: bytes, key: Ed25519PrivateKey = RECEIPT_KEY) -> Receipt:
+    """Out of what the cell signed; raises if it did not."""
+    signed = SignedReceipt.parse(raw)
+    signed.verify(key.public_key().public_bytes_raw())
+    return signed.receipt
 
 
 def chat_payload(words: str, max_tokens: int | None = None) -> bytes:
@@ -21,12 +53,13 @@ def chat_payload(words: str, max_tokens: int | None = None) -> bytes:
 
 
 def ordered(
-    words: str = "hello", *, number: int = 0, height: int = 1, index: int = 0, payload: bytes | None = None,
+    words: str = "hello", *, number: int | None = None, height: int = 1, index: int = 0, payload: bytes | None = None,
     kind: Kind = Kind.PLAIN, beacon: bytes = BEACON, max_tokens: int | None = None, caller: bytes = b"\x04",
 ) -> OrderedRequest:
     payload = chat_payload(words, max_tokens) if payload is None else payload
     return OrderedRequest(
-        height=height, index=index, id=number, caller=caller, kind=kind, payload=Prompt(payload), beacon=beacon,
+        height=height, index=index, id=index if number is None else number, caller=caller, kind=kind,
+        payload=Prompt(payload), beacon=beacon,
         link=bytes(32), request_digest=bytes(32), block_time_ns=1, certified_time_ns=2,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -10,27 +11,47 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from appliance.answering import PIECE_TOKENS, SEALED_UNSUPPORTED, answer, seed_of
-from appliance.engine.protocol import EngineRequest, Step
+from appliance.answering import PIECE_TOKENS, Seed
+from appliance.engine.protocol import Engine, EngineRequest, Step
+from appliance.engine.protocol import Sampling as EngineSampling
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.window import Answered, Finish, Piece, Say, Unanswerable
+from appliance.window import Answered, Checkpoint, Piece, Say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import (
     RAISED,
     AssistantMessage,
     ChatLimits,
     ChatRequest,
+    Sampling,
     SystemMessage,
     ToolMessage,
     UserMessage,
 )
-from foundation.secrecy import Prompt
-from tests.unit.appliance.orders import chat_payload, ordered
+from attestation.receipts.body import Receipt
+from attestation.receipts.checkpoint import SignedCheckpoint
+from attestation.receipts.outcome import Finish, answer_digest
+from attestation.receipts.seeds import SeedPolicy
+from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameReader
+from attestation.sealed.request import Mode, Unsealed, seal
+from attestation.sealed.ring import Ring
+from attestation.sealed.suites import SuiteId
+from foundation.secrecy import Prompt, Secret
+from tests.unit.appliance.orders import PLACE, answering, chat_payload, ordered, receipt
 
 
 def said(request: OrderedRequest, limits: ChatLimits = RAISED) -> list[Say]:
-    return list(answer(ScriptedEngine(), request, limits))
+    return said_by(ScriptedEngine(), request, limits)
+
+
+def said_by(engine: Engine, request: OrderedRequest, limits: ChatLimits = RAISED) -> list[Say]:
+    """By a cell that has just begun: a receipt's place follows the one before."""
+    return list(answering(engine, limits=limits).answer(replace(request, index=0)))
+
+
+def end_of(says: list[Say]) -> Receipt:
+    assert isinstance(says[-1], Answered)
+    return receipt(says[-1].receipt)
 
 
 def words(says: list[Say]) -> bytes:
@@ -44,7 +65,10 @@ def test_an_answer_is_its_pieces_and_one_end(text: str) -> None:
     assert isinstance(end, Answered)
     assert all(isinstance(piece, Piece) for piece in pieces)
     assert words(says) in {opening + text.encode() for opening in OPENINGS}
-    assert end == Answered(1, 0, Finish.STOP, len(f"user:{text}\n".encode()), len(words(says)))
+    told = receipt(end.receipt)
+    assert (told.height, told.index, told.finish) == (1, 0, Finish.STOP)
+    assert (told.tokens_in, told.tokens_out) == (len(f"user:{text}\n".encode()), len(words(says)))
+    assert told.answer == answer_digest([words(says)])
 
 
 def test_the_same_request_gives_the_same_messages() -> None:
@@ -52,31 +76,58 @@ def test_the_same_request_gives_the_same_messages() -> None:
     assert said(request) == said(request)
 
 
+def test_after_a_block_the_log_is_vouched_for() -> None:
+    cell = answering(ScriptedEngine())
+    for index in range(3):
+        list(cell.answer(ordered(index=index)))
+    closed = cell.close(1)
+    assert isinstance(closed, Checkpoint)
+    assert SignedCheckpoint.parse(closed.note).checkpoint.size == 3
+
+
 @pytest.mark.parametrize(
     "other", [{"caller": b"\x05"}, {"link": b"\x01" * 32}, {"certified_time_ns": 99}, {"block_time_ns": 98},
               {"request_digest": b"\x02" * 32}],
 )
 def test_nothing_but_the_request_beacon_and_id_enters(other: dict[str, object]) -> None:
-    """window.md N9, order.md O30: certified time least of all."""
+    """window.md N9, order.md O30: certified time least of all; link and digest are in the receipt alone."""
     request = ordered("again")
-    assert said(replace(request, **other)) == said(request)  # type: ignore[arg-type]
-    assert seed_of(replace(request, **other)) == seed_of(request)  # type: ignore[arg-type]
+    one, another = said(request), said(replace(request, **other))  # type: ignore[arg-type]
+    assert words(one) == words(another)
+    assert (one == another) is not (other.keys() & {"link", "request_digest"} != set())
+    assert Seed.of(replace(request, **other)) == Seed.of(request)  # type: ignore[arg-type]
 
 
 def test_the_seed_is_what_the_specification_says() -> None:
     request = ordered(number=258, beacon=b"\x09" * 32)
     expected = sha256(b"\x12anchorhold/seed/v1" + b"\x09" * 32 + (258).to_bytes(8, "big")).digest()
-    assert seed_of(request) == expected
-    assert seed_of(replace(request, height=9, index=3)) == expected
-    assert len({seed_of(replace(request, id=number)) for number in range(50)}) == 50
-    assert seed_of(replace(request, beacon=bytes(32))) != expected
-    assert seed_of(replace(request, id=2**64 - 1)) != expected
+    assert Seed.of(request) == Seed(SeedPolicy.BEACON, expected)
+    assert Seed.of(replace(request, height=9, index=3)).value == expected
+    assert len({Seed.of(replace(request, id=number)).value for number in range(50)}) == 50
+    assert Seed.of(replace(request, beacon=bytes(32))).value != expected
+    assert Seed.of(replace(request, id=2**64 - 1)).value != expected
 
 
-def test_a_sealed_request_is_unanswerable_whatever_it_holds() -> None:
+def test_a_seed_of_the_clients_takes_the_beacons_place() -> None:
+    """receipt.md T15: and the receipt says that it did."""
+    chat = ChatRequest("m", (UserMessage(Prompt(b"x")),), sampling=Sampling(seed=258))
+    expected = sha256(b"\x19anchorhold/seed/client/v1" + (258).to_bytes(8, "big")).digest()
+    assert Seed.of(ordered(), chat) == Seed(SeedPolicy.CLIENT, expected)
+    assert end_of(said(ordered(payload=chat.encode()))).seed_policy is SeedPolicy.CLIENT
+
+
+def test_a_sealed_request_is_refused_where_nothing_can_be_sealed_to() -> None:
     for payload in (b"", b"\xff", chat_payload("readable all the same")):
-        request = ordered(kind=Kind.SEALED, payload=payload, height=4, index=2)
-        assert said(request) == [Unanswerable(4, 2, SEALED_UNSUPPORTED)]
+        (end,) = said(ordered(kind=Kind.SEALED, payload=payload, height=4))
+        assert isinstance(end, Answered)
+        assert receipt(end.receipt).finish == "sealed.unsupported"
+
+
+def test_a_plain_request_is_refused_where_the_configuration_says_so() -> None:
+    """answer.md A2"""
+    (end,) = answering(ScriptedEngine(), plaintext=False).answer(ordered())
+    assert isinstance(end, Answered)
+    assert (receipt(end.receipt).finish, receipt(end.receipt).kind) == ("plain.refused", Kind.PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -92,16 +143,18 @@ def test_a_sealed_request_is_unanswerable_whatever_it_holds() -> None:
 )
 def test_a_payload_that_is_no_chat_keeps_its_place(payload: bytes, code: str) -> None:
     """window.md N9, order.md O13: one refusal, one code, no word of the payload."""
-    says = said(ordered(payload=payload, height=3, index=1))
-    assert says == [Unanswerable(3, 1, code)]
+    (end,) = said(ordered(payload=payload, height=3))
+    assert isinstance(end, Answered)
+    assert (end.height, end.index) == (3, 0)
+    told = receipt(end.receipt)
+    assert (told.finish, told.tokens_in, told.tokens_out) == (code, 0, 0)
 
 
 @given(st.integers(1, 120))
 def test_max_tokens_is_kept_to_and_said(most: int) -> None:
     whole = words(said(ordered("a line of some length, longer than one piece")))
     says = said(ordered("a line of some length, longer than one piece", max_tokens=most))
-    end = says[-1]
-    assert isinstance(end, Answered)
+    end = end_of(says)
     assert words(says) == whole[:most]
     assert end.tokens_out == min(most, len(whole))
     assert end.finish is (Finish.LENGTH if most <= len(whole) else Finish.STOP)
@@ -110,7 +163,9 @@ def test_max_tokens_is_kept_to_and_said(most: int) -> None:
 def test_without_max_tokens_the_profile_bounds() -> None:
     short = replace(RAISED, max_tokens=5)
     says = said(ordered("more than five"), short)
-    assert (len(words(says)), says[-1]) == (5, Answered(1, 0, Finish.LENGTH, len(b"user:more than five\n"), 5))
+    end = end_of(says)
+    assert (len(words(says)), end.finish) == (5, Finish.LENGTH)
+    assert (end.tokens_in, end.tokens_out) == (len(b"user:more than five\n"), 5)
 
 
 def test_pieces_are_of_one_size_but_the_last() -> None:
@@ -132,7 +187,7 @@ def test_pieces_come_as_the_engine_speaks() -> None:
                 spoken.append(token)
                 yield Step(65, bytes(32))
 
-    says = answer(Slow(), ordered(), RAISED)
+    says = answering(Slow()).answer(ordered())
     assert isinstance(next(says), Piece)
     assert len(spoken) == PIECE_TOKENS
 
@@ -154,10 +209,10 @@ def test_every_role_is_a_line_of_the_prompt() -> None:
         (SystemMessage(Prompt(b"be brief\nuser:not a user")), UserMessage(Prompt(b"hi")),
          AssistantMessage(None, ()), AssistantMessage(Prompt(b"so"), ()), ToolMessage(Prompt(b"42"), Prompt(b"id"))),
     )
-    says = list(answer(Listening(), ordered(payload=request.encode()), RAISED))
+    end = end_of(said_by(Listening(), ordered(payload=request.encode())))
     prompt = b"system:be brief user:not a user\nuser:hi\nassistant:\nassistant:so\ntool:42\n"
     assert bytes(asked[0].prompt) == prompt
-    assert says == [Answered(1, 0, Finish.STOP, len(prompt), 0)]
+    assert (end.finish, end.tokens_in, end.tokens_out) == (Finish.STOP, len(prompt), 0)
     assert asked[0].max_tokens == RAISED.max_tokens
 
 
@@ -166,3 +221,102 @@ def test_an_engine_request_shows_neither_prompt_nor_seed() -> None:
     shown = repr(EngineRequest(tuple(b"canary"), 3, b"canary"))
     assert "canary" not in shown
     assert str(tuple(b"canary")) not in shown
+
+
+def test_what_a_request_fixes_of_sampling_comes_over_what_the_model_wants() -> None:
+    asked: list[EngineRequest] = []
+
+    class Listening(ScriptedEngine):
+        def run(self, request: EngineRequest) -> Iterator[Step]:
+            asked.append(request)
+            return iter(())
+
+    for sampling in (None, Sampling(), Sampling(temperature_micro=700_000, top_k=3)):
+        chat = ChatRequest("m", (UserMessage(Prompt(b"x")),), sampling=sampling)
+        said_by(Listening(), ordered(payload=chat.encode()))
+    assert [each.sampling for each in asked] == [
+        EngineSampling(), EngineSampling(), EngineSampling(temperature_micro=700_000, top_k=3)]
+
+
+# -- sealed
+
+RING = Ring.make(SuiteId.X25519, 1, 100, 20, os.urandom)
+REPLY = Secret(b"\x21" * 32)
+
+
+def sealed(words: str = "hello", mode: Mode = Mode.WHOLE, caller: bytes | None = None, **fields: int) -> bytes:
+    inside = Unsealed(Prompt(chat_payload(words, fields.get("max_tokens"))), REPLY, mode, caller)
+    return seal(inside, RING.keys[0].key.public, PLACE, fields.get("expiry", 50))
+
+
+def reader(request: OrderedRequest) -> FrameReader:
+    return FrameReader(AnswerKeys.derive(
+        REPLY, gateway=PLACE.gateway, height=request.height, index=request.index, number=request.id,
+        request=request.request_digest,
+    ))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=90), st.sampled_from(Mode))
+def test_a_sealed_answer_is_the_plain_one_in_frames(text: str, mode: Mode) -> None:
+    """answer.md A1, A14, A17"""
+    request = ordered(kind=Kind.SEALED, payload=sealed(text, mode))
+    says = list(answering(ScriptedEngine(), ring=RING).answer(request))
+    opened = reader(request)
+    heard = b"".join(opened.hear(say.words) for say in says if isinstance(say, Piece))
+    plain = said(ordered(text))
+    assert heard == words(plain)
+    assert {len(say.words) for say in says if isinstance(say, Piece)} == {FRAME_BYTES}
+    told, clear, outcome = end_of(says), end_of(plain), opened.end()
+    assert (told.finish, told.tokens_out, told.answer) == (Finish.SEALED, opened.rung, opened.digest)
+    assert (outcome.tokens_in, outcome.tokens_out) == (clear.tokens_in, clear.tokens_out)
+    assert told.outcome == outcome.commitment(AnswerKeys.derive(
+        REPLY, gateway=PLACE.gateway, height=1, index=0, number=0, request=bytes(32)).salt)
+    assert told.outcome != outcome.commitment()     # receipt.md T13: nobody guesses a short answer
+
+
+def test_both_modes_say_the_same_frames_and_streaming_says_them_sooner() -> None:
+    request = ordered(kind=Kind.SEALED, payload=sealed("a line of more than sixteen bytes", Mode.STREAM))
+    cell = answering(ScriptedEngine(), ring=RING)
+    streamed = cell.answer(request)
+    first = next(streamed)
+    assert isinstance(first, Piece)
+    assert reader(request).hear(first.words) == words(said(ordered("a line of more than sixteen bytes")))[:16]
+    frames = [first, *(say for say in streamed if isinstance(say, Piece))]
+    whole = ordered(kind=Kind.SEALED, payload=sealed("a line of more than sixteen bytes", Mode.WHOLE))
+    other = [say for say in answering(ScriptedEngine(), ring=RING).answer(whole) if isinstance(say, Piece)]
+    assert frames == other      # the digest of these requests is a constant here: so are the keys
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (lambda: ordered(kind=Kind.SEALED, payload=b"\xff"), "sealed.format"),
+        (lambda: ordered(kind=Kind.SEALED, payload=sealed(), height=51), "sealed.expired"),
+        (lambda: ordered(kind=Kind.SEALED, payload=sealed(expiry=10**6), height=121), "sealed.key"),
+        (lambda: ordered(kind=Kind.SEALED, payload=sealed()[:-1] + b"\0"), "sealed.unsealable"),
+        (lambda: ordered(kind=Kind.SEALED, payload=sealed(caller=b"\x05")), "sealed.caller"),
+        (lambda: ordered(kind=Kind.SEALED, payload=sealed(max_tokens=2**40)), "chat.max-tokens"),
+        (lambda: ordered(kind=Kind.SEALED, payload=seal(
+            Unsealed(Prompt(b"no chat"), REPLY, Mode.WHOLE), RING.keys[0].key.public, PLACE, 50)), "chat.encoding"),
+        (lambda: ordered(kind=Kind.SEALED, payload=seal(
+            Unsealed(Prompt(chat_payload("x")), REPLY, Mode.WHOLE), RING.keys[0].key.public,
+            replace(PLACE, model_root=bytes(32)), 50)), "sealed.unsealable"),
+    ],
+)
+def test_a_sealed_request_that_cannot_be_run_has_a_receipt_with_one_code(request_: object, code: str) -> None:
+    """answer.md A13: the same on every cell, and order never stalls."""
+    request = request_()  # type: ignore[operator]
+    for _ in range(2):
+        cell = answering(ScriptedEngine(), ring=RING)
+        (end,) = cell.answer(request)
+        assert isinstance(end, Answered)
+        told = receipt(end.receipt)
+        assert (told.finish, told.kind, told.tokens_in, told.cycles) == (code, Kind.SEALED, 0, 0)
+        (after,) = [say for say in cell.answer(ordered(height=request.height, index=1)) if isinstance(say, Answered)]
+        assert receipt(after.receipt).finish is Finish.STOP
+
+
+def test_a_block_that_no_ring_speaks_for_ends_the_cell_rather_than_diverge() -> None:
+    """answer.md A9"""
+    with pytest.raises(AssertionError):
+        list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=Kind.SEALED, payload=sealed(), height=201)))

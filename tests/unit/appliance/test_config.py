@@ -1,4 +1,4 @@
-"""The measured configuration: exactly three fields, or a refusal that names what is wrong without quoting it."""
+"""The measured configuration: three fields and what may be added, or a refusal that names what is wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from hypothesis import given
 
 from appliance.config import CONFIG_BYTES_MAX, ConfigRefused, MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
-from appliance.main import choose_engine
+from appliance.main import choose_mind
 from attestation.consensus.principal import to_text
+from attestation.receipts.price import FREE, PriceSchedule
 from devnet.subnet import GATEWAY, Subnet
 from foundation.refusal import Refused
 
@@ -75,8 +76,58 @@ def test_any_text_in_a_field_is_taken_or_refused(field: str, text: str) -> None:
 
 
 def test_an_engine_is_chosen_by_its_id_alone() -> None:
-    assert isinstance(choose_engine("scripted-1"), ScriptedEngine)
+    assert isinstance(choose_mind("scripted-1")(None).engine, ScriptedEngine)
     for other in ("", "scripted", "scripted-2", "SCRIPTED-1"):
         with pytest.raises(ConfigRefused) as refused:
-            choose_engine(other)
+            choose_mind(other)
         assert refused.value.code == "engine"
+
+
+RELEASE = f'''[release]
+broker_key = "{"00" * 32}"
+resource = "default/model-key/little"
+model_root = "{"30" * 32}"
+'''
+SERVICE = 'service = "default/service-key/little"\n'
+
+
+@pytest.mark.parametrize(("text", "plaintext", "service"), [
+    (GOOD, True, False),
+    (GOOD + "plaintext = false\n", False, False),
+    (GOOD + RELEASE, True, False),
+    (GOOD + RELEASE + SERVICE, False, True),
+    (GOOD + "plaintext = true\n" + RELEASE + SERVICE, True, True),
+    (GOOD + "plaintext = false\n" + RELEASE + SERVICE, False, True),
+])
+def test_a_cell_that_can_be_sealed_to_runs_nothing_else_unless_it_says_so(
+    text: str, plaintext: bool, service: bool
+) -> None:
+    """answer.md A2"""
+    config = MeasuredConfig.parse(text.encode())
+    assert config.plaintext is plaintext
+    assert (config.release is not None and config.release.service is not None) is service
+
+
+def test_a_price() -> None:
+    """receipt.md T16"""
+    prices = "[price]\nrequest = 5\ntoken_in = 7\ntoken_out = 9\n"
+    assert MeasuredConfig.parse((GOOD + prices).encode()).price == PriceSchedule(5, 7, 9)
+    assert MeasuredConfig.parse(GOOD.encode()).price == FREE
+
+
+@pytest.mark.parametrize(("text", "code"), [
+    (GOOD + 'plaintext = "yes"\n', "plaintext"),
+    (GOOD + "plaintext = 1\n", "plaintext"),
+    (GOOD + "price = 1\n", "price"),
+    (GOOD + "[price]\nrequest = 1\n", "price.fields"),
+    (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = -1\n", "price.token_out"),
+    (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = true\n", "price.fields"),
+    (GOOD + RELEASE + 'service = "default/model-key/little"\n', "release.service"),
+    (GOOD + RELEASE + 'service = "service-key"\n', "release.service"),
+    (GOOD + RELEASE + "service = 1\n", "release"),
+    (GOOD + RELEASE.replace("model-key", "service-key"), "release.resource"),
+])
+def test_what_may_be_added_is_held_to_its_shape(text: str, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        MeasuredConfig.parse(text.encode())
+    assert refused.value.code == code

@@ -22,9 +22,9 @@ from appliance.device import (
 )
 from appliance.engine.protocol import Engine, Step
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.window import Answered, Piece, Say, Unanswerable, decode_say
-from attestation.consensus.chat import RAISED
-from tests.unit.appliance.orders import EngineBroke, GatedEngine, ordered, until
+from appliance.window import Answered, Checkpoint, Piece, Say, decode_say
+from attestation.consensus.blocks import REQUESTS_MAX
+from tests.unit.appliance.orders import EngineBroke, GatedEngine, answering, ordered, until
 
 
 def play(work: Coroutine[Any, Any, None]) -> None:
@@ -39,7 +39,7 @@ class Running:
     """A device whose `run` is a task; leaving cancels it."""
 
     def __init__(self, engine: Engine, **options: int) -> None:
-        self.device = Device(engine, RAISED, **options)
+        self.device = Device(answering(engine), **options)
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.device.run())
@@ -79,7 +79,7 @@ def test_order_is_kept_across_blocks_whoever_reads_first() -> None:
             later = asyncio.create_task(read(second))
             engine.gate.set()
             says = await read(first)
-            assert [type(say) for say in says] == [Piece, Answered, Piece, Answered]
+            assert [type(say) for say in says] == [Piece, Answered, Piece, Answered, Checkpoint]
             assert [say.index for say in await later if isinstance(say, Answered)] == [0, 1, 2]
             assert engine.asked == [b"a", b"b", b"c", b"d", b"e"]
 
@@ -95,7 +95,7 @@ def test_the_end_of_a_request_comes_after_its_last_piece() -> None:
                 backlog = running.device.enqueue(height, block(height, "x" * 40))
                 says = await read(backlog)
                 assert words(says, 0) == b"x" * 40
-                assert isinstance(says[-1], Answered)
+                assert [type(say) for say in says[-2:]] == [Answered, Checkpoint]
                 assert backlog.spent
 
     play(work())
@@ -114,7 +114,8 @@ def test_done_is_told_after_everything_said(monkeypatch: pytest.MonkeyPatch) -> 
 
     play(work())
     pieces = -(-100 // 16)
-    assert told == (["put"] * (pieces + 1) + ["done"]) * 20
+    one = ["put"] * (pieces + 1) + ["done"]
+    assert told == [*one * 19, *one[:-1], "put", "done"]        # the checkpoint is the last request's, too
 
 
 def test_a_reader_that_never_reads_delays_nobody() -> None:
@@ -136,7 +137,7 @@ def test_too_much_unread_drops_the_oldest_and_runs_all() -> None:
 
     async def work() -> None:
         engine = GatedEngine()
-        async with Running(engine, backlog_bytes_max=2000) as running:
+        async with Running(engine, backlog_bytes_max=3000) as running:
             device = running.device
             oldest = device.enqueue(1, block(1, "1" * 100))
             newest = device.enqueue(2, block(2, "2" * 100))
@@ -209,8 +210,11 @@ def test_the_queue_is_bounded_by_bytes_and_by_number(each: int) -> None:
         async with Running(engine) as running:
             device = running.device
             needed = QUEUE_BYTES_MAX // (each + REQUEST_COST_BYTES) + 1
-            first = ordered("first")
-            device.enqueue(1, [first, *[ordered(payload=bytes(each))] * needed])
+            device.enqueue(1, [ordered("first")])
+            for height, left in enumerate(range(needed, 0, -REQUESTS_MAX), start=2):
+                device.enqueue(height, [
+                    ordered(payload=bytes(each), height=height, index=index) for index in range(min(left, REQUESTS_MAX))
+                ])
             waiting = asyncio.create_task(device.has_room())
             await asyncio.to_thread(engine.began.wait)
             for _ in range(20):
@@ -288,7 +292,7 @@ def test_an_unanswerable_request_takes_its_place_in_the_order() -> None:
         async with Running(GatedEngine()) as running:
             requests = [ordered("a", index=0), ordered(payload=b"not a chat", index=1), ordered("b", index=2)]
             says = await read(running.device.enqueue(1, requests))
-            assert [type(say) for say in says] == [Piece, Answered, Unanswerable, Piece, Answered]
+            assert [type(say) for say in says] == [Piece, Answered, Answered, Piece, Answered, Checkpoint]
 
     play(work())
 

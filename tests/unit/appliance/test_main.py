@@ -17,8 +17,9 @@ import structlog
 
 from anchorhold.feeding import propose
 from appliance.config import MeasuredConfig
-from appliance.engine.scripted import ScriptedEngine
-from appliance.main import serve
+from appliance.identity import Identity
+from appliance.main import choose_mind, serve
+from appliance.mind import ByteScript, Mind
 from appliance.window import Supply, encode_ask
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
@@ -137,7 +138,8 @@ def one_block(*texts: str) -> Chain:
 
 async def served(engine: GatedEngine, chain: Chain, address: Address, then: signal.Signals | None) -> int:
     """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
-    serving = asyncio.create_task(serve(CONFIG, engine, address))
+    mind, nobody = Mind(engine, ByteScript()), Identity(bytes(32), None)
+    serving = asyncio.create_task(serve(CONFIG, lambda _: mind, nobody, address))
     try:
         await until(Path(address.place).exists)
         async with Host(address, Port.STREAM) as host:
@@ -203,9 +205,9 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
 def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
     async def twice() -> int:
         address = Address.parse("memory:taken")
-        first = asyncio.create_task(serve(CONFIG, ScriptedEngine(), address))
+        first = asyncio.create_task(serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address))
         await until(lambda: any(line["event"] == "serving" for line in quiet))
-        status = await serve(CONFIG, ScriptedEngine(), address)
+        status = await serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         return status

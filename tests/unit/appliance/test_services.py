@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from anchorhold.feeding import CellDeclined, feed, propose, says, standing
+from anchorhold.feeding import CellDeclined, evidence, feed, propose, says, standing
 from appliance.device import BACKLOG_BYTES_MAX, Device
 from appliance.engine.protocol import Engine
+from appliance.identity import Identity
 from appliance.model import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.services import ObserveService, ReleaseService, StreamService
@@ -28,18 +29,21 @@ from appliance.window import (
     Say,
     Standing,
     Supply,
-    Unanswerable,
     WhereAreYou,
     decode_say,
     encode_ask,
 )
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED
 from attestation.consensus.slices import SliceProof
+from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.keyset import KeyUse
+from attestation.receipts.outcome import Finish
 from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
-from tests.unit.appliance.orders import GatedEngine, chat_payload, until
+from devnet.tee import SimulatedTee
+from tests.little_tee import snp_tee, tdx_tee
+from tests.unit.appliance.orders import GatedEngine, answering, chat_payload, receipt, until
 from vsock_bridge.errors import StreamEnded
 from vsock_bridge.host import Host
 from vsock_bridge.messages import Mark
@@ -85,13 +89,15 @@ class Cell:
 
 
 @asynccontextmanager
-async def cell(engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> AsyncIterator[Cell]:
+async def cell(
+    engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BYTES_MAX, identity: Identity | None = None
+) -> AsyncIterator[Cell]:
     engine = engine or GatedEngine()
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
-    device = Device(engine, RAISED, backlog_bytes_max=backlog_bytes_max)
+    device = Device(answering(engine), backlog_bytes_max=backlog_bytes_max)
     gate = ModelGate(shut=False)
     stream = StreamService(sequencer, device, gate)
-    observe = ObserveService(sequencer, device, stream, gate, engine.id)
+    observe = ObserveService(sequencer, device, stream, gate, engine.id, identity)
     services = {Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}
     async with CellServer(services) as server:
         observe.server = server
@@ -124,7 +130,7 @@ async def observed(at: Cell, what: bytes) -> dict[str, Any]:
 
 
 def ends(heard: list[Say]) -> list[tuple[int, int]]:
-    return [(say.height, say.index) for say in heard if isinstance(say, (Answered, Unanswerable))]
+    return [(say.height, say.index) for say in heard if isinstance(say, Answered)]
 
 
 def words(heard: list[Say]) -> dict[tuple[int, int], bytes]:
@@ -259,8 +265,8 @@ def test_sealed_and_broken_requests_keep_their_places() -> None:
         async with cell() as at, at.host() as host:
             spoken = [say async for say in feed(host, chain.proof(1, 2, NOW + 9), bodies(chain))]
             assert ends(spoken) == [(1, 0), (1, 1), (2, 0)]
-            assert Unanswerable(1, 1, "chat.encoding") in spoken
-            assert Unanswerable(2, 0, "sealed.unsupported") in spoken
+            finishes = [receipt(say.receipt).finish for say in spoken if isinstance(say, Answered)]
+            assert finishes == [Finish.STOP, "chat.encoding", "sealed.unsupported"]
 
     play(work())
 
@@ -477,7 +483,37 @@ def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
     play(work())
 
 
-@pytest.mark.parametrize("item", [b"", b"healthy", b"Health", b"health\n", b"\xff", b"words of some prompt"])
+@pytest.mark.parametrize("tee", [snp_tee(), tdx_tee()], ids=["snp", "tdx"])
+def test_anyone_may_ask_who_the_cell_is(tee: SimulatedTee) -> None:
+    """window.md N18, evidence-production.md E119: over a nonce of theirs, with the key that signs its receipts."""
+
+    async def work() -> None:
+        identity = Identity(b"\x09" * 32, tee)
+        async with cell(identity=identity) as at, at.host(Port.OBSERVE) as host:
+            for nonce in (b"n" * 16, b"m" * 64):
+                bundle = EvidenceBundle.parse(await evidence(host, nonce))
+                assert (bundle.keyset, bundle.measured_config) == (identity.keyset, b"\x09" * 32)
+                assert identity.keyset.key(KeyUse.RECEIPT) is not None
+                assert nonce in bundle.encode()
+            for nonce in (b"", b"n" * 15, b"n" * 65):
+                exchange = await host.submit(b"identity:" + nonce)
+                assert (await exchange.read(), exchange.outcome) == (b"report-data.length", Mark.FAILED)
+
+    play(work())
+
+
+def test_a_cell_without_a_tee_can_show_nobody_who_it_is() -> None:
+    """window.md N18"""
+
+    async def work() -> None:
+        async with cell() as at, at.host(Port.OBSERVE) as host:
+            exchange = await host.submit(b"identity:" + bytes(32))
+            assert (await exchange.read(), exchange.outcome) == (b"no-tee", Mark.FAILED)
+
+    play(work())
+
+
+@pytest.mark.parametrize("item", [b"", b"identity", b"healthy", b"Health", b"health\n", b"\xff", b"words"])
 def test_anything_else_at_observe_fails(item: bytes) -> None:
     """window.md N13"""
 

@@ -16,15 +16,14 @@ from appliance.ordering.sequencer import Step, Verdict
 from appliance.window import (
     Answered,
     Ask,
+    Checkpoint,
     Declined,
-    Finish,
     Judged,
     Piece,
     Propose,
     Say,
     Standing,
     Supply,
-    Unanswerable,
     WhereAreYou,
     WindowRefused,
     decode_ask,
@@ -34,6 +33,9 @@ from appliance.window import (
 )
 from attestation.consensus.blocks import BODY_BYTES_MAX
 from attestation.consensus.slices import PROOF_BYTES_MAX
+from attestation.receipts.checkpoint import NOTE_BYTES_MAX
+from attestation.receipts.sealing import SIGNED_BYTES_MAX
+from attestation.sealed.frames import FRAME_BYTES
 from foundation import cbor
 from vsock_bridge.limits import Limits
 
@@ -50,13 +52,13 @@ SAYS = st.one_of(
     st.builds(Standing, st.just(0), st.none(), MAYBE, UINTS),
     st.builds(Judged, st.sampled_from([step.value for step in Step]), MAYBE, UINTS, UINTS),
     st.builds(Piece, UINTS, UINTS, WORDS),
-    st.builds(Answered, UINTS, UINTS, st.sampled_from(Finish), UINTS, UINTS),
+    st.builds(Answered, UINTS, UINTS, WORDS),
     st.builds(Declined, TEXTS, TEXTS),
-    st.builds(Unanswerable, UINTS, UINTS, TEXTS),
+    st.builds(Checkpoint, UINTS, WORDS),
 )
 EXAMPLES: list[Say] = [
-    Standing(7, LINK, 8, 1), Judged("joined", 1, 2, 3), Piece(1, 0, b"w"), Answered(1, 0, Finish.STOP, 3, 4),
-    Declined("a.code", "text"), Unanswerable(1, 0, "a.code"),
+    Standing(7, LINK, 8, 1), Judged("joined", 1, 2, 3), Piece(1, 0, b"w"), Answered(1, 0, b"r"),
+    Declined("a.code", "text"), Checkpoint(1, b"note"),
 ]
 
 
@@ -133,11 +135,12 @@ def test_foreign_asks(value: cbor.Value) -> None:
     "value",
     [
         [0, 1, None, None, 0], [0, 1, LINK[:31], None, 0], [0, 1, LINK + b"1", None, 0], [1, "jumped", None, 0, 0],
-        [3, 1, 0, 2, 1, 1], [6, 1], [2, 1, 0, "words"], [4, b"code", "text"], [1, "joined", 2**64 - 1, -(2**64), 0],
+        [3, 1, 0, 2, 1, 1], [3, 1, 0, "receipt"], [5, 1, 0, "code"],
+        [6, 1], [6, 1, "note"], [2, 1, 0, "words"], [4, b"code", "text"], [1, "joined", 2**64 - 1, -(2**64), 0],
     ],
 )
 def test_foreign_says(value: cbor.Value) -> None:
-    """window.md N3: links of 32 bytes, steps and finishes that exist."""
+    """window.md N3: links of 32 bytes, steps that exist, and a number that no message has any more."""
     with pytest.raises(WindowRefused) as refused:
         decode_say(cbor.encode(value))
     assert refused.value.code == "window.format"
@@ -159,9 +162,12 @@ def test_an_item_as_large_as_the_wire_carries_is_understood() -> None:
 
 
 def test_a_say_fits_one_frame() -> None:
-    """window.md N1: the longest are a piece and a refusal, and neither comes near."""
-    longest = Piece(2**64 - 1, 255, bytes(PIECE_TOKENS * 256))
-    assert len(encode_say(longest)) < Limits().chunk_bytes
+    """window.md N1: the longest are a piece, a receipt and a checkpoint, and none comes near."""
+    for longest in (
+        Piece(2**64 - 1, 255, bytes(PIECE_TOKENS * 256)), Piece(2**64 - 1, 255, bytes(FRAME_BYTES)),
+        Answered(2**64 - 1, 255, bytes(SIGNED_BYTES_MAX)), Checkpoint(2**64 - 1, bytes(NOTE_BYTES_MAX)),
+    ):
+        assert len(encode_say(longest)) < Limits().chunk_bytes
 
 
 def test_a_verdict_is_told_as_it_is() -> None:
@@ -172,7 +178,7 @@ def test_a_verdict_is_told_as_it_is() -> None:
 
 def test_no_message_shows_what_it_carries() -> None:
     """secrecy.md S2: words, proofs and bodies are left out of the rendering."""
-    for message in (Propose(b"canary"), Supply(b"canary"), Piece(1, 0, b"canary")):
+    for message in (Propose(b"canary"), Supply(b"canary"), Piece(1, 0, b"canary"), Answered(1, 0, b"canary")):
         assert "canary" not in repr(message)
 
 
@@ -187,8 +193,8 @@ def test_the_example_of_the_specification() -> None:
             told[-1] = (told[-1][0], told[-1][1] + line.strip())
     messages = [
         WhereAreYou(), Standing(0, None, None, 0), Propose(b"\xa1\xa2\xa3"), Judged("joined", 1, 1, 1000),
-        Supply(b"\xb1\xb2\xb3"), Piece(1, 0, b"Hello"), Piece(1, 0, b".."), Answered(1, 0, Finish.STOP, 12, 7),
-        Unanswerable(1, 1, "sealed.unsupported"), Standing(1, LINK, None, 1000), None,
+        Supply(b"\xb1\xb2\xb3"), Piece(1, 0, b"Hello"), Piece(1, 0, b".."), Answered(1, 0, b"\xc1\xc2"),
+        Answered(1, 1, b"\xc3\xc4"), Checkpoint(1, b"note"), Standing(1, LINK, None, 1000), None,
         Declined("window.format", "expected ..."),
     ]
     assert len(told) == len(messages)

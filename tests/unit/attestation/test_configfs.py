@@ -192,6 +192,24 @@ def test_a_name_in_use_is_not_shared(reach):  # evidence-production.md E110, E11
     assert list(tsm.items) == ["taken"], "somebody else's directory was removed"
 
 
+def test_where_none_can_be_made_the_given_one_is_used_and_stays(reach):  # evidence-production.md E110
+    tsm = FakeTsm("sev_guest", snp)
+    tsm.mkdir("cell")
+    tsm.faults["mkdir", ""] = errno.EACCES
+    with reach(tsm) as place:
+        tee = ConfigfsTee.detect(**place)
+        for _ in range(2):
+            assert REPORT_DATA in tee.quote(REPORT_DATA).report
+    assert list(tsm.items) == ["cell"]
+
+
+def test_a_user_who_may_ask_nothing_is_told_so(reach):  # evidence-production.md E110
+    tsm = FakeTsm("sev_guest", snp)
+    tsm.faults["mkdir", ""] = errno.EACCES
+    with reach(tsm) as place, pytest.raises(TeeRefused):
+        ConfigfsTee.detect(**place)
+
+
 def test_an_unknown_driver_is_refused(reach):  # evidence-production.md E113
     tsm = FakeTsm("arm_cca_guest", snp)
     with reach(tsm) as place, pytest.raises(TeeRefused) as caught:

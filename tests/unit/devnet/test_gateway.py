@@ -5,6 +5,7 @@ Formats are held to order.md O1 to O6, O10, O11 by the Python readers, which sha
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, Header, Kind, genesis
-from attestation.consensus.chat import RAISED, ChatRequest
+from attestation.consensus.chat import (
+    BIAS_MICRO_MAX,
+    MILLION,
+    MODEL_CHARACTERS_MAX,
+    PENALTY_MICRO,
+    RAISED,
+    REPETITION_PENALTY_MICRO,
+    TOKENS,
+    ChatRequest,
+)
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet.gateway import (
     ARTEFACTS,
@@ -54,6 +64,13 @@ def ask(text: str) -> dict[str, Any]:
 SILENT = ("user", {"content": ""})
 TOOL = ("function", {"name": "f", "description": None, "parameters": None})
 TOOL_CALL = {"id": "", "function": {"name": "", "arguments": []}}
+LONG_CALL = {"id": "", "function": {"name": "", "arguments": [{"name": "a", "value": "v"}] * 65}}
+PROPERTY = {"type": "string", "name": "p", "description": None, "enum": None}
+
+
+def tool_with(**parameters: Any) -> tuple[str, dict[str, Any]]:
+    absent = {"type": "object", "properties": None, "required": None}
+    return "function", {"name": "f", "description": None, "parameters": {**absent, **parameters}}
 
 
 def blocks_of(gateway: Gateway, first: int = 1) -> list[Block]:
@@ -173,6 +190,12 @@ functions = st.fixed_dictionaries(
     {"name": texts, "description": options(texts), "parameters": options(parameters)}
 )
 tools = st.lists(st.tuples(st.just("function"), functions), max_size=2)
+
+
+def biases(by_token: dict[int, int]) -> list[dict[str, int]]:
+    return [{"token": token, "bias_micro": by_token[token]} for token in sorted(by_token)]
+
+
 samplings = st.fixed_dictionaries(
     {
         "temperature_micro": options(st.integers(0, 2_000_000)),
@@ -181,6 +204,13 @@ samplings = st.fixed_dictionaries(
         "max_tokens": options(st.integers(1, 32_768)),
         "stop": options(st.lists(texts.filter(bool), max_size=4)),
         "seed": options(st.integers(0, 2**64 - 1)),
+        "min_p_micro": options(st.integers(0, 1_000_000)),
+        "repetition_penalty_micro": options(st.integers(100_000, 10_000_000)),
+        "presence_penalty_micro": options(st.integers(-2_000_000, 2_000_000)),
+        "frequency_penalty_micro": options(st.integers(-2_000_000, 2_000_000)),
+        "logit_bias": options(
+            st.dictionaries(st.integers(0, 2**20 - 1), st.integers(-100_000_000, 100_000_000), max_size=4).map(biases)
+        ),
     }
 )
 requests = st.fixed_dictionaries(
@@ -210,7 +240,9 @@ def payload_of(request: dict[str, Any]) -> bytes:
     if request["tools"] is not None:
         spoken["tools"] = [function for _, function in request["tools"]]
     if request["sampling"] is not None:
-        spoken["sampling"] = request["sampling"]
+        sampling = spoken["sampling"] = dict(request["sampling"])
+        if sampling.get("logit_bias") is not None:
+            sampling["logit_bias"] = [[each["token"], each["bias_micro"]] for each in sampling["logit_bias"]]
     return cbor.encode(without_absent(spoken))
 
 
@@ -274,6 +306,19 @@ def test_request_roots_of_every_shape(long_lived: Gateway, count: int) -> None:
         ("sampling.stop", chat("m", SILENT, sampling={"stop": ["s"] * 17})),
         ("sampling.stop_empty", chat("m", SILENT, sampling={"stop": [""]})),
         ("sampling.stop_bytes", chat("m", SILENT, sampling={"stop": ["s" * 257]})),
+        ("sampling.min_p_micro", chat("m", SILENT, sampling={"min_p_micro": 1_000_001})),
+        ("sampling.repetition_penalty_micro", chat("m", SILENT, sampling={"repetition_penalty_micro": 99_999})),
+        ("sampling.repetition_penalty_micro", chat("m", SILENT, sampling={"repetition_penalty_micro": 10_000_001})),
+        ("sampling.presence_penalty_micro", chat("m", SILENT, sampling={"presence_penalty_micro": -2_000_001})),
+        ("sampling.frequency_penalty_micro", chat("m", SILENT, sampling={"frequency_penalty_micro": 2_000_001})),
+        ("sampling.logit_bias", chat("m", SILENT, sampling={"logit_bias": biases(dict.fromkeys(range(257), 0))})),
+        ("sampling.logit_bias_order", chat("m", SILENT, sampling={"logit_bias": biases({4: 0}) * 2})),
+        ("sampling.logit_bias_token", chat("m", SILENT, sampling={"logit_bias": biases({1 << 20: 0})})),
+        ("sampling.logit_bias_micro", chat("m", SILENT, sampling={"logit_bias": biases({4: 100_000_001})})),
+        ("request.arguments", chat("m", ("assistant", {"content": None, "tool_calls": [LONG_CALL]}))),
+        ("request.properties", chat("m", SILENT, tools=[tool_with(required=["r"] * 65)])),
+        ("request.properties", chat("m", SILENT, tools=[tool_with(properties=[PROPERTY] * 65)])),
+        ("request.properties", chat("m", SILENT, tools=[tool_with(properties=[{**PROPERTY, "enum": ["e"] * 65}])])),
     ],
 )  # fmt: skip
 def test_a_request_beyond_a_limit_is_refused_by_name(
@@ -283,6 +328,41 @@ def test_a_request_beyond_a_limit_is_refused_by_name(
         gateway.submit_chat(ALICE, request_)
     assert gateway.status()["queued"] == 0
     assert gateway.status()["next_ticket"] == 0
+
+
+CONSTANT = re.compile(r"public let (\w+) : \w+ = ([\d_]+);")
+SHARED = {
+    "payloadBytesMax": RAISED.payload_bytes,
+    "modelBytesMax": MODEL_CHARACTERS_MAX,
+    "messagesMax": RAISED.messages,
+    "toolsMax": RAISED.tools,
+    "propertiesMax": RAISED.properties,
+    "toolCallsMax": RAISED.tool_calls,
+    "argumentsMax": RAISED.arguments,
+    "stopsMax": RAISED.stops,
+    "stopBytesMax": RAISED.stop_bytes,
+    "tokensMax": RAISED.max_tokens,
+    "temperatureMicroMax": RAISED.temperature_micro,
+    "topKMax": RAISED.top_k,
+    "topPMicroMax": MILLION,
+    "minPMicroMax": MILLION,
+    "repetitionPenaltyMicroMin": REPETITION_PENALTY_MICRO[0],
+    "repetitionPenaltyMicroMax": REPETITION_PENALTY_MICRO[1],
+    "penaltyMicroMax": PENALTY_MICRO[1],
+    "logitBiasesMax": RAISED.logit_biases,
+    "logitBiasMicroMax": BIAS_MICRO_MAX,
+    "biasedTokenMax": TOKENS - 1,
+}
+
+
+def test_the_gateway_and_the_cell_have_one_set_of_limits() -> None:
+    # order.md O12
+    source = (ARTEFACTS / "src" / "Limits.mo").read_text(encoding="utf-8")
+    stated = {name: int(number.replace("_", "")) for name, number in CONSTANT.findall(source)}
+    assert {name: stated[name] for name in SHARED} == SHARED
+    # What the gateway does not count is bounded by the size of the whole, which it does.
+    assert RAISED.text_bytes >= RAISED.payload_bytes
+    assert RAISED.items >= RAISED.payload_bytes
 
 
 def test_sealed_payloads_have_a_size(gateway: Gateway) -> None:

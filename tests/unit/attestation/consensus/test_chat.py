@@ -108,7 +108,9 @@ def simple() -> dict[str, Any]:
         ],
         "sampling": {
             "temperature_micro": 700_000, "top_p_micro": 900_000, "top_k": 40, "max_tokens": 100,
-            "stop": ["END"], "seed": 7,
+            "stop": ["END"], "seed": 7, "min_p_micro": 50_000, "repetition_penalty_micro": 1_100_000,
+            "presence_penalty_micro": -200_000, "frequency_penalty_micro": 300_000,
+            "logit_bias": [[3, -100_000_000], [9, 5]],
         },
     }
 
@@ -136,7 +138,10 @@ def test_every_field_arrives() -> None:
     assert request.tools is not None
     assert request.tools[0].parameters is not None
     assert request.tools[0].parameters.required == (Prompt(b"at"),)
-    assert request.sampling == Sampling(700_000, 900_000, 40, 100, (Prompt(b"END"),), 7)
+    assert request.sampling == Sampling(
+        700_000, 900_000, 40, 100, (Prompt(b"END"),), 7, 50_000, 1_100_000, -200_000, 300_000,
+        ((3, -100_000_000), (9, 5)),
+    )
 
 
 def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
@@ -207,6 +212,23 @@ CALL = ("messages", 2, "tool_calls", 0)
         (("sampling", "stop"), [""], "stop"),
         (("sampling", "stop"), [1], "text"),
         (("sampling", "seed"), -1, "seed"),
+        (("sampling", "min_p_micro"), -1, "min-p-micro"),
+        (("sampling", "min_p_micro"), MILLION + 1, "min-p-micro"),
+        (("sampling", "repetition_penalty_micro"), MILLION // 10 - 1, "repetition-penalty-micro"),
+        (("sampling", "repetition_penalty_micro"), 10 * MILLION + 1, "repetition-penalty-micro"),
+        (("sampling", "presence_penalty_micro"), -2 * MILLION - 1, "presence-penalty-micro"),
+        (("sampling", "frequency_penalty_micro"), 2 * MILLION + 1, "frequency-penalty-micro"),
+        (("sampling", "frequency_penalty_micro"), False, "frequency-penalty-micro"),
+        (("sampling", "logit_bias"), {}, "logit-bias"),
+        (("sampling", "logit_bias"), [[1, 2], [1, 2]], "logit-bias"),
+        (("sampling", "logit_bias"), [[2, 0], [1, 0]], "logit-bias"),
+        (("sampling", "logit_bias"), [[1]], "logit-bias"),
+        (("sampling", "logit_bias"), [[1, 2, 3]], "logit-bias"),
+        (("sampling", "logit_bias"), [[True, 0]], "logit-bias"),
+        (("sampling", "logit_bias"), [[1 << 20, 0]], "logit-bias"),
+        (("sampling", "logit_bias"), [[-1, 0]], "logit-bias"),
+        (("sampling", "logit_bias"), [[1, 100 * MILLION + 1]], "logit-bias"),
+        (("sampling", "logit_bias"), [[1, -100 * MILLION - 1]], "logit-bias"),
     ],
 )
 def test_each_fault_has_its_code(path: tuple[Any, ...], value: Any, code: str) -> None:
@@ -226,6 +248,7 @@ def test_each_fault_has_its_code(path: tuple[Any, ...], value: Any, code: str) -
         (replace(RAISED, tool_calls=0), "tool-calls"),
         (replace(RAISED, arguments=0), "arguments"),
         (replace(RAISED, stops=0), "stop"),
+        (replace(RAISED, logit_biases=1), "logit-bias"),
         (replace(RAISED, stop_bytes=2), "text-size"),
         (replace(RAISED, max_tokens=99), "max-tokens"),
         (replace(RAISED, temperature_micro=0), "temperature-micro"),

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from devnet.model import TinyModel
 from foundation import cbor
+from measurements.pack.disk import SECTOR_BYTES, length_of
 from measurements.pack.errors import PackContentRefused, PackMalformed, PackRefused, PackSignatureRefused
 from measurements.pack.header import MAGIC, SignedHeader, envelope_bytes
 from measurements.pack.keys import derived_signing_key
 from measurements.pack.manifest import CHUNK_BYTES, Manifest
 from measurements.pack.opening import open_pack
 from measurements.pack.sealing import seal_pack
-from measurements.pack.verifying import inspect_pack, verify_pack
+from measurements.pack.verifying import _check_length, inspect_pack, verify_pack
 from tests.packs import FILES, KEY, SIGNER, Forge, write_folder
 
 SPEC = Path(__file__).resolve().parents[4] / "docs" / "spec" / "pack.md"
@@ -204,3 +205,16 @@ def test_inspecting_reads_the_header_alone(tmp_path: Path):
     signed = inspect_pack(path)
     assert isinstance(signed, SignedHeader)
     assert signed.header.card.claims.name == "bits"
+
+
+def test_a_disk_has_whole_sectors_and_no_more(tmp_path: Path):  # pack.md P3
+    raw = Forge().build()
+    signed = SignedHeader.parse(raw[: 20 + int.from_bytes(raw[16:20], "big")])
+    for behind in (0, 511):
+        _check_length(signed, signed.file_bytes + behind, SECTOR_BYTES - 1)
+    for wrong in (-1, 512):
+        with pytest.raises(PackContentRefused):
+            _check_length(signed, signed.file_bytes + wrong, SECTOR_BYTES - 1)
+    (tmp_path / "plain").write_bytes(bytes(700))
+    with (tmp_path / "plain").open("rb") as file:
+        assert length_of(file.fileno()) == (700, 0)

@@ -1,4 +1,4 @@
-"""Between people's words and an engine's token ids, until a model brings its own tokenizer and template.
+"""Text without a model: for the scripted engine.
 
 Tokens are the bytes of UTF-8. A message is one line: its role, a colon, its words with line breaks made spaces.
 """
@@ -6,7 +6,9 @@ Tokens are the bytes of UTF-8. A message is one line: its role, a colon, its wor
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from appliance.text.listener import Listener
 from attestation.consensus.chat import (
     AssistantMessage,
     ChatRequest,
@@ -15,6 +17,22 @@ from attestation.consensus.chat import (
     ToolMessage,
     UserMessage,
 )
+
+_PIECES: Final = tuple(bytes([byte]) for byte in range(256))
+
+
+class ByteText:
+    """For an engine whose tokens are bytes. Satisfies `appliance.text.Text`."""
+
+    context_tokens: Final = 2 << 20
+    stop_tokens: Final[frozenset[int]] = frozenset()
+
+    def render(self, chat: ChatRequest) -> tuple[int, ...]:
+        return render(chat)
+
+    def listen(self, chat: ChatRequest) -> Listener:
+        stops = chat.sampling.stop if chat.sampling and chat.sampling.stop else ()
+        return Listener(_PIECES, [stop.reveal().decode() for stop in stops])
 
 
 def render(request: ChatRequest) -> tuple[int, ...]:

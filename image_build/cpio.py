@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from image_build.errors import ImageRefused
+
+_MAGIC: Final = b"070701"
 _END: Final = "TRAILER!!!"
 _ALIGNMENT: Final = 512     # an archive may follow an archive
 
@@ -31,6 +34,27 @@ def write_files(files: Mapping[str, File], sink: BinaryIO) -> None:
         name: (stat.S_IFREG | (0o755 if file.executable else 0o644), file.content) for name, file in files.items()
     }
     _Writer(sink).write((name, *entries[name]) for name in sorted(entries))
+
+
+def write_entries(entries: Iterable[tuple[str, int, bytes]], sink: BinaryIO) -> None:
+    """Path, mode and content of each, in this order; the folders too, before what is in them."""
+    _Writer(sink).write(iter(entries))
+
+
+def read_entries(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """Path, mode and content of each entry of one archive, as written here."""
+    at = 0
+    while True:
+        head = raw[at : at + 110]
+        if len(head) != 110 or not head.startswith(_MAGIC):
+            raise ImageRefused("cpio.head", expected=f"an entry at byte {at}", got="something else")
+        mode, size, label = (int(head[place : place + 8], 16) for place in (14, 54, 94))
+        name = raw[at + 110 : at + 110 + label - 1].decode()
+        body = at + 110 + label + -(110 + label) % 4
+        if name == _END:
+            return
+        yield name, mode, raw[body : body + size]
+        at = body + size + -size % 4
 
 
 def _below(tree: Path) -> Iterator[tuple[str, int, bytes]]:
@@ -60,7 +84,7 @@ class _Writer:
         self._inode += 1
         label = name.encode() + b"\0"
         fields = (self._inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(label), 0)
-        self._put(b"070701" + b"".join(b"%08x" % field for field in fields) + label)
+        self._put(_MAGIC + b"".join(b"%08x" % field for field in fields) + label)
         self._align(4)
         self._put(content)
         self._align(4)

@@ -1,0 +1,137 @@
+"""`anchorhold image ...`: make the sealed image, compare two, check what is in one, lock newer inputs."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from anchorhold.command import Parser, Verbs
+
+_STATUS: Final = "Exit status: 0 done, 1 usage or what is needed is not to be had, 4 images differ or a rule is broken."
+_BUILD: Final = Path("build")
+_REFUSED: Final = 4
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "image", help="make the sealed image, and check it",
+        description=f"Make the sealed image, and check it. {_STATUS}",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    build = _job(jobs, "build", "make an image of locked inputs, bit for bit", _build)
+    build.add_argument("--profile", default="release", metavar="NAME", help="release (the default) or dev")
+    build.add_argument("--config", type=Path, metavar="FILE",
+                       help="the measured configuration, in place of the profile's")
+    build.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
+    compare = _job(jobs, "compare", "say where two images first differ", _compare)
+    compare.add_argument("one", type=_image, metavar="DIR")
+    compare.add_argument("other", type=_image, metavar="DIR")
+    check = _job(jobs, "check", "look for what an image must not be (docs/spec/image.md)", _check)
+    listing = _job(jobs, "list", "print what is in an image, by package, and why", _list)
+    for each in (check, listing):
+        each.add_argument("image", type=_image, metavar="DIR")
+    lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
+    for each in (build, check, lock):
+        each.add_argument("--cache", type=Path, default=_BUILD / "cache", metavar="DIR",
+                          help="inputs by their digest; default: build/cache")
+
+
+def _image(text: str) -> Path:
+    from image_build.compare import is_image
+
+    if not is_image(folder := Path(text)):
+        raise argparse.ArgumentTypeError(f"{text}: expected a folder that `anchorhold image build` wrote")
+    return folder
+
+
+def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
+    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    return parser
+
+
+def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from image_build.errors import ImageRefused
+    from image_build.lock import Missing
+
+    try:
+        return work(arguments)
+    except (Missing, ImageRefused, OSError, subprocess.CalledProcessError) as reason:
+        print(f"anchorhold image: {reason}", file=sys.stderr)
+        return 1
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from image_build.build import Order, build
+
+    config = None if arguments.config is None else _config(arguments.config)
+    out = arguments.out or _BUILD / "image" / arguments.profile
+    manifest = build(Order(arguments.profile, out, arguments.cache, config), _tell)
+    print(f"{manifest.image['files']['root.img']['sha256']}  {out}/root.img")
+    print(f"{manifest.image['verity']['root']}  its verity root")
+    return 0
+
+
+def _config(path: Path) -> bytes:
+    """A cell would refuse a wrong one when it starts; it is refused before it is sealed in."""
+    from appliance.config import ConfigRefused, MeasuredConfig
+    from image_build.errors import ImageRefused
+
+    raw = path.read_bytes()
+    try:
+        MeasuredConfig.parse(raw)
+    except ConfigRefused as refusal:
+        raise ImageRefused("config", expected="a measured configuration", got=str(refusal)) from None
+    return raw
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from image_build.compare import first_difference
+
+    difference = first_difference(arguments.one, arguments.other)
+    print("the same bytes" if difference is None else difference)
+    return 0 if difference is None else _REFUSED
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from image_build.hardening import CHECKS, findings
+    from image_build.profile import Profile
+    from image_build.reading import Image
+
+    image = Image.read(arguments.image, arguments.cache)
+    waived = Profile.read(image.manifest.image["profile"]).waived
+    found = list(findings(image, waived))
+    for finding in found:
+        print(finding)
+    for rule, why in waived.items():
+        print(f"{rule}: not looked at: {why}")
+    print(f"{len(CHECKS) - len(waived)} rules, {len(found)} findings")
+    return _REFUSED if found else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from image_build.contents import LOCK, Contents
+    from image_build.listing import table
+    from image_build.lock import ImageLock
+    from image_build.manifest import Manifest
+
+    print(table(Contents.read(), ImageLock.read(LOCK), Manifest.read(arguments.image).contents["root"]), end="")
+    return 0
+
+
+def _lock(arguments: argparse.Namespace) -> int:
+    from image_build.build import SOURCES
+    from image_build.contents import Contents
+    from image_build.locking import lock_anew
+
+    lock = lock_anew(Contents.read(), SOURCES / "requirements" / "cell.txt", arguments.cache, _tell)
+    print(f"{len(lock.packages)} packages, {len(lock.wheels)} wheels")
+    return 0

@@ -1,0 +1,13 @@
+"""What an engine refuses."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from foundation.refusal import Refused
+
+
+class EngineRefused(Refused):
+    """A request, a model or a machine that an engine will not work with. It serves the next request as before."""
+
+    stage: ClassVar[str] = "engine"

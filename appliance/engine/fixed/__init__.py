@@ -1,0 +1,4 @@
+"""The engine whose every reduction has one stated order (docs/spec/engine.md, "The arithmetic").
+
+`architecture` says what a model is made of; `library` loads the kernels; `engine` speaks the protocol.
+"""

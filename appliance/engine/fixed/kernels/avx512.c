@@ -1,0 +1,57 @@
+/* AVX-512 (F, BW, DQ, VL): sixteen words a register; a table of sixteen products is what an int4 weight looks up. */
+#include <immintrin.h>
+
+#include "order.h"
+
+#define WORDS 16
+#define NARROW_ROWS 1
+#define TILE_ROWS 4
+#define TILE_COLUMNS 3
+#define KERNELS kernels_avx512
+
+typedef __m512 V;
+typedef __m512 Scale;       /* int8: the scale, everywhere; int4: weight -8 .. 7 times the scale */
+
+static inline V all(float a) { return _mm512_set1_ps(a); }
+static inline V load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store(float *p, V a) { _mm512_storeu_ps(p, a); }
+static inline V add(V a, V b) { return _mm512_add_ps(a, b); }
+static inline V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static inline V div_(V a, V b) { return _mm512_div_ps(a, b); }
+static inline V fma_(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static inline V greatest(V a, V b) { return _mm512_max_ps(a, b); }
+static inline V least(V a, V b) { return _mm512_min_ps(a, b); }
+static inline V power_of_two(V n) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+static inline float root(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
+static inline float fold(V s) {
+    __m256 x = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
+    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+static inline Scale no_scale(void) { return _mm512_setzero_ps(); }
+static inline Scale scale_of(int format, float s) {
+    if (format == INT8) return _mm512_set1_ps(s);
+    return mul(_mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8), _mm512_set1_ps(s));
+}
+static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
+    __m512i w = _mm512_loadu_si512(p);
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+}
+static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
+    __m512i w = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    *even = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(w, 24), 24)), s);
+    *odd = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(w, 8)), s);
+}
+static inline void load_int4(const uint8_t *p, Scale table, V *even, V *odd) {
+    __m512i w = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    *even = _mm512_permutexvar_ps(w, table);
+    *odd = _mm512_permutexvar_ps(_mm512_srli_epi32(w, 4), table);
+}
+
+#include "body.h"

@@ -1,0 +1,472 @@
+/* The forward pass: which product follows which. Every reduction is a kernel's; here are only order and layout. */
+#define _GNU_SOURCE
+#include "model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "numbers.h"
+
+enum { HUGE_PAGE = 2 << 20, UNIT_BYTES = 96 << 10 };
+
+struct Cache {
+    bf16 *data;                     /* [layer][keys, values][kv head][position][padded head width] */
+    size_t bytes;
+    int32_t positions;
+};
+
+typedef struct {
+    int32_t first, count;           /* rows of one sequence whose positions follow each other */
+} Group;
+
+struct Model {
+    Sizes s;
+    Ends ends;
+    Layer *layers;
+    const Kernels *kernels;
+    Pool *pool;
+    int head_padded, width_padded, hidden_padded, heads_padded, width_max;
+    int64_t scores_stride;
+    float *memory, *stream, *plain, *lanes, *qkv, *mixed, *gates, *per_thread;
+    int64_t thread_floats;
+    size_t memory_bytes;
+    Group *groups;
+    /* the job at hand */
+    const int32_t *tokens, *positions;
+    Cache *const *caches;
+    int32_t rows, group_count, layer;
+};
+
+/* ---- memory */
+
+void *fixed_memory_new(size_t bytes) {
+    size_t whole = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    uint8_t *p = mmap(0, whole + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return 0;
+    size_t before = (size_t)(-(uintptr_t)p & (HUGE_PAGE - 1));
+    if (before) munmap(p, before);
+    if (HUGE_PAGE - before) munmap(p + before + whole, HUGE_PAGE - before);
+    madvise(p + before, whole, MADV_HUGEPAGE);
+    madvise(p + before, whole, MADV_DONTDUMP);
+    return p + before;
+}
+
+void fixed_memory_free(void *memory, size_t bytes) {
+    if (memory) munmap(memory, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+}
+
+/* Every page taken now, so that want of memory is an answer here and not a death later. */
+static int present(void *memory, size_t bytes) {
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+    if (madvise(memory, bytes, MADV_POPULATE_WRITE) == 0) return 1;
+    if (errno != EINVAL) return 0;
+    memset(memory, 0, bytes);       /* a kernel before 5.14 */
+    return 1;
+}
+
+static int64_t cache_part(const Sizes *s, int32_t positions) {
+    return (int64_t)s->kv_heads * positions * padded(s->head_width);
+}
+
+Cache *fixed_cache_new(const Model *model, int32_t positions) {
+    Cache *cache = calloc(1, sizeof *cache);
+    if (!cache) return 0;
+    cache->positions = positions;
+    cache->bytes = (size_t)cache_part(&model->s, positions) * 2 * (size_t)model->s.layers * sizeof(bf16);
+    cache->data = fixed_memory_new(cache->bytes);
+    if (cache->data && present(cache->data, cache->bytes)) return cache;
+    fixed_memory_free(cache->data, cache->bytes);
+    free(cache);
+    return 0;
+}
+
+void fixed_cache_free(Cache *cache) {
+    if (!cache) return;
+    fixed_memory_free(cache->data, cache->bytes);
+    free(cache);
+}
+
+void fixed_cache_copy(const Model *model, Cache *to, const Cache *from, int32_t positions) {
+    int64_t head = padded(model->s.head_width), parts = (int64_t)model->s.layers * 2 * model->s.kv_heads;
+    for (int64_t i = 0; i < parts; i++)
+        memcpy(to->data + i * to->positions * head, from->data + i * from->positions * head,
+               (size_t)(positions * head) * sizeof(bf16));
+}
+
+/* ---- products */
+
+typedef struct {
+    const Matrix *w;
+    const bf16 *bias;
+    float *y;
+} Part;
+
+typedef struct {
+    const Kernels *kernels;
+    Part parts[3];
+    const float *x;
+    int64_t x_stride, y_stride;
+    float *panels;
+    int64_t panel_stride;
+    int count, m, step, add, clean;
+} Product;
+
+static void product_unit(void *context, int unit, int thread) {
+    Product *p = context;
+    for (int i = 0; i < p->count; i++) {
+        const Matrix *w = p->parts[i].w;
+        int units = (w->rows + p->step - 1) / p->step;
+        if (unit >= units) { unit -= units; continue; }
+        int first = unit * p->step, end = first + p->step < w->rows ? first + p->step : w->rows;
+        float *y = p->parts[i].y;
+        p->kernels->dots(w, first, end, p->x, p->x_stride, p->m, y, p->y_stride, p->panels + thread * p->panel_stride);
+        const bf16 *bias = p->parts[i].bias;
+        for (int m = 0; bias && m < p->m; m++)
+            for (int n = first; n < end; n++) y[m * p->y_stride + n] = y[m * p->y_stride + n] + widen(bias[n]);
+        for (int m = 0; p->clean && m < p->m; m++)      /* X17: one NaN */
+            for (int n = first; n < end; n++) {
+                float *l = y + m * p->y_stride + n;
+                if (*l != *l) *l = float_of(0x7fc00000u);
+            }
+        return;
+    }
+}
+
+static void multiply(Pool *pool, Product *p) {
+    int64_t step = UNIT_BYTES / p->parts[0].w->row_bytes / BLOCK_ROWS * BLOCK_ROWS;
+    p->step = step < BLOCK_ROWS ? BLOCK_ROWS : (int)step;
+    int units = 0;
+    for (int i = 0; i < p->count; i++) units += (p->parts[i].w->rows + p->step - 1) / p->step;
+    pool_run(pool, units, product_unit, p);
+}
+
+static Product product_of(const Model *model, const float *x, int64_t x_stride, int64_t y_stride, int m) {
+    Product p = {.kernels = model->kernels, .x = x, .x_stride = x_stride, .y_stride = y_stride, .m = m,
+                 .panels = model->per_thread, .panel_stride = model->thread_floats};
+    return p;
+}
+
+/* ---- row by row */
+
+typedef void (*RowWork)(Model *model, int row, int thread);
+typedef struct { Model *model; RowWork work; } Rows;
+
+static void row_unit(void *context, int unit, int thread) {
+    Rows *rows = context;
+    rows->work(rows->model, unit, thread);
+}
+
+static void each_row(Model *model, RowWork work) {
+    Rows rows = {model, work};
+    if (model->rows < 4) for (int row = 0; row < model->rows; row++) work(model, row, 0);
+    else pool_run(model->pool, model->rows, row_unit, &rows);
+}
+
+static void embed(Model *model, int row, int thread) {
+    (void)thread;
+    const bf16 *from = model->ends.embedding + (int64_t)model->tokens[row] * model->s.width;
+    float *to = model->stream + (int64_t)row * model->s.width;
+    for (int k = 0; k < model->s.width; k++) to[k] = widen(from[k]);
+}
+
+static void norm_row(Model *model, const bf16 *gain, int from, int to) {
+    float *plain = model->plain + (int64_t)to * model->width_max;
+    model->kernels->norm(model->stream + (int64_t)from * model->s.width, gain, plain, model->s.width, model->s.epsilon);
+    model->kernels->split(plain, model->lanes + (int64_t)to * model->width_padded, model->s.width);
+}
+
+static void norm_before(Model *model, int row, int thread) {
+    (void)thread;
+    norm_row(model, model->layers[model->layer].norm_before, row, row);
+}
+
+static void norm_after(Model *model, int row, int thread) {
+    (void)thread;
+    norm_row(model, model->layers[model->layer].norm_after, row, row);
+}
+
+static int64_t qkv_width(const Sizes *s) { return (int64_t)(s->heads + 2 * s->kv_heads) * s->head_width; }
+
+static bf16 *cached(const Model *model, const Cache *cache, int values, int kv_head) {
+    int64_t part = cache_part(&model->s, cache->positions);
+    return cache->data + (model->layer * 2 + values) * part
+           + (int64_t)kv_head * cache->positions * model->head_padded;
+}
+
+/* X11: halves of the turning part, each product rounded before the sum. */
+static void turn(float *head, const float *cosines, const float *sines, int half) {
+    for (int d = 0; d < half; d++) {
+        float a = head[d], b = head[d + half];
+        float ac = a * cosines[d], bs = b * sines[d], bc = b * cosines[d], as = a * sines[d];
+        head[d] = ac - bs;
+        head[d + half] = bc + as;
+    }
+}
+
+static void keep(const float *from, bf16 *to, int n, int n_padded) {
+    for (int d = 0; d < n; d++) to[d] = narrow(from[d]);
+    for (int d = n; d < n_padded; d++) to[d] = 0;
+}
+
+static void place(Model *model, int row, int thread) {
+    (void)thread;
+    const Sizes *s = &model->s;
+    const Layer *layer = &model->layers[model->layer];
+    int width = s->head_width, half = s->rotary_width / 2, position = model->positions[row];
+    float *qkv = model->qkv + row * qkv_width(s);
+    const float *cosines = model->ends.cosines + (int64_t)position * half;
+    const float *sines = model->ends.sines + (int64_t)position * half;
+    for (int h = 0; h < s->heads + s->kv_heads; h++) {
+        float *head = qkv + h * width;
+        const bf16 *gain = h < s->heads ? layer->q_norm : layer->k_norm;
+        if (gain) model->kernels->norm(head, gain, head, width, s->epsilon);
+        turn(head, cosines, sines, half);
+    }
+    for (int h = 0; h < s->kv_heads; h++) {
+        int64_t at = (int64_t)position * model->head_padded;
+        const float *key = qkv + (s->heads + h) * width, *value = key + s->kv_heads * width;
+        keep(key, cached(model, model->caches[row], 0, h) + at, width, model->head_padded);
+        keep(value, cached(model, model->caches[row], 1, h) + at, width, model->head_padded);
+    }
+}
+
+static void gate_row(Model *model, int row, int thread) {
+    (void)thread;
+    float *g = model->gates + (int64_t)row * 2 * model->s.hidden;
+    model->kernels->gate(g, g + model->s.hidden, g, model->s.hidden);
+    model->kernels->split(g, model->lanes + (int64_t)row * model->hidden_padded, model->s.hidden);
+}
+
+static void add_row(Model *model, int row, int thread) {
+    (void)thread;
+    float *to = model->stream + (int64_t)row * model->s.width;
+    const float *from = model->plain + (int64_t)row * model->width_max;
+    for (int k = 0; k < model->s.width; k++) to[k] = to[k] + from[k];
+}
+
+/* ---- attention: one unit is one key-value head (or eight of its query heads) and the rows of one group */
+
+static int query_heads(const Sizes *s) { return s->heads / s->kv_heads; }
+static int head_parts(const Sizes *s) { return (query_heads(s) + HEADS_AT_ONCE - 1) / HEADS_AT_ONCE; }
+
+static void attend_unit(void *context, int unit, int thread) {
+    Model *model = context;
+    const Sizes *s = &model->s;
+    const Layer *layer = &model->layers[model->layer];
+    int parts = head_parts(s), wide = model->head_padded;
+    Group group = model->groups[unit / (s->kv_heads * parts)];
+    int kv_head = unit / parts % s->kv_heads, part = unit % parts;
+    int h0 = kv_head * query_heads(s) + part * HEADS_AT_ONCE;
+    int heads = query_heads(s) - part * HEADS_AT_ONCE;
+    if (heads > HEADS_AT_ONCE) heads = HEADS_AT_ONCE;
+    const Cache *cache = model->caches[group.first];
+    const bf16 *keys = cached(model, cache, 0, kv_head), *values = cached(model, cache, 1, kv_head);
+    int64_t bottom = model->positions[group.first], top = bottom + group.count - 1, low = 0;
+    if (layer->window && bottom - layer->window + 1 > 0) low = bottom - layer->window + 1;
+
+    float *queries = model->per_thread + thread * model->thread_floats;
+    float *mixed = queries + HEADS_AT_ONCE * wide, *scores = mixed + HEADS_AT_ONCE * wide;
+    for (int r = 0; r < group.count; r++)
+        for (int h = 0; h < heads; h++)
+            model->kernels->split(model->qkv + (group.first + r) * qkv_width(s) + (h0 + h) * s->head_width,
+                                  queries + (r * heads + h) * wide, s->head_width);
+    Matrix rows = {keys + low * wide, 0, wide * (int64_t)sizeof(bf16), 0, (int32_t)(top - low + 1), wide, 0, BF16};
+    model->kernels->dots(&rows, 0, rows.rows, queries, wide, group.count * heads, scores + low, model->scores_stride, 0);
+
+    float scale = 1.0f / sqrtf((float)s->head_width);
+    for (int r = 0; r < group.count; r++) {
+        int64_t at = bottom + r, from = layer->window && at - layer->window + 1 > 0 ? at - layer->window + 1 : 0;
+        float inverse[HEADS_AT_ONCE], *own = scores + (int64_t)r * heads * model->scores_stride;
+        for (int h = 0; h < heads; h++)
+            inverse[h] = model->kernels->softmax(own + h * model->scores_stride, from, at, scale);
+        model->kernels->mix(own, model->scores_stride, heads, values, from, at, wide, inverse, mixed);
+        float *out = model->mixed + (int64_t)(group.first + r) * model->heads_padded;
+        for (int h = 0; h < heads; h++)
+            for (int d = 0; d < s->head_width; d++) {
+                int k = (h0 + h) * s->head_width + d;
+                out[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = mixed[h * wide + d / 32 * 32 + d % 2 * 16 + d % 32 / 2];
+            }
+    }
+}
+
+static void group_rows(Model *model) {
+    int most = HEADS_AT_ONCE / query_heads(&model->s);
+    if (most < 1) most = 1;
+    model->group_count = 0;
+    for (int row = 0; row < model->rows; row++) {
+        Group *last = model->group_count ? &model->groups[model->group_count - 1] : 0;
+        if (last && last->count < most && model->caches[row] == model->caches[last->first]
+            && model->positions[row] == model->positions[last->first] + last->count) last->count++;
+        else model->groups[model->group_count++] = (Group){row, 1};
+    }
+}
+
+/* ---- the model */
+
+static void attention(Model *model) {
+    const Sizes *s = &model->s;
+    const Layer *layer = &model->layers[model->layer];
+    int q = s->heads * s->head_width, kv = s->kv_heads * s->head_width;
+    each_row(model, norm_before);
+    Product p = product_of(model, model->lanes, model->width_padded, qkv_width(s), model->rows);
+    p.count = 3;
+    p.parts[0] = (Part){&layer->q, layer->q_bias, model->qkv};
+    p.parts[1] = (Part){&layer->k, layer->k_bias, model->qkv + q};
+    p.parts[2] = (Part){&layer->v, layer->v_bias, model->qkv + q + kv};
+    multiply(model->pool, &p);
+    each_row(model, place);
+    pool_run(model->pool, model->group_count * s->kv_heads * head_parts(s), attend_unit, model);
+    Product o = product_of(model, model->mixed, model->heads_padded, model->width_max, model->rows);
+    o.count = 1;
+    o.parts[0] = (Part){&layer->o, layer->o_bias, model->plain};
+    multiply(model->pool, &o);
+    each_row(model, add_row);
+}
+
+static void feed_forward(Model *model) {
+    const Layer *layer = &model->layers[model->layer];
+    each_row(model, norm_after);
+    Product p = product_of(model, model->lanes, model->width_padded, 2 * (int64_t)model->s.hidden, model->rows);
+    p.count = 2;
+    p.parts[0] = (Part){&layer->gate, 0, model->gates};
+    p.parts[1] = (Part){&layer->up, 0, model->gates + model->s.hidden};
+    multiply(model->pool, &p);
+    each_row(model, gate_row);
+    Product d = product_of(model, model->lanes, model->hidden_padded, model->width_max, model->rows);
+    d.count = 1;
+    d.parts[0] = (Part){&layer->down, 0, model->plain};
+    multiply(model->pool, &d);
+    each_row(model, add_row);
+}
+
+static int in_bounds(const Model *model, int32_t rows, const int32_t *tokens, Cache *const *caches,
+                     const int32_t *positions, int32_t outputs, const int32_t *wanted) {
+    if (rows < 1 || rows > model->s.rows_max || outputs < 0 || outputs > rows) return 0;
+    for (int32_t i = 0; i < rows; i++) {
+        if (tokens[i] < 0 || tokens[i] >= model->s.vocabulary || !caches[i]) return 0;
+        if (positions[i] < 0 || positions[i] >= caches[i]->positions || positions[i] >= model->s.positions_max) return 0;
+    }
+    for (int32_t i = 0; i < outputs; i++)
+        if (wanted[i] < 0 || wanted[i] >= rows) return 0;
+    return 1;
+}
+
+int fixed_forward(Model *model, int32_t rows, const int32_t *tokens, Cache *const *caches, const int32_t *positions,
+                  int32_t outputs, const int32_t *wanted, float *logits) {
+    if (!in_bounds(model, rows, tokens, caches, positions, outputs, wanted)) return OUT_OF_BOUNDS;
+    uint32_t numbers = numbers_now();
+    plain_numbers();
+    model->rows = rows;
+    model->tokens = tokens;
+    model->caches = caches;
+    model->positions = positions;
+    group_rows(model);
+    each_row(model, embed);
+    for (model->layer = 0; model->layer < model->s.layers; model->layer++) {
+        attention(model);
+        feed_forward(model);
+    }
+    for (int32_t i = 0; i < outputs; i++) norm_row(model, model->ends.final_norm, wanted[i], i);
+    if (outputs) {
+        Product p = product_of(model, model->lanes, model->width_padded, model->s.vocabulary, outputs);
+        p.count = 1;
+        p.clean = 1;
+        p.parts[0] = (Part){&model->ends.head, 0, logits};
+        multiply(model->pool, &p);
+    }
+    numbers_set(numbers);
+    return DONE;
+}
+
+static const Kernels *kernels_of(int variant) {
+    switch (variant) {
+#if defined(__x86_64__)
+    case VARIANT_AVX512: return &kernels_avx512;
+    case VARIANT_AVX2: return &kernels_avx2;
+#endif
+    default: return &kernels_scalar;
+    }
+}
+
+Pool *fixed_pool_new(int threads) { return pool_new(threads); }
+void fixed_pool_free(Pool *pool) { pool_free(pool); }
+
+static int greater(int a, int b) { return a > b ? a : b; }
+
+/* The buffers of a pass, one piece of memory: taken once, so that no request can fail for want of it. */
+static int take_memory(Model *model) {
+    const Sizes *s = &model->s;
+    int64_t rows = s->rows_max, columns = greater(model->width_max, greater(model->hidden_padded, model->heads_padded));
+    int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride);
+    int64_t widening = BLOCK_ROWS * columns;
+    model->thread_floats = (attending > widening ? attending : widening) + 64;
+    int64_t floats[] = {
+        rows * s->width, rows * model->width_max, rows * greater(model->width_padded, model->hidden_padded),
+        rows * qkv_width(s), rows * model->heads_padded, rows * 2 * s->hidden,
+        model->thread_floats * pool_threads(model->pool),
+    };
+    float **buffers[] = {&model->stream, &model->plain, &model->lanes, &model->qkv, &model->mixed, &model->gates,
+                         &model->per_thread};
+    int64_t total = 0;
+    for (int i = 0; i < 7; i++) total += (floats[i] + 79) / 16 * 16;
+    model->memory_bytes = (size_t)total * 4;
+    model->memory = fixed_memory_new(model->memory_bytes);
+    model->groups = calloc((size_t)rows, sizeof(Group));
+    float *at = model->memory;
+    for (int i = 0; at && i < 7; i++) {
+        *buffers[i] = at;
+        at += (floats[i] + 79) / 16 * 16;
+    }
+    return model->memory && model->groups;
+}
+
+Model *fixed_model_new(const Sizes *sizes, const Layer *layers, const Ends *ends, int variant, Pool *pool) {
+    Model *model = calloc(1, sizeof *model);
+    if (!model) return 0;
+    model->s = *sizes;
+    model->ends = *ends;
+    model->kernels = kernels_of(variant);
+    model->pool = pool;
+    model->head_padded = padded(sizes->head_width);
+    model->width_padded = padded(sizes->width);
+    model->hidden_padded = padded(sizes->hidden);
+    model->heads_padded = padded(sizes->heads * sizes->head_width);
+    model->width_max = model->width_padded;
+    model->scores_stride = padded(sizes->positions_max) + LANES;
+    model->layers = calloc((size_t)sizes->layers, sizeof *layers);
+    if (model->layers && take_memory(model)) {
+        memcpy(model->layers, layers, (size_t)sizes->layers * sizeof *layers);
+        return model;
+    }
+    fixed_model_free(model);
+    return 0;
+}
+
+void fixed_model_free(Model *model) {
+    if (!model) return;
+    fixed_memory_free(model->memory, model->memory_bytes);
+    free(model->groups);
+    free(model->layers);
+    free(model);
+}
+
+int fixed_product(int variant, Pool *pool, const Matrix *w, const float *x, int32_t m, float *y) {
+    const Kernels *kernels = kernels_of(variant);
+    int64_t stride = padded(w->columns), panel = BLOCK_ROWS * stride + 64;
+    size_t bytes = (size_t)(m * stride + panel * pool_threads(pool)) * 4;
+    float *lanes = fixed_memory_new(bytes);
+    if (!lanes) return OUT_OF_BOUNDS;
+    uint32_t numbers = numbers_now();
+    plain_numbers();
+    for (int i = 0; i < m; i++) kernels->split(x + (int64_t)i * w->columns, lanes + i * stride, w->columns);
+    Product p = {.kernels = kernels, .x = lanes, .x_stride = stride, .y_stride = w->rows, .m = m,
+                 .panels = lanes + m * stride, .panel_stride = panel, .count = 1, .parts = {{w, 0, y}}};
+    multiply(pool, &p);
+    numbers_set(numbers);
+    fixed_memory_free(lanes, bytes);
+    return DONE;
+}

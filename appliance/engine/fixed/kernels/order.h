@@ -1,0 +1,79 @@
+/* What every variant shares: bf16, the lane tree, one fused multiply-add, and the table of kernels of a variant.
+ *
+ * Nothing here may be reordered by a compiler: the build forbids contraction and every kind of "fast" arithmetic.
+ */
+#ifndef ANCHORHOLD_ORDER_H
+#define ANCHORHOLD_ORDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 32, BLOCK_ROWS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
+enum { BF16 = 0, INT8 = 1, INT4 = 2, F32 = 3 };     /* F32: a panel already widened, in lane order */
+
+typedef uint16_t bf16;
+
+/* Rows of weights as they lie in memory. Quantized rows have a scale for every `group` weights. */
+typedef struct {
+    const void *data;
+    const bf16 *scales;
+    int64_t row_bytes, row_scales;
+    int32_t rows, columns, group, format;
+} Matrix;
+
+/* One instruction set's kernels. `x` is always in lane order (see `split`), padded with zeros to whole blocks. */
+typedef struct {
+    void (*dots)(const Matrix *w, int first, int end, const float *x, int64_t x_stride, int m, float *y,
+                 int64_t y_stride, float *panel);
+    void (*split)(const float *from, float *to, int n);
+    void (*norm)(const float *x, const bf16 *gain, float *y, int n, float epsilon);
+    float (*softmax)(float *scores, int64_t low, int64_t top, float scale);
+    void (*mix)(const float *p, int64_t p_stride, int rows, const bf16 *values, int64_t low, int64_t top,
+                int width, const float *inverse, float *y);
+    void (*gate)(const float *gate, const float *up, float *y, int n);
+} Kernels;
+
+extern const Kernels kernels_scalar, kernels_avx2, kernels_avx512;
+
+static inline uint32_t bits_of(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline float float_of(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+static inline float widen(bf16 b) { return float_of((uint32_t)b << 16); }
+
+/* engine.md X5: to the nearest, ties to even; every NaN becomes one NaN. */
+static inline bf16 narrow(float f) {
+    uint32_t u = bits_of(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fc0;
+    return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+static inline int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* engine.md X3: neighbours first, then distances 16, 8, 4 and 2. */
+static inline float lane_tree(const float lane[LANES]) {
+    float s[16];
+    for (int i = 0; i < 16; i++) s[i] = lane[2 * i] + lane[2 * i + 1];
+    for (int d = 8; d; d /= 2)
+        for (int i = 0; i < d; i++) s[i] = s[i] + s[i + d];
+    return s[0];
+}
+
+/* a * b + c rounded once. Without the instruction: the product is exact in double, the sum is rounded to odd. */
+static inline float fused(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    double p = (double)a * b, t = c, s = p + t;
+    uint64_t u;
+    memcpy(&u, &s, 8);
+    if ((u & 0x7ff0000000000000u) == 0x7ff0000000000000u) return (float)s;
+    double back = s - p, error = (p - (s - back)) + (t - back);
+    if (error != 0 && !(u & 1)) {
+        u += ((error > 0) == (s > 0)) ? 1 : (uint64_t)-1;
+        memcpy(&s, &u, 8);
+    }
+    return (float)s;
+#endif
+}
+
+#endif

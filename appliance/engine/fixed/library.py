@@ -1,0 +1,126 @@
+"""The kernels as Python calls them. A library that computes anything else than it must is refused where it is loaded.
+
+`open_library` finds `_kernels.so` beside this file (`pip install` built it), declares its functions and chooses the
+widest variant the processor has. All variants give the same bits, which `self_test` has shown before anything is
+served.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, unique
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from appliance.engine.errors import EngineRefused
+
+PATH: Final = Path(__file__).with_name("_kernels.so")
+
+
+@unique
+class Variant(Enum):
+    """Instruction sets. Which one runs never reaches a bit."""
+
+    SCALAR = 0
+    AVX2 = 1
+    AVX512 = 2
+
+
+class CMatrix(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("row_bytes", ctypes.c_int64),
+        ("row_scales", ctypes.c_int64),
+        ("rows", ctypes.c_int32),
+        ("columns", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("format", ctypes.c_int32),
+    ]
+
+
+class CSizes(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in (
+            "layers", "width", "heads", "kv_heads", "head_width", "hidden", "vocabulary", "positions_max",
+            "rotary_width", "rows_max",
+        )),
+        ("epsilon", ctypes.c_float),
+    ]
+
+
+class CLayer(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in (
+            "norm_before", "norm_after", "q_norm", "k_norm", "q_bias", "k_bias", "v_bias", "o_bias",
+        )),
+        *((name, CMatrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
+        ("window", ctypes.c_int32),
+    ]
+
+
+class CEnds(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("embedding", "final_norm", "cosines", "sines")),
+        ("head", CMatrix),
+    ]
+
+
+_POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_FUNCTIONS: Final = {
+    "fixed_has": (_INT, [_INT]),
+    "fixed_pool_new": (_POINTER, [_INT]),
+    "fixed_pool_free": (None, [_POINTER]),
+    "fixed_model_new": (_POINTER, [_POINTER, _POINTER, _POINTER, _INT, _POINTER]),
+    "fixed_model_free": (None, [_POINTER]),
+    "fixed_cache_new": (_POINTER, [_POINTER, _INT]),
+    "fixed_cache_free": (None, [_POINTER]),
+    "fixed_cache_copy": (None, [_POINTER, _POINTER, _POINTER, _INT]),
+    "fixed_forward": (_INT, [_POINTER, _INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER]),
+    "fixed_product": (_INT, [_INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER]),
+    "fixed_quantize": (None, [_POINTER, _INT, _INT, _INT, _INT, _POINTER, _POINTER]),
+    "fixed_finite": (_INT, [_POINTER, _LONG]),
+    "fixed_memory_new": (_POINTER, [ctypes.c_size_t]),
+    "fixed_memory_free": (None, [_POINTER, ctypes.c_size_t]),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Loaded kernels and the variant that is used of them."""
+
+    kernels: ctypes.CDLL
+    variant: Variant
+
+    def variants(self) -> Iterator[Variant]:
+        """What this machine can run."""
+        return (variant for variant in Variant if self.kernels.fixed_has(variant.value))
+
+
+def declared(path: Path = PATH) -> ctypes.CDLL:
+    """The library with its functions declared, tested by nobody yet."""
+    if not path.is_file():
+        raise EngineRefused("engine.no-kernels", expected=f"the built {path.name}", got="no file",
+                            hint="make setup builds it, and so does: python setup.py build_ext --inplace")
+    kernels = ctypes.CDLL(str(path))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(kernels, name)
+        function.restype, function.argtypes = result, arguments
+    return kernels
+
+
+@cache
+def open_library(variant: Variant | None = None) -> Library:
+    """The kernels in this variant, or in the widest this machine has. Raises `EngineRefused`."""
+    from appliance.engine.fixed.self_test import check  # noqa: PLC0415 - it computes with what is opened here
+
+    kernels = declared()
+    widest = max((v for v in Variant if kernels.fixed_has(v.value)), key=lambda v: v.value)
+    if variant is not None and not kernels.fixed_has(variant.value):
+        raise EngineRefused("engine.variant", expected=f"a processor with {variant.name}", got=f"{widest.name} at most")
+    library = Library(kernels, variant or widest)
+    check(library)
+    return library

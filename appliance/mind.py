@@ -1,0 +1,92 @@
+"""What answers: an engine that knows tokens, and the words that go in and come out of it.
+
+A `Script` is one model's way with words: its template, its tokenizer, its stop tokens. It is pure and the same on every
+cell; what it refuses is refused with a code that is ordered and signed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from appliance.engine.protocol import Engine, Sampling
+from appliance.text import render
+from attestation.consensus.chat import ChatRequest
+from foundation.digests import DIGEST_BYTES
+from measurements.pack.opening import OpenedPack
+
+NO_PROFILE: Final = bytes(DIGEST_BYTES)
+
+
+class Speaker(Protocol):
+    """One answer, from tokens to the bytes people read."""
+
+    @property
+    def done(self) -> bool:
+        """A stop text was said: no further token is asked for."""
+
+    @property
+    def calls_tools(self) -> bool:
+        """What was said, to its end, asks for tools to be called."""
+
+    def hear(self, token: int) -> bytes:
+        """The bytes that are certain with this token; perhaps none yet."""
+
+    def end(self) -> bytes:
+        """What was held back, once there are no more tokens."""
+
+
+class Script(Protocol):
+    """Chat requests in, token ids and a speaker out."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """What holds where a request says nothing."""
+
+    @property
+    def stop_tokens(self) -> frozenset[int]: ...
+
+    def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+        """Raises `Refused` for a request that cannot become a prompt of this model."""
+
+    def speaker(self, chat: ChatRequest) -> Speaker: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """An engine, its words, and the digest of the profile it was started under."""
+
+    engine: Engine
+    script: Script
+    profile: bytes = NO_PROFILE
+
+
+MakeMind: TypeAlias = Callable[[OpenedPack | None], Mind]
+"""Of the model that was released, or of none in a cell that asks for none. Raises `Refused` on any drift."""
+
+
+class ByteSpeaker:
+    """Tokens are bytes. Raises ValueError for one that is not: an engine's nonsense is no answer (window.md N15)."""
+
+    done: Final = False
+    calls_tools: Final = False
+
+    def hear(self, token: int) -> bytes:
+        return bytes((token,))
+
+    def end(self) -> bytes:
+        return b""
+
+
+class ByteScript:
+    """For engines without a model: `appliance.text` as it stands."""
+
+    sampling: Final = Sampling()
+    stop_tokens: Final[frozenset[int]] = frozenset()
+
+    def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+        return render(chat)
+
+    def speaker(self, chat: ChatRequest) -> Speaker:  # noqa: ARG002  # bytes are bytes, whatever was asked
+        return ByteSpeaker()

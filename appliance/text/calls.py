@@ -1,0 +1,184 @@
+"""Tool calls as models write them, read back into the calls of `v1_chat`.
+
+    HERMES    content, then <tool_call>{"name": ..., "arguments": {...}}</tool_call> once or more     (Qwen, Hermes)
+    LLAMA     {"name": ..., "parameters": {...}}, several parted by a semicolon                       (Llama 3)
+    MISTRAL   [{"name": ..., "arguments": {...}}, ...]                                                (Mistral)
+
+Either all of an answer reads as calls of tools that were offered, or none of it does and it is words (text.md L17).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final, NoReturn
+
+from attestation.consensus.chat import Argument, AssistantMessage, ToolCall
+from foundation.secrecy import Prompt
+
+DEPTH_MAX: Final = 32
+CALLS_MAX: Final = 64
+_BLOCK: Final = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+class Form(Enum):
+    HERMES = "hermes"
+    LLAMA = "llama"
+    MISTRAL = "mistral"
+
+
+class _NotCalls(Exception):
+    """The words are words."""
+
+
+def read_calls(form: Form, words: str, offered: frozenset[str], *, first: int) -> AssistantMessage | None:
+    """The message that `words` stand for, its calls numbered from `first`; None if they are words."""
+    try:
+        content, calls = _read(form, words)
+    except _NotCalls:
+        return None
+    if not calls or len(calls) > CALLS_MAX or any(name not in offered for name, _ in calls):
+        return None
+    return AssistantMessage(
+        Prompt(content.encode()) if content else None,
+        tuple(_call(number, *call) for number, call in enumerate(calls, first)),
+    )
+
+
+_Call = tuple[str, dict[str, str]]
+
+
+def _read(form: Form, words: str) -> tuple[str, list[_Call]]:
+    match form:
+        case Form.HERMES:
+            content, blocks = _blocks(words)
+            return content, [_one(block, "arguments") for block in blocks]
+        case Form.LLAMA:
+            return "", list(_several(words, "parameters", begin="", between=";", end=""))
+        case Form.MISTRAL:
+            return "", list(_several(words, "arguments", begin="[", between=",", end="]"))
+
+
+def _blocks(words: str) -> tuple[str, list[str]]:
+    blocks: list[str] = []
+    at, content = 0, ""
+    for found in _BLOCK.finditer(words):
+        before = words[at : found.start()].strip()
+        if blocks and before:
+            raise _NotCalls
+        content = content or before
+        blocks.append(found[1])
+        at = found.end()
+    if words[at:].strip():
+        raise _NotCalls
+    return content, blocks
+
+
+def _call(number: int, name: str, arguments: dict[str, str]) -> ToolCall:
+    return ToolCall(
+        Prompt(f"call-{number}".encode()), Prompt(name.encode()),
+        tuple(Argument(Prompt(key.encode()), Prompt(value.encode())) for key, value in arguments.items()),
+    )
+
+
+# -- a little JSON that keeps the text of each value ----------------------------------------------------------------
+
+
+def _refuse(_: str) -> NoReturn:
+    raise ValueError("not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=str, parse_int=str)
+
+
+def _one(text: str, member: str) -> _Call:
+    (call,) = _several(text, member, begin="", between="", end="")
+    return call
+
+
+def _several(text: str, member: str, *, begin: str, between: str, end: str) -> Iterator[_Call]:
+    if _depth(text) > DEPTH_MAX:
+        raise _NotCalls
+    at = _past(text, 0, begin)
+    while True:
+        call, at = _object(text, at)
+        yield _as_call(text, call, member)
+        at = _blank(text, at)
+        if not between or not text.startswith(between, at):
+            break
+        at += 1
+    if _blank(text, _past(text, at, end)) != len(text):
+        raise _NotCalls
+
+
+def _as_call(text: str, members: dict[str, tuple[int, int]], member: str) -> _Call:
+    if set(members) != {"name", member}:
+        raise _NotCalls
+    name = _value(text, *members["name"])
+    begin, end = members[member]
+    if not text.startswith('"', members["name"][0]) or not text.startswith("{", begin):
+        raise _NotCalls
+    arguments, at = _object(text, begin)
+    if at != end:
+        raise _NotCalls
+    return name, {key: _value(text, *span) for key, span in arguments.items()}
+
+
+def _object(text: str, at: int) -> tuple[dict[str, tuple[int, int]], int]:
+    """The members of the object at `at`: where the value of each begins and ends."""
+    members: dict[str, tuple[int, int]] = {}
+    at = _blank(text, _past(text, at, "{"))
+    while not text.startswith("}", at):
+        if members:
+            at = _past(text, at, ",")
+        begin = _blank(text, at)
+        name, at = _scan(text, begin)
+        if not text.startswith('"', begin) or not isinstance(name, str) or name in members:
+            raise _NotCalls
+        begin = _blank(text, _past(text, at, ":"))
+        _, at = _scan(text, begin)
+        members[name] = (begin, at)
+        at = _blank(text, at)
+    return members, at + 1
+
+
+def _value(text: str, begin: int, end: int) -> str:
+    """A text as itself, anything else as it was written."""
+    value = _scan(text, begin)[0] if text.startswith('"', begin) else text[begin:end]
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        raise _NotCalls
+    return value
+
+
+def _scan(text: str, at: int) -> tuple[object, int]:
+    try:
+        return _DECODER.raw_decode(text, at)
+    except ValueError:
+        raise _NotCalls from None
+
+
+def _past(text: str, at: int, mark: str) -> int:
+    at = _blank(text, at)
+    if not text.startswith(mark, at):
+        raise _NotCalls
+    return at + len(mark)
+
+
+def _blank(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\n\r":
+        at += 1
+    return at
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in _TEXT.sub("", text):
+        if character in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "}]":
+            depth -= 1
+    return deepest

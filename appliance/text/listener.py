@@ -1,0 +1,113 @@
+"""Listening to an engine: tokens become words that may be said at once, and at the end a reason why it ended.
+
+    listener = text.listen(chat)
+    for step in steps:
+        say(listener.hear(step.token))
+        if listener.stopped:
+            break                           # and close the engine's iterator
+    end = listener.end(full=listener.tokens == asked)
+
+What is said never holds a piece of a character or of a stop text, and what all calls say together depends on the bytes
+of the tokens alone, however these were cut into tokens (text.md L11 to L16).
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from attestation.consensus.chat import AssistantMessage, encode_message
+
+
+class Finish(IntEnum):
+    """Why an answer ended, by the numbers that window and receipt use."""
+
+    STOP = 0
+    LENGTH = 1
+    TOOL_CALLS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last words, and why they are the last."""
+
+    words: bytes = field(repr=False)
+    finish: Finish
+
+
+class Listener:
+    """Of one answer. `read_calls` is given where tools were offered: then nothing is said before the end."""
+
+    def __init__(
+        self, pieces: Sequence[bytes], stops: Sequence[str], *, strips_first_space: bool = False,
+        read_calls: Callable[[str], AssistantMessage | None] | None = None,
+    ) -> None:
+        self._pieces: Final = pieces
+        self._stops: Final = tuple(stops)
+        self._read_calls: Final = read_calls
+        self._decoder: Final = codecs.getincrementaldecoder("utf-8")("replace")
+        self._strips = strips_first_space
+        self._waiting = ""              # may be the beginning of a stop text
+        self._kept: list[str] = []      # all words, where they may turn out to be calls
+        self.tokens = 0
+        self.stopped = False
+
+    def hear(self, token: int) -> bytes:
+        """One more token. A token that the tokenizer does not have says nothing."""
+        self.tokens += 1
+        raw = self._pieces[token] if token < len(self._pieces) else b""
+        return self._say(self._decoder.decode(raw))
+
+    def end(self, *, full: bool) -> End:
+        """No more tokens; `full` if the engine gave as many as were asked for. Once."""
+        words = b"" if self.stopped else self._say(self._decoder.decode(b"", final=True))
+        words += self._let_go(self._waiting)
+        finish = Finish.LENGTH if full and not self.stopped else Finish.STOP
+        if self._read_calls is None:
+            return End(words, finish)
+        kept = "".join(self._kept)
+        message = self._read_calls(kept) if finish is Finish.STOP else None
+        if message is None:
+            return End(kept.encode(), finish)
+        return End(encode_message(message), Finish.TOOL_CALLS)
+
+    def _say(self, text: str) -> bytes:
+        if self.stopped or not text:
+            return b""
+        if self._strips:
+            self._strips = False
+            text = text.removeprefix(" ")
+        self._waiting += text
+        if (cut := self._cut()) is not None:
+            self.stopped = True
+            said, self._waiting = self._waiting[:cut], ""
+        else:
+            keep = self._keep()
+            said, self._waiting = self._waiting[: len(self._waiting) - keep], self._waiting[len(self._waiting) - keep :]
+        return self._let_go(said)
+
+    def _let_go(self, text: str) -> bytes:
+        if self._read_calls is not None:
+            self._kept.append(text)
+            return b""
+        return text.encode()
+
+    def _cut(self) -> int | None:
+        """Where the stop text begins that is complete first; of two, the longer."""
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._waiting.find(stop)) >= 0]
+        return min(found)[1] if found else None
+
+    def _keep(self) -> int:
+        """How many of the last characters may begin a stop text."""
+        return max((_overlap(self._waiting, stop) for stop in self._stops), default=0)
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The longest end of `text` that `stop` begins with, `stop` itself aside."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0

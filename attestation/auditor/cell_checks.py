@@ -1,0 +1,256 @@
+"""The links about the machine: genuine evidence, wanted evidence, and the key's release (audit.md U12 to U19)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from attestation.auditor.bundle import AuditBundle, Part, ReleasePart, audit_nonce
+from attestation.auditor.errors import AuditRefused
+from attestation.auditor.findings import Ledger, Stage
+from attestation.auditor.measured import Measured
+from attestation.auditor.order_checks import Ordered, check_whole
+from attestation.auditor.terms import Decided, Terms
+from attestation.broker.log import SIGNATURE_TAG, Details, Entry
+from attestation.errors import CollateralMissing, PolicyRefused
+from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.keyset import KeyAlgorithm, KeyUse
+from attestation.policy.bundle import appraise_bundle
+from attestation.policy.claims import Appraisal
+from attestation.receipts import ed25519
+from attestation.report_data import Purpose
+from attestation.verify.bundle import verify_bundle
+from attestation.verify.verified import VerifiedSnp
+from attestation.verify.verified_bundle import VerifiedBundle
+from foundation.digests import tagged_sha256
+
+NO_ADOPTION: Final = bytes(32)
+GRANTED, ADDED, CHANGED = "granted", "release-added", "release-changed"
+MODEL_PURPOSE: Final = "model-key"
+_KINDS: Final = frozenset({GRANTED, ADDED, CHANGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A cell whose evidence is genuine: what it runs and which key signs its receipts."""
+
+    verified: VerifiedBundle
+    receipt_key: bytes
+    measurement: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What the broker said of this cell; `release` is "" and `adoption` None where no broker was measured."""
+
+    release: str
+    document: bytes | None
+
+
+def check_evidence(
+    ledger: Ledger, bundle: AuditBundle, cell: int, terms: Terms, measured: Measured, ordered: Ordered
+) -> Believed | None:
+    stage = Stage.EVIDENCE
+    if not check_whole(ledger, bundle, stage, Part.EVIDENCE, cell=cell):
+        return None
+    at = terms.at or ordered.certified_at
+    verified: VerifiedBundle | None = None
+    with ledger.check(stage, "evidence.genuine", "evidence-production.md E124",
+                      "the silicon signed this cell's evidence, under a root that you believe", cell=cell) as it:
+        evidence = EvidenceBundle.parse(bundle.cells[cell].evidence)
+        verified = verify_bundle(evidence, at=at, simulated_root=terms.simulated_root)
+        it.got = f"{verified.statement.kind.value}, root {verified.evidence.root.name}"
+    if verified is None:
+        return None
+    key: bytes | None = None
+    with ledger.check(stage, "evidence.identity", "evidence-production.md E118",
+                      "it was made to say who the cell is, to anyone", cell=cell):
+        if verified.statement.purpose is not Purpose.IDENTITY:
+            raise AuditRefused("purpose", expected="identity", got=verified.statement.purpose.name.lower())
+    with ledger.check(stage, "evidence.configuration", "evidence-production.md E118",
+                      "it binds the measured configuration of this bundle", cell=cell) as it:
+        if verified.statement.measured_config != measured.digest:
+            raise AuditRefused("config", expected=measured.digest.hex(), got=verified.statement.measured_config.hex())
+        it.got = measured.digest.hex()
+    with ledger.check(stage, "evidence.receipt-key", "receipt.md T11",
+                      "it binds the key that signs receipts, and that is a sound one", cell=cell) as it:
+        key = _receipt_key(verified)
+        it.got = key.hex()
+    if key is None:
+        return None
+    return Believed(verified, key, measurement_of(verified))
+
+
+def _receipt_key(verified: VerifiedBundle) -> bytes:
+    key = verified.keyset.key(KeyUse.RECEIPT)
+    if key is None or key.algorithm is not KeyAlgorithm.ED25519:
+        raise AuditRefused("receipt-key", expected="an Ed25519 key", got=key.algorithm.name if key else "none")
+    ed25519.public_key(key.raw)
+    return key.raw
+
+
+def measurement_of(verified: VerifiedBundle) -> bytes:
+    """As a release names an image: SNP's launch digest, or MRTD and the four RTMRs."""
+    evidence = verified.evidence
+    if isinstance(evidence, VerifiedSnp):
+        return evidence.measurement
+    return evidence.report.mr_td + b"".join(evidence.report.rtmrs)
+
+
+def check_policy(ledger: Ledger, cell: int, terms: Terms, ordered: Ordered, believed: Believed) -> None:
+    nonce = _freshness(ledger, cell, terms, ordered, believed)
+    with ledger.check(Stage.POLICY, "policy.claims", "evidence.md E134",
+                      "every claim of your policy about the machine and its image is met", cell=cell) as it:
+        appraisal = appraise_bundle(believed.verified, terms.references, terms.policy, nonce=nonce)
+        ledger.appraised(cell, appraisal)
+        _accept(appraisal)
+        it.got = f"{len(appraisal.claims)} claims of {appraisal.policy_id}"
+
+
+def _freshness(
+    ledger: Ledger, cell: int, terms: Terms, ordered: Ordered, believed: Believed
+) -> bytes | None:
+    """U12: a nonce that follows from a block's link was asked after that block's beacon was drawn."""
+    code, rule = "policy.fresh", "audit.md U12"
+    nonce = believed.verified.statement.nonce
+    for header, link in zip(ordered.slice.headers, ordered.slice.links, strict=True):
+        if nonce == audit_nonce(link):
+            with ledger.check(Stage.POLICY, code, rule, "the evidence is younger than a block of this order",
+                              cell=cell) as it:
+                it.got = f"made after height {header.height} was sealed"
+            return nonce
+    if nonce in terms.nonces:
+        with ledger.check(Stage.POLICY, code, rule, "the evidence answers a nonce of yours", cell=cell) as it:
+            it.got = nonce.hex()
+        return nonce
+    ledger.unchecked(Stage.POLICY, code, rule, "the evidence is younger than a block of this order",
+                     "its nonce is neither of a block shown here nor one of yours; your policy decides", cell=cell)
+    return None
+
+
+def _accept(appraisal: Appraisal) -> None:
+    if appraisal.accepted:
+        return
+    unmet = appraisal.unmet
+    kind = CollateralMissing if appraisal.wants_only_collateral else PolicyRefused
+    names = ", ".join(claim.code for claim in unmet) or "no claim at all"
+    raise kind(unmet[0].code if unmet else "policy.empty", expected=unmet[0].expected if unmet else "claims", got=names)
+
+
+def check_release(
+    ledger: Ledger, bundle: AuditBundle, cell: int, measured: Measured, believed: Believed
+) -> Released | None:
+    stage = Stage.RELEASE
+    if not check_whole(ledger, bundle, stage, Part.RELEASE, cell=cell):
+        return None
+    entries: tuple[Entry, ...] | None = None
+    part: ReleasePart | None = None
+    with ledger.check(stage, "release.logged", "release.md R19",
+                      "the broker signed these entries of its log", cell=cell) as it:
+        part = ReleasePart.parse(bundle.cells[cell].release)
+        entries = _entries(part, measured)
+        it.got = ", ".join(f"{entry.kind} at {entry.position}" for entry in entries) or "none, and no broker measured"
+    if entries is None or part is None:
+        return None
+    if measured.broker is None:
+        ledger.unchecked(stage, "release.granted", "audit.md U15", "the broker released the model to this very cell",
+                         "this cell was measured to serve without a broker", cell=cell)
+        return Released("", None)
+    released: Released | None = None
+    with ledger.check(stage, "release.granted", "audit.md U15",
+                      "the broker released the model to this very cell: this image, these keys", cell=cell) as it:
+        name = _granted(entries, believed)
+        released = Released(name, part.decision)
+        it.got = f"release {name}"
+    _check_approved(ledger, cell, entries, measured, believed, released)
+    return released
+
+
+def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
+    """Entries of the measured broker, in the order of its log and of kinds that say something here."""
+    if measured.broker is None:
+        if part.entries or part.decision is not None:
+            raise AuditRefused("release", expected="nothing, without a measured broker", got="something")
+        return ()
+    key = Ed25519PublicKey.from_public_bytes(measured.broker)
+    found: list[Entry] = []
+    for raw, signature in part.entries:
+        entry = Entry.parse(raw)
+        try:
+            key.verify(signature, tagged_sha256(SIGNATURE_TAG, raw))
+        except InvalidSignature:
+            raise AuditRefused("release", expected=f"entry {entry.position} signed by the broker", got="not") from None
+        if entry.kind not in _KINDS or (found and entry.position <= found[-1].position):
+            raise AuditRefused("release", expected="grants and releases in the order of the log", got=entry.kind[:40])
+        found.append(entry)
+    return tuple(found)
+
+
+def _granted(entries: tuple[Entry, ...], believed: Believed) -> str:
+    keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind.value
+    for entry in entries:
+        said = entry.details
+        if entry.kind != GRANTED or said.get("purpose") != MODEL_PURPOSE or said.get("keyset") != keyset:
+            continue
+        if (said.get("measurement"), said.get("tee")) != (believed.measurement, tee):
+            raise AuditRefused("grant", expected=believed.measurement.hex()[:64], got=_shown(said, "measurement"))
+        release = said.get("release")
+        if not isinstance(release, str) or not release:
+            raise AuditRefused("grant", expected="the name of a release", got="none")
+        return release
+    raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
+
+
+def _check_approved(
+    ledger: Ledger, cell: int, entries: tuple[Entry, ...], measured: Measured, believed: Believed,
+    released: Released | None,
+) -> None:
+    code, what = "release.approved", "the release it was granted under is this image, configuration and model"
+    added = [entry for entry in entries if entry.kind == ADDED and released is not None
+             and entry.details.get("release") == released.release]
+    if not added:
+        why = "the bundle has no entry of its approval"
+        ledger.unchecked(Stage.RELEASE, code, "audit.md U16", what, why, cell=cell)
+        return
+    with ledger.check(Stage.RELEASE, code, "audit.md U16", what, cell=cell) as it:
+        for entry in added:
+            said = entry.details
+            expected = {"measurement": believed.measurement, "measured_config": measured.digest,
+                        "model_root": measured.model_root}
+            for name, value in expected.items():
+                if said.get(name) != value:
+                    raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
+                                       got=_shown(said, name))
+        it.got = f"entry {added[-1].position}"
+
+
+def check_decision(
+    ledger: Ledger, cell: int, terms: Terms, measured: Measured, believed: Believed, released: Released,
+    adoption: bytes | None,
+) -> None:
+    """U17: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
+    stage, code, rule = Stage.RELEASE, "release.decision", "audit.md U17"
+    what = "those who may decide it adopted this release"
+    if adoption is None or adoption == NO_ADOPTION:
+        why = "no broker, no decision" if adoption is None else "the owner of the key decided alone"
+        if released.document is None:
+            ledger.unchecked(stage, code, rule, what, why, cell=cell)
+            return
+    with ledger.check(stage, code, rule, what, cell=cell) as it:
+        if adoption is None or adoption == NO_ADOPTION:
+            raise AuditRefused("decision", expected="no document, since no decision is named", got="one")
+        if released.document is None:
+            raise AuditRefused("decision", expected=f"the decision {adoption.hex()}", got="none")
+        if terms.decisions is None:
+            raise AuditRefused("decision", expected="a reader of decisions", got="none")
+        about = Decided(adoption, released.release, believed.measurement, measured.digest, measured.model_root)
+        it.got = terms.decisions.read(released.document, about, terms)
+
+
+def _shown(said: Details | Mapping[str, object], name: str) -> str:
+    value = said.get(name)
+    return value.hex()[:64] if isinstance(value, bytes) else str(value)[:64]

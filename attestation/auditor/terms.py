@@ -1,0 +1,45 @@
+"""Whom an auditor believes, and what else they bring: everything an audit depends on beside the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from attestation.consensus.roots import MAINNET_ROOT_KEY
+from attestation.policy.document import Policy
+from measurements.reference import ReferenceValues
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a governance decision has to be about, for this bundle's cells to have run under it."""
+
+    adoption: bytes         # the decision's digest, as grant and receipts name it
+    release: str
+    measurement: bytes
+    config: bytes
+    model_root: bytes | None
+
+
+class DecisionReader(Protocol):
+    """Reads the document behind an adoption. The one place where governance and an audit meet."""
+
+    def read(self, document: bytes, about: Decided, terms: Terms) -> str:
+        """In words, who decided what. Raises a `Refused` unless the document has that digest, holds, and allows it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`at`: when evidence is judged; None for the time the subnet certified. `seen`: checkpoints from elsewhere."""
+
+    policy: Policy
+    references: ReferenceValues = field(default_factory=ReferenceValues.none)
+    root_key: bytes = MAINNET_ROOT_KEY
+    gateway: bytes | None = None
+    at: datetime | None = None
+    simulated_root: bytes | None = None
+    nonces: tuple[bytes, ...] = ()
+    seen: tuple[bytes, ...] = ()
+    decisions: DecisionReader | None = None

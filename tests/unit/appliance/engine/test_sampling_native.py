@@ -1,0 +1,120 @@
+"""`sampling.c` against the reference, in every build: the same token, always, and nothing else touched.
+
+`ANCHORHOLD_SAMPLING_CASES` says how many drawn cases (2,000 unless it does).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+from array import array
+from pathlib import Path
+
+import pytest
+
+from appliance.engine.protocol import MICRO, Sampling
+from appliance.engine.sampling import reference
+from appliance.engine.sampling.native import NativeSampler, NativeSampling, self_test
+from appliance.engine.sampling.rules import SamplingRefused
+from tests.native import BUILDS, SAMPLING, can_run, compiled
+from tests.sampling_cases import VECTORS, Case, drawn
+
+CASES = int(os.environ.get("ANCHORHOLD_SAMPLING_CASES", "2000"))
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if not can_run(request.param):
+        pytest.skip("this processor has no AVX2")
+    return compiled(SAMPLING, tmp_path_factory.mktemp(request.param), *BUILDS[request.param])
+
+
+def tokens(library: ctypes.CDLL, case: Case) -> list[int]:
+    sampler = NativeSampler(NativeSampling(library, len(case.logits)), case.sampling, case.seed, case.prompt)
+    return [sampler.choose(case.logits) for _ in range(case.steps)]
+
+
+def test_the_vectors(library: ctypes.CDLL) -> None:
+    committed = json.loads(VECTORS.read_text(encoding="utf-8"))
+    assert [tokens(library, Case.read(case)) for case in committed] == [case["tokens"] for case in committed]
+
+
+def test_the_same_tokens_as_the_reference(library: ctypes.CDLL) -> None:
+    # sampling.md Y3 to Y16
+    draw = random.Random(20)
+    for number in range(CASES // len(BUILDS)):
+        case = drawn(draw)
+        before = case.logits.tobytes()
+        assert tokens(library, case) == case.tokens(), f"case {number}: {case.sampling}"
+        assert case.logits.tobytes() == before
+
+
+def test_the_same_tokens_over_a_whole_vocabulary(library: ctypes.CDLL) -> None:
+    draw = random.Random(21)
+    logits = array("f", [draw.gauss(0, 2.5) for _ in range(32_000)])
+    for sampling in (
+        Sampling(temperature_micro=MICRO),
+        Sampling(temperature_micro=500_000, top_k=50, top_p_micro=900_000),
+        Sampling(temperature_micro=MICRO, top_p_micro=950_000, min_p_micro=1_000),
+    ):
+        case = Case(logits, sampling, draw.randbytes(32), (), steps=1)
+        assert tokens(library, case) == case.tokens()
+
+
+def test_weights_and_noise(library: ctypes.CDLL) -> None:
+    # sampling.md Y12 to Y14
+    library.ah_weight.restype, library.ah_weight.argtypes = ctypes.c_uint64, [ctypes.c_double]
+    library.ah_noise.restype, library.ah_noise.argtypes = ctypes.c_double, [ctypes.c_uint64, ctypes.c_int32]
+    draw = random.Random(22)
+    for gap in (0.0, -28.0, -28.5, float("-inf"), *(-28 * draw.random() for _ in range(2000))):
+        assert library.ah_weight(gap) == reference.weight(gap)
+    for _ in range(2000):
+        key, token = draw.getrandbits(64), draw.randrange(1 << 20)
+        assert library.ah_noise(key, token) == reference.noise(key, token)
+
+
+def test_a_hash_at_either_end_gives_a_finite_noise(library: ctypes.CDLL) -> None:
+    # sampling.md Y14: key chosen so that token 0 hashes to 0, the least u there is
+    library.ah_noise.restype, library.ah_noise.argtypes = ctypes.c_double, [ctypes.c_uint64, ctypes.c_int32]
+    assert library.ah_noise(0, 0) == reference.noise(0, 0)
+    assert -3.7 < library.ah_noise(0, 0) < -3.5
+
+
+def test_the_leaders_are_the_first_of_the_order(library: ctypes.CDLL) -> None:
+    # sampling.md Y6
+    draw = random.Random(23)
+    for _ in range(200):
+        logits = drawn(draw).logits
+        order = sorted((t for t in range(len(logits)) if logits[t] > float("-inf")), key=lambda t: (-logits[t], t))
+        leaders = NativeSampling(library, len(logits)).leaders(logits.buffer_info()[0], 8)
+        assert leaders == [(token, logits[token]) for token in order[:8]]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("0x9e3779b97f4a7c15ull", "0x9e3779b97f4a7c17ull"),
+        ("x / penalty : x * penalty", "x * penalty : x / penalty"),
+        ("1.0 / 6.0", "1.0 / 7.0"),
+    ],
+)
+def test_a_library_that_chooses_otherwise_is_found_out(tmp_path: Path, right: str, wrong: str) -> None:
+    source = SAMPLING.read_text(encoding="utf-8")
+    assert right in source
+    changed = tmp_path / "changed.c"
+    changed.write_text(source.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(SamplingRefused, match="self-test"):
+        self_test(compiled(changed, tmp_path, "-O1"))
+
+
+def test_a_sound_library_passes_its_test(library: ctypes.CDLL) -> None:
+    self_test(library)
+
+
+def test_logits_of_another_size_are_refused(library: ctypes.CDLL) -> None:
+    sampler = NativeSampler(NativeSampling(library, 8), Sampling(), bytes(32))
+    for wrong in (array("f", [0.0] * 7), array("d", [0.0] * 8)):
+        with pytest.raises(SamplingRefused, match="logits"):
+            sampler.choose(wrong)

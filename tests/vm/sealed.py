@@ -1,0 +1,259 @@
+"""A development image with an owner, a broker, a gateway and a host around it; all of them here, the cell in a machine.
+
+    with world(folder) as made:
+        with made.boot() as cell:                       # real firmware, real checks, the simulated chip
+            ...
+
+The chip reports what QEMU was handed (`image_build.boot.handed`), computed anew at every boot: an image that was
+changed reports another measurement, and files that are not those of the firmware's table do not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from anchorhold.feeding import feed
+from anchorhold.relaying import relay
+from appliance.config import config_digest
+from appliance.release import Standing
+from appliance.window import Answered, Piece
+from attestation.broker.administration import add_release
+from attestation.broker.session import Release, ReleaseState
+from attestation.consensus.chat import ChatRequest, UserMessage
+from attestation.consensus.principal import to_text
+from devnet.broker import DevnetBroker, LocalSend, devnet_broker
+from devnet.chain import Chain
+from devnet.chip import chip_file
+from devnet.model import TinyModel
+from devnet.pki import Validity
+from devnet.sim_snp import SimulatedSnp
+from devnet.subnet import GATEWAY, Subnet
+from devnet.tee import simulated_snp
+from foundation.secrecy import Prompt, Secret
+from image_build.boot.handed import Handed, disk_of_text
+from image_build.boot.plan import Disk, Image, Plan, Platform
+from image_build.boot.running import Running, Tools
+from image_build.build import Order, build
+from measurements.pack.identity import Identity
+from measurements.pack.sealing import seal_pack
+from tests.vm import tools
+from vsock_bridge.errors import BridgeError
+from vsock_bridge.host import Host, Patience
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+SECONDS_MAX: Final = 240        # of anything here, on a busy machine with an emulated processor
+VCPU_TYPE: Final = "EPYC-v4"
+RESOURCE: Final = "default/model-key/vm"
+ROOT: Final = tools.ROOT
+TIME_NS: Final = 1_700_000_000_000_000_000
+PATIENT: Final = Patience(total_seconds=SECONDS_MAX)
+T = TypeVar("T")
+
+
+def firmware() -> Path:
+    return tools.TOOLS / "firmware/usr/share/ovmf/OVMF.amdsev.fd"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A machine that was started, and how to speak with it."""
+
+    running: Running
+    measurement: bytes
+
+    @property
+    def address(self) -> Address:
+        return Address.parse(self.running.plan.window)
+
+    @property
+    def console(self) -> str:
+        return "\n".join(self.running.console)
+
+    def health(self) -> dict[str, Any] | None:
+        """What the cell says of itself as soon as it says anything; None if the machine ended, or never answered."""
+        end = time.monotonic() + SECONDS_MAX
+        while self.running.is_running and time.monotonic() < end:
+            try:
+                said: dict[str, Any] = json.loads(self.ask(Port.OBSERVE, b"health"))
+            except BridgeError:
+                self.running.ended(0.2)
+            else:
+                return said
+        return None
+
+    def opens_its_model(self) -> bool:
+        """Wait until it does, or the machine has ended."""
+        while (said := self.health()) is not None:
+            if said["state"] != "waiting for its model":
+                return True
+            self.running.ended(0.2)
+        return False
+
+    def ask(self, port: Port, item: bytes) -> bytes:
+        async def work() -> bytes:
+            async with Host(self.address, port, patience=PATIENT) as host:
+                return await host.ask(item)
+        return within_bound(work())
+
+
+@dataclass(frozen=True)
+class World:
+    folder: Path
+    image: Path
+    config: bytes
+    platform: SimulatedSnp
+    broker: DevnetBroker
+    pack: Path
+    identity: Identity
+    chain: Chain
+    _approved: set[bytes] = field(default_factory=set)
+
+    def approve(self, image: Path | None = None) -> None:
+        """The broker's owner vouches for this image, with the configuration of ours. Once is enough."""
+        measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, 1)
+        if measurement not in self._approved:
+            self._approved.add(measurement)
+            release = Release(measurement.hex()[:8], measurement, self.identity.model_root, config_digest(self.config),
+                              ReleaseState.APPROVED)
+            add_release(self.broker.store, release, time.time_ns())
+
+    @contextmanager
+    def boot(
+        self, image: Path | None = None, *, table_of: Path | None = None, firmware_file: Path | None = None,
+        pack: Path | None = None, payload: str | None = None, console: bool = True,
+    ) -> Iterator[Cell]:
+        """A machine with this image; `table_of` gives the firmware the digests of another one's files."""
+        image = image or self.image
+        with tempfile.TemporaryDirectory(prefix="vm-") as name:     # a socket's path must be short
+            run = Path(name)
+            parts = Image.below(image)
+            handed = Handed.of(firmware_file or firmware(), Image.below(table_of) if table_of else parts)
+            measurement = handed.measurement(VCPU_TYPE, 1)
+            disks = [Disk("anchorhold-model", pack or self.pack),
+                     self._disk(run, "machine", chip_file(self.platform, measurement))]
+            if payload is not None:
+                disks.append(self._disk(run, "payload", payload.encode()))
+            plan = Plan(
+                Platform.EMULATED, parts, firmware_file or firmware(), run, tuple(disks), vcpu_type=VCPU_TYPE,
+                console=console, table=handed.write_table(run / "table"))
+            with Running(plan, Tools(tools.TOOLS / "host")) as running:
+                yield Cell(running, measurement)
+
+    @staticmethod
+    def _disk(run: Path, name: str, content: bytes) -> Disk:
+        (run / f"{name}.disk").write_bytes(disk_of_text(content))
+        return Disk(f"anchorhold-{name}", run / f"{name}.disk")
+
+    def carry(self, address: Address) -> tuple[Standing, list[str]]:
+        """The host carries one attempt at the key: where the cell stands then, and what the broker had against it."""
+        async def work() -> tuple[Standing, list[str]]:
+            send = LocalSend(self.broker.broker)
+            async with Host(address, Port.RELEASE, patience=PATIENT) as host:
+                return await relay(host, send), send.denials
+        return within_bound(work())
+
+    def answers(self, address: Address) -> Mapping[tuple[int, int], bytes]:
+        """Every block of the chain through the window, and what was said to each request."""
+        return within_bound(_fed(address, self.chain))
+
+
+async def _fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], bytes]:
+    words: dict[tuple[int, int], bytes] = {}
+    ended: set[tuple[int, int]] = set()
+    heights = range(1, len(chain.blocks) + 1)
+    async with Host(address, Port.STREAM, patience=PATIENT) as host:
+        bodies = {height: chain.body(height) for height in heights}
+        async for said in feed(host, chain.proof(1, heights[-1], TIME_NS + 100), bodies):
+            if isinstance(said, Piece):
+                words[said.height, said.index] = words.get((said.height, said.index), b"") + said.words
+            elif isinstance(said, Answered):
+                assert (said.height, said.index) not in ended
+                ended.add((said.height, said.index))
+    assert ended == words.keys()
+    return words
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """An owner with a sealed model, a broker that has its key, and the image whose configuration names both."""
+    TinyModel().write(folder / "model")
+    pack, key = folder / "model.pack", Secret(secrets.token_bytes(32))
+    identity = Identity.of(seal_pack(folder / "model", pack, key, threads=1))
+    now = datetime.now(UTC).replace(microsecond=0)
+    validity = Validity(now - timedelta(days=1), now + timedelta(days=1))
+    platform = SimulatedSnp.create(secrets.token_bytes(16), validity)
+    subnet = Subnet(b"a subnet beside a machine")
+    chain = Chain(subnet, GATEWAY, seed=b"vm")
+    for height, prompts in enumerate(PROMPTS, 1):
+        chain.seal([chat(words) for words in prompts], TIME_NS + height)
+    tee = simulated_snp(platform, bytes(48))
+    with devnet_broker(folder / "broker", tee, model_root=identity.model_root, secrets={RESOURCE: key}) as broker:
+        config = (
+            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{subnet.root_key.hex()}"\nengine = "scripted-1"\n\n'
+            f'[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
+            f'model_root = "{identity.model_root.hex()}"\n'
+        ).encode()
+        image = built(folder / "image", config)
+        yield World(folder, image, config, platform, broker, pack, identity, chain)
+
+
+PROMPTS: Final[Sequence[Sequence[str]]] = (
+    ("What is an anchorhold?", "canary in the machine " + "x" * 3000, "Does the host know?"),
+    ("And the next block?", "One more.", "And another.", "Is anybody there?"), ("The last", "of ten", "prompts."),
+)
+
+
+def chat(words: str) -> bytes:
+    return ChatRequest("demo", (UserMessage(Prompt(words.encode())),), (), None).encode()
+
+
+def built(out: Path, config: bytes) -> Path:
+    build(Order("dev", out, tools.CACHE, config))
+    return out
+
+
+def flipped(source: Path, out: Path, name: str, offset: int) -> Path:
+    """A copy of an image with one bit of one file turned over. What is not changed is linked."""
+    out.mkdir()
+    for each in ("vmlinuz", "initrd.img", "root.img", "cmdline"):
+        if each != name:
+            os.link(source / each, out / each)
+    flip(source / name, out / name, offset)
+    return out
+
+
+def flip(source: Path, out: Path, offset: int) -> None:
+    shutil.copyfile(source, out)
+    with out.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def within_bound(work: Coroutine[object, object, T]) -> T:
+    return asyncio.run(asyncio.wait_for(work, SECONDS_MAX))
+
+
+def need_tools() -> None:
+    from tests.vm.machine import why_not
+
+    if (reason := why_not()) is not None:
+        if os.environ.get("ANCHORHOLD_REQUIRE_VM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)

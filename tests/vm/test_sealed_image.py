@@ -1,0 +1,334 @@
+"""The sealed image, booted: real firmware with its check of the kernel live, real virtio, the simulated chip alone not.
+
+boot.md J1 to J12. One machine is shared by what leaves it as it was; every kind of tampering gets a machine of its own.
+Needs `make vm-tools`. Without it these tests skip, or fail if ANCHORHOLD_REQUIRE_VM=1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from appliance.release import State
+from appliance.services import ReleaseService
+from devnet.chip import chip_file
+from image_build.boot.ending import Code, Ending, How, Stage, Told
+from image_build.boot.plan import Image
+from image_build.build import Order, build
+from tests.vm import tools
+from tests.vm.sealed import (
+    PROMPTS,
+    ROOT,
+    SECONDS_MAX,
+    Cell,
+    World,
+    built,
+    firmware,
+    flip,
+    flipped,
+    need_tools,
+    within_bound,
+    world,
+)
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+pytestmark = pytest.mark.vm
+PROBE = Path(__file__).with_name("probe.py")
+PORTS_SCANNED = int(os.environ.get("ANCHORHOLD_PORTS", "7000"))
+HOSTILE = int(os.environ.get("ANCHORHOLD_HOSTILE", "2000"))
+AT_ONCE = 50
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    need_tools()
+    with world(tmp_path_factory.mktemp("sealed")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cell(made: World) -> Iterator[Cell]:
+    """The one that serves; the probe runs in it first."""
+    with made.boot(payload=PROBE.read_text(encoding="utf-8")) as running:
+        assert running.health() is not None, running.console
+        standing, denials = made.carry(running.address)
+        assert (standing.state, denials) == (State.NEEDS_KEY, ["snp.measurement"])      # nobody vouched for it yet
+        made.approve()
+        standing, denials = made.carry(running.address)
+        assert (standing.state, standing.failure, denials) == (State.HAS_KEY, None, [])
+        assert running.opens_its_model(), running.console
+        yield running
+
+
+# -- it serves
+
+def test_it_says_what_a_cell_process_on_the_host_says(made: World, cell: Cell, tmp_path: Path) -> None:
+    there = made.answers(cell.address)
+    assert len(there) == sum(map(len, PROMPTS)) == 10
+    with host_process(made, cell, tmp_path) as address:
+        assert made.answers(address) == there
+    assert "canary" not in cell.console         # the console is the host's to read
+
+
+class host_process:  # noqa: N801  # a context manager
+    """The same cell as a process beside us: same configuration, chip, pack and broker."""
+
+    def __init__(self, made: World, cell: Cell, folder: Path) -> None:
+        (folder / "cell.toml").write_bytes(made.config)
+        (folder / "chip").write_bytes(chip_file(made.platform, cell.measurement))
+        self._made, self._folder = made, folder
+
+    def __enter__(self) -> Address:
+        socket = f"unix:{self._folder}/window"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "devnet.cell", "--config", "cell.toml", "--listen", socket, "--chip", "chip",
+             "--model", str(self._made.pack)],
+            cwd=self._folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr is not None
+        self._until('"serving"')
+        standing, denials = self._made.carry(Address.parse(socket))
+        assert (standing.state, denials) == (State.HAS_KEY, [])
+        self._until('"model open"')
+        return Address.parse(socket)
+
+    def _until(self, word: str) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if word in line:
+                return
+        raise AssertionError(f"the process beside us never said {word}")
+
+    def __exit__(self, *reason: object) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+
+# -- from inside
+
+@pytest.fixture(scope="module")
+def tried(cell: Cell) -> dict[str, Any]:
+    """What the probe found. The cell was asked much since: the probe is long through, or never will be."""
+    for _ in range(SECONDS_MAX):
+        if "probe over" in cell.console or cell.running.ended(1) is not None:
+            break
+    said = [line.removeprefix("probe ") for line in cell.running.console if line.startswith("probe [")]
+    assert "probe over" in cell.console, cell.console
+    return dict(json.loads(line) for line in said)
+
+
+def test_no_way_out_but_the_window(tried: dict[str, Any]) -> None:
+    assert tried["interfaces"] == ["lo"]
+    for trial in ("tcp out", "tcp6 out"):
+        assert tried[trial] in ("refused: ENETUNREACH", "refused: EADDRNOTAVAIL"), trial
+    assert tried["raw packets"] == "refused: EPERM"
+
+
+def test_nothing_can_be_written_or_brought_in_and_run(tried: dict[str, Any]) -> None:
+    assert tried["writable folders"] == []
+    assert set(tried["writable files"]) <= {"/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"}
+    assert tried["set-id files"] == []
+    assert tried["programs"] == ["python3.11"]
+    for trial in ("sh", "busybox"):
+        assert tried[trial] == "refused: exec", trial
+    for trial in ("own program in /dev", "own program in /tmp", "write the model's disk"):
+        assert str(tried[trial]).startswith("refused: "), trial
+
+
+def test_the_kernel_does_nothing_for_the_cells_user(tried: dict[str, Any]) -> None:
+    refused = (
+        "trace the cell", "memory of the cell", "memory of process 1", "load a module", "load a module from memory",
+        "another kernel", "bpf", "io_uring", "userfaultfd", "perf", "user namespace", "network namespace", "mount",
+        "become root", "power off", "kernel log", "kmsg", "physical memory", "ports", "turn modules on",
+    )
+    assert {trial: tried[trial] for trial in refused if not str(tried[trial]).startswith("refused: E")} == {}
+    assert tried["see process 1"] is False
+    assert (tried["core dumps"], tried["swap"], tried["modules disabled"]) == ([0, 0], 0, "1")
+    status = tried["status"]
+    assert status["Uid"].split() == ["990"] * 4
+    assert (status["Groups"], status["NoNewPrivs"]) == ("", "1")
+    assert {int(status[each], 16) for each in ("CapEff", "CapPrm", "CapBnd")} == {0}
+
+
+# -- from the host
+
+async def _answers(address: Address, port: int) -> bool:
+    reader, writer = await asyncio.open_unix_connection(address.place)
+    try:
+        writer.write(b"CONNECT %d\n" % port)
+        return (await reader.readline()).startswith(b"OK ")
+    except ConnectionError:
+        return False
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def test_three_ports_answer_and_no_other(cell: Cell) -> None:
+    ports = [*range(PORTS_SCANNED), 1 << 16, 1 << 31, (1 << 32) - 2]
+
+    async def scan() -> set[int]:
+        found: set[int] = set()
+        for start in range(0, len(ports), AT_ONCE):
+            some = ports[start : start + AT_ONCE]
+            answered = await asyncio.gather(*(_answers(cell.address, port) for port in some))
+            found |= {port for port, yes in zip(some, answered, strict=True) if yes}
+        return found
+
+    assert within_bound(scan()) == set(Port)
+
+
+def test_hostile_connections_do_not_stop_it(made: World, cell: Cell) -> None:
+    before = made.answers(cell.address)
+    random = Random(2000)
+    kinds = (b"", b"\x01\x00", b"GET / HTTP/1.1\r\n\r\n", bytes([3]) + b"\xff\xff\xff" + bytes(4), b"\0" * 4096)
+
+    async def one(number: int) -> None:
+        port = random.choice(list(Port))
+        words = kinds[number % len(kinds)] if number % 2 else random.randbytes(random.randrange(1, 4000))
+        with suppress(ConnectionError):
+            _, writer = await asyncio.open_unix_connection(cell.address.place)
+            writer.write(b"CONNECT %d\n" % port + words)
+            with suppress(ConnectionError):
+                await writer.drain()
+            writer.close()
+
+    async def storm() -> None:
+        for start in range(0, HOSTILE, AT_ONCE):
+            await asyncio.gather(*(one(start + number) for number in range(AT_ONCE)))
+
+    within_bound(storm())
+    metrics = json.loads(cell.ask(Port.OBSERVE, b"metrics"))
+    assert sum(port["connections"] for port in metrics["ports"].values()) >= HOSTILE // 2
+    assert made.answers(cell.address) == before
+    assert cell.running.is_running
+
+
+# -- tampering that the firmware stops
+
+@pytest.mark.parametrize("part", ["vmlinuz", "initrd.img", "cmdline"])
+def test_files_that_are_not_those_of_the_table_do_not_start(made: World, tmp_path: Path, part: str) -> None:
+    """The host keeps the approved table, so the chip reports the approved digest: the firmware stops it."""
+    size = (made.image / part).stat().st_size
+    other = flipped(made.image, tmp_path / "other", part, size // 2 if part != "cmdline" else 20)
+    with made.boot(other, table_of=made.image) as cell:
+        assert cell.running.is_held(SECONDS_MAX), cell.console
+
+
+# -- tampering that the broker denies
+
+def _in_kernel(made: World, folder: Path) -> Path:
+    """In its certificates, which no code of it reads."""
+    return flipped(made.image, folder / "other", "vmlinuz", (made.image / "vmlinuz").stat().st_size - 100)
+
+
+def _in_initrd(made: World, folder: Path) -> Path:
+    """In a comment of the first process."""
+    at = (made.image / "initrd.img").read_bytes().index(b"What it trusts came with it")
+    return flipped(made.image, folder / "other", "initrd.img", at)
+
+
+def _in_cmdline(made: World, folder: Path) -> Path:
+    """`loglevel=4` becomes `loglevel=5`."""
+    at = (made.image / "cmdline").read_bytes().index(b"loglevel=") + len("loglevel=")
+    return flipped(made.image, folder / "other", "cmdline", at)
+
+
+def _in_config(made: World, folder: Path) -> Path:
+    """A comment: the root differs, so its hash, so the command line."""
+    return built(folder / "other", made.config + b"\n# changed\n")
+
+
+@pytest.mark.parametrize("change", [_in_kernel, _in_initrd, _in_cmdline], ids=["kernel", "initrd", "cmdline"])
+def test_a_table_of_other_files_is_another_measurement(made: World, tmp_path: Path, change: Any) -> None:
+    made.approve()
+    with made.boot(change(made, tmp_path)) as cell:
+        _is_denied(made, cell, "snp.measurement")
+
+
+def test_another_firmware_is_another_measurement(made: World, tmp_path: Path) -> None:
+    made.approve()
+    flip(firmware(), tmp_path / "firmware", 0x1000)     # where variables are kept, none of which this firmware has
+    with made.boot(firmware_file=tmp_path / "firmware") as cell:
+        _is_denied(made, cell, "snp.measurement")
+
+
+def test_another_configuration_is_denied_until_the_cell_gives_up(made: World, tmp_path: Path) -> None:
+    made.approve()
+    other = _in_config(made, tmp_path)
+    with made.boot(other) as cell:
+        _is_denied(made, cell, "snp.measurement")
+        made.approve(other)                 # its image, with the configuration of the other: a broker checks both
+        for _ in range(ReleaseService.ATTEMPTS_MAX - 2):
+            standing, _ = made.carry(cell.address)
+            assert standing.state is State.NEEDS_KEY
+        with suppress(Exception):           # the answer to the last failure may come, or the power go first
+            made.carry(cell.address)
+        assert cell.running.ended(SECONDS_MAX) == Ending(How.POWER_OFF, Told(Stage.CELL, Code.RELEASE_FAILED))
+
+
+def _is_denied(made: World, cell: Cell, claim: str) -> None:
+    said = cell.health()
+    if said is None:
+        return                              # it does not even boot
+    assert said["state"] == "waiting for its model"
+    standing, denials = made.carry(cell.address)
+    assert (standing.state, denials) == (State.NEEDS_KEY, [claim])
+    health = cell.health()
+    assert health is not None
+    assert health["state"] == "waiting for its model"
+
+
+# -- tampering with what is read later
+
+@pytest.mark.parametrize("where", ["root", "tree"])
+def test_a_root_that_is_not_the_measured_one_ends_the_machine(made: World, tmp_path: Path, where: str) -> None:
+    words = dict(word.split("=", 1) for word in Image.below(made.image).cmdline.split() if "=" in word)
+    tree = int(words["anchorhold.blocks"]) * 4096
+    other = flipped(made.image, tmp_path / "other", "root.img", {"root": 1024, "tree": tree}[where])
+    with made.boot(other) as cell:
+        assert cell.health() is None
+        ending = cell.running.ended(SECONDS_MAX)
+    assert ending is not None
+    assert (ending.how, ending.told) in (
+        (How.RESTART, None), (How.POWER_OFF, Told(Stage.FIRST, 1)), (How.POWER_OFF, None)), ending
+
+
+def test_another_pack_ends_the_cell_with_its_code(made: World, tmp_path: Path) -> None:
+    made.approve()
+    flip(made.pack, tmp_path / "pack", made.pack.stat().st_size - 100)
+    with made.boot(pack=tmp_path / "pack") as cell:
+        assert cell.health() is not None, cell.console
+        with suppress(Exception):           # the answer to the grant may come, or the power go first
+            made.carry(cell.address)
+        assert cell.running.ended(SECONDS_MAX) == Ending(How.POWER_OFF, Told(Stage.CELL, Code.MODEL_REFUSED))
+
+
+# -- ends
+
+def test_a_killed_cell_ends_the_machine_with_its_signal(made: World) -> None:
+    with made.boot(payload="import os, signal; os.kill(os.getppid(), signal.SIGKILL)") as cell:
+        ending = cell.running.ended(SECONDS_MAX)
+    assert ending == Ending(How.POWER_OFF, Told(Stage.CELL, 128 + 9))
+    assert ending.means == "the cell was ended by signal 9"
+
+
+def test_a_release_image_believes_no_simulated_chip_and_says_nothing(made: World, tmp_path: Path) -> None:
+    build(Order("release", tmp_path / "release", tools.CACHE, made.config))
+    with made.boot(tmp_path / "release") as cell:
+        assert cell.health() is None
+        ending = cell.running.ended(SECONDS_MAX)
+    assert ending == Ending(How.POWER_OFF, Told(Stage.CELL, Code.REFUSED_TO_START))
+    assert "anchorhold" not in cell.console
+    assert "{" not in cell.console
