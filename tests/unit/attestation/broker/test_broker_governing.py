@@ -177,7 +177,8 @@ def test_a_machine_below_the_releases_own_floor_gets_nothing(governed: Governed)
 
 
 def test_under_an_authority_an_administrators_word_must_be_called_one(governed: Governed) -> None:
-    store, release = governed.little.store, Release("mine", measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+    store = governed.little.store
+    release = Release("mine", measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
     with pytest.raises(StoreRefused) as caught:
         add_release(store, release, NOW_NS)
     assert caught.value.code == "store.governed"
