@@ -199,7 +199,8 @@ class GovernedDemo(Demo):
             entries = [each for each in change.entries() if Entry.parse(each[0]).kind in ("release-added", "granted")]
         source = CellSource(
             endorsed(EvidenceBundle.parse(raw), tee).encode(),
-            [told.raw for _, told in sorted(self._hearing.told.items())], self._hearing.notes, entries, history_of(owner.broker.store).encode())
+            [told.raw for _, told in sorted(self._hearing.told.items())], self._hearing.notes, entries,
+            history_of(owner.broker.store).encode())
         config = (self._folder / "cell.toml").read_bytes()
         bundle = assemble(config=config, proof=proof, bodies=bodies, cells=[source])
         terms = Terms(

@@ -1,6 +1,6 @@
 """A broker under an authority: what was decided is in force at once, and nothing else is.
 
-governance.md V15 to V21; release.md R10, R14, R31 to R33.
+governance.md V15 to V21; release.md R10, R14.
 """
 
 from __future__ import annotations
