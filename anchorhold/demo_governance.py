@@ -14,6 +14,7 @@ import asyncio
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,14 @@ from anchorhold.demo import PRICE, PROMPTS, Demo, DemoFailed, Screen, open_host
 from anchorhold.demo_keys import MEASUREMENT, KeyOwner
 from anchorhold.feeding import evidence
 from anchorhold.releasing import write_proposal
+from anchorhold.reporting import Hearing
 from appliance.config import config_digest
 from appliance.release import State
 from attestation.adoption import executed_reply
 from attestation.auditor.audit import audit
 from attestation.auditor.bundle import audit_nonce
 from attestation.auditor.decisions import Governed
+from attestation.auditor.findings import Standing as FindingStanding
 from attestation.auditor.making import CellSource, assemble
 from attestation.auditor.terms import Terms
 from attestation.broker.governing import adopt, govern, history_of
@@ -35,10 +38,11 @@ from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.policy import document
+from attestation.receipts.price import PriceSchedule
 from devnet.governance import CANISTER, FUNCTION, Governance, subaccount
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
-from devnet.tee import endorsed, policy_document, reference_values, simulated_tdx
+from devnet.tee import SimulatedTdxTee, endorsed, policy_document, reference_values, simulated_tdx
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 from measurements.governance.actions import Action, Adopt, Withdraw
@@ -46,6 +50,7 @@ from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.decision import Decision
 from measurements.governance.history import Decided, Ledger
 from measurements.governance.proposal import Proposal
+from measurements.pack.identity import Identity
 from measurements.release.comparing import changes
 from measurements.release.manifest import (
     EngineProfile,
@@ -54,6 +59,7 @@ from measurements.release.manifest import (
     Manifest,
     MinimumTcb,
     Model,
+    Named,
     Price,
     Rebuild,
     TdxLaunch,
@@ -115,20 +121,8 @@ class GovernedDemo(Demo):
     # -- deciding
 
     def _manifest(self, owner: KeyOwner) -> Manifest:
-        """Of the devnet's simulated machine: its parts are named and made up, since the demo boots no image."""
         config = (self._folder / "cell.toml").read_bytes()
-        measured, identity = owner.broker.measurement, owner.identity
-        registers = tuple(measured[at:at + 48] for at in range(48, 240, 48))
-        manifest = Manifest(
-            version=VERSION, supersedes=None, image=Image({"cell.toml": config_digest(config)}),
-            launch=Launch("", (), (TdxLaunch("simulated", 1, measured[:48], registers),)),
-            measured_config=config_digest(config),
-            model=Model(identity.name, identity.model_root, identity.tokenizer, identity.template),
-            engine=EngineProfile("scripted-1", None),
-            price=Price(PRICE.digest, PRICE.request, PRICE.token_in, PRICE.token_out),
-            minimum_tcb=MinimumTcb({}, ("UpToDate",)),
-            rebuild=Rebuild("https://example.invalid/anchorhold.git", "0" * 40, ("make demo-governance",)),
-        )
+        manifest = devnet_manifest(VERSION, None, config, owner.broker.measurement, owner.identity, PRICE)
         path = self._folder / f"{VERSION}.json"
         path.write_bytes(manifest.encode())
         self._screen.say(f"     manifest   {path}, digest {manifest.digest.hex()[:32]}...")
@@ -177,37 +171,60 @@ class GovernedDemo(Demo):
         adoption = self._ledger.releases[manifest.version].adoption
         cited = {told.signed.receipt.by.adoption for told in self._hearing.told.values()}
         self._expect(cited == {adoption}, f"{len(self._hearing.told)} receipts cite {adoption.hex()[:32]}...")
-        bundle, terms = await self._bundle(owner, address)
-        path = self._folder / "audit.bundle"
-        path.write_bytes(bundle)
-        report = audit(bundle, terms)
-        for finding in report.findings:
-            if finding.code == "release.decision":
-                self._screen.say(f"     {finding.what}: {finding.got}")
-        failed = [finding for finding in report.findings if finding.standing.value == "failed"]
-        self._expect(report.ok, f"audit of {path}: {len(report.findings)} checks, {len(failed)} failed")
-
-    async def _bundle(self, owner: KeyOwner, address: Address) -> tuple[bytes, Terms]:
         found = self._gateway.proof_and_bodies(1)
         if found is None:
             raise DemoFailed("the gateway has no slice")
-        proof, bodies = found
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), MEASUREMENT)
+        config = (self._folder / "cell.toml").read_bytes()
+        bundle = await self._bundle(owner, address, tee, config, found, self._hearing)
+        path = self._folder / "audit.bundle"
+        path.write_bytes(bundle)
+        report = audit(bundle, self._terms(tee))
+        for finding in report.findings:
+            if finding.code == "release.decision":
+                self._screen.say(f"     {finding.what}: {finding.got}")
+        failed = [finding for finding in report.findings if finding.standing is FindingStanding.FAILS]
+        self._expect(report.ok, f"audit of {path}: {len(report.findings)} checks, {len(failed)} failed")
+
+    async def _bundle(
+        self, owner: KeyOwner, address: Address, tee: SimulatedTdxTee, config: bytes,
+        found: tuple[bytes, Sequence[bytes]], hearing: Hearing,
+    ) -> bytes:
+        """All that one cell did of one slice, with the decisions behind it."""
+        proof, bodies = found
         async with Host(address, Port.OBSERVE) as host:
             raw = await evidence(host, audit_nonce(SliceProof.parse(proof).headers[0].link()))
         with owner.broker.store.change() as change:
             entries = [each for each in change.entries() if Entry.parse(each[0]).kind in ("release-added", "granted")]
         source = CellSource(
             endorsed(EvidenceBundle.parse(raw), tee).encode(),
-            [told.raw for _, told in sorted(self._hearing.told.items())], self._hearing.notes, entries,
+            [told.raw for _, told in sorted(hearing.told.items())], hearing.notes, entries,
             history_of(owner.broker.store).encode())
-        config = (self._folder / "cell.toml").read_bytes()
-        bundle = assemble(config=config, proof=proof, bodies=bodies, cells=[source])
-        terms = Terms(
+        return assemble(config=config, proof=proof, bodies=bodies, cells=[source]).encode()
+
+    def _terms(self, tee: SimulatedTdxTee) -> Terms:
+        return Terms(
             document.parse(policy_document(tee)), reference_values(tee), root_key=self._subnet.root_key,
             gateway=GATEWAY, simulated_root=tee.root.der,
             decisions=Governed(authority_digest(self._governance.chain)))
-        return bundle.encode(), terms
+
+
+def devnet_manifest(
+    version: str, supersedes: Manifest | None, config: bytes, measured: bytes, identity: Identity, price: PriceSchedule,
+) -> Manifest:
+    """Of the devnet's simulated machine: its parts are made up, since no image is booted here."""
+    registers = tuple(measured[at:at + 48] for at in range(48, 240, 48))
+    return Manifest(
+        version=version, supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
+        image=Image({"cell.toml": config_digest(config)}),
+        launch=Launch("", (), (TdxLaunch("simulated", 1, measured[:48], registers),)),
+        measured_config=config_digest(config),
+        model=Model(identity.name, identity.model_root, identity.tokenizer, identity.template),
+        engine=EngineProfile("scripted-1", None),
+        price=Price(price.digest, price.request, price.token_in, price.token_out),
+        minimum_tcb=MinimumTcb({}, ("UpToDate",)),
+        rebuild=Rebuild("https://example.invalid/anchorhold.git", "0" * 40, ("make demo-governance",)),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
