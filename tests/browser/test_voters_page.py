@@ -115,7 +115,8 @@ def test_a_hostile_text_is_shown_and_does_nothing(tmp_path: Path, how: Callable[
 
 
 @pytest.mark.parametrize("action", [
-    RevokeChips((b"\x07" * 64,), "extracted"), RotateKey("a/model-key/b", 2, "lost"), AmendCharter(charter("ada", "dan")),
+    RevokeChips((b"\x07" * 64,), "extracted"), RotateKey("a/model-key/b", 2, "lost"),
+    AmendCharter(charter("ada", "dan")),
 ], ids=lambda action: type(action).__name__)
 def test_every_action_has_a_page(action: Action) -> None:
     made = proposal(action)

@@ -20,6 +20,7 @@ from measurements.governance.authority import Chain, encode_authority
 from measurements.governance.decision import CertifiedReply
 from measurements.governance.history import Ledger
 from measurements.governance.proposal import Proposal
+from measurements.release.manifest import Manifest
 from tests.charters import AUTHORITY, charter
 from tests.releases import made_manifest
 
@@ -149,3 +150,47 @@ def test_other_actions_are_proposed_alike(folder: Path, capsys: pytest.CaptureFi
         assert release("propose", *what, "--authority", "authority.json", "--out", str(number)) == 0
         assert Path(f"{number}/summary.md").read_text().startswith("# Anchorhold: ")
         assert Path(f"{number}/proposal.html").read_bytes().startswith(b"<!DOCTYPE html>")
+
+
+def built(folder: Path) -> None:
+    """An image of made-up bytes over the test firmware, as `image build` and `measure` leave one."""
+    from measurements.launch.manifest import joined, measure_snp, measure_tdx
+    from tests.firmware import LittleFirmware, LittleProgram
+
+    (folder / "image").mkdir()
+    kernel, initrd, line = LittleProgram().build(), b"initrd", "roothash=00 ro"
+    firmware = LittleFirmware().build()
+    for name, raw in (("vmlinuz", kernel), ("initrd.img", initrd), ("cmdline", line.encode()), ("root.img", b"root")):
+        (folder / "image" / name).write_bytes(raw)
+    launch = joined(measure_snp(firmware, kernel, initrd, line), measure_tdx(firmware, kernel, initrd, line))
+    (folder / "launch.json").write_bytes(launch.encode() + b"\n")
+    (folder / "cell.toml").write_text(
+        f'gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"\nroot_key = "{Subnet(b"draft").root_key.hex()}"\n'
+        f'engine = "scripted-1"\n[release]\nbroker_key = "{"0c" * 32}"\nresource = "default/model-key/m"\n'
+        f'model_root = "{"30" * 32}"\n')
+
+
+DRAFT = ["draft", "--version", "0.1.0", "--image", "image", "--launch", "launch.json", "--config", "cell.toml",
+         "--model", "tiny", "--repository", "https://example.invalid/a.git", "--commit", "0" * 40,
+         "--rebuild", "make image", "--out", "draft.json"]
+
+
+def test_a_manifest_is_drafted_from_what_was_built(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """governance.md V1: every digest is computed from the files, and every launch that was measured is in it."""
+    built(folder)
+    assert release(*DRAFT) == 0
+    manifest = Manifest.parse(Path("draft.json").read_bytes())
+    assert capsys.readouterr().out.strip() == manifest.digest.hex()
+    assert {"vmlinuz", "initrd.img", "cmdline", "root.img", "snp_firmware", "tdx_firmware"} == set(manifest.image.parts)
+    assert len(manifest.launch.snp) == len(json.loads(Path("launch.json").read_text())["snp"])
+    assert {launch.machine for launch in manifest.launch.tdx} == {"interleaved", "pages-first"}
+    assert "Genoa 25/17/1" in manifest.minimum_tcb.snp
+    assert release("propose", "--adopt", "draft.json", "--authority", "authority.json", "--out", "big") == 0
+    assert len(Path("big/summary.md").read_bytes()) < 30_000
+
+
+def test_an_image_that_was_not_the_one_measured_is_refused(folder: Path) -> None:
+    built(folder)
+    (folder / "image" / "initrd.img").write_bytes(b"another")
+    assert release(*DRAFT) == 1
+    assert not Path("draft.json").exists()

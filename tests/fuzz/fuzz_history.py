@@ -30,18 +30,16 @@ def one_input(data: bytes) -> None:
     for parse in (Decision.parse, Payload.parse):
         try:
             assert parse(data).encode() == data
-        except (GovernanceRefused, ReleaseDocumentRefused) as refusal:
-            assert refusal.code
+        except (GovernanceRefused, ReleaseDocumentRefused):
+            pass
     try:
         history = History.parse(data)
-    except (GovernanceRefused, ReleaseDocumentRefused) as refusal:
-        assert refusal.code
+    except (GovernanceRefused, ReleaseDocumentRefused):
         return
     assert history.encode() == data
     try:
         ledger, _ = history.verify(_TRUSTED, no_chain)
-    except Refused as refusal:
-        assert refusal.code
+    except Refused:
         return
     # Signatures may differ between copies; what was decided may not.
     assert ledger.digests in _HEADS

@@ -24,7 +24,6 @@ def one_input(data: bytes) -> None:
     ):
         try:
             value = parse(data)
-        except ReleaseDocumentRefused as refusal:
-            assert refusal.code
+        except ReleaseDocumentRefused:
             continue
         assert encode(value) == data
