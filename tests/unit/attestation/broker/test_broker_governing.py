@@ -27,6 +27,7 @@ from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.errors import GovernanceRefused
 from measurements.governance.history import Ledger
 from measurements.release.manifest import Manifest, MinimumTcb
+from tests import postgres
 from tests.charters import AUTHORITY, charter, decide, no_chain
 from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, PLAIN, SECRETS, LittleBroker, LittleCell, bent
 from tests.little_tee import CONFIG, snp_tee
@@ -51,8 +52,8 @@ SECOND = manifest_of(NEXT_TEE, "0.2.0", FIRST)
 class Governed:
     """A broker and the history its authority makes for it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.little = LittleBroker.make(folder, TEE, approved=False)
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.little = LittleBroker.make(folder, TEE, url, approved=False)
         govern(self.little.store, encode_authority(AUTHORITY), NOW_NS)
         self.ledger = Ledger.begin(AUTHORITY)
 
@@ -79,6 +80,21 @@ class Governed:
 @pytest.fixture
 def governed(tmp_path: Path) -> Governed:
     return Governed(tmp_path)
+
+
+@pytest.mark.postgres
+@postgres.NEEDED
+def test_on_postgresql_too(tmp_path: Path) -> None:
+    with postgres.cluster() as url:
+        governed = Governed(tmp_path, url)
+        first = governed.decide(Adopt(FIRST, None))
+        assert governed.key() == (first, "0.1.0")
+        governed.decide(RotateKey("default/model-key/other", 2, "a backup was lost"))
+        governed.decide(Adopt(SECOND, 5))
+        governed.decide(Withdraw("0.2.0", SECOND.digest, "it leaks"))
+        assert governed.denial(NEXT_TEE) == "release.withdrawn"
+        governed.little.audit()
+        governed.little.store.close()
 
 
 def test_what_was_decided_is_what_a_grant_names(governed: Governed) -> None:
@@ -185,6 +201,21 @@ def test_under_an_authority_an_administrators_word_must_be_called_one(governed: 
     add_release(store, release, NOW_NS, on_my_word=True)
     assert governed.little.last().details["by"] == "administrator"
     assert governed.key() == (NO_ADOPTION, "mine")
+
+
+@pytest.mark.parametrize("name", ["0.1.0", "tried out"])
+def test_a_decision_takes_the_place_of_an_administrators_word(governed: Governed, name: str) -> None:
+    """governance.md V16."""
+    store = governed.little.store
+    release = Release(name, measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+    add_release(store, release, NOW_NS, on_my_word=True)
+    assert governed.key() == (NO_ADOPTION, name)
+    cell = LittleCell(TEE).admitted(governed.little.broker)
+    adoption = governed.decide(Adopt(FIRST, None))
+    with pytest.raises(Denied):     # it was admitted as something else
+        cell.fetch(governed.little.broker, MODEL_KEY)
+    assert governed.key() == (adoption, "0.1.0")
+    governed.little.audit()
 
 
 def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
