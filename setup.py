@@ -23,8 +23,8 @@ KERNELS = Path("appliance/engine/fixed/kernels")
 PLAIN = [KERNELS / name for name in ("scalar.c", "pool.c", "model.c", "extras.c", "processor.c")]
 SAMPLING = Path("appliance/engine/sampling/sampling.c")
 X86_ONLY = {KERNELS / "avx2.c": "v3", KERNELS / "avx512.c": "v4"}
-FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-sanitize=undefined",
-         "-fvisibility=hidden", "-g0"]
+FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
+         "-fno-sanitize=undefined", "-fvisibility=hidden", "-g0"]
 
 
 def compiler() -> tuple[list[str], str]:

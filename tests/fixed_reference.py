@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 
-from appliance.engine.fixed.architecture import LANES, Architecture, Format, Tensor, Weights
+from appliance.engine.fixed.architecture import LANES, PIECE, Architecture, Format, Tensor, Weights
 
 SPAN = 128
 _F, _I = struct.Struct("<f"), struct.Struct("<I")
@@ -78,10 +78,18 @@ def row_of(tensor: Tensor, n: int, group: int) -> list[float]:
     if tensor.format is Format.INT8:
         codes = [b - 256 if b > 127 else b for b in data[n * columns:(n + 1) * columns]]
     else:
-        stride = -(-columns // 2)
-        codes = [half - 8 for b in data[n * stride:(n + 1) * stride] for half in (b & 15, b >> 4)][:columns]
+        stride = -(-columns // PIECE) * (PIECE // 2)
+        codes = [int4_code(bytes(data[n * stride:(n + 1) * stride]), k) for k in range(columns)]
     codes += [0] * (-columns % LANES)
     return [f32(code * scales[k // group]) for k, code in enumerate(codes)]
+
+
+def int4_code(row: bytes, k: int) -> int:
+    """X7: word i of a piece holds the codes of lanes 2 i and 2 i + 1 of its four blocks, lowest bits first."""
+    piece, rest = divmod(k, PIECE)
+    block, lane = divmod(rest, LANES)
+    word = int.from_bytes(row[piece * 64 + lane // 2 * 4:][:4], "little")
+    return (word >> 4 * (2 * block + lane % 2) & 15) - 8
 
 
 def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
@@ -91,8 +99,7 @@ def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
 
 def exponential(x: float) -> float:
     """X9."""
-    x = max(-87.0, x)
-    x = min(88.0, x)
+    x = min(max(-87.0, x), 88.0)        # of NaN: -87, for NaN is never greater
     n = f32(f32(f32(x * float.fromhex("0x1.715476p+0")) + 12582912.0) - 12582912.0)
     r = fma(n, float.fromhex("-0x1.62p-1"), x)
     r = fma(n, float.fromhex("-0x1.c85fep-10"), r)
@@ -130,7 +137,7 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     scores = {i: f32(dot(blocks(keys[i]), filled) * scale) for i in range(low, top + 1)}
     most = -math.inf
     for score in scores.values():
-        most = max(most, score)
+        most = max(most, score)         # NaN is never greater
     weights = {i: exponential(f32(score - most)) for i, score in scores.items()}
     lanes = [0.0] * LANES
     for i in range(low // LANES * LANES, (top // LANES + 1) * LANES):

@@ -12,6 +12,7 @@ from enum import Enum, unique
 from typing import Final, Protocol
 
 LANES: Final = 32
+PIECE: Final = 128      # weights of int4 that are kept together
 EMBEDDING: Final = "model.embed_tokens.weight"
 FINAL_NORM: Final = "model.norm.weight"
 HEAD: Final = "lm_head.weight"
@@ -19,11 +20,11 @@ HEAD: Final = "lm_head.weight"
 
 @unique
 class Format(Enum):
-    """How the numbers of a tensor lie in memory (engine.md X6 to X8)."""
+    """How the numbers of a tensor lie in memory (engine.md X6 and X7)."""
 
     BF16 = "bf16"
     INT8 = "int8"       # one signed byte a weight, a bf16 scale for each group of a row
-    INT4 = "int4"       # two weights a byte, even index in the low half, code = weight + 8; scales likewise
+    INT4 = "int4"       # four bits a weight, in pieces of 128 that engine.md X7 lays out; scales likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,12 @@ class Quantization:
     """How the matrices of the layers, and an untied head, are kept. Norms, biases and embedding are bf16."""
 
     format: Format = Format.BF16
-    group: int = 0      # weights of a row that share a scale; a multiple of 32; 0 for bf16
+    group: int = 0      # weights of a row that share a scale: 32, 64 or a multiple of 128; 0 for bf16
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Sizes and switches. `docs/spec/engine.md` X20 says what each does to the arithmetic."""
+    """Sizes and switches. `docs/spec/engine.md` X6 to X16 say what each does to the arithmetic."""
 
     layers: int
     width: int                              # of the residual stream (`hidden_size`)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
 from hashlib import sha256
 from typing import Final
 
@@ -165,8 +164,9 @@ class FixedEngine:
             found = self.model.forward(tokens, [caches[i].cache for i in active], places, range(len(active)))
             for index, token in zip(active, tokens, strict=True):
                 caches[index].grew([token])
-            said = [(i, answers[i].confirm([at], [], answers[i].count + 1)) for i, at in zip(active, found, strict=True)]
-            for index, steps in said:
+            # chosen before anything is yielded: another pass would overwrite these logits
+            said = [answers[i].confirm([at], [], answers[i].count + 1) for i, at in zip(active, found, strict=True)]
+            for index, steps in zip(active, said, strict=True):
                 for step in steps:
                     yield index, step
                     self._mine(turn)
@@ -203,15 +203,11 @@ class Answer:
 def fingerprint(weights: Weights) -> bytes:
     """engine.md X19."""
     a = weights.architecture
-    fields = [part for part in astuple(a) if not isinstance(part, float | tuple)]
-    quantization = a.quantization
-    whole = [
-        ID, self_test.DIGEST, [_plain(part) for part in fields], struct.pack("<f", a.epsilon),
-        [quantization.format.value, quantization.group], *(sha256(table).digest() for table in weights.rotary),
-    ]
-    return tagged_sha256("anchorhold/engine/fixed/v1", cbor.encode(whole))
-
-
-def _plain(part: object) -> int:
-    """Switches as 0 and 1, an absent window as 0."""
-    return int(part) if isinstance(part, int) else 0
+    sizes = [a.layers, a.width, a.heads, a.kv_heads, a.head_width, a.hidden, a.vocabulary, a.positions_max,
+             a.rotary_width, a.window or 0, a.window_from]
+    switches = [a.tied, a.attention_bias, a.output_bias, a.head_norm]
+    cosines, sines = (sha256(table).digest() for table in weights.rotary)
+    return tagged_sha256("anchorhold/engine/fixed/v1", cbor.encode([
+        ID, self_test.DIGEST, sizes, switches, struct.pack("<f", a.epsilon),
+        [a.quantization.format.value, a.quantization.group], cosines, sines,
+    ]))

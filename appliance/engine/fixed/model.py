@@ -18,6 +18,7 @@ from appliance.engine.fixed.architecture import (
     FINAL_NORM,
     HEAD,
     LANES,
+    PIECE,
     Architecture,
     Format,
     Tensor,
@@ -49,9 +50,9 @@ def check_architecture(a: Architecture) -> None:
     if not 0 <= a.epsilon < 1:
         raise EngineRefused("engine.architecture", expected="an epsilon of 0 to 1", got=a.epsilon)
     quantized = a.quantization.format is not Format.BF16
-    if quantized and (a.quantization.group < LANES or a.quantization.group % LANES):
-        raise EngineRefused("engine.architecture", expected=f"groups of a multiple of {LANES}",
-                            got=a.quantization.group)
+    group = a.quantization.group
+    if quantized and not (group in (LANES, 2 * LANES) or (0 < group <= _LARGEST["hidden"] and group % PIECE == 0)):
+        raise EngineRefused("engine.architecture", expected=f"groups of 32, 64 or a multiple of {PIECE}", got=group)
 
 
 def row_bytes(form: Format, columns: int) -> int:
@@ -61,7 +62,7 @@ def row_bytes(form: Format, columns: int) -> int:
         case Format.INT8:
             return columns
         case Format.INT4:
-            return -(-columns // 2)
+            return -(-columns // PIECE) * (PIECE // 2)
 
 
 class _Pointing:
@@ -193,20 +194,20 @@ class Model:
         self._lock = threading.Lock()
         self._outputs = 0
         self._logits = (ctypes.c_float * 0)()
-        self._make(sizes, layers, ends, threads)
+        self.address: Final = self._make(sizes, layers, ends, threads)
 
-    def _make(self, sizes: CSizes, layers: ctypes.Array[CLayer], ends: CEnds, threads: int) -> None:
+    def _make(self, sizes: CSizes, layers: ctypes.Array[CLayer], ends: CEnds, threads: int) -> int:
         kernels = self.library.kernels
         pool = kernels.fixed_pool_new(threads)
         if not pool:
             raise EngineRefused("engine.memory", expected=f"{threads} threads", got="fewer")
-        address = kernels.fixed_model_new(ctypes.byref(sizes), layers, ctypes.byref(ends), self.library.variant.value,
-                                          pool)
+        variant = self.library.variant.value
+        address: int = kernels.fixed_model_new(ctypes.byref(sizes), layers, ctypes.byref(ends), variant, pool)
         if not address:
             kernels.fixed_pool_free(pool)
             raise EngineRefused("engine.memory", expected="memory for the buffers of a pass", got="less")
-        self.address: Final[int] = address
         weakref.finalize(self, _end, kernels, address, pool)
+        return address
 
     def cache_bytes(self, positions: int) -> int:
         a = self.architecture
@@ -244,11 +245,9 @@ class Model:
         start, size = ctypes.addressof(self._logits), 4 * self.architecture.vocabulary
         return [start + index * size for index in range(outputs)]
 
-    def logits(self, address: int) -> memoryview:
+    def logits(self, address: int) -> bytes:
         """The logits at an address that `forward` gave, as float32; a copy, for tests and tools."""
-        row = (ctypes.c_float * self.architecture.vocabulary)()
-        ctypes.memmove(row, address, ctypes.sizeof(row))
-        return memoryview(row).cast("B").cast("f")
+        return ctypes.string_at(address, 4 * self.architecture.vocabulary)
 
     def _reserve(self, outputs: int) -> None:
         if outputs > self._outputs:

@@ -4,13 +4,16 @@
 #include "order.h"
 
 #define WORDS 8
-#define NARROW_ROWS 1
+#define INT8_ROWS 2
+#define INT4_ROWS 2
 #define TILE_ROWS 2
 #define TILE_COLUMNS 3
+#define HOLD(v) ((void)0)
 #define KERNELS kernels_avx2
 
 typedef __m256 V;
-typedef __m256 Scale;
+typedef __m256 Scale, Table;
+typedef __m256i Words;
 
 static inline V all(float a) { return _mm256_set1_ps(a); }
 static inline V load(const float *p) { return _mm256_loadu_ps(p); }
@@ -32,8 +35,8 @@ static inline float fold(V s) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
-static inline Scale no_scale(void) { return _mm256_setzero_ps(); }
-static inline Scale scale_of(int format, float s) { (void)format; return _mm256_set1_ps(s); }
+static inline Scale scale_int8(float s) { return _mm256_set1_ps(s); }
+static inline Table table_int4(float s) { return _mm256_set1_ps(s); }
 static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
     __m256i w = _mm256_loadu_si256((const __m256i *)p);
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
@@ -44,11 +47,10 @@ static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
     *even = mul(_mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(w, 24), 24)), s);
     *odd = mul(_mm256_cvtepi32_ps(_mm256_srai_epi32(w, 8)), s);
 }
-static inline void load_int4(const uint8_t *p, Scale s, V *even, V *odd) {
-    const __m256i eight = _mm256_set1_epi32(8);
-    __m256i w = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-    *even = mul(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_and_si256(w, _mm256_set1_epi32(15)), eight)), s);
-    *odd = mul(_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(w, 4), eight)), s);
+static inline Words load_words(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline V look_up(Words w, int shift, Table s) {
+    __m256i code = _mm256_and_si256(_mm256_srli_epi32(w, shift), _mm256_set1_epi32(15));
+    return mul(_mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(8))), s);
 }
 
 #include "body.h"

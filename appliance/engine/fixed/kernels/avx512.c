@@ -4,13 +4,21 @@
 #include "order.h"
 
 #define WORDS 16
-#define NARROW_ROWS 1
+#define INT8_ROWS 2
+#define INT4_ROWS 4
 #define TILE_ROWS 4
 #define TILE_COLUMNS 3
+#if defined(__clang__)
+#define HOLD(v) __asm__("" : "+v"(v))      /* clang would load it again for each use */
+#else
+#define HOLD(v) ((void)0)
+#endif
 #define KERNELS kernels_avx512
 
 typedef __m512 V;
-typedef __m512 Scale;       /* int8: the scale, everywhere; int4: weight -8 .. 7 times the scale */
+typedef __m512 Scale;
+typedef __m512 Table;       /* the scale times -8 .. 7 */
+typedef __m512i Words;
 
 static inline V all(float a) { return _mm512_set1_ps(a); }
 static inline V load(const float *p) { return _mm512_loadu_ps(p); }
@@ -33,25 +41,22 @@ static inline float fold(V s) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
-static inline Scale no_scale(void) { return _mm512_setzero_ps(); }
-static inline Scale scale_of(int format, float s) {
-    if (format == INT8) return _mm512_set1_ps(s);
+static inline Scale scale_int8(float s) { return _mm512_set1_ps(s); }
+static inline Table table_int4(float s) {
     return mul(_mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8), _mm512_set1_ps(s));
 }
-static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
-    __m512i w = _mm512_loadu_si512(p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+static inline void load_bf16(const uint8_t *p, V *even, V *odd) {   /* twice from memory: no register for a mask */
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+    *odd = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, p));
 }
 static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
     __m512i w = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
     *even = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(w, 24), 24)), s);
     *odd = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(w, 8)), s);
 }
-static inline void load_int4(const uint8_t *p, Scale table, V *even, V *odd) {
-    __m512i w = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    *even = _mm512_permutexvar_ps(w, table);
-    *odd = _mm512_permutexvar_ps(_mm512_srli_epi32(w, 4), table);
+static inline Words load_words(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline V look_up(Words w, int shift, Table table) {
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(w, (unsigned)shift), table);
 }
 
 #include "body.h"

@@ -29,79 +29,85 @@ INLINE V exponential(V x) {
 
 /* ---- dot products, X2 to X8 */
 
-/* The rows of one tile; where a row ends inside a block, the last block is a copy filled up with zeros. */
+/* The rows of one tile; where a row ends inside a block, the last block is a copy filled up with zeros. Rows of int4
+ * are whole pieces of four blocks as they are kept. */
 typedef struct {
-    const uint8_t *row[4], *last[4];
+    const uint8_t *row[4];
     const bf16 *scales[4];
     int32_t blocks, whole, group_blocks;
     _Alignas(64) uint8_t fill[4][64];
 } Rows;
 
-INLINE int block_bytes(int format) {
-    return format == BF16 ? 64 : format == INT8 ? 32 : format == INT4 ? 16 : 128;
-}
+typedef V Pair[4][3][2];        /* by row of weights, row of x, half */
+
+INLINE int block_bytes(int format) { return format == BF16 ? 64 : format == INT8 ? 32 : 128; }
 
 INLINE void point_at(Rows *rows, const Matrix *w, int format, int first, int tn) {
-    int bytes = block_bytes(format);
     rows->whole = w->columns / LANES;
     rows->blocks = (w->columns + LANES - 1) / LANES;
     rows->group_blocks = w->group / LANES;
     for (int n = 0; n < tn; n++) {
         rows->row[n] = (const uint8_t *)w->data + (first + n) * w->row_bytes;
         rows->scales[n] = w->scales ? w->scales + (first + n) * w->row_scales : 0;
-        if (rows->whole == rows->blocks) continue;
+        if (format == INT4 || rows->whole == rows->blocks) continue;
         int rest = w->columns % LANES;
-        int used = format == BF16 ? 2 * rest : format == INT8 ? rest : (rest + 1) / 2;
-        memset(rows->fill[n], format == INT4 ? 0x88 : 0, 64);
-        memcpy(rows->fill[n], rows->row[n] + (int64_t)rows->whole * bytes, (size_t)used);
-        if (format == INT4 && rest % 2)     /* X8: what pads the last byte of a row counts for nothing */
-            rows->fill[n][used - 1] = (uint8_t)((rows->fill[n][used - 1] & 0x0f) | 0x80);
+        memset(rows->fill[n], 0, 64);
+        memcpy(rows->fill[n], rows->row[n] + (int64_t)rows->whole * block_bytes(format),
+               (size_t)(format == BF16 ? 2 * rest : rest));
     }
 }
 
 INLINE void words(int format, const uint8_t *p, int half, Scale s, V *even, V *odd) {
     if (format == BF16) load_bf16(p + half * WORDS * 4, even, odd);
     else if (format == INT8) load_int8(p + half * WORDS * 2, s, even, odd);
-    else if (format == INT4) load_int4(p + half * WORDS, s, even, odd);
     else {
         *even = load((const float *)p + half * WORDS);
         *odd = load((const float *)p + 16 + half * WORDS);
     }
 }
 
-INLINE void block(int format, int tm, int tn, int h0, int hn, const uint8_t *const *p, const Scale *s, const float *x,
-                  int64_t x_stride, V even[4][3][2], V odd[4][3][2]) {
+/* The words of a block of x: loaded once for all rows of a tile, where there are registers to hold them. */
+INLINE void x_words(int tm, int tn, const float *at, int64_t x_stride, V (*x)[2]) {
+    UNROLL
+    for (int m = 0; m < tm; m++) {
+        x[m][0] = load(at + m * x_stride);
+        x[m][1] = load(at + m * x_stride + 16);
+        if (tn > 1) { HOLD(x[m][0]); HOLD(x[m][1]); }
+    }
+}
+
+/* One row's words of one half by tm rows of x. */
+INLINE void by_columns(int tm, V e, V o, V (*x)[2], V (*even)[2], V (*odd)[2], int h) {
+    UNROLL
+    for (int m = 0; m < tm; m++) {
+        even[m][h] = fma_(e, x[m][0], even[m][h]);
+        odd[m][h] = fma_(o, x[m][1], odd[m][h]);
+    }
+}
+
+INLINE void block(int format, int tm, int tn, int h0, int hn, const uint8_t *const *p, const Scale *s, const float *at,
+                  int64_t x_stride, V (*even)[3][2], V (*odd)[3][2]) {
     UNROLL
     for (int h = 0; h < hn; h++) {
+        V x[3][2];
+        x_words(tm, tn, at + (h0 + h) * WORDS, x_stride, x);
         UNROLL
         for (int n = 0; n < tn; n++) {
             V e, o;
             words(format, p[n], h0 + h, s[n], &e, &o);
-            UNROLL
-            for (int m = 0; m < tm; m++) {
-                const float *at = x + m * x_stride + (h0 + h) * WORDS;
-                even[n][m][h] = fma_(e, load(at), even[n][m][h]);
-                odd[n][m][h] = fma_(o, load(at + 16), odd[n][m][h]);
-            }
+            by_columns(tm, e, o, x, even[n], odd[n], h);
         }
     }
 }
 
-/* tn rows of weights by tm rows of x, over the words of halves h0 .. h0 + hn; the pairs' sums go to `sums`. */
-INLINE void tile_part(int format, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
-                      V sums[4][3][2]) {
-    V even[4][3][2], odd[4][3][2];
-    UNROLL
-    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int h = 0; h < hn; h++)
-        even[n][m][h] = odd[n][m][h] = all(0.0f);
+INLINE void add_blocks(int format, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
+                       V (*even)[3][2], V (*odd)[3][2]) {
     const int bytes = block_bytes(format);
-    const int grouped = format == INT8 || format == INT4;
-    int32_t b = 0, g = 0;
-    while (b < rows->blocks) {
+    for (int32_t b = 0, g = 0; b < rows->blocks; g++) {
         Scale s[4];
         UNROLL
-        for (int n = 0; n < tn; n++) s[n] = grouped ? scale_of(format, widen(rows->scales[n][g])) : no_scale();
-        int32_t end = grouped && b + rows->group_blocks < rows->blocks ? b + rows->group_blocks : rows->blocks;
+        for (int n = 0; n < tn; n++) s[n] = format == INT8 ? scale_int8(widen(rows->scales[n][g])) : all(0.0f);
+        int32_t end = format == INT8 && b + rows->group_blocks < rows->blocks ? b + rows->group_blocks : rows->blocks;
         int32_t whole = end < rows->whole ? end : rows->whole;
         const uint8_t *p[4];
         UNROLL
@@ -113,14 +119,58 @@ INLINE void tile_part(int format, int tm, int tn, int h0, int hn, const Rows *ro
             for (int n = 0; n < tn; n++) p[n] += bytes;
             at += LANES;
         }
-        if (b < end) {
-            UNROLL
-            for (int n = 0; n < tn; n++) p[n] = rows->fill[n];
-            block(format, tm, tn, h0, hn, p, s, at, x_stride, even, odd);
-            b++;
-        }
-        g++;
+        if (b == end) continue;
+        UNROLL
+        for (int n = 0; n < tn; n++) p[n] = rows->fill[n];
+        block(format, tm, tn, h0, hn, p, s, at, x_stride, even, odd);
+        b++;
     }
+}
+
+/* A piece is sixteen words of eight codes: two for each of its four blocks. `tables`: new scales in a piece, 4, 2 or 1. */
+INLINE void add_pieces(int tables, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
+                       V (*even)[3][2], V (*odd)[3][2]) {
+    Table table[4];
+    int32_t left = 0, g = 0;
+    for (int32_t b = 0; b < rows->blocks; b += 4) {
+        Words w[4][2];
+        UNROLL
+        for (int n = 0; n < tn; n++) UNROLL for (int h = 0; h < hn; h++)
+            w[n][h] = load_words(rows->row[n] + (int64_t)b * 16 + (h0 + h) * WORDS * 4);
+        UNROLL
+        for (int sub = 0; sub < 4; sub++) {
+            if (b + sub == rows->blocks) break;
+            if (sub % (4 / tables) == 0 && (tables > 1 || left == 0)) {
+                UNROLL
+                for (int n = 0; n < tn; n++) table[n] = table_int4(widen(rows->scales[n][g]));
+                g++;
+                left = rows->group_blocks;
+            }
+            UNROLL
+            for (int h = 0; h < hn; h++) {
+                V a[3][2];
+                x_words(tm, tn, x + (b + sub) * LANES + (h0 + h) * WORDS, x_stride, a);
+                UNROLL
+                for (int n = 0; n < tn; n++)
+                    by_columns(tm, look_up(w[n][h], 8 * sub, table[n]), look_up(w[n][h], 8 * sub + 4, table[n]), a,
+                               even[n], odd[n], h);
+            }
+        }
+        left -= 4;
+    }
+}
+
+/* tn rows of weights by tm rows of x, over the words of halves h0 .. h0 + hn; the pairs' sums go to `sums`. */
+INLINE void tile_part(int format, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
+                      Pair sums) {
+    Pair even, odd;
+    UNROLL
+    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int h = 0; h < hn; h++)
+        even[n][m][h] = odd[n][m][h] = all(0.0f);
+    if (format != INT4) add_blocks(format, tm, tn, h0, hn, rows, x, x_stride, even, odd);
+    else if (rows->group_blocks == 1) add_pieces(4, tm, tn, h0, hn, rows, x, x_stride, even, odd);
+    else if (rows->group_blocks == 2) add_pieces(2, tm, tn, h0, hn, rows, x, x_stride, even, odd);
+    else add_pieces(1, tm, tn, h0, hn, rows, x, x_stride, even, odd);
     UNROLL
     for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int h = 0; h < hn; h++)
         sums[n][m][h0 + h] = add(even[n][m][h], odd[n][m][h]);
@@ -129,7 +179,7 @@ INLINE void tile_part(int format, int tm, int tn, int h0, int hn, const Rows *ro
 /* Few rows of x: all words in one pass, one stream of weights. Many: as many passes as registers ask for. */
 INLINE void tile(int format, int tm, int tn, const Rows *rows, const float *x, int64_t x_stride, float *y,
                  int64_t y_stride) {
-    V sums[4][3][2];
+    Pair sums;
     if (HALVES == 1 || tm * tn <= 2) tile_part(format, tm, tn, 0, HALVES, rows, x, x_stride, sums);
     else
         for (int h = 0; h < HALVES; h++) tile_part(format, tm, tn, h, 1, rows, x, x_stride, sums);
@@ -144,7 +194,7 @@ INLINE void tile(int format, int tm, int tn, const Rows *rows, const float *x, i
 INLINE void few(int format, int tm, const Matrix *w, int first, int end, const float *x, int64_t x_stride, float *y,
                 int64_t y_stride) {
     Rows rows;
-    const int tn = tm == 1 ? NARROW_ROWS : 1;
+    const int tn = tm > 1 ? 1 : format == INT4 ? INT4_ROWS : format == INT8 ? INT8_ROWS : 1;
     int n = first;
     for (; n + tn <= end; n += tn) {
         point_at(&rows, w, format, n, tn);
@@ -187,16 +237,21 @@ INLINE void widen_rows(int format, const Matrix *w, int first, int end, float *p
     int64_t stride = padded(w->columns);
     for (int n = first; n < end; n++, panel += stride) {
         point_at(&rows, w, format, n, 1);
-        for (int b = 0; b < rows.blocks; b++) {
-            Scale s = scale_of(format, widen(rows.scales[0][b / rows.group_blocks]));
-            const uint8_t *p = b < rows.whole ? rows.row[0] + (int64_t)b * block_bytes(format) : rows.fill[0];
+        for (int b = 0; b < rows.blocks; b++)
             for (int h = 0; h < HALVES; h++) {
+                float scale = widen(rows.scales[0][b / rows.group_blocks]);
                 V e, o;
-                words(format, p, h, s, &e, &o);
+                if (format == INT4) {
+                    Words v = load_words(rows.row[0] + b / 4 * 64 + h * WORDS * 4);
+                    e = look_up(v, b % 4 * 8, table_int4(scale));
+                    o = look_up(v, b % 4 * 8 + 4, table_int4(scale));
+                } else {
+                    const uint8_t *p = b < rows.whole ? rows.row[0] + b * 32 : rows.fill[0];
+                    load_int8(p + h * WORDS * 2, scale_int8(scale), &e, &o);
+                }
                 store(panel + b * LANES + h * WORDS, e);
                 store(panel + b * LANES + 16 + h * WORDS, o);
             }
-        }
     }
 }
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 32, BLOCK_ROWS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
+enum { LANES = 32, PIECE = 128, BLOCK_ROWS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
 enum { BF16 = 0, INT8 = 1, INT4 = 2, F32 = 3 };     /* F32: a panel already widened, in lane order */
 
 typedef uint16_t bf16;

@@ -1,16 +1,20 @@
-/* Any machine: vectors are arrays, and a fused multiply-add is made where there is none. The reference among the variants. */
+/* Any machine: vectors are arrays, and a fused multiply-add is made where there is none. */
 #include <math.h>
 
 #include "order.h"
 
 #define WORDS 16
-#define NARROW_ROWS 1
+#define INT8_ROWS 1
+#define INT4_ROWS 1
 #define TILE_ROWS 2
 #define TILE_COLUMNS 2
+#define HOLD(v) ((void)0)
 #define KERNELS kernels_scalar
 
 typedef struct { float f[WORDS]; } V;
-typedef float Scale;
+typedef float Table;
+typedef struct { uint32_t u[WORDS]; } Words;
+typedef V Scale;
 #define EACH for (int i = 0; i < WORDS; i++)
 
 static inline V all(float a) { V r; EACH r.f[i] = a; return r; }
@@ -31,18 +35,25 @@ static inline float fold(V s) {
     return s.f[0];
 }
 
-static inline Scale no_scale(void) { return 1.0f; }
-static inline Scale scale_of(int format, float s) { (void)format; return s; }
+static inline Scale scale_int8(float s) { return all(s); }
+static inline Table table_int4(float s) { return s; }
 static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
     bf16 w[2 * WORDS];
     memcpy(w, p, sizeof w);
     EACH { even->f[i] = widen(w[2 * i]); odd->f[i] = widen(w[2 * i + 1]); }
 }
 static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
-    EACH { even->f[i] = (float)(int8_t)p[2 * i] * s; odd->f[i] = (float)(int8_t)p[2 * i + 1] * s; }
+    EACH { even->f[i] = (float)(int8_t)p[2 * i] * s.f[0]; odd->f[i] = (float)(int8_t)p[2 * i + 1] * s.f[0]; }
 }
-static inline void load_int4(const uint8_t *p, Scale s, V *even, V *odd) {
-    EACH { even->f[i] = (float)((p[i] & 15) - 8) * s; odd->f[i] = (float)((p[i] >> 4) - 8) * s; }
+static inline Words load_words(const uint8_t *p) {
+    Words w;
+    EACH w.u[i] = p[4 * i] | (uint32_t)p[4 * i + 1] << 8 | (uint32_t)p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;
+    return w;
+}
+static inline V look_up(Words w, int shift, Table s) {
+    V r;
+    EACH r.f[i] = (float)((int)(w.u[i] >> shift & 15) - 8) * s;
+    return r;
 }
 
 #include "body.h"
