@@ -64,7 +64,7 @@ def add(verbs: Verbs) -> None:
 
 def _add_draft(jobs: Verbs) -> None:
     job = _job(jobs, "draft", "a manifest out of what was built and measured", _draft)
-    job.add_argument("--version", required=True, metavar="X.Y.Z")
+    job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
     job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
     job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
     job.add_argument("--config", type=Path, required=True, metavar="FILE", help="the measured configuration")
@@ -79,7 +79,7 @@ def _add_draft(jobs: Verbs) -> None:
 
 def _add_propose(jobs: Verbs) -> None:
     job = _job(jobs, "propose", "write a proposal: what is submitted and what voters read", _propose)
-    what = job.add_mutually_exclusive_group(required=True)
+    what = job.add_argument_group("what is proposed, one of")
     what.add_argument("--adopt", type=Path, metavar="MANIFEST", help="this release may have keys")
     what.add_argument("--withdraw", metavar="VERSION", help="this release gets none any more")
     what.add_argument("--revoke-chip", action="append", metavar="HEX", help="these machines get none any more")
@@ -199,6 +199,10 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
     from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
     from measurements.governance.charter import Charter
 
+
+    named = (arguments.adopt, arguments.withdraw, arguments.revoke_chip, arguments.rotate_key, arguments.amend_charter)
+    if sum(each is not None for each in named) != 1:
+        raise UsageRefused("usage.propose", expected="one thing to propose", got="none or several")
     if arguments.adopt is not None:
         return Adopt(read_manifest(arguments.adopt), arguments.grace_height)
     if arguments.withdraw is not None:

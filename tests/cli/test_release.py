@@ -129,6 +129,8 @@ def test_a_chain_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     (["propose", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
     (["propose", "--revoke-chip", "00", "--authority", "authority.json", "--out", "x"], 1),
     (["propose", "--adopt", "0.1.0.json", "--authority", "chain.json", "--out", "x"], 1),
+    (["propose", "--authority", "authority.json", "--out", "x"], 1),
+    (["propose", "--adopt", "0.1.0.json", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
     (["sign", "0.1.0.json", "--authority", "authority.json", "--key", "ada.key"], 1),
     (["decide", "0.1.0.json", "--signature", "x", "--out", "x"], 1),
     (["decide", "0.1.0.json", "--certificate", "0.1.0.json", "--out", "x"], 1),
