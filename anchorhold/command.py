@@ -16,7 +16,9 @@ from typing import NoReturn, Protocol
 from foundation.refusal import Refused
 
 VERBS: tuple[str, ...] = (
+    "audit",
     "broker",
+    "compare",
     "demo",
     "host",
     "image",

@@ -28,8 +28,8 @@ from appliance.release import State
 from attestation.adoption import executed_reply
 from attestation.auditor.audit import audit
 from attestation.auditor.bundle import audit_nonce
-from attestation.auditor.decisions import Governed
 from attestation.auditor.findings import Standing as FindingStanding
+from attestation.auditor.governed import HistoryReader
 from attestation.auditor.making import CellSource, assemble
 from attestation.auditor.terms import Terms
 from attestation.broker.governing import adopt, govern, history_of
@@ -39,6 +39,7 @@ from attestation.consensus.slices import SliceProof
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.price import PriceSchedule
+from devnet.broker import measurement_of
 from devnet.governance import CANISTER, FUNCTION, Governance, subaccount
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
@@ -195,7 +196,7 @@ class GovernedDemo(Demo):
         async with Host(address, Port.OBSERVE) as host:
             raw = await evidence(host, audit_nonce(SliceProof.parse(proof).headers[0].link()))
         with owner.broker.store.change() as change:
-            entries = [each for each in change.entries() if Entry.parse(each[0]).kind in ("release-added", "granted")]
+            entries = [each for each in change.entries() if _about(Entry.parse(each[0]), measurement_of(tee))]
         source = CellSource(
             endorsed(EvidenceBundle.parse(raw), tee).encode(),
             [told.raw for _, told in sorted(hearing.told.items())], hearing.notes, entries,
@@ -206,7 +207,12 @@ class GovernedDemo(Demo):
         return Terms(
             document.parse(policy_document(tee)), reference_values(tee), root_key=self._subnet.root_key,
             gateway=GATEWAY, simulated_root=tee.root.der,
-            decisions=Governed(authority_digest(self._governance.chain)))
+            decisions=HistoryReader(authority_digest(self._governance.chain)))
+
+
+def _about(entry: Entry, measurement: bytes) -> bool:
+    """A decision may have approved a release on a hundred kinds of machine: an auditor needs the entry for this one."""
+    return entry.kind in ("release-added", "granted") and entry.details.get("measurement") == measurement
 
 
 def devnet_manifest(

@@ -27,7 +27,7 @@ from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.model import TinyModel
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
-from devnet.tee import simulated_tdx
+from devnet.tee import SimulatedTee, simulated_tdx
 from foundation.secrecy import Secret
 from measurements.pack.identity import Identity
 from measurements.pack.parallel import default_threads
@@ -53,6 +53,7 @@ class KeyOwner:
     ring: Ring
     seed: bytes
     validity: Validity
+    tee: SimulatedTee
 
     @property
     def offer(self) -> bytes:
@@ -114,4 +115,4 @@ def key_owner(folder: Path) -> Iterator[KeyOwner]:
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
     with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
-        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity)
+        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee)

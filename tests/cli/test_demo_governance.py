@@ -24,7 +24,7 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     said = "\n".join(lines)
     assert said.count("authority.status") == 2          # one vote was no decision, twice
     assert "6 receipts cite " in said
-    assert "those who may decide it adopted this release: decision 1, by proposal 1, in force" in said
+    assert "decision 1 of 1, by proposal 1; in force" in said
     assert " checks, 0 failed" in said
     assert "denied, release.withdrawn" in said
     folder = tmp_path / "build" / "demo-governance"
