@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check little-model locks clean
+.PHONY: help setup demo image test test-cells test-vm vm-tools check fuzz bench gateway gateway-check little-model locks clean
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -20,7 +20,7 @@ help: ## Print this help
 
 setup: $(STAMP) ## Make .venv with the anchorhold command and everything locked in requirements/
 
-$(STAMP): $(LOCK) pyproject.toml
+$(STAMP): $(LOCK) pyproject.toml setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -39,6 +39,9 @@ test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulate
 	$(BIN)/python -m pytest -m vm tests/vm
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
+
+test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
+	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
 
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm

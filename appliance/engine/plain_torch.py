@@ -111,11 +111,9 @@ class TorchEngine:
     def _attention(self, index: int, h: torch.Tensor, past: Past, start: int) -> torch.Tensor:
         torch, a = self._torch, self.architecture
         name = f"model.layers.{index}.self_attn."
-
-        def heads(part: str) -> torch.Tensor:
-            return self._linear(h, f"{name}{part}_proj").view(len(h), -1, a.head_width).transpose(0, 1)
-
-        q, k, v = (heads(part) for part in "qkv")
+        q, k, v = (
+            self._linear(h, f"{name}{part}_proj").view(len(h), -1, a.head_width).transpose(0, 1) for part in "qkv"
+        )
         if a.head_norm:
             q, k = self._norm(q, f"{name}q_norm"), self._norm(k, f"{name}k_norm")
         # keys and values are kept in bf16, as `fixed` keeps them

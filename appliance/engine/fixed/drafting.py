@@ -12,6 +12,7 @@ from typing import Final
 LONGEST, SHORTEST = 3, 2        # tokens that must recur before anything is guessed from them
 MOST: Final = 12                # guesses in a pass
 LEAST: Final = 2
+PAUSE_MOST: Final = 16          # passes without a guess, after guesses that were all wrong
 
 
 class Drafter:
@@ -21,6 +22,8 @@ class Drafter:
         self._tokens: list[int] = []
         self._followed: dict[tuple[int, ...], int] = {}
         self._width = 4
+        self._misses = 0
+        self._pause = 0
         for token in prompt:
             self.said(token)
 
@@ -32,6 +35,9 @@ class Drafter:
 
     def draft(self, room: int) -> list[int]:
         """At most `room` guesses for what follows the last token said."""
+        if self._pause:
+            self._pause -= 1
+            return []
         for size in range(LONGEST, SHORTEST - 1, -1):
             at = self._followed.get(tuple(self._tokens[-size:])) if len(self._tokens) >= size else None
             if at is not None:
@@ -44,6 +50,9 @@ class Drafter:
         return [self._tokens[at + index % period] for index in range(count)]
 
     def judged(self, guessed: int, right: int) -> None:
-        """Guess further while guesses hold, less where they don't."""
-        if guessed:
-            self._width = min(MOST, self._width + 4) if right == guessed else max(LEAST, min(self._width, right + 1))
+        """Guess further while guesses hold, less where they don't, and after a miss not at all for a while."""
+        if not guessed:
+            return
+        self._width = min(MOST, self._width + 4) if right == guessed else max(LEAST, min(self._width, right + 1))
+        self._misses = 0 if right else self._misses + 1
+        self._pause = 0 if right else min(PAUSE_MOST, 1 << self._misses)

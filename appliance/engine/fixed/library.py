@@ -27,6 +27,7 @@ class Variant(Enum):
     SCALAR = 0
     AVX2 = 1
     AVX512 = 2
+    CUDA = 3        # a library of its own: `open_device`
 
 
 class CMatrix(ctypes.Structure):
@@ -105,10 +106,13 @@ def declared(path: Path = PATH) -> ctypes.CDLL:
     if not path.is_file():
         raise EngineRefused("engine.no-kernels", expected=f"the built {path.name}", got="no file",
                             hint="make setup builds it, and so does: python setup.py build_ext --inplace")
-    kernels = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(kernels, name)
-        function.restype, function.argtypes = result, arguments
+    try:
+        kernels = ctypes.CDLL(str(path))
+        for name, (result, arguments) in _FUNCTIONS.items():
+            function = getattr(kernels, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise EngineRefused("engine.no-kernels", expected=f"{path.name} of this version", got=error) from None
     return kernels
 
 
@@ -122,5 +126,17 @@ def open_library(variant: Variant | None = None) -> Library:
     if variant is not None and not kernels.fixed_has(variant.value):
         raise EngineRefused("engine.variant", expected=f"a processor with {variant.name}", got=f"{widest.name} at most")
     library = Library(kernels, variant or widest)
+    check(library)
+    return library
+
+
+def open_device(path: Path) -> Library:
+    """The same functions out of `cuda/fixed.cu`, held against the same digest. Raises `EngineRefused`."""
+    from appliance.engine.fixed.self_test import check  # noqa: PLC0415 - as above
+
+    kernels = declared(path)
+    if not kernels.fixed_has(Variant.CUDA.value):
+        raise EngineRefused("engine.variant", expected="a CUDA device", got="none")
+    library = Library(kernels, Variant.CUDA)
     check(library)
     return library

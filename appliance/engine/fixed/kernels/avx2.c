@@ -8,6 +8,7 @@
 #define INT4_ROWS 2
 #define TILE_ROWS 2
 #define TILE_COLUMNS 3
+#define HOLD(v) ((void)0)
 #define KERNELS kernels_avx2
 
 typedef __m256 V;

@@ -8,6 +8,11 @@
 #define INT4_ROWS 4
 #define TILE_ROWS 4
 #define TILE_COLUMNS 3
+#if defined(__clang__)
+#define HOLD(v) __asm__("" : "+v"(v))      /* clang would load it again for each use */
+#else
+#define HOLD(v) ((void)0)
+#endif
 #define KERNELS kernels_avx512
 
 typedef __m512 V;
@@ -40,10 +45,9 @@ static inline Scale scale_int8(float s) { return _mm512_set1_ps(s); }
 static inline Table table_int4(float s) {
     return mul(_mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8), _mm512_set1_ps(s));
 }
-static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
-    __m512i w = _mm512_loadu_si512(p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+static inline void load_bf16(const uint8_t *p, V *even, V *odd) {   /* twice from memory: no register for a mask */
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+    *odd = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, p));
 }
 static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
     __m512i w = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));

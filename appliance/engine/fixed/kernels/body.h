@@ -66,24 +66,36 @@ INLINE void words(int format, const uint8_t *p, int half, Scale s, V *even, V *o
     }
 }
 
-/* One row's words of one half by tm rows of x. */
-INLINE void by_columns(int tm, V e, V o, const float *at, int64_t x_stride, V (*even)[2], V (*odd)[2], int h) {
+/* The words of a block of x: loaded once for all rows of a tile, where there are registers to hold them. */
+INLINE void x_words(int tm, int tn, const float *at, int64_t x_stride, V (*x)[2]) {
     UNROLL
     for (int m = 0; m < tm; m++) {
-        even[m][h] = fma_(e, load(at + m * x_stride), even[m][h]);
-        odd[m][h] = fma_(o, load(at + m * x_stride + 16), odd[m][h]);
+        x[m][0] = load(at + m * x_stride);
+        x[m][1] = load(at + m * x_stride + 16);
+        if (tn > 1) { HOLD(x[m][0]); HOLD(x[m][1]); }
     }
 }
 
-INLINE void block(int format, int tm, int tn, int h0, int hn, const uint8_t *const *p, const Scale *s, const float *x,
+/* One row's words of one half by tm rows of x. */
+INLINE void by_columns(int tm, V e, V o, V (*x)[2], V (*even)[2], V (*odd)[2], int h) {
+    UNROLL
+    for (int m = 0; m < tm; m++) {
+        even[m][h] = fma_(e, x[m][0], even[m][h]);
+        odd[m][h] = fma_(o, x[m][1], odd[m][h]);
+    }
+}
+
+INLINE void block(int format, int tm, int tn, int h0, int hn, const uint8_t *const *p, const Scale *s, const float *at,
                   int64_t x_stride, V (*even)[3][2], V (*odd)[3][2]) {
     UNROLL
     for (int h = 0; h < hn; h++) {
+        V x[3][2];
+        x_words(tm, tn, at + (h0 + h) * WORDS, x_stride, x);
         UNROLL
         for (int n = 0; n < tn; n++) {
             V e, o;
             words(format, p[n], h0 + h, s[n], &e, &o);
-            by_columns(tm, e, o, x + (h0 + h) * WORDS, x_stride, even[n], odd[n], h);
+            by_columns(tm, e, o, x, even[n], odd[n], h);
         }
     }
 }
@@ -135,9 +147,14 @@ INLINE void add_pieces(int tables, int tm, int tn, int h0, int hn, const Rows *r
                 left = rows->group_blocks;
             }
             UNROLL
-            for (int n = 0; n < tn; n++) UNROLL for (int h = 0; h < hn; h++)
-                by_columns(tm, look_up(w[n][h], 8 * sub, table[n]), look_up(w[n][h], 8 * sub + 4, table[n]),
-                           x + (b + sub) * LANES + (h0 + h) * WORDS, x_stride, even[n], odd[n], h);
+            for (int h = 0; h < hn; h++) {
+                V a[3][2];
+                x_words(tm, tn, x + (b + sub) * LANES + (h0 + h) * WORDS, x_stride, a);
+                UNROLL
+                for (int n = 0; n < tn; n++)
+                    by_columns(tm, look_up(w[n][h], 8 * sub, table[n]), look_up(w[n][h], 8 * sub + 4, table[n]), a,
+                               even[n], odd[n], h);
+            }
         }
         left -= 4;
     }

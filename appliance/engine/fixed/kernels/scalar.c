@@ -8,6 +8,7 @@
 #define INT4_ROWS 1
 #define TILE_ROWS 2
 #define TILE_COLUMNS 2
+#define HOLD(v) ((void)0)
 #define KERNELS kernels_scalar
 
 typedef struct { float f[WORDS]; } V;

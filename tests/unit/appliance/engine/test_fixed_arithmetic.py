@@ -128,6 +128,15 @@ def test_rows_longer_than_2048(form: Format):  # engine.md X4, X7
     assert all(answer[0] == expected and answer == answers[0] for answer in answers)
 
 
+@pytest.mark.parametrize("offset", [1, 2, 31])
+def test_tensors_lie_where_their_file_puts_them(offset: int):  # engine.md X6
+    aligned = bf16_tensor([0x3C00 + i % 400 for i in range(5 * 100)], 5)
+    moved = Tensor(aligned.format, aligned.shape, memoryview(bytes(offset) + bytes(aligned.data))[offset:])
+    x = [[f32(i / 7) for i in range(100)]]
+    for variant in variants():
+        assert product(variant, moved, x) == product(variant, aligned, x)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(BF16, min_size=1, max_size=70), st.lists(st.floats(width=32), min_size=70, max_size=70))
 def test_any_numbers_at_all(numbers: list[int], x: list[float]):  # engine.md X1, X4: subnormal, infinite, NaN
@@ -249,4 +258,10 @@ def test_a_library_that_computes_otherwise_is_refused(tmp_path):  # engine.md X1
 
 def test_a_library_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(EngineRefused, match="make setup"):
+        declared(tmp_path / "_kernels.so")
+
+
+def test_a_file_that_is_no_library_is_refused(tmp_path):
+    (tmp_path / "_kernels.so").write_bytes(b"not ELF")
+    with pytest.raises(EngineRefused, match=r"engine\.no-kernels"):
         declared(tmp_path / "_kernels.so")

@@ -148,6 +148,16 @@ def test_repetition_is_guessed():
     assert Drafter([1, 2, 3]).draft(4) == []
 
 
+def test_text_that_does_not_repeat_itself_is_soon_left_alone():
+    drafter = Drafter([1, 2, 9, 1, 2])
+    drafts = []
+    for _ in range(60):
+        drafts.append(drafter.draft(8))
+        drafter.judged(len(drafts[-1]), 0)
+    assert drafts[0]
+    assert sum(map(bool, drafts)) <= 7
+
+
 def test_guessing_saves_passes():
     class Counting(Model):
         passes = 0
