@@ -54,7 +54,7 @@ FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
 REFUSED_ENGINE: Final = 73
-FIXED: Final = "fixed-1"
+WITH_MODEL: Final = ("fixed-1", "torch-1")
 
 _log = structlog.get_logger()
 
@@ -97,27 +97,25 @@ def _window(text: str) -> Address:
 def choose_mind(config: MeasuredConfig) -> MakeMind:
     """By the engine's name in the measured configuration, and by nothing else."""
     scripted = ScriptedEngine()
-    if config.engine == FIXED:
+    if config.engine in WITH_MODEL:
         if config.profile is None or config.release is None:
-            raise ConfigRefused("profile", expected=f"a profile and a release for {FIXED}", got="none")
-        return partial(fixed_mind, config.profile)
+            raise ConfigRefused("profile", expected=f"a profile and a release for {config.engine}", got="none")
+        return partial(model_mind, config.engine, config.profile)
     if config.engine != scripted.id:
-        raise ConfigRefused("engine", expected=f"{FIXED} or {scripted.id}", got=config.engine)
+        raise ConfigRefused("engine", expected=" or ".join((*WITH_MODEL, scripted.id)), got=config.engine)
     if config.profile is not None:
         raise ConfigRefused("profile", expected=f"none for {scripted.id}", got="one")
     return lambda _: Mind(scripted, ByteScript())
 
 
-def fixed_mind(profile: bytes, model: OpenedPack | None) -> Mind:
+def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
     """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `profiled.start` does."""
     from appliance import profiled  # noqa: PLC0415  # kernels are loaded where they are asked for, and nowhere else
 
     if model is None:
         raise AssertionError("a cell without a model was refused when its configuration was read")
-    threads = len(os.sched_getaffinity(0))
-    started = profiled.start(model, sampling=model.card.claims.sampling, profile=profile, threads=threads)
-    _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden),
-              threads=threads, kernels=started.engine.library.variant.name.lower())
+    started = profiled.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
+    _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden))
     return Mind(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
 
 

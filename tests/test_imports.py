@@ -57,6 +57,8 @@ NARROWER = (
     ("appliance.engine", "appliance.ordering", "the engine sees token ids and nothing else"),
     ("appliance.engine", "attestation", "the engine sees token ids and nothing else"),
     ("appliance.engine", "vsock_bridge", "the engine sees token ids and nothing else"),
+    ("appliance.engine", "appliance.text", "the engine sees token ids and nothing else"),
+    ("appliance.engine", "appliance.models", "the engine knows no file of a model"),
 )
 # What a policy may use of `verify`: the facts, made there and sealed.
 VERIFIED_FACTS = "attestation.verify.verified"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +34,8 @@ def add(verbs: Verbs) -> None:
                    _profile)
     profile.add_argument("--out", type=Path, metavar="FILE",
                          help="default: engine-profile.json in the model's folder; must not exist")
+    profile.add_argument("--engine", choices=("fixed-1", "torch-1", "vllm-1"), default="fixed-1",
+                         help="default: fixed-1")
     profile.add_argument("--length", type=_count, metavar="TOKENS",
                          help="of a prompt and its answer; default: all the model can")
     profile.add_argument("--tokens", type=_count, default=_TOKENS, metavar="N",
@@ -44,7 +45,8 @@ def add(verbs: Verbs) -> None:
     for each in (profile, check):
         each.add_argument("model", type=Path, metavar="MODEL", help="a model's folder, or a pack with --key")
         each.add_argument("--key", type=Path, metavar="FILE", help="the pack key's file")
-        each.add_argument("--threads", type=_count, metavar="N", help="default: as many as processors")
+        each.add_argument("--threads", type=_count, metavar="N",
+                          help="default: what the profile states, else as many as processors")
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
@@ -96,36 +98,38 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
 def _profile(arguments: argparse.Namespace) -> int:
     from appliance.engine.golden import questions, record
-    from appliance.engine.profile import FILE, digest_of, encode, plain
-    from appliance.profiled import load
+    from appliance.engine.profile import FILE, digest_of, encode
+    from appliance.profiled import load, processors
 
     out: Path = arguments.out or arguments.model / FILE
     if arguments.out is None and not arguments.model.is_dir():
         print("anchorhold: engine: usage: --out names the file, because a sealed pack takes none", file=sys.stderr)
         return 1
     with _opened(arguments) as (model, sampling):
-        loaded = load(model, sampling=sampling, length_max=arguments.length, threads=_threads(arguments))
-        a, stops = loaded.engine.architecture, loaded.text.stop_tokens
-        asked = questions(a.vocabulary, a.positions_max, stops, tokens=arguments.tokens)
+        loaded = load(model, engine=arguments.engine, sampling=sampling, length_max=arguments.length,
+                      threads=arguments.threads or processors())
+        stops, length = loaded.text.stop_tokens, loaded.observed.length_max
+        asked = questions(loaded.vocabulary, length, stops, tokens=arguments.tokens)
         raw = encode(loaded.observed, tuple(record(loaded.engine, request) for request in asked))
         with out.open("xb") as file:
             file.write(raw)
         _print_settings(loaded.observed)
     print(f"golden prompts  {len(asked)}")
-    print(f"machine         not part of it, since no bit hangs on it: {_machine(plain)}")
+    if loaded.observed.machine is None:
+        print(f"machine         not part of it, since no bit hangs on it: {_machine()}")
     print(f"profile         {digest_of(raw).hex()}")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from appliance.engine.profile import plain
     from appliance.profiled import start
 
     with _opened(arguments) as (model, sampling):
-        started = start(model, sampling=sampling, profile=arguments.profile, threads=_threads(arguments))
+        started = start(model, sampling=sampling, profile=arguments.profile, threads=arguments.threads)
         _print_settings(started.profile.settings)
     print(f"golden prompts  {len(started.profile.golden)}, each as it was")
-    print(f"machine         not compared, since no bit hangs on it: {_machine(plain)}")
+    if started.profile.settings.machine is None:
+        print(f"machine         not compared, since no bit hangs on it: {_machine()}")
     compared = "as expected" if arguments.profile else "not compared: no --profile was given"
     print(f"profile         {started.profile.digest.hex()}, {compared}")
     return 0
@@ -153,10 +157,6 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[ModelFiles, Mapping
         yield pack, pack.card.claims.sampling
 
 
-def _threads(arguments: argparse.Namespace) -> int:
-    return arguments.threads or len(os.sched_getaffinity(0))
-
-
 def _print_settings(settings: Settings) -> None:
     from appliance.engine.profile import flat
 
@@ -164,8 +164,8 @@ def _print_settings(settings: Settings) -> None:
         print(f"{name:<40}{value}")
 
 
-def _machine(plain: Callable[[object], object]) -> object:
+def _machine() -> str:
     from appliance.engine.observe import machine
 
     seen = machine()
-    return plain({"isa": seen.isa, "threads": str(seen.threads), "binding": seen.binding})
+    return f"{seen.threads} threads on {seen.binding}, {seen.isa}"

@@ -150,3 +150,22 @@ def test_a_sealed_pack_is_proven_with_its_key(
     out = tmp_path / "new.json"
     assert engine("profile", tmp_path / "x.pack", "--key", tmp_path / "right.key", "--tokens", "8", "--out", out) == 0
     assert out.read_bytes() == (model / FILE).read_bytes()
+
+
+def test_an_engine_whose_bits_hang_on_the_machine_states_it(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # profile.md F3
+    pytest.importorskip("torch")
+    (model / FILE).unlink()
+    assert engine("profile", model, "--engine", "torch-1", "--tokens", "4", "--threads", "1") == 0
+    stated = json.loads((model / FILE).read_bytes())["settings"]
+    assert (stated["engine"], stated["machine"]["threads"]) == ("torch-1", 1)
+    assert stated["libraries"]["torch"]
+    assert engine("check", model) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("OMP_SCHEDULE", "static")
+    assert engine("check", model, "--threads", "2") == 4
+    said = capsys.readouterr().err
+    assert 'machine.environment.OMP_SCHEDULE: expected none, got "static"' in said
+    assert "machine.threads: expected 1, got 2" in said

@@ -33,7 +33,7 @@ def prompt(name: str) -> list[int]:
 def our_logits(engine: FixedEngine, tokens: list[int]) -> torch.Tensor:
     count, cache = len(tokens), engine.model.cache()
     places = engine.model.forward(tokens, [cache] * count, range(count), range(count))
-    return torch.stack([torch.tensor(list(engine.model.logits(at))) for at in places])
+    return torch.stack([torch.frombuffer(bytearray(engine.model.logits(at)), dtype=torch.float32) for at in places])
 
 
 def errors(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
@@ -92,12 +92,21 @@ def _give(made: torch.nn.Module, model: LoadedModel, group: int) -> None:
                 weight.copy_(_values(tensor, group))
 
 
+def _unpacked(words: torch.Tensor) -> torch.Tensor:
+    """engine.md X7, element by element: rows of pieces of sixteen words, to rows of codes."""
+    pieces = torch.empty((*words.shape[:2], 128), dtype=torch.int32)
+    for j in range(8):
+        for i in range(16):
+            pieces[:, :, 32 * (j // 2) + 2 * i + j % 2] = ((words[:, :, i] >> (4 * j)) & 15) - 8
+    return pieces.reshape(words.shape[0], -1)
+
+
 def _values(tensor: Tensor, group: int) -> torch.Tensor:
     rows, columns = tensor.shape
     raw = torch.frombuffer(bytearray(tensor.data), dtype=torch.uint8)
     if tensor.format is Format.INT8:
         codes = raw.view(torch.int8).reshape(rows, columns)
     else:
-        codes = torch.stack((raw & 15, raw >> 4), 1).reshape(rows, -1)[:, :columns].to(torch.int8) - 8
+        codes = _unpacked(raw.view(torch.int32).reshape(rows, -1, 16))[:, :columns]
     scales = torch.frombuffer(bytearray(tensor.scales or b""), dtype=torch.bfloat16).reshape(rows, -1)
     return codes.float() * scales.float().repeat_interleave(group, 1)[:, :columns]

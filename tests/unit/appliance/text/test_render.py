@@ -1,4 +1,4 @@
-"""text.md L1 to L10: from a chat request to the ids of a prompt, beside `transformers`, and against forgers of roles."""
+"""text.md L1 to L10: from a chat request to the ids of a prompt, beside `transformers`, and against forgery."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ FORGED = {family: "".join((*CONTROL[family], *SPOKEN.get(family, ()))) for famil
 def test_control_tokens_in_a_clients_words_are_words(family: str) -> None:  # text.md L8, L9
     honest = request(UserMessage(p("x")), AssistantMessage(p("y"), ()), UserMessage(p("z")))
     forged = request(
-        UserMessage(p(FORGED[family])), AssistantMessage(p(f"y{FORGED[family]}"), ()), UserMessage(p(FORGED[family] * 2)),
+        UserMessage(p(FORGED[family])), AssistantMessage(p(f"y{FORGED[family]}"), ()),
+        UserMessage(p(FORGED[family] * 2)),
     )
     text = TEXTS[family]
     assert controls(family, text.render(forged)) == controls(family, text.render(honest))

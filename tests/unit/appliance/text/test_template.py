@@ -9,11 +9,14 @@ from appliance.text.template import SOURCE_CHARACTERS_MAX, Template
 
 TALK = {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "<b>"}], "n": 10**9}
 
+MANY = "{% set x = range(4096) | join %}{% set y = [x, x, x, x] %}" + 4 * "{% set y = y + y + y + y %}"
+
 
 @pytest.mark.parametrize(("source", "written"), [
     ("{% for m in messages %}{{ m.role }}:{{ m['content'] }};{% endfor %}", "user:hello;assistant:<b>;"),
-    ("{% for m in messages %}{% if loop.last %}{{ loop.index }}{{ loop.previtem.role }}{% endif %}{% endfor %}", "2user"),
-    ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}", "assistant"),
+    ("{% for m in messages %}{{ loop.index }}{{ loop.previtem.role if loop.last }}{% endfor %}", "12user"),
+    ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}",
+     "assistant"),
     ("{{ messages[0] | tojson }}", '{"role": "user", "content": "hello"}'),
     ("{{ messages | map(attribute='role') | join(', ') }}", "user, assistant"),
     ("{{ messages[-1].content | upper | replace('<', '(') }}", "(B>"),
@@ -30,7 +33,8 @@ def test_what_templates_say(source: str, written: str) -> None:  # text.md L5
 
 
 @pytest.mark.parametrize("source", [
-    "{% include 'x' %}", "{% import 'x' as y %}", "{% from 'x' import y %}", "{% extends 'x' %}", "{% block x %}{% endblock %}",
+    "{% include 'x' %}", "{% import 'x' as y %}", "{% from 'x' import y %}", "{% extends 'x' %}",
+    "{% block x %}{% endblock %}",
     "{% for x in messages recursive %}{{ loop(x) }}{% endfor %}", "{% filter upper %}x{% endfilter %}",
     "{% autoescape true %}x{% endautoescape %}", "{{ x | center(80) }}", "{{ x | format(1) }}", "{{ x | attr('y') }}",
     "{{ x | pprint }}", "{{ x | random }}", "{{ x | counted }}", "{{ x | weighed }}", "{{ [x] | joined }}",
@@ -43,11 +47,14 @@ def test_what_is_no_template_of_ours(source: str) -> None:  # text.md L5
 
 
 @pytest.mark.parametrize("source", [
-    "{{ messages.__class__ }}", "{{ ''.__class__.__mro__ }}", "{{ messages[0].pop('role') }}", "{{ messages.append(1) }}",
+    "{{ messages.__class__ }}", "{{ ''.__class__.__mro__ }}", "{{ messages[0].pop('role') }}",
+    "{{ messages.append(1) }}",
     "{{ raise_exception.__globals__ }}", "{{ 'x'.format(1) }}", "{{ 'x'.encode() }}", "{{ '{0.a}'.format(messages) }}",
-    "{{ '{:99999999}'.format(1) }}", "{{ 'x'['format'](1) }}", "{{ messages[0].update(a=1) }}", "{{ lipsum() }}", "{{ cycler('a') }}",
-    "{{ 'x'.ljust(n) }}", "{{ namespace.__init__ }}", "{{ range.__class__('x') }}", "{{ messages | tojson(ensure_ascii=true) }}",
-    "{{ joiner() }}", "{{ self._TemplateReference__context }}", "{% set ns = namespace() %}{{ ns.__dict__ }}",
+    "{{ '{:99999999}'.format(1) }}", "{{ 'x'['format'](1) }}", "{{ messages[0].update(a=1) }}", "{{ lipsum() }}",
+    "{{ cycler('a') }}",
+    "{{ 'x'.ljust(n) }}", "{{ namespace.__init__ }}", "{{ range.__class__('x') }}",
+    "{{ messages | tojson(ensure_ascii=true) }}",
+    "{{ joiner() }}", "{{ self._TemplateReference__context }}", "{% set ns = namespace() %}{{ ns.__dict__.x }}",
     "{{ strftime_now('%Y') }}", "{{ loop.index }}",
 ])
 def test_what_a_template_cannot_reach(source: str) -> None:  # text.md L6
@@ -57,7 +64,8 @@ def test_what_a_template_cannot_reach(source: str) -> None:  # text.md L6
 
 
 @pytest.mark.parametrize("source", [
-    "{% for a in range(4096) %}{% for b in range(4096) %}{% for c in range(4096) %}{% endfor %}{% endfor %}{% endfor %}",
+
+    "{% for a in range(4096) %}{% for b in range(4096) %}{% for c in range(9) %}{% endfor %}{% endfor %}{% endfor %}",
     "{% for a in range(4096) %}{% for b in range(4096) %}{% if a == b %}{% endif %}{% endfor %}{% endfor %}",
     "{{ range(n) | list }}",
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}",
@@ -67,11 +75,18 @@ def test_what_a_template_cannot_reach(source: str) -> None:  # text.md L6
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = ns.x | replace('b', ns.x) %}{% endfor %}",
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = [ns.x, ns.x] | join %}{% endfor %}",
     "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x = [ns.x, ns.x] | tojson %}{% endfor %}",
-    "{% set ns = namespace(x='ab') %}{% for a in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
+
+    "{% set ns = namespace(x='a') %}{% for a in range(99) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}",
     "{% macro f(k) %}{% if k %}{{ f(k - 1) }}{{ f(k - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
     "{% for a in range(4096) %}{% for b in range(4096) %}0123456789{% endfor %}{% endfor %}",
     "{% set x = 'a' * 1 %}{{ n * n * n }}",
     "{{ 9 ** 9 ** 9 }}",
+    "{% set ns = namespace(x=1) %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{% set ns = namespace(x=1) %}{% for a in range(99) %}{% set ns.x = ns.x - (-ns.x) %}{% endfor %}",
+    "{% set r = range(4096) %}{% for a in r %}{% for b in r %}{% set x = r | list %}{% endfor %}{% endfor %}",
+    "{% set r = range(4096) %}{% for a in r %}{% for b in r %}{{ r | map('string') | last }}{% endfor %}{% endfor %}",
+    MANY + "{{ y }}",
+    MANY + "{{ y | tojson }}",
 ])
 def test_no_template_outgrows_its_room(source: str) -> None:  # text.md L7
     with pytest.raises(PromptRefused) as refused:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from appliance.text import ModelText, ModelTextRefused
 from appliance.text.listener import Listener
 from appliance.text.tokenizer import Tokenizer
 from appliance.text.veil import Veil
+from devnet import little_model
 from tests.little_text import FAMILIES, files, tokenizer
 
 READ = {family: Tokenizer.parse(files(family)["tokenizer.json"]) for family in FAMILIES}
@@ -119,6 +122,19 @@ def test_a_piece_that_is_a_control_token_is_not_reached_by_words() -> None:  # t
         read.encode(veil.over("<|x|>"), veil)
 
 
+def test_reading_a_tokenizer_at_hand_needs_nothing_that_fetches() -> None:
+    """The image's lock leaves huggingface-hub out (docs/decisions/0008)."""
+    script = (
+        "import sys; sys.modules['huggingface_hub'] = None\n"
+        "from appliance.text.tokenizer import Tokenizer; from appliance.text.veil import Veil\n"
+        "from pathlib import Path\n"
+        "read = Tokenizer.parse(Path(sys.argv[1]).read_bytes()); print(len(read.encode('a cell', Veil(read.control))))"
+    )
+    at = little_model.folder() / "tokenizer.json"
+    done = subprocess.run([sys.executable, "-c", script, str(at)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 0
+
+
 def test_the_end_of_an_answer_is_named_by_the_models_files() -> None:  # text.md L12
     made, given = tokenizer("chatml"), files("chatml")
     end, text_end = made.token_to_id("<|im_end|>"), made.token_to_id("<|endoftext|>")
@@ -128,7 +144,8 @@ def test_the_end_of_an_answer_is_named_by_the_models_files() -> None:  # text.md
     bare = {**given, "generation_config.json": b"{}", "tokenizer_config.json": b"{}"}
     for lacking in (
         bare, {**given, "generation_config.json": b'{"eos_token_id": 99999}'},
-        {**given, "generation_config.json": b'{"eos_token_id": "x"}'}, {**given, "tokenizer_config.json": b'{"eos_token": 5}'},
+        {**given, "generation_config.json": b'{"eos_token_id": "x"}'},
+        {**given, "tokenizer_config.json": b'{"eos_token": 5}'},
         {name: raw for name, raw in given.items() if name != "chat_template.jinja"},
         {name: raw for name, raw in given.items() if name != "tokenizer.json"},
         {**given, "chat_template.jinja": b"\xff"}, {**given, "generation_config.json": b"["},
