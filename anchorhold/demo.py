@@ -39,6 +39,7 @@ from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import PriceSchedule
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.frames import FRAME_BYTES
+from devnet import profiled
 from devnet.gateway import Answered, Gateway, chat
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
@@ -65,7 +66,7 @@ PRICE: Final = PriceSchedule(request=1_000_000, token_in=2_000, token_out=10_000
 CONFIG: Final = """\
 gateway = "{gateway}"
 root_key = "{root_key}"
-engine = "scripted-1"
+{engine}
 plaintext = true
 
 [price]
@@ -139,7 +140,7 @@ class Demo:
         self._tell_who_is_who()
         self._folder.mkdir(parents=True, exist_ok=True)
         screen.step("The owner of a model seals it into a pack and gives the key to a broker")
-        with key_owner(self._folder) as owner:
+        with key_owner(self._folder, profiled.write) as owner:
             await self._serve(owner)
 
     async def _serve(self, owner: KeyOwner) -> None:
@@ -217,7 +218,10 @@ class Demo:
     async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
         config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
         config.write_text(
-            CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
+            CONFIG.format(
+                gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
+                engine=profiled.engine_lines(self._folder / "model"),
+            )
             + owner.config_section()
         )
         process = await asyncio.create_subprocess_exec(

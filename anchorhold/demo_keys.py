@@ -23,7 +23,6 @@ from appliance.release import Standing
 from attestation.broker.administration import audit
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
-from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
@@ -98,8 +97,8 @@ class KeyOwner:
 
 
 @contextmanager
-def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model.write) -> Iterator[KeyOwner]:
-    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced."""
+def key_owner(folder: Path, write_model: Callable[[Path], object]) -> Iterator[KeyOwner]:
+    """Seal the model that `write_model` makes and start a broker for it; what a former run left there is replaced."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
