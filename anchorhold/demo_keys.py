@@ -23,10 +23,11 @@ from appliance.release import Standing
 from attestation.broker.administration import audit
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
+from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
-from devnet.tee import simulated_tdx
+from devnet.tee import SimulatedTee, simulated_tdx
 from foundation.secrecy import Secret
 from measurements.pack.identity import Identity
 from measurements.pack.parallel import default_threads
@@ -52,6 +53,7 @@ class KeyOwner:
     ring: Ring
     seed: bytes
     validity: Validity
+    tee: SimulatedTee
 
     @property
     def offer(self) -> bytes:
@@ -97,8 +99,11 @@ class KeyOwner:
 
 
 @contextmanager
-def key_owner(folder: Path, write_model: Callable[[Path], object]) -> Iterator[KeyOwner]:
-    """Seal the model that `write_model` makes and start a broker for it; what a former run left there is replaced."""
+def key_owner(
+    folder: Path, write_model: Callable[[Path], object] = little_model.write, machine: SimulatedTee | None = None
+) -> Iterator[KeyOwner]:
+    """Seal the model that `write_model` makes and start a broker for it; what a former run left there is replaced. The
+    broker believes `machine`, or else one that follows from the owner's seed."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
@@ -108,9 +113,9 @@ def key_owner(folder: Path, write_model: Callable[[Path], object]) -> Iterator[K
     signed = seal_pack(folder / "model", pack, key, threads=default_threads())
     now = datetime.now(UTC).replace(microsecond=0)
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
-    tee = simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
+    tee = machine or simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
     with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
-        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity)
+        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee)

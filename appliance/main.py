@@ -143,7 +143,8 @@ class Cell:
         self.device: Final = Device()
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
-        self.observe: Final = ObserveService(sequencer, self.device, stream, self.gate, config.engine, identity)
+        self.observe: Final = ObserveService(
+            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings)
         self.release: Final = ReleaseService(
             self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
         )

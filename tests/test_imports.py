@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "image_build": {"foundation", "measurements"},
     "devnet": EVERYTHING_BELOW | {"appliance", "image_build"},
     "anchorhold": EVERYTHING_BELOW | {"appliance", "image_build", "devnet"},
-    "bench": EVERYTHING_BELOW | {"appliance", "image_build", "devnet", "tests"},
+    "bench": EVERYTHING_BELOW | {"appliance", "image_build", "devnet", "anchorhold", "tests"},
     "gateway": EVERYTHING_BELOW,
 }
 OURS = frozenset(MAY_IMPORT) | {"tests"}
