@@ -403,7 +403,8 @@ class Demo:
         say(f"     page       {self._folder / PAGE}, for people")
         if done.tampered.ok:
             raise DemoFailed("a tampered copy of the bundle passed")
-        again = replay_of(kept, bundle, owner.ring)
+        with owner.opened() as model:
+            again = replay_of(kept, bundle, owner.ring, model)
         say(f"     {again} answers computed again by the owner of the keys: the same, to the bit")
         say(f"     one bit of a receipt turned: refused, {done.tampered.failed[0].code}")
         say(f"     again by hand: anchorhold audit {self._folder / BUNDLE} --devnet {self._folder / ROOTS}")
