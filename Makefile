@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-vm test-image vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: help setup demo image test test-cells test-vm test-image vm-tools check fuzz bench gateway gateway-check little-model locks clean
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -42,6 +42,9 @@ test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulate
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
+test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
+	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
+
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
 
@@ -66,6 +69,9 @@ gateway: ## Compile the gateway canister (needs node); changes gateway/gateway.w
 
 gateway-check: ## Prove that the checked-in gateway.wasm is what its sources compile to (needs node)
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+
+little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
+	$(BIN)/python -m devnet.little_model --check
 
 locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
 	requirements/lock.sh

@@ -16,12 +16,15 @@ from typing import NoReturn, Protocol
 from foundation.refusal import Refused
 
 VERBS: tuple[str, ...] = (
+    "ask",
     "broker",
     "demo",
+    "engine",
     "host",
     "image",
     "measure",
     "model",
+    "open",
     "pack",
     "policy",
     "release",
