@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-cells test-vm test-image vm-tools check fuzz bench gateway gateway-check little-model locks clean
+.PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -32,6 +32,9 @@ demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; f
 image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
 	$(BIN)/anchorhold image check build/image/$(PROFILE)
+
+demo-governance: setup ## Propose a release, vote, release its key, follow a receipt back, withdraw it
+	$(BIN)/python -m anchorhold.demo_governance
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image"
@@ -64,11 +67,15 @@ fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (defau
 bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
 	$(BIN)/python -m bench
 
-gateway: ## Compile the gateway canister (needs node); changes gateway/gateway.wasm and its digest
+gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+	cd governance && node build.mjs
 
-gateway-check: ## Prove that the checked-in gateway.wasm is what its sources compile to (needs node)
+gateway-check: setup ## Prove that both checked-in canisters are what their sources compile to; Candid's second opinion
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+	ANCHORHOLD_REQUIRE_NODE=1 $(BIN)/python -m pytest -q -p no:xdist \
+		tests/unit/measurements/governance/test_candid_second_opinion.py
 
 little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
 	$(BIN)/python -m devnet.little_model --check
@@ -77,4 +84,4 @@ locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-t
 	requirements/lock.sh
 
 clean: ## Remove what was built, the environment included
-	rm -rf build $(VENV) *.egg-info gateway/node_modules
+	rm -rf build $(VENV) *.egg-info gateway/node_modules governance/node_modules

@@ -17,7 +17,9 @@ from foundation.refusal import Refused
 
 VERBS: tuple[str, ...] = (
     "ask",
+    "audit",
     "broker",
+    "compare",
     "demo",
     "engine",
     "host",

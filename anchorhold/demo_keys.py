@@ -27,7 +27,7 @@ from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
-from devnet.tee import simulated_tdx
+from devnet.tee import SimulatedTee, simulated_tdx
 from foundation.secrecy import Secret
 from measurements.pack.identity import Identity
 from measurements.pack.parallel import default_threads
@@ -53,6 +53,7 @@ class KeyOwner:
     ring: Ring
     seed: bytes
     validity: Validity
+    tee: SimulatedTee
 
     @property
     def offer(self) -> bytes:
@@ -98,8 +99,11 @@ class KeyOwner:
 
 
 @contextmanager
-def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model.write) -> Iterator[KeyOwner]:
-    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced."""
+def key_owner(
+    folder: Path, write_model: Callable[[Path], object] = little_model.write, machine: SimulatedTee | None = None
+) -> Iterator[KeyOwner]:
+    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced. The
+    broker believes `machine`, or else one that follows from the owner's seed."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
@@ -109,9 +113,9 @@ def key_owner(folder: Path, write_model: Callable[[Path], object] = little_model
     signed = seal_pack(folder / "model", pack, key, threads=default_threads())
     now = datetime.now(UTC).replace(microsecond=0)
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
-    tee = simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
+    tee = machine or simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
     with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
-        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity)
+        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee)

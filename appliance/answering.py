@@ -147,15 +147,18 @@ class Answering:
 
     def answer(self, request: OrderedRequest) -> Iterator[Say]:
         """What is said about `request`: its pieces and its receipt, or the receipt of a refusal (order.md O13)."""
+        conclusion = yield from self.conclude(request)
+        issued = self._book.issue(request, conclusion)
+        yield Answered(request.height, request.index, issued.signed)
+
+    def conclude(self, request: OrderedRequest) -> Generator[Say, None, Conclusion]:
+        """The pieces, and what its receipt will say. Whoever computes an answer again needs no more (audit.md U50)."""
         try:
             task = self._task(request)
         except Refused as refusal:
             sealed = request.kind is Kind.SEALED
-            conclusion = Conclusion.refusal(_code(refusal), Seed.of(request).value, sealed=sealed)
-        else:
-            conclusion = yield from self._run(request, task)
-        issued = self._book.issue(request, conclusion)
-        yield Answered(request.height, request.index, issued.signed)
+            return Conclusion.refusal(_code(refusal), Seed.of(request).value, sealed=sealed)
+        return (yield from self._run(request, task))
 
     def close(self, height: int) -> Say:
         """After a block's last receipt."""

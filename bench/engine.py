@@ -3,8 +3,8 @@
     python -m bench engine                      ours alone
     python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make bench-peers`)
 
-Checkpoints of three sizes are made from a seed under build/bench. Of each engine, the best of a few rounds: prefill of a
-prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at which
+Checkpoints of three sizes are made from a seed under build/bench. Of each engine, the best of a few rounds: prefill of
+a prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at which
 memory is read (memchr, on as many threads) before and after, the better of the two. llama.cpp reads a GGUF made of the
 same checkpoint, and its own Q8_0 and Q4_0 of it.
 """
@@ -167,7 +167,8 @@ def peers(python: str, folder: Path, bits: str, arguments: argparse.Namespace) -
 
 
 def show(name: str, temperature: float, speed: Speed, prompt: int, reads: int, rate: float, base: Speed) -> None:
-    print(f"  {name:18} T={temperature:g}  prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
+    print(f"  {name:18} T={temperature:g}"
+          f"   prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
           f"   decode {1 / speed.token:8.1f} tok/s ({base.token / speed.token:5.2f})"
           f"   {reads / speed.token / 1e9:6.1f} GB/s, {reads / speed.token / rate:4.0%} of the read rate", flush=True)
 
@@ -202,7 +203,8 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the fixed engine beside its peers.")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["19M", "160M"])
-    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter that has vllm, transformers, llama_cpp and gguf")
+    parser.add_argument("--peers", metavar="PYTHON",
+                        help="an interpreter that has vllm, transformers, llama_cpp and gguf")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
     parser.add_argument("--tokens", type=int, default=64, help="decoded")

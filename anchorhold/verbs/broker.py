@@ -116,7 +116,7 @@ def _add_governance(jobs: Verbs) -> None:
     govern = _job(jobs, "govern", "from now on releases are approved by decision; once, and for good", _govern)
     govern.add_argument("--authority", type=Path, required=True, metavar="FILE", help="a canister, or a charter")
     adopt = _job(jobs, "adopt", "take a decision with its proof: a release, a withdrawal, a revocation", _adopt)
-    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE")
+    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE", help="from `anchorhold release decide`")
     height = _job(jobs, "height", "show how far the gateway's chain goes: grace heights end by it", _height)
     height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="a slice proof")
     height.add_argument("--root-key", required=True, metavar="HEX", help="of the subnets, 96 bytes")
