@@ -18,6 +18,8 @@ import structlog
 from appliance.answering import Answering, Terms
 from appliance.config import ConfigRefused, MeasuredConfig, config_digest
 from appliance.device import Device
+from appliance.engine.golden import GoldenMissed
+from appliance.engine.profile import ProfileRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
 from appliance.mind import ByteScript, MakeMind, Mind
@@ -48,13 +50,16 @@ REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
+MISSED_GOLDEN: Final = 73
+REFUSED_PROFILE: Final = 74
 
 _log = structlog.get_logger()
 
 
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
-    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key."""
+    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key,
+    73 when a golden prompt gives another digest, 74 when the engine is not what its profile states."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -169,6 +174,17 @@ def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held
     )
 
 
+def status_of(why_not: BaseException) -> int:
+    """boot.md J10: what kept the cell from serving the model it was given the key of."""
+    match why_not:
+        case GoldenMissed():
+            return MISSED_GOLDEN
+        case ProfileRefused():
+            return REFUSED_PROFILE
+        case _:
+            return REFUSED_MODEL
+
+
 async def serve(
     config: MeasuredConfig, make_mind: MakeMind, identity: Identity, address: Address, pack: Path | None = None
 ) -> int:
@@ -199,7 +215,7 @@ async def serve(
         if opening.done() and (why_not := opening.exception()) is not None:
             differs = [name for name, _, _ in why_not.differences] if isinstance(why_not, PackIdentityRefused) else None
             _log.error("refused the model", differs=differs, exc_info=why_not)
-            return REFUSED_MODEL
+            return status_of(why_not)
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         opening.cancel()
         if running.done():

@@ -36,6 +36,7 @@ class Code(IntEnum):
     MODEL_REFUSED = 71
     RELEASE_FAILED = 72
     GOLDEN_PROMPT_FAILED = 73
+    PROFILE_REFUSED = 74
     NOT_STARTED = 126
 
 
@@ -46,6 +47,7 @@ MEANS: Final[Mapping[Code, str]] = MappingProxyType({
     Code.MODEL_REFUSED: "the pack beside it is not the model it was measured for",
     Code.RELEASE_FAILED: "no broker gave it a key",
     Code.GOLDEN_PROMPT_FAILED: "a golden prompt gave another digest",
+    Code.PROFILE_REFUSED: "the engine is not what its profile states",
     Code.NOT_STARTED: "process 1 could not start it",
 })
 
