@@ -21,12 +21,14 @@ from typing import Final, TextIO
 
 from anchorhold.client import Expected, Question, Service, Taken, open_plain
 from anchorhold.client import chat as chat_request
+from anchorhold.demo_audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, replay_of, roots_of
 from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.feeding import CellDeclined, evidence, feed, propose, standing
 from anchorhold.receipt_log import ReceiptLog
 from anchorhold.reporting import Hearing, ReportRefused
 from appliance.release import State
 from appliance.window import Checkpoint, Judged, Piece
+from attestation.auditor.bundle import audit_nonce
 from attestation.consensus.blocks import Kind
 from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.principal import to_text
@@ -146,7 +148,7 @@ class Demo:
         screen = self._screen
         self._tell_of_the_owner(owner)
         screen.step("The cell starts: a process of its own, one window, no key")
-        async with self._cell(owner) as (address, model_open), _host(address, screen) as host:
+        async with self._cell(owner) as (address, model_open), open_host(address, screen) as host:
             screen.step("No key without proof")
             await self._release(owner, address, host, model_open)
             screen.step("Anyone may ask the cell who it is")
@@ -172,10 +174,13 @@ class Demo:
             self._deliver()
             screen.step("Anyone checks the certificate")
             self._check_certificate()
+            screen.step("An auditor who was not there checks all of it, from one file")
+            await self._audit(owner, address, log)
         asked, answered = len(self._tickets), len(self._hearing.told)
         if asked != answered:
             raise DemoFailed(f"{asked} prompts were asked and {answered} were answered")
         screen.say(f"\ndemo: ok ({asked} prompts ordered by the devnet's subnet, proven, answered once each)")
+        screen.say("audit: ok")
 
     # -- the players
 
@@ -188,7 +193,7 @@ class Demo:
 
     def _tell_of_the_owner(self, owner: KeyOwner) -> None:
         say = self._screen.say
-        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (random weights)")
+        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (very small)")
         say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
         say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
 
@@ -374,6 +379,31 @@ class Demo:
             f"--path certified_data --root-key {self._subnet.root_key.hex()}"
         )
 
+    async def _audit(self, owner: KeyOwner, address: Address, log: ReceiptLog) -> None:
+        """The host fills the bundle; what checks it has nothing but the file and a devnet's roots."""
+        found = self._gateway.proof_and_bodies(1)
+        if found is None:
+            raise DemoFailed("the gateway has no chain")
+        proof, bodies = found
+        head = SliceProof.parse(proof).headers[-1]
+        async with Host(address, Port.OBSERVE) as host:
+            raw = await evidence(host, audit_nonce(head.link()))
+        kept = Kept((self._folder / "cell.toml").read_bytes(), proof, bodies, raw, log.signed, log.notes,
+                    self._hearing.told)
+        bundle = bundle_of(kept, owner.broker.store, owner.tee)
+        done = audit_in(self._folder, bundle, roots_of(self._subnet.root_key, owner.tee))
+        if not done.report.ok:
+            raise DemoFailed(f"the audit refused: {done.report.failed[0].code}: {done.report.failed[0].got}")
+        say = self._screen.say
+        say(f"     bundle     {self._folder / BUNDLE}, {done.size} B: {done.held} checks held, none failed")
+        say(f"     page       {self._folder / PAGE}, for people")
+        if done.tampered.ok:
+            raise DemoFailed("a tampered copy of the bundle passed")
+        again = replay_of(kept, bundle, owner.ring)
+        say(f"     {again} answers computed again by the owner of the keys: the same, to the bit")
+        say(f"     one bit of a receipt turned: refused, {done.tampered.failed[0].code}")
+        say(f"     again by hand: anchorhold audit {self._folder / BUNDLE} --devnet {self._folder / ROOTS}")
+
     def _expect(self, held: bool, what: str) -> None:
         if not held:
             raise DemoFailed(f"expected otherwise: {what}")
@@ -395,7 +425,7 @@ def _short(message: Message) -> str:
 
 
 @asynccontextmanager
-async def _host(address: Address, screen: Screen) -> AsyncIterator[Host]:
+async def open_host(address: Address, screen: Screen) -> AsyncIterator[Host]:
     host = Host(address, Port.STREAM)
     host.tap = screen.frame
     screen.say("     the first frames on the wire:")

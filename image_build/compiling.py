@@ -25,8 +25,9 @@ def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, tell: To
     key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     if not (done := kept / f"compiled-{key}").is_file():
         tell(f"compiling {what.file}")
+        library = _compile(what, files, compiler)
         with tempfile.NamedTemporaryFile(dir=kept, delete=False) as part:
-            part.write(_compile(what, files, compiler))
+            part.write(library)
         Path(part.name).rename(done)
     return done.read_bytes()
 

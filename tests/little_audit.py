@@ -17,7 +17,7 @@ from appliance.receipts import Conclusion, ReceiptBook
 from attestation.auditor.bundle import Answer, AuditBundle, audit_nonce
 from attestation.auditor.making import CellSource, assemble
 from attestation.auditor.terms import Terms
-from attestation.broker.administration import add_release, add_secret
+from attestation.broker.administration import add_release, add_secret, append_release
 from attestation.broker.broker import new_keys
 from attestation.broker.session import Release, ReleaseState
 from attestation.broker.store import Store
@@ -123,14 +123,19 @@ def chain() -> Chain:
 
 
 @functools.cache
-def broker() -> LittleBroker:
+def broker(adopts: Callable[[bytes], bytes] | None = None, name: str = "little-1") -> LittleBroker:
+    """`adopts` gives the decision behind the release, for the digest of its configuration."""
     store = Store.open("sqlite://", create=True)
     wrapping = SoftwareWrapping(KEK)
     keys = new_keys(store, wrapping, BROKER_NOW_NS)
     tee = snp_tee()
     measured = config_digest(config(keys.public))
-    release = Release("little-1", tee.fields.measurement, MODEL_ROOT, measured, ReleaseState.APPROVED)
-    add_release(store, release, BROKER_NOW_NS)
+    release = Release(name, tee.fields.measurement, MODEL_ROOT, measured, ReleaseState.APPROVED)
+    if adopts is None:
+        add_release(store, release, BROKER_NOW_NS)
+    else:
+        with store.change() as change:
+            append_release(change, replace(release, adoption=adopts(measured)), BROKER_NOW_NS)
     add_secret(store, wrapping, MODEL_KEY, Secret(b"the key of the little model packs"), MODEL_ROOT, BROKER_NOW_NS)
     return LittleBroker.over(store, keys, tee, wrapping)
 
@@ -194,9 +199,9 @@ def evidence_of(name: str, measured: bytes, nonce: bytes) -> bytes:
     return identity_bundle(snp_tee(), nonce, keyset(name), config_digest(measured)).encode()
 
 
-def granted(name: str, measured: bytes) -> tuple[tuple[bytes, bytes], ...]:
+def granted(name: str, measured: bytes, little: LittleBroker | None = None) -> tuple[tuple[bytes, bytes], ...]:
     """The entry of this cell's grant, out of the broker's own log, with that of its release."""
-    little = broker()
+    little = little or broker()
     cell = LittleCell(snp_tee(), keyset(name), config_digest(measured)).admitted(little.broker)
     cell.fetch(little.broker, MODEL_KEY)
     with little.store.change() as change:

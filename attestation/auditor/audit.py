@@ -86,6 +86,8 @@ def _audit_cells(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Me
         keys.add(believed.receipt_key)
         check_policy(ledger, cell, terms, ordered, believed)
         released = check_release(ledger, bundle, cell, measured, believed)
+        if released is not None:
+            check_decision(ledger, cell, terms, measured, believed, released)
         found = check_receipts(ledger, bundle, cell, measured, ordered, believed)
         _audit_receipts(ledger, bundle, cell, terms, measured, ordered, believed, released, found)
         if found is not None:
@@ -106,7 +108,6 @@ def _audit_receipts(
         return
     if released is not None:
         check_served_by(ledger, cell, measured, released, found)
-        check_decision(ledger, cell, terms, measured, believed, released, found.receipts[0].by.adoption)
     check_log(ledger, bundle, cell, terms, believed, found, ordered)
     check_metering(ledger, cell, measured, found.receipts)
 

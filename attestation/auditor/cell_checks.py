@@ -48,6 +48,7 @@ class Released:
     """What the broker said of this cell; `release` is "" and `adoption` None where no broker was measured."""
 
     release: str
+    adoption: bytes | None
     document: bytes | None
 
 
@@ -66,6 +67,7 @@ def check_evidence(
         it.got = f"{verified.statement.kind.value}, root {verified.evidence.root.name}"
     if verified is None:
         return None
+    ledger.simulated = ledger.simulated or verified.statement.kind.simulated
     key: bytes | None = None
     with ledger.check(stage, "evidence.identity", "evidence-production.md E118",
                       "it was made to say who the cell is, to anyone", cell=cell):
@@ -159,12 +161,12 @@ def check_release(
     if measured.broker is None:
         ledger.unchecked(stage, "release.granted", "audit.md U15", "the broker released the model to this very cell",
                          "this cell was measured to serve without a broker", cell=cell)
-        return Released("", None)
+        return Released("", None, None)
     released: Released | None = None
     with ledger.check(stage, "release.granted", "audit.md U15",
                       "the broker released the model to this very cell: this image, these keys", cell=cell) as it:
-        name = _granted(entries, believed)
-        released = Released(name, part.decision)
+        name, adoption = _granted(entries, believed)
+        released = Released(name, adoption, part.decision)
         it.got = f"release {name}"
     _check_approved(ledger, cell, entries, measured, believed, released)
     return released
@@ -190,7 +192,8 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def _granted(entries: tuple[Entry, ...], believed: Believed) -> str:
+def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes]:
+    """The release and the decision behind it, as the broker wrote them down."""
     keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind.value
     for entry in entries:
         said = entry.details
@@ -198,10 +201,10 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> str:
             continue
         if (said.get("measurement"), said.get("tee")) != (believed.measurement, tee):
             raise AuditRefused("grant", expected=believed.measurement.hex()[:64], got=_shown(said, "measurement"))
-        release = said.get("release")
-        if not isinstance(release, str) or not release:
-            raise AuditRefused("grant", expected="the name of a release", got="none")
-        return release
+        release, adoption = said.get("release"), said.get("adoption")
+        if not isinstance(release, str) or not release or not isinstance(adoption, bytes):
+            raise AuditRefused("grant", expected="a release and the decision behind it", got="neither")
+        return release, adoption
     raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
 
 
@@ -217,24 +220,23 @@ def _check_approved(
         ledger.unchecked(Stage.RELEASE, code, "audit.md U16", what, why, cell=cell)
         return
     with ledger.check(Stage.RELEASE, code, "audit.md U16", what, cell=cell) as it:
-        for entry in added:
-            said = entry.details
-            expected = {"measurement": believed.measurement, "measured_config": measured.digest,
-                        "model_root": measured.model_root}
-            for name, value in expected.items():
-                if said.get(name) != value:
-                    raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
-                                       got=_shown(said, name))
-        it.got = f"entry {added[-1].position}"
+        # One decision may name a release's measurement on every kind of machine: an entry for each.
+        entry = next((each for each in added if each.details.get("measurement") == believed.measurement), added[-1])
+        expected = {"measurement": believed.measurement, "measured_config": measured.digest,
+                    "model_root": measured.model_root, "adoption": released.adoption if released else None}
+        for name, value in expected.items():
+            if entry.details.get(name) != value:
+                raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
+                                   got=_shown(entry.details, name))
+        it.got = f"entry {entry.position}"
 
 
 def check_decision(
     ledger: Ledger, cell: int, terms: Terms, measured: Measured, believed: Believed, released: Released,
-    adoption: bytes | None,
 ) -> None:
     """U17: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
     stage, code, rule = Stage.RELEASE, "release.decision", "audit.md U17"
-    what = "those who may decide it adopted this release"
+    what, adoption = "those who may decide it adopted this release", released.adoption
     if adoption is None or adoption == NO_ADOPTION:
         why = "no broker, no decision" if adoption is None else "the owner of the key decided alone"
         if released.document is None:
@@ -246,7 +248,7 @@ def check_decision(
         if released.document is None:
             raise AuditRefused("decision", expected=f"the decision {adoption.hex()}", got="none")
         if terms.decisions is None:
-            raise AuditRefused("decision", expected="a reader of decisions", got="none")
+            raise AuditRefused("decision", expected="an authority that you believe", got="none named")
         about = Decided(adoption, released.release, believed.measurement, measured.digest, measured.model_root)
         it.got = terms.decisions.read(released.document, about, terms)
 

@@ -87,6 +87,7 @@ class Report:
     appraisals: tuple[tuple[int, Appraisal], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     forks: tuple[bytes, ...] = ()       # documents of receipt.md T27 that convict a key
+    simulated: bool = False             # some cell's silicon is; everything found is worth no more than that
 
     @property
     def failed(self) -> tuple[Finding, ...]:
@@ -142,6 +143,7 @@ class Ledger:
         self._appraisals: list[tuple[int, Appraisal]] = []
         self._facts: list[tuple[str, str]] = []
         self._forks: list[bytes] = []
+        self.simulated = False
 
     def check(self, stage: Stage, code: str, rule: str, what: str, *, cell: int | None = None) -> Check:
         """Around what checks: a refusal of ours inside it is the finding that it fails, and goes no further."""
@@ -172,7 +174,8 @@ class Ledger:
         """In the order of the chain, whatever order the checks were made in."""
         stages = list(Stage)
         findings = sorted(self._findings, key=lambda finding: stages.index(finding.stage))
-        return Report(tuple(findings), tuple(self._appraisals), tuple(self._facts), tuple(self._forks))
+        return Report(tuple(findings), tuple(self._appraisals), tuple(self._facts), tuple(self._forks),
+                      self.simulated)
 
 
 def _status(stage: Stage, refusal: Refused) -> Status:

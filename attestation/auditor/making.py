@@ -45,8 +45,8 @@ def assemble(
     *, config: bytes, proof: bytes, bodies: Sequence[bytes], cells: Sequence[CellSource],
     answers: Mapping[tuple[int, int], Answer] | None = None, show_plain: bool = False,
 ) -> AuditBundle:
-    """The bundle of all requests of a slice. Plain prompts are in it only if `show_plain` says so; without that, and
-    for whatever `answers` leaves out, a digest or nothing stands there. Sealed requests are ciphertext and always in."""
+    """The bundle of all requests of a slice. Plain prompts are in it only if `show_plain` says so, else their digests;
+    an answer only if `answers` has it. Sealed requests are ciphertext, and always in it."""
     headers = SliceProof.parse(proof).headers
     blocks = [Body.parse(body).requests for body in bodies]
     asked = AskedPart(tuple(

@@ -145,7 +145,8 @@ def _check_seeds(receipts: Sequence[Receipt], places: Sequence[Place]) -> str:
 def _check_by(receipt: Receipt, measured: Measured, released: Released) -> None:
     by = receipt.by
     pairs: list[tuple[str, object, object]] = [
-        ("release", released.release, by.release), ("configuration", measured.digest, by.config)]
+        ("release", released.release, by.release), ("decision", released.adoption, by.adoption),
+        ("configuration", measured.digest, by.config)]
     pairs += [(name, expected, got) for name, expected, got in (
         ("model root", measured.model_root, by.model_root), ("tokenizer", measured.tokenizer, by.tokenizer),
         ("template", measured.template, by.template), ("engine profile", measured.profile, by.profile),

@@ -28,13 +28,16 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == b""
     lines = ended.stdout.decode().splitlines()
-    assert lines[-1].startswith("demo: ok (7 prompts")
+    assert lines[-1] == "audit: ok"
+    assert lines[-2].startswith("demo: ok (7 prompts")
+    assert any("one bit of a receipt turned: refused, receipts.signed" in line for line in lines)
     assert any("(the line is cut here" in line for line in lines)
     assert sum(": declined, " in line for line in lines) == 4
     assert any(": denied, tdx.mr-td" in line for line in lines)
     folder = tmp_path / "build" / "demo"
     left = [
-        "broker", "cell.log", "cell.toml", "head.cert", "identity.evidence", "model", "model.pack", "receipts.log",
+        "audit.html", "broker", "bundle.anchorhold", "cell.log", "cell.toml", "devnet-roots.toml", "head.cert",
+        "identity.evidence", "model", "model.pack", "receipts.log", "tampered.anchorhold", "tampered.html",
     ]
     assert sum(" sealed frames of " in line for line in lines) == 2
     assert any("every receipt holds" in line for line in lines)
@@ -60,12 +63,28 @@ def test_the_command_it_prints_at_its_end_works(tmp_path: Path, capsys: pytest.C
     assert main(arguments[: arguments.index("--root-key")]) == 2
 
 
+def test_the_bundle_it_leaves_is_audited_again_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """audit.md U6, U14, U39: it holds under the devnet's roots alone, its tampered copy under none."""
+    ended = demo(tmp_path, "--folder", str(tmp_path / "out"))
+    by_hand = re.search(r"again by hand: anchorhold (audit .*)", ended.stdout.decode())
+    assert by_hand is not None
+    arguments = by_hand[1].split()
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "audit: ok"
+    assert main(arguments[:2]) == 2
+    tampered = [word.replace("bundle.anchorhold", "tampered.anchorhold") for word in arguments]
+    assert main(tampered) == 5
+    capsys.readouterr()
+    assert main(["compare", arguments[1], arguments[1], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["compared"] == 7
+
+
 def test_prompts_of_ones_own(tmp_path: Path) -> None:
     ended = demo(tmp_path, "--prompts", "-", "--show", stdin="Where?\n\nWohin? Żółw\n".encode())
     assert ended.returncode == 0, ended.stderr
     out = ended.stdout.decode()
     assert "Wohin? Żółw" in out
-    assert out.splitlines()[-1].startswith("demo: ok (3 prompts")
+    assert out.splitlines()[-2].startswith("demo: ok (3 prompts")
 
 
 @pytest.mark.parametrize("prompts", [b"", b"only one\n", b"\xff\xfe\nno text\n"])

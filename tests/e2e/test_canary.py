@@ -219,7 +219,7 @@ def test_the_demo_with_prompts_of_ones_own_shows_and_writes_none(tmp_path: Path)
     prompts = b"\n".join(CANARIES[place].raw for place in ("chat", "system", "tool"))
     ended = anchorhold(tmp_path, "demo", "--prompts", "-", "--folder", "out", stdin=prompts)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-1].startswith(b"demo: ok")
+    assert ended.stdout.splitlines()[-1] == b"audit: ok"
     assert found(ALL, ended.stdout + ended.stderr) == []
     assert found_below(ALL, tmp_path) == []
     assert (tmp_path / "out" / "cell.log").read_bytes()

@@ -88,6 +88,16 @@ class FixedEngine:
         if len(request.seed) != SEED_BYTES:
             raise EngineRefused("engine.seed", expected=f"{SEED_BYTES} bytes", got=len(request.seed))
 
+    def leaders(self, prompt: Sequence[int]) -> list[tuple[int, float]]:
+        """The greatest logits for what follows these tokens, greatest first: for whoever compares two answers.
+
+        What `run` weighs there, and its trace covers, whether the tokens were a prompt or were said (audit.md U53).
+        """
+        self.check(EngineRequest(tuple(prompt), 1, bytes(SEED_BYTES)))
+        self._turn += 1
+        self._cached.begin(tuple(prompt), b"")
+        return self._sampling.leaders(fill(self.model, self._cached, tuple(prompt)), LEADERS)
+
     def _steps(self, request: EngineRequest, answer: Answer, turn: int) -> Iterator[Step]:
         room = self._room(request)
         self._mine(turn)

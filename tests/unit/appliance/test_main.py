@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,12 @@ import structlog
 
 from anchorhold.feeding import propose
 from appliance.config import MeasuredConfig
-from appliance.engine.golden import GoldenMissed
-from appliance.engine.profile import ProfileDrift, ProfileRefused
 from appliance.identity import Identity
-from appliance.main import choose_mind, serve, status_of
+from appliance.main import choose_mind, serve
 from appliance.mind import ByteScript, Mind
 from appliance.window import Supply, encode_ask
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
-from measurements.pack.errors import PackMalformed
 from tests.cell_process import ROOT, CellProcess
 from tests.unit.appliance.orders import GatedEngine, chat_payload, until
 from vsock_bridge.host import Host, SyncHost
@@ -35,6 +33,7 @@ from vsock_bridge.transport import Address
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"main", delegated=False)
 CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated")
+SCRIPTED = choose_mind(replace(CONFIG, engine="scripted-1"))
 
 
 def cell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -208,9 +207,9 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
 def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
     async def twice() -> int:
         address = Address.parse("memory:taken")
-        first = asyncio.create_task(serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address))
+        first = asyncio.create_task(serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address))
         await until(lambda: any(line["event"] == "serving" for line in quiet))
-        status = await serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address)
+        status = await serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         return status
@@ -225,15 +224,3 @@ def test_a_dead_sockets_file_of_another_kind_is_not_removed(tmp_path: Path) -> N
     ended = cell(tmp_path, "--config", "cell.toml", "--listen", "unix:cell.sock")
     assert ended.returncode == 1
     assert (tmp_path / "cell.sock").read_text() == "mine"
-
-
-@pytest.mark.parametrize(("why_not", "status"), [
-    (GoldenMissed("golden.trace", expected="a digest", got="another"), 73),
-    (ProfileRefused("profile.json", expected="JSON", got="else"), 74),
-    (ProfileDrift((("threads", "1", "2"),)), 74),
-    (PackMalformed("pack.size", expected="1", got="2"), 71),
-    (OSError("no disk"), 71),
-], ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value))
-def test_why_a_model_is_not_served_has_a_status_of_its_own(why_not: BaseException, status: int) -> None:
-    """boot.md J10."""
-    assert status_of(why_not) == status

@@ -1,0 +1,211 @@
+"""`anchorhold audit`: is what this bundle shows what happened? Offline, from one file, with your own roots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Verbs
+from anchorhold.judgement import (
+    DEFAULT_POLICY,
+    UsageRefused,
+    judging_policy,
+    judging_references,
+    read_file,
+    read_time,
+)
+
+if TYPE_CHECKING:
+    from attestation.auditor.findings import Finding, Report
+    from attestation.auditor.terms import DecisionReader, Terms
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "audit",
+        help="check everything an answer rests on, from one file",
+        description="Check a bundle offline: evidence, keys, release, order, receipts, log, answers, price. Exit "
+        "status: 0 all of it holds, 1 usage or no bundle, 2 a signature or chain refused, 3 collateral missing, "
+        "4 refused by policy, 5 receipts, log, answers or price refused.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page for people: one HTML file")
+    parser.add_argument("--policy", metavar="FILE", default=DEFAULT_POLICY,
+                        help=f"what a machine has to be, as `anchorhold policy` shows it (default: {DEFAULT_POLICY})")
+    parser.add_argument("--references", metavar="FILE", help="reference values the policy may ask for")
+    parser.add_argument("--root-key", metavar="HEX", help="the network's root key (default: the Internet Computer's)")
+    parser.add_argument("--gateway", metavar="PRINCIPAL", help="the gateway that must have ordered the requests")
+    parser.add_argument("--at", metavar="TIME", type=read_time,
+                        help="the time to judge evidence at (default: when the network certified the order)")
+    parser.add_argument("--nonce", metavar="HEX", action="append", default=[], help="a nonce you asked a cell with")
+    parser.add_argument("--seen", metavar="NOTE", action="append", default=[],
+                        help="a checkpoint seen elsewhere: must be of the same log")
+    parser.add_argument("--authority", metavar="FILE", help="who may decide which release runs")
+    parser.add_argument("--decided", metavar="HEX", action="append", default=[],
+                        help="a decision seen elsewhere: must be among those shown")
+    parser.add_argument("--fork", metavar="FILE", type=Path, help="write evidence of fraud here, if any is found")
+    parser.add_argument("--devnet", metavar="ROOTS", help="believe a devnet's roots in place of all others")
+    again = parser.add_argument_group("computing answers again", "After the audit, with the engine in this program.")
+    again.add_argument("--replay", action="store_true", help="compute the answers again and hold them against theirs")
+    again.add_argument("--model", metavar="PACK", help="the pack of the measured model")
+    again.add_argument("--model-key", metavar="FILE", help="its key: 64 hexadecimal digits")
+    again.add_argument("--service-keys", metavar="FILE",
+                       help="the broker's ring of service keys, to read sealed requests with")
+    again.add_argument("--sample", metavar="N", type=int, help="so many of them, drawn at random (default: all)")
+    again.add_argument("--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="this one")
+    again.add_argument("--processes", metavar="N", type=int, help="in so many processes, through Ray")
+    again.add_argument("--cluster", metavar="ADDRESS", help="of this Ray cluster (default: this machine)")
+    parser.set_defaults(run=run)
+
+
+def _place(text: str) -> tuple[int, int]:
+    height, _, index = text.partition("/")
+    if not (height.isdecimal() and index.isdecimal()):
+        raise argparse.ArgumentTypeError(f"not a place in the order: {text!r} (use 12/0)")
+    return int(height), int(index)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from attestation.auditor.audit import audit
+
+    terms = _terms(arguments)
+    report = audit(read_file(arguments.bundle), terms)
+    if arguments.replay:
+        report = report.also(_replayed(report, arguments))
+    if arguments.page is not None:
+        _write_page(report, arguments.bundle, arguments.page)
+    if arguments.fork is not None and report.forks:
+        arguments.fork.write_bytes(report.forks[0])
+    print(_as_json(report) if arguments.json else _as_text(report))
+    return int(report.status)
+
+
+def _terms(arguments: argparse.Namespace) -> Terms:
+    from attestation.auditor.terms import Terms
+    from attestation.consensus.principal import from_text
+    from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
+
+    gateway = None if arguments.gateway is None else from_text(arguments.gateway)
+    nonces = tuple(_hex("nonce", text) for text in arguments.nonce)
+    seen = tuple(read_file(name) for name in arguments.seen)
+    if arguments.devnet is None:
+        root_key = MAINNET_ROOT_KEY
+        if arguments.root_key is not None:
+            root_key = parse_root_key(_hex("root-key", arguments.root_key))
+        return Terms(judging_policy(arguments), judging_references(arguments), root_key, gateway, arguments.at,
+                     nonces=nonces, seen=seen, decisions=_reader(arguments))
+    from anchorhold.devnet_roots import DevnetRoots
+
+    roots = DevnetRoots.parse(read_file(arguments.devnet))
+    policy = judging_policy(arguments) if arguments.policy != DEFAULT_POLICY else roots.policy
+    references = roots.references.joined(judging_references(arguments))
+    return Terms(policy, references, roots.subnet, gateway, arguments.at, roots.tee, nonces, seen, _reader(arguments))
+
+
+def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
+    from attestation.auditor.governed import HistoryReader
+    from measurements.governance.authority import authority_digest, parse_authority
+
+    if arguments.authority is None:
+        return None
+    authority = authority_digest(parse_authority(read_file(arguments.authority)))
+    return HistoryReader(authority, tuple(_hex("decided", text) for text in arguments.decided))
+
+
+def _hex(name: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageRefused(f"usage.{name}", expected=f"hex after --{name}", got=repr(text[:40])) from None
+
+
+def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
+    """Only what holds is worth computing again."""
+    import secrets
+
+    from anchorhold.replay_runs import Source, choose, run, run_on_ray
+    from anchorhold.replaying import findings_of, refused_engine
+    from attestation.auditor.findings import Finding, Stage, Standing
+    from foundation.refusal import Refused
+
+    if not report.ok:
+        return [Finding(Stage.REPLAY, "replay.answers", "audit.md U50", "the same requests give the same answers",
+                        Standing.NOT_REACHED, got="it rests on: the audit")]
+    source = Source(arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys)
+    chosen = choose(source, sample=arguments.sample, only=arguments.only, draw=secrets.randbelow)
+    try:
+        if arguments.processes is None:
+            replayed = run(source, chosen)
+        else:
+            replayed = run_on_ray(source, chosen, arguments.processes, address=arguments.cluster)
+    except UsageRefused:
+        raise
+    except Refused as refusal:
+        return [refused_engine(refusal)]
+    return findings_of(replayed, len(chosen), len(source.records()))
+
+
+def _write_page(report: Report, bundle: str, path: Path) -> None:
+    from attestation.auditor.page import page
+
+    path.write_text(page(report, title=Path(bundle).name), encoding="utf-8")
+    print(f"page: {path}", file=sys.stderr)
+
+
+# -- what is printed
+
+
+def _as_text(report: Report) -> str:
+    from attestation.auditor.findings import Standing
+
+    marks = {Standing.HOLDS: "ok", Standing.FAILS: "FAILED", Standing.UNCHECKED: "unchecked",
+             Standing.NOT_REACHED: "not reached"}
+    rows = [(marks[f.standing], _name(f), f.rule, f.what) for f in report.findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = []
+    for finding, row in zip(report.findings, rows, strict=True):
+        cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
+        lines.append("  ".join([*cells, row[3]]))
+        if finding.standing is Standing.FAILS:
+            lines += [f"    expected {finding.expected}", f"    got      {finding.got}"]
+        elif finding.standing is not Standing.HOLDS:
+            lines.append(f"    {finding.got}")
+    return "\n".join([*lines, "", _verdict(report)])
+
+
+def _name(finding: Finding) -> str:
+    return finding.code if finding.cell is None else f"{finding.code}#{finding.cell + 1}"
+
+
+def _verdict(report: Report) -> str:
+    from attestation.auditor.findings import Standing
+
+    if not report.ok:
+        failed = f"{len(report.failed)} of {len(report.findings)} checks failed"
+        return f"{failed}\naudit: refused, {_name(report.failed[0])}"
+    held = sum(finding.standing is Standing.HOLDS for finding in report.findings)
+    silicon = "; the silicon is simulated" if report.simulated else ""
+    return f"{held} checks held, {len(report.findings) - held} had nothing to look at{silicon}\naudit: ok"
+
+
+def _as_json(report: Report) -> str:
+    """One object. Keys are only ever added; codes and standings are stable."""
+    return json.dumps({
+        "verdict": "ok" if report.ok else "refused",
+        "status": int(report.status),
+        "simulated": report.simulated,
+        "facts": dict(report.facts),
+        "findings": [{
+            "stage": f.stage.value, "code": f.code, "rule": f.rule, "what": f.what, "standing": f.standing.value,
+            "expected": f.expected, "got": f.got, "cell": f.cell,
+        } for f in report.findings],
+        "claims": [{
+            "cell": cell, "policy": appraisal.policy_id, "code": claim.code, "rule": claim.rule,
+            "standing": claim.standing.value, "expected": claim.expected, "got": claim.got,
+        } for cell, appraisal in report.appraisals for claim in appraisal.claims],
+        "forks": [document.hex() for document in report.forks],
+    }, indent=2)

@@ -1,0 +1,46 @@
+"""`anchorhold compare`: did these cells say the same? If not, where do they part, and in what?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from anchorhold.command import Verbs
+from anchorhold.judgement import read_file
+
+EQUAL, DIVERGED = 0, 5
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "compare",
+        help="hold several cells' answers and receipts side by side",
+        description="Compare the cells in one or more bundles, request by request. Exit status: 0 all equal, 1 usage "
+        "or nothing to compare, 5 they differ; the first difference is named. Signatures are `anchorhold audit`'s to "
+        "check.",
+    )
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="bundles of one or more cells each")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from attestation.auditor.compare import Output, compare
+
+    found = compare([output for name in arguments.bundles for output in Output.all_of(name, read_file(name))])
+    differs = found.divergence
+    if arguments.json:
+        print(json.dumps({
+            "equal": found.equal, "outputs": found.outputs, "compared": found.compared, "only_some": found.only_some,
+            "divergence": None if differs is None else {
+                "height": differs.place[0], "index": differs.place[1], "one": differs.one, "other": differs.other,
+                "what": differs.what},
+        }, indent=2))
+    elif differs is None:
+        some = f", {found.only_some} more are in some alone" if found.only_some else ""
+        print(f"compare: equal ({found.outputs} cells, {found.compared} requests{some})")
+    else:
+        height, index = differs.place
+        print(f"compare: differ first at height {height}, index {index}: {differs.what}\n"
+              f"  one    {differs.one}\n  other  {differs.other}")
+    return EQUAL if found.equal else DIVERGED

@@ -1,0 +1,97 @@
+"""`anchorhold audit --replay`. audit.md U50 to U55."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anchorhold.command import main
+from anchorhold.replay_runs import Source, choose, run, run_on_ray
+from attestation.auditor.bundle import AnswersPart, AskedPart
+from tests.cli.test_audit import ROOTS
+from tests.little_replay import BLOCK, bundle, ring
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "bundle").write_bytes(bundle().encode())
+    (tmp_path / "roots").write_bytes(ROOTS.encode())
+    (tmp_path / "ring").write_bytes(ring().encode().reveal())
+    return tmp_path
+
+
+def replay(folder: Path, *more: str) -> int:
+    return main(["audit", str(folder / "bundle"), "--devnet", str(folder / "roots"), "--replay", *more])
+
+
+def test_all_of_it_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # audit.md U50
+    page = folder / "page.html"
+    assert replay(folder, "--service-keys", str(folder / "ring"), "--json", "--page", str(page)) == 0
+    found = [each for each in json.loads(capsys.readouterr().out)["findings"] if each["stage"] == "replay"]
+    there = 3 * BLOCK
+    assert [(each["standing"], each["got"]) for each in found] == [("holds", f"{there} of {there}, {there} chosen")]
+    assert 'data-link="The computation, done again" data-state="holds"' in page.read_text(encoding="utf-8")
+
+
+def test_without_service_keys_the_sealed_ones_are_left(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # audit.md U52
+    assert replay(folder) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "audit: ok"
+
+
+def test_some_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # audit.md U55
+    assert replay(folder, "--only", "3/4", "--only", "1/1", "--json") == 0
+    assert "2 chosen" in capsys.readouterr().out
+    assert replay(folder, "--sample", "5", "--service-keys", str(folder / "ring"), "--json") == 0
+    assert "5 chosen" in capsys.readouterr().out
+
+
+def test_samples_are_drawn_from_all_and_each_once(folder: Path) -> None:  # audit.md U55
+    source = Source(str(folder / "bundle"))
+    assert choose(source, sample=4, only=(), draw=lambda below: below - 1) == [0, 1, 2, 3 * BLOCK - 1]
+    for at in (0, 50, 3 * BLOCK - 1):
+        drawn = choose(source, sample=7, only=(), draw=lambda below, at=at: at % below)  # type: ignore[misc]
+        assert len(set(drawn)) == 7
+        assert at in drawn
+
+
+def test_a_bundle_that_fails_is_not_worth_computing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # audit.md U50
+    bent = replace(bundle(), answers=AnswersPart(()).encode())
+    (folder / "bundle").write_bytes(bent.encode())
+    assert replay(folder, "--json") == 5
+    found = json.loads(capsys.readouterr().out)["findings"][-1]
+    assert (found["stage"], found["standing"]) == ("replay", "not reached")
+
+
+def test_a_request_that_is_withheld_cannot_be_computed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # audit.md U52
+    asked = AskedPart.parse(bundle().asked)
+    digests = tuple(
+        tuple(each if isinstance(each, bytes) else each.digest() for each in block) for block in asked.blocks)
+    (folder / "bundle").write_bytes(replace(bundle(), asked=AskedPart(digests).encode()).encode())
+    assert replay(folder, "--json") == 0
+    assert "digest alone" in capsys.readouterr().out
+    assert replay(folder, "--only", "1/1") == 1
+
+
+def test_usage(folder: Path) -> None:  # audit.md U55
+    (folder / "key").write_bytes(b"not hex")
+    (folder / "bent").write_bytes(b"no ring")
+    for wrong in (["--only", "nowhere"], ["--only", "9/9"], ["--model", str(folder / "bundle")],
+                  ["--model", str(folder / "bundle"), "--model-key", str(folder / "key")]):
+        assert replay(folder, *wrong) == 1
+    (folder / "key").write_bytes(b"00" * 32)
+    assert replay(folder, "--model", str(folder / "bundle"), "--model-key", str(folder / "key")) == 5
+    assert replay(folder, "--service-keys", str(folder / "bent")) == 5
+
+
+@pytest.mark.slow
+def test_many_at_once(folder: Path) -> None:  # audit.md U55
+    pytest.importorskip("ray", reason="ray (the bulk extra) is not installed: bulk replay was not tried")
+    source = Source(str(folder / "bundle"), service_keys=str(folder / "ring"))
+    chosen = list(range(0, 3 * BLOCK, 3))
+    assert run_on_ray(source, chosen, 2) == run(source, chosen)
