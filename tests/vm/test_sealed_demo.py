@@ -1,4 +1,4 @@
-"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, delivered, audited.
+"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, audit.
 
 Everything else is the demo's own: the gateway canister, the apps, the host, the broker, and every check of theirs
 (boot.md J3, J7). Needs `make vm-tools`.
