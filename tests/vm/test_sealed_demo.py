@@ -1,4 +1,4 @@
-"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, delivered.
+"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, audit.
 
 Everything else is the demo's own: the gateway canister, the apps, the host, the broker, and every check of theirs
 (boot.md J3, J7). Needs `make vm-tools`.
@@ -17,6 +17,7 @@ import pytest
 
 from anchorhold.demo import CONFIG, PRICE, Demo, Screen
 from anchorhold.demo_keys import KeyOwner, key_owner
+from anchorhold.receipt_log import ReceiptLog
 from appliance.config import config_digest
 from attestation.consensus.principal import to_text
 from devnet.sim_snp import SimulatedSnp
@@ -71,6 +72,11 @@ class MachineDemo(Demo):
             await asyncio.wait_for(news['"serving"'].wait(), SECONDS_MAX)
             yield cell.address, news['"model open"']
 
+    async def _audit(self, owner: KeyOwner, address: Address, log: ReceiptLog) -> None:
+        assert isinstance(owner, MachineOwner)
+        started = simulated_snp(self._platform, owner.measured[-1])
+        await super()._audit(replace(owner, tee=started), address, log)
+
 
 def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
     need_tools()
@@ -80,4 +86,5 @@ def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
     said = out.getvalue()
     assert f"demo: ok ({ASKED + 1} prompts" in said
     assert f"{ASKED // 2} could be opened by nobody else; every receipt holds" in said
+    assert said.endswith("audit: ok\n")
     assert not [line for line in demo.console if "canary" in line]
