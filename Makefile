@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-governance image test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -37,14 +37,22 @@ demo-governance: setup ## Propose a release, vote, release its key, follow a rec
 	$(BIN)/python -m anchorhold.demo_governance
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image"
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
+	@$(BIN)/anchorhold image build || echo "image: not to be had here; the test of a whole image says that it skips"
+	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
+test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
+	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
+
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
+
+test-image: setup image ## Build a release twice, by two who share nothing, and hold it to its rules; fails where it cannot
+	ANCHORHOLD_REQUIRE_IMAGE=1 $(BIN)/python -m pytest -m image tests/image
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools
@@ -68,6 +76,9 @@ gateway-check: setup ## Prove that both checked-in canisters are what their sour
 	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
 	ANCHORHOLD_REQUIRE_NODE=1 $(BIN)/python -m pytest -q -p no:xdist \
 		tests/unit/measurements/governance/test_candid_second_opinion.py
+
+little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
+	$(BIN)/python -m devnet.little_model --check
 
 locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
 	requirements/lock.sh

@@ -193,7 +193,7 @@ class Demo:
 
     def _tell_of_the_owner(self, owner: KeyOwner) -> None:
         say = self._screen.say
-        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (random weights)")
+        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (very small)")
         say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
         say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
 

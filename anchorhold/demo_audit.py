@@ -58,7 +58,7 @@ def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring) -> int:
     said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
     shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
     config = MeasuredConfig.parse(kept.config)
-    replayer = Replayer(choose_mind(config.engine)(None), config, shown[0].receipt, ring)
+    replayer = Replayer(choose_mind(config)(None), config, shown[0].receipt, ring)
     replayer.check_engine(shown[0].receipt)
     for record in shown:
         again = replayer.replay(record)

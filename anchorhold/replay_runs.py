@@ -47,7 +47,7 @@ class Source:
     def replayer(self, record: Record) -> Iterator[Replayer]:
         """Raises a `Refused`: the pack is not the measured model, or the engine not the measured engine."""
         config = MeasuredConfig.parse(AuditBundle.parse(read_file(self.bundle)).config)
-        make_mind = choose_mind(config.engine)
+        make_mind = choose_mind(config)
         if self.pack is None:
             yield self._checked(Replayer(make_mind(None), config, record.receipt, self._ring()), record)
             return

@@ -217,7 +217,9 @@ class Replayer:
         else:
             chat = ChatRequest.decode(record.request.payload, RAISED)
         speaker = self._mind.script.speaker(chat)
-        return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end()]
+        asked = chat.sampling.max_tokens if chat.sampling else None
+        full = len(self._engine.steps) >= (asked or RAISED.max_tokens)
+        return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end(full=full)]
 
     def _margins(self, asked: EngineRequest, number: int, said: Sequence[bytes], words: bytes) -> str:
         """What the engine weighed there: its own token, and the first of its leaders that the record goes on with."""

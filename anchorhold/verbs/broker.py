@@ -82,7 +82,8 @@ def _add_service(jobs: Verbs) -> None:
     new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
     turn = _job(parts, "rotate", "one more key; those that are over are forgotten", _rotate_service)
     for job in (new, turn):
-        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519")
+        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519",
+                         help="of the new key (default mlkem768-x25519)")
     show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
     for job in (new, turn, show):
         job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
