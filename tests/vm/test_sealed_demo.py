@@ -20,6 +20,7 @@ from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.receipt_log import ReceiptLog
 from appliance.config import config_digest
 from attestation.consensus.principal import to_text
+from devnet import profiled
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
 from devnet.tee import simulated_snp
@@ -48,7 +49,7 @@ class MachineDemo(Demo):
         self.console: list[str] = []
 
     async def run(self) -> None:
-        with key_owner(self._folder, machine=simulated_snp(self._platform, bytes(48))) as made:
+        with key_owner(self._folder, profiled.write, simulated_snp(self._platform, bytes(48))) as made:
             await self._serve(MachineOwner(**vars(made), measured=[]))
 
     @asynccontextmanager
@@ -63,7 +64,10 @@ class MachineDemo(Demo):
                 if word in line:
                     loop.call_soon_threadsafe(event.set)
 
-        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
+        config = CONFIG.format(
+            gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
+            engine=profiled.engine_lines(self._folder / "model"),
+        )
         raw = (config + owner.config_section()).encode()
         (self._folder / "cell.toml").write_bytes(raw)
         image = built(self._folder / "image", raw)
