@@ -31,6 +31,7 @@ from attestation.auditor.bundle import audit_nonce
 from attestation.auditor.findings import Standing as FindingStanding
 from attestation.auditor.governed import HistoryReader
 from attestation.auditor.making import CellSource, assemble
+from attestation.auditor.measured import Measured
 from attestation.auditor.terms import Terms
 from attestation.broker.governing import adopt, govern, history_of
 from attestation.broker.log import Entry
@@ -219,14 +220,14 @@ def devnet_manifest(
     version: str, supersedes: Manifest | None, config: bytes, measured: bytes, identity: Identity, price: PriceSchedule,
 ) -> Manifest:
     """Of the devnet's simulated machine: its parts are made up, since no image is booted here."""
-    registers = tuple(measured[at:at + 48] for at in range(48, 240, 48))
+    registers, cell = tuple(measured[at:at + 48] for at in range(48, 240, 48)), Measured.parse(config)
     return Manifest(
         version=version, supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
         image=Image({"cell.toml": config_digest(config)}),
         launch=Launch("", (), (TdxLaunch("simulated", 1, measured[:48], registers),)),
         measured_config=config_digest(config),
         model=Model(identity.name, identity.model_root, identity.tokenizer, identity.template),
-        engine=EngineProfile("scripted-1", None),
+        engine=EngineProfile(cell.engine, cell.profile),
         price=Price(price.digest, price.request, price.token_in, price.token_out),
         minimum_tcb=MinimumTcb({}, ("UpToDate",)),
         rebuild=Rebuild("https://example.invalid/anchorhold.git", "0" * 40, ("make demo-governance",)),

@@ -31,6 +31,7 @@ from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.price import PriceSchedule
 from devnet.broker import measurement_of
+from devnet.model import TinyModel
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
 from devnet.tee import SimulatedTdxTee, simulated_tdx
@@ -69,7 +70,8 @@ class Upgrade(GovernedDemo):
     def machine(self, owner: KeyOwner, version: str, measured: bytes, price: PriceSchedule,
                 supersedes: Manifest | None) -> Machine:
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), measured)
-        config = (CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=price)
+        config = (CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=price,
+                                engine='engine = "scripted-1"')
                   + owner.config_section()).encode()
         manifest = devnet_manifest(version, supersedes, config, measurement_of(tee), owner.identity, price)
         return Machine(version, tee, config, manifest)
@@ -130,7 +132,7 @@ class Upgrade(GovernedDemo):
 
 async def change_over(folder: Path) -> None:
     world = Upgrade(folder)
-    with key_owner(folder) as owner:
+    with key_owner(folder, TinyModel().write) as owner:
         store = owner.broker.store
         govern(store, encode_authority(world._governance.chain), time.time_ns())
         old = world.machine(owner, "0.1.0", MEASUREMENT, PRICE, None)
