@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 PROFILE ?= release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo image test test-vm vm-tools check fuzz bench gateway gateway-check locks clean
+.PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## Print this help
 	@echo "Anchorhold: a sealed VM beside a blockchain replica. What make can do:"
@@ -33,15 +33,26 @@ image: setup ## Make the sealed image of locked inputs, PROFILE=release (the def
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
 	$(BIN)/anchorhold image check build/image/$(PROFILE)
 
+demo-governance: setup ## Propose a release, vote, release its key, follow a receipt back, withdraw it
+	$(BIN)/python -m anchorhold.demo_governance
+
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image"
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
+	@$(BIN)/anchorhold image build || echo "image: not to be had here; the test of a whole image says that it skips"
+	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
+test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
+	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
+
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
+
+test-image: setup image ## Build a release twice, by two who share nothing, and hold it to its rules; fails where it cannot
+	ANCHORHOLD_REQUIRE_IMAGE=1 $(BIN)/python -m pytest -m image tests/image
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools
@@ -56,14 +67,21 @@ fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (defau
 bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
 	$(BIN)/python -m bench
 
-gateway: ## Compile the gateway canister (needs node); changes gateway/gateway.wasm and its digest
+gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+	cd governance && node build.mjs
 
-gateway-check: ## Prove that the checked-in gateway.wasm is what its sources compile to (needs node)
+gateway-check: setup ## Prove that both checked-in canisters are what their sources compile to; Candid's second opinion
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+	ANCHORHOLD_REQUIRE_NODE=1 $(BIN)/python -m pytest -q -p no:xdist \
+		tests/unit/measurements/governance/test_candid_second_opinion.py
+
+little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
+	$(BIN)/python -m devnet.little_model --check
 
 locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
 	requirements/lock.sh
 
 clean: ## Remove what was built, the environment included
-	rm -rf build $(VENV) *.egg-info gateway/node_modules
+	rm -rf build $(VENV) *.egg-info gateway/node_modules governance/node_modules

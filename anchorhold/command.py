@@ -16,14 +16,17 @@ from typing import NoReturn, Protocol
 from foundation.refusal import Refused
 
 VERBS: tuple[str, ...] = (
+    "ask",
     "audit",
     "broker",
     "compare",
     "demo",
+    "engine",
     "host",
     "image",
     "measure",
     "model",
+    "open",
     "pack",
     "policy",
     "release",

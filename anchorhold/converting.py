@@ -2,10 +2,8 @@
 
     convert(source, target, Quantization(Format.INT8, 64))
 
-Quantizing is weight-only and symmetric, group by group of a row (engine.md X7, X8): the scale of int8 is the greatest
-magnitude over 127, that of int4 the weight of greatest magnitude over -8; scales are rounded to bf16 first, and codes
-are the nearest integers to weight/scale, halves to even. Elementwise float32 throughout, so the same source gives the
-same bytes on every machine.
+Quantizing is weight-only, by the rule of engine.md X8 and with its kernels: the same source gives the same bytes on
+every machine. Shards stay shards, and one tensor at a time is in memory.
 """
 
 from __future__ import annotations
@@ -17,18 +15,19 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor
 
-from appliance.engine.fixed.architecture import Format, Quantization, names
+from appliance.engine.fixed.architecture import Format, Quantization, Tensor, names
+from appliance.engine.fixed.library import open_library
+from appliance.engine.fixed.quantizing import quantized
 from appliance.models.config import METHOD, describe
 from appliance.models.errors import ModelRefused
 from appliance.models.folder import ModelFolder, open_folder
-from appliance.models.loading import SCALES, quantization_of
+from appliance.models.loading import quantization_of, stored
 from measurements.pack.files import WEIGHTS_INDEX
 from measurements.pack.opening import TensorView
 
 _DTYPES: Final = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-_NAMES: Final = {torch.bfloat16: "BF16", torch.int8: "I8", torch.uint8: "U8"}
+_Part = tuple[str, str, tuple[int, ...], memoryview]        # name, type, shape and bytes in a file
 
 
 def convert(
@@ -51,65 +50,45 @@ def convert(
         _write_others(folder, target, quantization, homes)
 
 
-def quantized(weights: Tensor, quantization: Quantization) -> tuple[Tensor, Tensor]:
-    """Codes as they are stored, and scales."""
-    rows, columns = weights.shape
-    group = quantization.group
-    padded = torch.nn.functional.pad(weights.to(torch.float32), (0, -columns % group))
-    groups = padded.reshape(rows, -1, group)
-    greatest = groups.gather(2, groups.abs().argmax(2, keepdim=True))
-    least, most, divisor = (-127, 127, 127.0) if quantization.format is Format.INT8 else (-8, 7, -8.0)
-    reach = greatest.abs() if quantization.format is Format.INT8 else greatest
-    scales = (reach / divisor).to(torch.bfloat16)
-    divisors = scales.to(torch.float32)
-    # A group of zeros, or of numbers so small that the scale is zero, has codes of zero.
-    codes = torch.where(divisors == 0, 0.0, groups / torch.where(divisors == 0, 1.0, divisors))
-    whole = torch.round(codes).clamp(least, most).reshape(rows, -1)[:, :columns].to(torch.int8)
-    scales = torch.where(scales == 0, torch.zeros_like(scales), scales).reshape(rows, -1)
-    if quantization.format is Format.INT8:
-        return whole.contiguous(), scales
-    if columns % 2:
-        raise ModelRefused("convert.columns", expected="an even number of columns", got=columns)
-    halves = (whole + 8).to(torch.uint8)
-    return (halves[:, 0::2] | (halves[:, 1::2] << 4)).contiguous(), scales
-
-
 def _converted(
     views: Mapping[str, TensorView], wanted: Mapping[str, Quantization]
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[_Part]:
     for name, quantization in wanted.items():
-        view = views[name]
-        if view.dtype not in _DTYPES:
-            raise ModelRefused("convert.type", expected=f"{', '.join(_DTYPES)} in {name}", got=view.dtype)
-        weights = torch.frombuffer(bytearray(view.data), dtype=_DTYPES[view.dtype]).reshape(view.shape)
-        if not bool(torch.isfinite(weights).all()):
-            raise ModelRefused("convert.number", expected=f"finite numbers in {name}", got="another")
-        if quantization.format is Format.BF16:
-            yield name, weights.to(torch.bfloat16)
-        else:
-            codes, scales = quantized(weights, quantization)
-            yield name, codes
-            yield name + SCALES, scales
+        tensor = _rounded(name, views[name])
+        if quantization.format is not Format.BF16:
+            tensor = quantized(tensor, quantization, open_library())
+        data = (tensor.data,) if tensor.scales is None else (tensor.data, tensor.scales)
+        for (part, dtype, shape), raw in zip(stored(name, tensor.shape, quantization), data, strict=True):
+            yield part, dtype, shape, raw
 
 
-def _write(path: Path, tensors: Iterator[tuple[str, Tensor]]) -> list[str]:
+def _rounded(name: str, view: TensorView) -> Tensor:
+    """As bf16, to nearest, ties to even; a number that is none has no place in a model."""
+    if view.dtype not in _DTYPES:
+        raise ModelRefused("convert.type", expected=f"{', '.join(_DTYPES)} in {name[:128]}", got=view.dtype)
+    weights = torch.frombuffer(bytearray(view.data), dtype=_DTYPES[view.dtype]).to(torch.bfloat16)
+    if not bool(torch.isfinite(weights).all()):
+        raise ModelRefused("convert.number", expected=f"finite numbers of bf16 in {name[:128]}", got="another")
+    raw = bytearray(2 * weights.numel())
+    torch.frombuffer(raw, dtype=torch.bfloat16).copy_(weights)
+    return Tensor(Format.BF16, view.shape, memoryview(raw))
+
+
+def _write(path: Path, parts: Iterator[_Part]) -> list[str]:
     """One safetensors file. Tensors wait in a file beside it until the header is known."""
     members: dict[str, object] = {}
-    at, data = 0, path.with_suffix(".part")
-    with data.open("xb") as file:
-        for name, tensor in tensors:
-            raw = bytes(tensor.contiguous().reshape(-1).view(torch.uint8).untyped_storage())
+    at, waiting = 0, path.with_suffix(".part")
+    with waiting.open("xb") as file:
+        for name, dtype, shape, raw in parts:
             file.write(raw)
-            members[name] = {
-                "dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(raw)]
-            }
+            members[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + len(raw)]}
             at += len(raw)
     head = json.dumps(members, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    with path.open("xb") as file, data.open("rb") as source:
+    with path.open("xb") as file, waiting.open("rb") as source:
         file.write(len(head).to_bytes(8, "little") + head)
         shutil.copyfileobj(source, file, 1 << 20)
-    data.unlink()
+    waiting.unlink()
     return list(members)
 
 

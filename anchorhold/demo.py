@@ -148,7 +148,7 @@ class Demo:
         screen = self._screen
         self._tell_of_the_owner(owner)
         screen.step("The cell starts: a process of its own, one window, no key")
-        async with self._cell(owner) as (address, model_open), _host(address, screen) as host:
+        async with self._cell(owner) as (address, model_open), open_host(address, screen) as host:
             screen.step("No key without proof")
             await self._release(owner, address, host, model_open)
             screen.step("Anyone may ask the cell who it is")
@@ -193,7 +193,7 @@ class Demo:
 
     def _tell_of_the_owner(self, owner: KeyOwner) -> None:
         say = self._screen.say
-        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (random weights)")
+        say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (very small)")
         say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
         say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
 
@@ -425,7 +425,7 @@ def _short(message: Message) -> str:
 
 
 @asynccontextmanager
-async def _host(address: Address, screen: Screen) -> AsyncIterator[Host]:
+async def open_host(address: Address, screen: Screen) -> AsyncIterator[Host]:
     host = Host(address, Port.STREAM)
     host.tap = screen.frame
     screen.say("     the first frames on the wire:")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,8 +23,8 @@ from appliance.release import Standing
 from attestation.broker.administration import audit
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
+from devnet import little_model
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
-from devnet.model import TinyModel
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import SimulatedTee, simulated_tdx
@@ -99,18 +99,21 @@ class KeyOwner:
 
 
 @contextmanager
-def key_owner(folder: Path) -> Iterator[KeyOwner]:
-    """Seal a tiny model below `folder` and start a broker for it; what a former run left there is replaced."""
+def key_owner(
+    folder: Path, write_model: Callable[[Path], object] = little_model.write, machine: SimulatedTee | None = None
+) -> Iterator[KeyOwner]:
+    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced. The
+    broker believes `machine`, or else one that follows from the owner's seed."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
     pack = folder / "model.pack"
     pack.unlink(missing_ok=True)
-    TinyModel().write(folder / "model")
+    write_model(folder / "model")
     key, seed = Secret(secrets.token_bytes(32)), secrets.token_bytes(32)
     signed = seal_pack(folder / "model", pack, key, threads=default_threads())
     now = datetime.now(UTC).replace(microsecond=0)
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
-    tee = simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
+    tee = machine or simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}

@@ -69,7 +69,7 @@ class Source:
 
 def mind_of(config: MeasuredConfig, pack: OpenedPack | None) -> Mind:
     """The engine that the configuration names, over the model it names: what a cell of it would answer with."""
-    return choose_mind(config.engine)(pack)
+    return choose_mind(config)(pack)
 
 
 def choose(

@@ -10,10 +10,10 @@ same bytes, signatures apart (docs/spec/answer.md A1, A13). One request at a tim
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Protocol
 
-from appliance.engine.protocol import EngineRequest, Sampling
+from appliance.engine.protocol import EngineRequest, Sampling, Step
 from appliance.mind import Mind, Speaker
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.receipts import Conclusion, ReceiptBook
@@ -127,9 +127,10 @@ class SealedVoice:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A request that can be run."""
+    """A request that can be run: the engine has looked at it and taken it."""
 
     job: EngineRequest
+    steps: Iterator[Step]
     seed: Seed
     speaker: Speaker
     voice: Voice
@@ -156,7 +157,7 @@ class Answering:
             task = self._task(request)
         except Refused as refusal:
             sealed = request.kind is Kind.SEALED
-            return Conclusion.refusal(refusal.code, Seed.of(request).value, sealed=sealed)
+            return Conclusion.refusal(_code(refusal), Seed.of(request).value, sealed=sealed)
         return (yield from self._run(request, task))
 
     def close(self, height: int) -> Say:
@@ -168,14 +169,16 @@ class Answering:
         speaker, voice, job = task.speaker, task.voice, task.job
         words: list[bytes] = []
         trace, said = NO_TRACE, 0
-        for step in self._mind.engine.run(job):
+        for step in task.steps:
             said, trace = said + 1, step.trace
+            if said > job.max_tokens:
+                raise AssertionError("an engine that says more than it was asked for")      # window.md N15
             words.append(heard := speaker.hear(step.token))
             if (piece := voice.hear(heard)) is not None:
                 yield Piece(height, index, piece)
             if speaker.done:
                 break
-        words.append(rest := speaker.end())
+        words.append(rest := speaker.end(full=said >= job.max_tokens))
         outcome = Outcome(_finish(speaker, said, job.max_tokens), len(job.prompt), said, answer_digest(words), trace)
         pieces, conclusion = voice.end(rest, outcome, task.seed)
         for piece in pieces:
@@ -190,11 +193,12 @@ class Answering:
         chat = ChatRequest.decode(payload, self._terms.limits)
         script, seed = self._mind.script, Seed.of(request, chat)
         asked = chat.sampling.max_tokens if chat.sampling is not None else None
+        prompt = script.prompt(chat)
         job = EngineRequest(
-            script.prompt(chat), asked or self._terms.limits.max_tokens, seed.value,
+            prompt, script.room(prompt, asked, self._terms.limits.max_tokens), seed.value,
             _sampling(chat, script.sampling), script.stop_tokens,
         )
-        return Task(job, seed, script.speaker(chat), voice)
+        return Task(job, self._mind.engine.run(job), seed, script.speaker(chat), voice)
 
     def _opened(self, request: OrderedRequest) -> tuple[Prompt, Voice]:
         if request.kind is Kind.PLAIN:
@@ -215,6 +219,11 @@ class Answering:
         return inside.chat, SealedVoice(keys, inside.mode, inside.room)
 
 
+def _code(refusal: Refused) -> str:
+    """As a receipt carries it (receipt.md T6): some codes name fields, whose names have underscores."""
+    return refusal.code.replace("_", "-")
+
+
 def _finish(speaker: Speaker, said: int, asked: int) -> Finish:
     if speaker.calls_tools:
         return Finish.TOOL_CALLS
@@ -226,5 +235,5 @@ def _sampling(chat: ChatRequest, default: Sampling) -> Sampling:
     fixed = chat.sampling
     if fixed is None:
         return default
-    named = {name: getattr(fixed, name) for name in ("temperature_micro", "top_p_micro", "top_k")}
+    named = {field.name: getattr(fixed, field.name) for field in fields(Sampling)}
     return replace(default, **{name: value for name, value in named.items() if value is not None})

@@ -2,7 +2,9 @@
 
     gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
     root_key = "814c..."                        96 bytes: the root of the subnets' certificates
-    engine = "scripted-1"
+    engine = "fixed-1"
+    profile = "77b0..."                         32 bytes: the engine profile in the model's pack; an engine without a
+                                                model has none
     plaintext = true                            optional: whether plain requests are run; if it is not said, they are
                                                 where no service key is named
 
@@ -63,6 +65,7 @@ class MeasuredConfig:
     model: Expected | None = None       # of the pack that the released key opens
     plaintext: bool = True
     price: PriceSchedule = FREE
+    profile: bytes | None = None        # of the engine, in that pack
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -72,7 +75,9 @@ class MeasuredConfig:
             fields = tomllib.loads(raw.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
             raise ConfigRefused("toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
-        release, price, plaintext = (fields.pop(name, None) for name in ("release", "price", "plaintext"))
+        release, price, plaintext, profile = (
+            fields.pop(name, None) for name in ("release", "price", "plaintext", "profile")
+        )
         if fields.keys() != _FIELDS:
             raise ConfigRefused("fields", expected=sorted(_FIELDS), got=sorted(fields))
         for name, value in fields.items():
@@ -81,7 +86,7 @@ class MeasuredConfig:
         wanted, expected = (None, None) if release is None else _release(release)
         return cls(
             from_text(fields["gateway"]), parse_root_key(_hex("root_key", fields["root_key"])), fields["engine"],
-            wanted, expected, _plaintext(plaintext, wanted), _price(price),
+            wanted, expected, _plaintext(plaintext, wanted), _price(price), _profile(profile),
         )
 
 
@@ -115,6 +120,12 @@ def _plaintext(stated: object, wanted: Wanted | None) -> bool:
     if not isinstance(stated, bool):
         raise ConfigRefused("plaintext", expected="true or false", got=type(stated).__name__)
     return stated
+
+
+def _profile(stated: object) -> bytes | None:
+    if stated is None:
+        return None
+    return _digest("profile", _texts("profile", {"profile": stated})["profile"])
 
 
 def _price(fields: object) -> PriceSchedule:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,13 @@ import structlog
 from appliance.answering import Answering, Terms
 from appliance.config import ConfigRefused, MeasuredConfig, config_digest
 from appliance.device import Device
+from appliance.engine.errors import EngineRefused
+from appliance.engine.golden import GoldenMissed
+from appliance.engine.profile import ProfileDrift, ProfileRefused
+from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
-from appliance.mind import ByteScript, MakeMind, Mind
+from appliance.mind import ByteScript, MakeMind, Mind, ModelScript
 from appliance.model import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.receipts import ReceiptBook
@@ -48,13 +53,16 @@ REFUSED: Final = 1
 FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
+REFUSED_ENGINE: Final = 73
+WITH_MODEL: Final = ("fixed-1", "torch-1")
 
 _log = structlog.get_logger()
 
 
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
-    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key."""
+    71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key, 73 when the
+    engine is not what its profile states or does not say what it must."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -65,7 +73,7 @@ def main() -> int:
         seal_process()
         raw = arguments.config.read_bytes()
         config = MeasuredConfig.parse(raw)
-        make_mind = choose_mind(config.engine)
+        make_mind = choose_mind(config)
         if config.release is not None and arguments.model is None:
             raise ConfigRefused("model", expected="--model with the pack that the released key opens", got="none")
         identity = Identity(config_digest(raw), detect_tee(needed=config.release is not None))
@@ -86,12 +94,29 @@ def _window(text: str) -> Address:
     return address
 
 
-def choose_mind(name: str) -> MakeMind:
+def choose_mind(config: MeasuredConfig) -> MakeMind:
     """By the engine's name in the measured configuration, and by nothing else."""
     scripted = ScriptedEngine()
-    if name != scripted.id:
-        raise ConfigRefused("engine", expected=scripted.id, got=name)
+    if config.engine in WITH_MODEL:
+        if config.profile is None or config.release is None:
+            raise ConfigRefused("profile", expected=f"a profile and a release for {config.engine}", got="none")
+        return partial(model_mind, config.engine, config.profile)
+    if config.engine != scripted.id:
+        raise ConfigRefused("engine", expected=" or ".join((*WITH_MODEL, scripted.id)), got=config.engine)
+    if config.profile is not None:
+        raise ConfigRefused("profile", expected=f"none for {scripted.id}", got="one")
     return lambda _: Mind(scripted, ByteScript())
+
+
+def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
+    """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `profiled.start` does."""
+    from appliance import profiled  # noqa: PLC0415  # kernels are loaded where they are asked for, and nowhere else
+
+    if model is None:
+        raise AssertionError("a cell without a model was refused when its configuration was read")
+    started = profiled.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
+    _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden))
+    return Mind(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
 
 
 def detect_tee(*, needed: bool) -> Tee | None:
@@ -118,7 +143,8 @@ class Cell:
         self.device: Final = Device()
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
-        self.observe: Final = ObserveService(sequencer, self.device, stream, self.gate, config.engine, identity)
+        self.observe: Final = ObserveService(
+            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings)
         self.release: Final = ReleaseService(
             self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
         )
@@ -197,7 +223,12 @@ async def serve(
             return NO_KEY
         giving_up.cancel()
         if opening.done() and (why_not := opening.exception()) is not None:
-            differs = [name for name, _, _ in why_not.differences] if isinstance(why_not, PackIdentityRefused) else None
+            differs = None
+            if isinstance(why_not, PackIdentityRefused | ProfileDrift):
+                differs = [name for name, _, _ in why_not.differences]
+            if isinstance(why_not, ProfileRefused | GoldenMissed | EngineRefused | SamplingRefused):
+                _log.error("refused the engine", differs=differs, exc_info=why_not)
+                return REFUSED_ENGINE
             _log.error("refused the model", differs=differs, exc_info=why_not)
             return REFUSED_MODEL
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from appliance.engine.protocol import Engine, Sampling
-from appliance.text import render
+from appliance.text import Finish, Listener, Text, render, room
 from attestation.consensus.chat import ChatRequest
 from foundation.digests import DIGEST_BYTES
 from measurements.pack.opening import OpenedPack
@@ -33,8 +33,8 @@ class Speaker(Protocol):
     def hear(self, token: int) -> bytes:
         """The bytes that are certain with this token; perhaps none yet."""
 
-    def end(self) -> bytes:
-        """What was held back, once there are no more tokens."""
+    def end(self, *, full: bool) -> bytes:
+        """What was held back, once there are no more tokens; `full` if there were as many as asked for."""
 
 
 class Script(Protocol):
@@ -49,6 +49,9 @@ class Script(Protocol):
 
     def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
         """Raises `Refused` for a request that cannot become a prompt of this model."""
+
+    def room(self, prompt: tuple[int, ...], asked: int | None, most: int) -> int:
+        """How many tokens the answer may have: as many as asked for, or at most `most`. Raises `Refused` for none."""
 
     def speaker(self, chat: ChatRequest) -> Speaker: ...
 
@@ -75,7 +78,7 @@ class ByteSpeaker:
     def hear(self, token: int) -> bytes:
         return bytes((token,))
 
-    def end(self) -> bytes:
+    def end(self, *, full: bool) -> bytes:  # noqa: ARG002  # nothing is ever held back
         return b""
 
 
@@ -88,5 +91,49 @@ class ByteScript:
     def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
         return render(chat)
 
+    def room(self, prompt: tuple[int, ...], asked: int | None, most: int) -> int:  # noqa: ARG002  # bytes have no end
+        return asked or most
+
     def speaker(self, chat: ChatRequest) -> Speaker:  # noqa: ARG002  # bytes are bytes, whatever was asked
         return ByteSpeaker()
+
+
+class ModelSpeaker:
+    """What a model's own tokenizer makes of tokens (text.md L11 to L16)."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener: Final = listener
+        self.calls_tools = False
+
+    @property
+    def done(self) -> bool:
+        return self._listener.stopped
+
+    def hear(self, token: int) -> bytes:
+        return self._listener.hear(token)
+
+    def end(self, *, full: bool) -> bytes:
+        end = self._listener.end(full=full)
+        self.calls_tools = end.finish is Finish.TOOL_CALLS
+        return end.words
+
+
+@dataclass(frozen=True, slots=True)
+class ModelScript:
+    """A model's own template and tokenizer, with the sampling its profile states."""
+
+    text: Text
+    sampling: Sampling
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        return self.text.stop_tokens
+
+    def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+        return self.text.render(chat)
+
+    def room(self, prompt: tuple[int, ...], asked: int | None, most: int) -> int:
+        return room(self.text, prompt, asked, most)
+
+    def speaker(self, chat: ChatRequest) -> Speaker:
+        return ModelSpeaker(self.text.listen(chat))

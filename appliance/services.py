@@ -168,7 +168,7 @@ class ObserveService:
 
     def __init__(
         self, sequencer: Sequencer, device: Device, stream: StreamService, gate: ModelGate, engine_id: str,
-        identity: Identity | None = None,
+        identity: Identity | None = None, rings: Rings | None = None,
     ) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
@@ -176,6 +176,7 @@ class ObserveService:
         self._gate: Final = gate
         self._engine_id: Final = engine_id
         self._identity: Final = identity
+        self._rings: Final = rings or Rings()
         self._turn: Final = asyncio.Lock()
         self.server: CellServer | None = None
 
@@ -203,6 +204,7 @@ class ObserveService:
     def _health(self) -> dict[str, object]:
         position = self._sequencer.position
         ready = "serving" if position else "waiting for a first proof"
+        ring = self._rings.newest
         return {
             "state": ready if self._gate.is_open else "waiting for its model",
             "engine": self._engine_id,
@@ -210,6 +212,7 @@ class ObserveService:
             "link": position.link.hex() if position else None,
             "wants": self._sequencer.wants,
             "certified_time_ns": self._sequencer.certified_time_ns,
+            "service_keys": None if ring is None else {"renew": ring.renew, "through": ring.through},
         }
 
     def _metrics(self) -> dict[str, object]:

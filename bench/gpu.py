@@ -1,6 +1,6 @@
 """`fixed` on a GPU, proven and measured in one run of a few minutes: the same digests as the CPU's, and how fast.
 
-    python -m bench.device_library build/fixed_cuda.so && python -m bench.gpu build/fixed_cuda.so
+    python -m bench.gpu
 
 Random weights of the shapes of a 1B and an 8B Llama in bf16. Bits first: the steps of twelve requests on the CPU, then
 of `--runs` on the device, in turn, each with others before it. Then tokens a second and the share of the rate at which
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shutil
 import time
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import Library, open_device, open_library
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
+from bench._device_library import build
 
 SHAPES: Final = {
     "1B": Architecture(layers=16, width=2048, heads=32, kv_heads=8, head_width=64, hidden=8192, vocabulary=128256,
@@ -94,10 +96,15 @@ def measure(device: FixedEngine, weights: Weights) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bits and speed of the fixed engine on a GPU.")
-    parser.add_argument("library", type=Path)
+    parser.add_argument("--library", type=Path, default=Path("build/fixed_cuda.so"), help="built if it is not there")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     arguments = parser.parse_args()
+    if shutil.which("nvidia-smi") is None:
+        print("no GPU here")
+        return
+    if not arguments.library.exists():
+        build(arguments.library)
     library, host = open_device(arguments.library), open_library()
     print("the self-test's digest holds on the device")
     for name in arguments.shapes:

@@ -62,7 +62,7 @@ def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[]
         seal_process()
         raw = config.read_bytes()
         measured = MeasuredConfig.parse(raw)
-        make_mind = choose_mind(measured.engine)
+        make_mind = choose_mind(measured)
         identity = Identity(config_digest(raw), make_tee())
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(config), exc_info=reason)

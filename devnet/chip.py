@@ -63,3 +63,9 @@ def chip_file(platform: SimulatedSnp, measurement: bytes) -> bytes:
         "certificates": platform.auxblob().hex(), "measurement": measurement.hex(), "product": platform.product.value,
         "seed": platform.seed.hex(), "tee": _TEE,
     }, sort_keys=True).encode()
+
+
+def in_machine(raw: bytes, measurement: bytes) -> bytes:
+    """The same chip in a machine that was started with other files."""
+    ChipTee.parse(raw)
+    return json.dumps({**json.loads(raw), "measurement": measurement.hex()}, sort_keys=True).encode()

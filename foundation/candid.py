@@ -211,6 +211,7 @@ class _Wire:
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
+        self.values_left = ITEMS_MAX
         self.table: list[_Wire] = []
 
     def take(self, count: int) -> bytes:
@@ -284,6 +285,10 @@ class _Reader:
         """The next value, read by its wire type and shaped by `of`; with no `of`, skipped."""
         if depth > DEPTH_MAX:
             raise CandidRefused("depth", expected=f"at most {DEPTH_MAX}", got="more")
+        # Values of no bytes cost nothing to send: vectors of null, records of records of nothing.
+        self.values_left -= 1
+        if self.values_left < 0:
+            raise CandidRefused("items", expected=f"at most {ITEMS_MAX} values", got="more")
         wire = self.wire(reference)
         if isinstance(wire, Primitive):
             self._check(wire.name, of, of == wire or (isinstance(of, Opt) and wire == NULL))

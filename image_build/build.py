@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Final
 
 from image_build import initrd, uki
-from image_build.closure import closure
-from image_build.contents import FOLDER, LOCK, Contents, Part
+from image_build.closure import Closure
+from image_build.compiling import compiled
+from image_build.contents import FOLDER, LOCK, Compiled, Contents, Part
 from image_build.deb import Member, members, unpack
 from image_build.elf import is_elf
 from image_build.errors import ImageRefused
 from image_build.fetching import Told, fetch, silent
 from image_build.kernel import Kernel, read_kernel
-from image_build.lock import ImageLock
+from image_build.lock import ImageLock, Locked, Wheel
 from image_build.manifest import Built, Manifest
 from image_build.profile import CONFIG, Profile
 from image_build.staged import STANDARD_LIBRARY, Staged, through_loader
@@ -63,8 +64,9 @@ class Order:
 def build(order: Order, tell: Told = silent) -> Manifest:
     """Write the image to `order.out`, which is replaced whole or not at all."""
     contents, lock, profile = Contents.read(), ImageLock.read(LOCK), Profile.read(order.profile)
-    fetched = fetch(lock.inputs(), order.cache, refresh=REFRESH, tell=tell)
-    tell(f"inputs: {len(lock.packages)} packages, {len(lock.wheels)} wheels, {fetched} bytes fetched now")
+    inputs = needed_inputs(contents, lock, profile.ours(order.sources))
+    fetched = fetch(inputs, order.cache, refresh=REFRESH, tell=tell)
+    tell(f"inputs: {len(inputs)}, {sum(each.size for each in inputs)} bytes, {fetched} fetched now")
     os.umask(0o022)
     out = order.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -122,9 +124,8 @@ class _Build:
         for part in self.contents.packages:
             if "root" in part.trees:
                 _add(tree, "", part, members(self.package(part), part.keeps))
-        wheels = {each.name: each for each in self.lock.wheels}
         for part in self.contents.wheels:
-            _add(tree, f"{SITE}/", part, wheel_members(self.order.cache / wheels[part.name].sha256, part))
+            _add(tree, f"{SITE}/", part, wheel_members(self.order.cache / self.wheel(part).sha256, part))
         wheel = self.our_wheel()
         (self.work / "ours.whl").write_bytes(wheel)
         ours = Part(OURS, "the cell", ("*",), ())
@@ -138,13 +139,11 @@ class _Build:
 
     def our_wheel(self) -> bytes:
         """Of the profile's programs and all they import (I6)."""
-        needed = closure(self.order.sources, self.profile.programs)
+        needed = self.profile.ours(self.order.sources)
         files = {name: path.read_bytes() for name, path in needed.files.items()}
-        for pattern in self.profile.data:
-            found = sorted(self.order.sources.glob(pattern))
-            if not found:
-                raise ImageRefused("profile.data", expected=f"a file like {pattern}", got="none")
-            files |= {path.relative_to(self.order.sources).as_posix(): path.read_bytes() for path in found}
+        compiler = self.order.cache / self.wheel(self.contents.compiler).sha256
+        for what in needed_libraries(self.contents, needed):
+            files[what.file] = compiled(what, self.order.sources, compiler, self.order.cache, self.tell)
         return our_wheel(OURS, self.version(), WHEEL_TAG, files)
 
     def start(self, root: Tree) -> tuple[Tree, Kernel]:
@@ -196,8 +195,21 @@ class _Build:
         project = tomllib.loads((self.order.sources / "pyproject.toml").read_text())["project"]
         return str(project["version"])
 
+    def wheel(self, part: Part) -> Wheel:
+        return next(each for each in self.lock.wheels if each.name == part.name)
+
     def package(self, part: Part) -> Path:
         return package_in(self.lock, self.order.cache, part)
+
+
+def needed_libraries(contents: Contents, ours: Closure) -> list[Compiled]:
+    return [each for each in contents.compiled if any(name in ours.files for name in each.needed_by)]
+
+
+def needed_inputs(contents: Contents, lock: ImageLock, ours: Closure) -> list[Locked]:
+    """All that is locked, but for a compiler where nothing is to be compiled."""
+    compiles = bool(needed_libraries(contents, ours))
+    return [each for each in lock.inputs() if compiles or each.name != contents.compiler.name]
 
 
 def package_in(lock: ImageLock, cache: Path, part: Part) -> Path:

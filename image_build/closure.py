@@ -7,7 +7,7 @@ found; a profile names such a one.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ class Closure:
     outside: frozenset[str]         # the names of other people's modules
 
 
-def closure(sources: Path, entries: Iterable[str]) -> Closure:
+def closure(sources: Path, entries: Iterable[str], without: Sequence[str] = ()) -> Closure:
+    """All that `entries` need, but what is below `without`: whoever imports one of these in the image fails."""
     waiting = list(entries)
     found: dict[str, Path] = {}
     seen: set[str] = set()
@@ -33,7 +34,7 @@ def closure(sources: Path, entries: Iterable[str]) -> Closure:
             raise ImageRefused("closure.entry", expected=f"a module {entry} in the sources", got="none")
     while waiting:
         module = waiting.pop()
-        if module in seen:
+        if module in seen or any(module == each or module.startswith(f"{each}.") for each in without):
             continue
         seen.add(module)
         if module.partition(".")[0] not in ROOMS:

@@ -16,6 +16,7 @@ CONTENTS: Final = FOLDER / "contents.toml"
 LOCK: Final = FOLDER / "lock.json"
 KERNEL_FILES: Final = ("boot/vmlinuz-*", "usr/lib/modules/*")
 TREES: Final = frozenset({"root", "tools", "stub"})
+COMPILER: Final = "compiler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Part:
     keep: tuple[str, ...]
     drop: tuple[str, ...]
     suite: str = ""                 # a wheel has none
-    trees: tuple[str, ...] = ()     # a wheel goes into the root
+    trees: tuple[str, ...] = ()     # a wheel that names none goes into the root
 
     def keeps(self, path: str) -> bool:
         if path.startswith("usr/share/doc/"):       # a licence stays with what it is for
@@ -36,10 +37,22 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiled:
+    """A library of our own, and what of ours asks for it."""
+
+    file: str
+    why: str
+    needed_by: tuple[str, ...]
+    of: tuple[str, ...]             # patterns of the sources, what tells the compiler included
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     epoch: int
     packages: tuple[Part, ...]
     wheels: tuple[Part, ...]
+    compiler: Part
+    compiled: tuple[Compiled, ...]
     kernel: Part
     modules: tuple[str, ...]
 
@@ -47,10 +60,14 @@ class Contents:
     def read(cls, path: Path = CONTENTS) -> Self:
         said = tomllib.loads(path.read_text())
         kernel = said["kernel"]
+        wheels = [_part(each, _wheel_fields) for each in said["wheel"]]
         return cls(
             said["epoch"],
             tuple(_part(each, _package_fields) for each in said["package"]),
-            tuple(_part(each, _wheel_fields) for each in said["wheel"]),
+            tuple(each for each in wheels if not each.trees),
+            next(each for each in wheels if each.trees == (COMPILER,)),
+            tuple(Compiled(each["file"], each["why"], tuple(each["needed_by"]), tuple(each["of"]))
+                  for each in said["compiled"]),
             Part(kernel["name"], kernel["why"], KERNEL_FILES, (), kernel["suite"], ("kernel",)),
             tuple(kernel["modules"]),
         )
@@ -64,7 +81,7 @@ def _package_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wheel_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {"keep": tuple(fields.get("keep", ("*",)))}
+    return {"keep": tuple(fields.get("keep", ("*",))), "trees": tuple(fields.get("trees", ()))}
 
 
 def _part(fields: Mapping[str, Any], more: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Part:

@@ -236,7 +236,14 @@ def no_other_drivers(image: Image) -> Iterator[str]:
 
 
 def every_library_is_there(image: Image) -> Iterator[str]:
-    """I19: stands in for the dependencies of packages, which nobody resolves here."""
+    """I19: stands in for the dependencies of packages, which nobody resolves here; and none is there for nobody."""
+    asked = {wanted for found in image.root.values() if found.is_file and elf.is_elf(found.content)
+             for wanted in elf.needed(found.content)}
+    asked |= {image.root[f"{LIBRARIES}/{name}"].content.decode() for name in asked
+              if stat.S_ISLNK(image.root.get(f"{LIBRARIES}/{name}", _NOTHING).mode)}
+    for path, found in image.root.items():
+        if found.is_file and path.startswith(f"{LIBRARIES}/") and path.rpartition("/")[2] not in asked:
+            yield f"root: {path} is a library that nothing asks for"
     for name, tree in (("root", image.root), ("initrd", image.initrd)):
         for path, found in tree.items():
             if not found.is_file or not elf.is_elf(found.content):
@@ -298,6 +305,7 @@ CHECKS: Final[Mapping[str, Check]] = {
 
 _MS_RDONLY, _MS_NOSUID, _MS_NOEXEC, _MS_MOVE = 1, 2, 8, 8192
 _UNCHECKED: Final = 0b01
+_NOTHING: Final = Found(0, b"")
 _JOINED: Final = {ast.BitOr: operator.or_, ast.LShift: operator.lshift}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
+from image_build.closure import Closure, closure
 from image_build.contents import FOLDER
 from image_build.errors import ImageRefused
 from image_build.tree import Tree
@@ -25,7 +27,7 @@ class Profile:
     name: str
     about: str
     programs: tuple[str, ...]
-    data: tuple[str, ...]           # files beside the modules that are not modules: patterns below the sources
+    without: tuple[str, ...]        # modules they import in some case that is not an image's
     command_line: tuple[str, ...]
     waived: dict[str, str]          # rules that this profile is not held to, and why
 
@@ -34,8 +36,12 @@ class Profile:
         if name not in profile_names():
             raise ImageRefused("profile", expected=f"one of {', '.join(profile_names())}", got=name)
         said = tomllib.loads((PROFILES / name / "profile.toml").read_text())
-        return cls(name, said["about"], tuple(said["programs"]), tuple(said["data"]), tuple(said["command_line"]),
+        return cls(name, said["about"], tuple(said["programs"]), tuple(said["without"]), tuple(said["command_line"]),
                    said["waived"])
+
+    def ours(self, sources: Path) -> Closure:
+        """The files of this project that go into the image."""
+        return closure(sources, self.programs, self.without)
 
     def lay(self, tree: Tree, config: bytes | None) -> None:
         """The declared files, common ones and its own; `config` in the place of its measured configuration."""

@@ -39,10 +39,11 @@ def append_tree(image: Path, salt: bytes) -> Verity:
 
 def tree_over(data: bytes, salt: bytes) -> tuple[bytes, bytes]:
     """The levels of the tree, the topmost first, and the root hash. `data` is whole blocks."""
-    levels = [_level(data, salt)]
-    while len(levels[-1]) > BLOCK_BYTES:
-        levels.append(_level(levels[-1], salt))
-    return b"".join(reversed(levels)), _hashed(levels[-1], salt)
+    levels, below = list[bytes](), data
+    while len(below) > BLOCK_BYTES:
+        below = _level(below, salt)
+        levels.append(below)
+    return b"".join(reversed(levels)), _hashed(below, salt)
 
 
 def _level(below: bytes, salt: bytes) -> bytes:

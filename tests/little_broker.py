@@ -48,13 +48,16 @@ class LittleBroker:
     secrets: dict[str, bytes] = field(default_factory=lambda: dict(SECRETS))
 
     @classmethod
-    def make(cls, folder: Path, tee: SimulatedTee | None = None, url: str | None = None) -> LittleBroker:
+    def make(
+        cls, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True,
+    ) -> LittleBroker:
         tee = tee or snp_tee()
         store = Store.open(url or f"sqlite:///{folder}/broker.db", create=True)
         wrapping = SoftwareWrapping(KEK)
         keys = new_keys(store, wrapping, NOW_NS)
-        made = Release("little-1", measurement_of(tee), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
-        add_release(store, made, NOW_NS)
+        if approved:
+            made = Release("little-1", measurement_of(tee), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+            add_release(store, made, NOW_NS)
         for resource, raw in SECRETS.items():
             root = MODEL_ROOT if "model-key" in resource else b""
             add_secret(store, wrapping, resource, Secret(raw), root, NOW_NS)

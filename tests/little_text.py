@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 CORPUS = (
-    "An anchorhold is a small walled cell with one window. Who may look through the window? The host carries bytes; "
-    "it reads none of them. ",
+    "An anchorhold is a small walled cell with one window. Who may look through the window? The host reads nothing. ",
     'The weather in Lisbon is {"city": "Lisbon", "unit": "celsius"} and naïve words cost more. 日本語も少し。 ',
 )
 
@@ -60,7 +59,8 @@ LLAMA3 = """\
 {{- system }}{{- "<|eot_id|>" }}
 {%- for message in messages %}
     {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}
+        {{- message['content'] | trim + '<|eot_id|>' }}
     {%- elif 'tool_calls' in message %}
         {%- if not message.tool_calls|length == 1 %}{{- raise_exception("one call at a time") }}{%- endif %}
         {%- set call = message.tool_calls[0].function %}
@@ -75,13 +75,15 @@ LLAMA3 = """\
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}
-""".replace("\\\\n", "\\n")
+"""
 
 MISTRAL = """\
 {{- bos_token }}{%- set user = messages | selectattr('role', 'equalto', 'user') | list | length %}
 {%- for message in messages %}
     {%- if message['role'] == 'user' %}
-        {%- if tools and loop.last %}{{- '[AVAILABLE_TOOLS] ' }}{{- tools | tojson }}{{- '[/AVAILABLE_TOOLS]' }}{%- endif %}
+        {%- if tools and loop.last %}
+            {{- '[AVAILABLE_TOOLS] ' }}{{- tools | tojson }}{{- '[/AVAILABLE_TOOLS]' }}
+        {%- endif %}
         {{- '[INST] ' + message['content'] + '[/INST]' }}
     {%- elif message['role'] == 'assistant' %}{{- ' ' + message['content'] + eos_token }}
     {%- else %}{{- raise_exception('users and assistants alone') }}{%- endif %}

@@ -82,7 +82,8 @@ def _add_service(jobs: Verbs) -> None:
     new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
     turn = _job(parts, "rotate", "one more key; those that are over are forgotten", _rotate_service)
     for job in (new, turn):
-        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519")
+        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519",
+                         help="of the new key (default mlkem768-x25519)")
     show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
     for job in (new, turn, show):
         job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
@@ -115,7 +116,7 @@ def _add_governance(jobs: Verbs) -> None:
     govern = _job(jobs, "govern", "from now on releases are approved by decision; once, and for good", _govern)
     govern.add_argument("--authority", type=Path, required=True, metavar="FILE", help="a canister, or a charter")
     adopt = _job(jobs, "adopt", "take a decision with its proof: a release, a withdrawal, a revocation", _adopt)
-    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE")
+    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE", help="from `anchorhold release decide`")
     height = _job(jobs, "height", "show how far the gateway's chain goes: grace heights end by it", _height)
     height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="a slice proof")
     height.add_argument("--root-key", required=True, metavar="HEX", help="of the subnets, 96 bytes")

@@ -32,6 +32,9 @@ def add(verbs: Verbs) -> None:
     ping.add_argument("--count", type=int, default=3, help="how often (default 3)")
     _job(jobs, "health", "what the cell says of itself", Port.OBSERVE, _observe)
     _job(jobs, "metrics", "its counts", Port.OBSERVE, _observe)
+    identity = _job(jobs, "identity", "evidence of who it is, over a nonce of yours", Port.OBSERVE, _identity)
+    identity.add_argument("--nonce", required=True, metavar="HEX", help="16 to 64 bytes that nobody could foresee")
+    identity.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write the bundle")
     _job(jobs, "position", "behind which block it stands and which it wants next", Port.STREAM, _position)
     feed = _job(jobs, "feed", "propose a slice and supply its bodies", Port.STREAM, _feed)
     feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof")
@@ -91,6 +94,24 @@ async def _observe(host: Host, arguments: argparse.Namespace) -> int:
     except ValueError:
         raise CellDeclined("shape", expected="JSON", got=f"{len(raw)} other bytes") from None
     print(json.dumps(said, indent=2))
+    return 0
+
+
+async def _identity(host: Host, arguments: argparse.Namespace) -> int:
+    from anchorhold.feeding import CellDeclined, evidence
+    from anchorhold.judgement import UsageRefused
+    from vsock_bridge.errors import StreamEnded
+
+    try:
+        nonce = bytes.fromhex(arguments.nonce)
+    except ValueError:
+        raise UsageRefused("usage.hex", expected="hexadecimal after --nonce", got=repr(arguments.nonce[:40])) from None
+    try:
+        raw = await evidence(host, nonce)
+    except StreamEnded as ended:
+        raise CellDeclined("identity", expected="evidence", got=str(ended)) from ended
+    arguments.out.write_bytes(raw)
+    print(f"{len(raw)} bytes of evidence in {arguments.out}")
     return 0
 
 

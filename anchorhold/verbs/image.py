@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from anchorhold.command import Parser, Verbs
+from anchorhold.verbs.image_boot import add_arguments, boot
 
 _STATUS: Final = "Exit status: 0 done, 1 usage or what is needed is not to be had, 4 images differ or a rule is broken."
 _BUILD: Final = Path("build")
@@ -22,11 +23,11 @@ def add(verbs: Verbs) -> None:
         description=f"Make the sealed image, and check it. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    build = _job(jobs, "build", "make an image of locked inputs, bit for bit", _build)
-    build.add_argument("--profile", default="release", metavar="NAME", help="release (the default) or dev")
-    build.add_argument("--config", type=Path, metavar="FILE",
+    make = _job(jobs, "build", "make an image of locked inputs, bit for bit", _build)
+    make.add_argument("--profile", default="release", metavar="NAME", help="release (the default) or dev")
+    make.add_argument("--config", type=Path, metavar="FILE",
                        help="the measured configuration, in place of the profile's")
-    build.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
+    make.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
     compare = _job(jobs, "compare", "say where two images first differ", _compare)
     compare.add_argument("one", type=_image, metavar="DIR")
     compare.add_argument("other", type=_image, metavar="DIR")
@@ -34,8 +35,9 @@ def add(verbs: Verbs) -> None:
     listing = _job(jobs, "list", "print what is in an image, by package, and why", _list)
     for each in (check, listing):
         each.add_argument("image", type=_image, metavar="DIR")
+    add_arguments(_job(jobs, "boot", "start an image under QEMU, and say how it ended", boot))
     lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
-    for each in (build, check, lock):
+    for each in (make, check, lock):
         each.add_argument("--cache", type=Path, default=_BUILD / "cache", metavar="DIR",
                           help="inputs by their digest; default: build/cache")
 
@@ -132,6 +134,7 @@ def _lock(arguments: argparse.Namespace) -> int:
     from image_build.contents import Contents
     from image_build.locking import lock_anew
 
-    lock = lock_anew(Contents.read(), SOURCES / "requirements" / "cell.txt", arguments.cache, _tell)
+    requirements = [SOURCES / "requirements" / name for name in ("cell.txt", "dev.txt")]
+    lock = lock_anew(Contents.read(), requirements, arguments.cache, _tell)
     print(f"{len(lock.packages)} packages, {len(lock.wheels)} wheels")
     return 0

@@ -31,9 +31,13 @@ def add(verbs: Verbs) -> None:
                      help="print one digest in hexadecimal instead: of this type, with one --vcpus")
     tdx = _job(jobs, "tdx", "TDX: MRTD, and the registers as far as they can be foreseen", _tdx)
     both = _job(jobs, "both", "one manifest for both kinds", _both)
-    for each in (snp, both):
+    part = _job(jobs, "part", "the launch part of a release manifest, as JSON", _part)
+    part.add_argument("--vcpu-type", action="append", required=True, metavar="NAME", help="repeat for several")
+    part.add_argument("--vcpus", type=_counts, required=True, metavar="N[,N]", help="numbers of processors")
+    part.add_argument("--guest-features", type=_integer, action="append", metavar="N", help="default 0x1")
+    for each in (snp, both, part):
         each.add_argument("--snp-firmware", type=Path, required=True, metavar="FILE", help="OVMF.amdsev.fd")
-    for each in (tdx, both):
+    for each in (tdx, both, part):
         each.add_argument("--tdx-firmware", type=Path, required=True, metavar="FILE", help="OVMF.inteltdx.*.fd")
 
 
@@ -84,6 +88,21 @@ def _both(arguments: argparse.Namespace) -> int:
     files = _files(arguments.image)
     snp = measure_snp(arguments.snp_firmware.read_bytes(), *files)
     return _print(joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)))
+
+
+def _part(arguments: argparse.Namespace) -> int:
+    import json
+
+    from measurements.launch.manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.published import launch_part
+
+    files, features = _files(arguments.image), arguments.guest_features or [1]
+    snp = measure_snp(arguments.snp_firmware.read_bytes(), *files, counts=arguments.vcpus, features=features)
+    made = launch_part(
+        joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)), vcpu_types=arguments.vcpu_type,
+        counts=arguments.vcpus, guest_features=features)
+    print(json.dumps(made, sort_keys=True, separators=(",", ":")))
+    return 0
 
 
 def _files(image: Path) -> tuple[bytes, bytes, str]:

@@ -35,6 +35,7 @@ def add(verbs: Verbs) -> None:
     diff.add_argument("before", type=Path, metavar="BEFORE")
     diff.add_argument("after", type=Path, metavar="AFTER")
     diff.add_argument("--json", action="store_true", help="as JSON")
+    _add_draft(jobs)
     _add_propose(jobs)
     again = _job(jobs, "proposal", "the summary of a payload, made again from the payload alone", _again)
     again.add_argument("payload", type=Path, metavar="PAYLOAD")
@@ -61,9 +62,24 @@ def add(verbs: Verbs) -> None:
                          help="a decision seen elsewhere (in a receipt, say): the history must hold it")
 
 
+def _add_draft(jobs: Verbs) -> None:
+    job = _job(jobs, "draft", "a manifest out of what was built and measured", _draft)
+    job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
+    job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
+    job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
+    job.add_argument("--config", type=Path, required=True, metavar="FILE", help="the measured configuration")
+    job.add_argument("--policy", default="strict", metavar="POLICY", help="whose minimum TCB it asks (default strict)")
+    job.add_argument("--model", required=True, metavar="NAME", help="what the model is called")
+    job.add_argument("--supersedes", type=Path, metavar="MANIFEST", help="of the release in force, if there is one")
+    job.add_argument("--repository", required=True, metavar="URL", help="where the source is")
+    job.add_argument("--commit", required=True, metavar="HEX", help="what was built")
+    job.add_argument("--rebuild", action="append", required=True, metavar="COMMAND", help="how; repeat for each step")
+    job.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest; must not exist")
+
+
 def _add_propose(jobs: Verbs) -> None:
     job = _job(jobs, "propose", "write a proposal: what is submitted and what voters read", _propose)
-    what = job.add_mutually_exclusive_group(required=True)
+    what = job.add_argument_group("what is proposed, one of")
     what.add_argument("--adopt", type=Path, metavar="MANIFEST", help="this release may have keys")
     what.add_argument("--withdraw", metavar="VERSION", help="this release gets none any more")
     what.add_argument("--revoke-chip", action="append", metavar="HEX", help="these machines get none any more")
@@ -143,6 +159,26 @@ def _diff(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _draft(arguments: argparse.Namespace) -> int:
+    from anchorhold.drafting import Said, draft
+    from anchorhold.judgement import judging_policy
+    from anchorhold.releasing import read_manifest
+    from measurements.launch.manifest import LaunchManifest
+    from measurements.release.manifest import Rebuild
+
+    manifest = draft(
+        Said(arguments.version, arguments.model,
+             Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild))),
+        image=arguments.image, launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
+        config=arguments.config.read_bytes(), policy=judging_policy(arguments),
+        before=None if arguments.supersedes is None else read_manifest(arguments.supersedes),
+    )
+    with arguments.out.open("xb") as file:
+        file.write(manifest.encode())
+    print(manifest.digest.hex())
+    return 0
+
+
 def _propose(arguments: argparse.Namespace) -> int:
     from anchorhold.releasing import read_authority, read_ledger, write_proposal
     from measurements.governance.actions import Payload
@@ -163,6 +199,10 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
     from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
     from measurements.governance.charter import Charter
 
+
+    named = (arguments.adopt, arguments.withdraw, arguments.revoke_chip, arguments.rotate_key, arguments.amend_charter)
+    if sum(each is not None for each in named) != 1:
+        raise UsageRefused("usage.propose", expected="one thing to propose", got="none or several")
     if arguments.adopt is not None:
         return Adopt(read_manifest(arguments.adopt), arguments.grace_height)
     if arguments.withdraw is not None:

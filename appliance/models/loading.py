@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Final
 
 from appliance.engine.fixed.architecture import EMBEDDING, HEAD, Architecture, Format, Quantization, Tensor, names
+from appliance.engine.fixed.model import row_bytes
 from appliance.models.config import Described
 from appliance.models.errors import ModelRefused
 from appliance.models.rotary import Rotation, tables_digest
@@ -74,9 +75,7 @@ def stored(name: str, shape: tuple[int, ...], quantization: Quantization) -> Ite
         case Format.INT8:
             yield name, "I8", shape
         case Format.INT4:
-            if columns % 2:
-                raise ModelRefused("tensor.columns", expected=f"an even number of columns in {name[:128]}", got=columns)
-            yield name, "U8", (rows, columns // 2)
+            yield name, "U8", (rows, row_bytes(Format.INT4, columns))
     yield name + SCALES, "BF16", (rows, -(-columns // quantization.group))
 
 

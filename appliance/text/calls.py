@@ -79,7 +79,7 @@ def _blocks(words: str) -> tuple[str, list[str]]:
 
 def _call(number: int, name: str, arguments: dict[str, str]) -> ToolCall:
     return ToolCall(
-        Prompt(f"call-{number}".encode()), Prompt(name.encode()),
+        Prompt(f"call{number:05}".encode()), Prompt(name.encode()),
         tuple(Argument(Prompt(key.encode()), Prompt(value.encode())) for key, value in arguments.items()),
     )
 

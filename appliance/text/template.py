@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, cast
 
@@ -30,13 +30,15 @@ SOURCE_CHARACTERS_MAX: Final = 256 << 10
 TEXT_CHARACTERS_MAX: Final = 4 << 20
 LIST_ITEMS_MAX: Final = 64 << 10
 RANGE_MAX: Final = 4096
-BUDGET: Final = 4 << 20             # units: one for each step and for each 64 characters it handles
+NUMBER_MAX: Final = 1 << 64
+BUDGET: Final = 1 << 20             # units: one for a step, 16 for a call, one for each 64 characters handled
 CHARACTERS_A_UNIT: Final = 64
+CALL: Final = 15 * CHARACTERS_A_UNIT
 INDENT_MAX: Final = 8
 
 _ALLOWED_FILTERS: Final = frozenset({
     "capitalize", "count", "d", "default", "dictsort", "first", "int", "items", "last", "length", "list", "lower",
-    "map", "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "string", "title", "trim",
+    "map", "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "title", "trim",
     "unique", "upper",
 })
 _FORBIDDEN_NODES: Final = (
@@ -56,6 +58,9 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
         "revindex", "revindex0",
     })),
 )
+
+
+_SIZED: Final = (str, list, tuple, dict, range, KeysView, ValuesView, ItemsView)
 
 
 class _Spent(TemplateError):
@@ -126,7 +131,7 @@ class Template:
 class _Room(ImmutableSandboxedEnvironment):
     """The sandbox, narrowed and metered."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(
@@ -136,7 +141,7 @@ class _Room(ImmutableSandboxedEnvironment):
         self.globals = {"range": _range, "namespace": Namespace, "dict": dict, "raise_exception": _decline}
         self.filters = {name: _paid(FILTERS[name]) for name in _ALLOWED_FILTERS} | {
             "tojson": _tojson, "join": _join, "replace": _replace, "counted": _counted, "joined": _joined,
-            "weighed": _weighed,
+            "weighed": _weighed, "string": _text,
         }
 
     def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:  # noqa: ARG002  # Jinja's signature
@@ -144,21 +149,27 @@ class _Room(ImmutableSandboxedEnvironment):
             return not attr.startswith("_")
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No `format`, sandboxed or not: a width makes text of any size."""
+
+    def unsafe_undefined(self, obj: object, attribute: str) -> NoReturn:  # noqa: ARG002  # Jinja's signature
+        raise TemplateError("an attribute out of reach")
+
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(function, "__self__", None)
-        _meter.get().pay(sum(len(each) for each in (owner, *args) if isinstance(each, str)))
+        _meter.get().pay(CALL + sum(len(each) for each in (owner, *args) if isinstance(each, str)))
         if isinstance(owner, str) and function.__name__ == "replace":
             _check_replaced(owner, *args[:2])
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "+":
-            if isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
-                _check_size(left, len(left) + len(right))
-            return left + right
+        if operator == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
+            _check_size(left, len(left) + len(right))
+            return super().call_binop(context, operator, left, right)
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise TypeError("arithmetic is for numbers here")   # 'x' * n and 'x' % n make text of any size
-        if operator == "**" or max(abs(left), abs(right)) > LIST_ITEMS_MAX:
+        most = NUMBER_MAX if operator in {"+", "-"} else LIST_ITEMS_MAX
+        if operator == "**" or max(abs(left), abs(right)) > most:
             raise _Spent("number")
         return super().call_binop(context, operator, left, right)
 
@@ -202,8 +213,30 @@ def _check_size(of: object, size: int) -> None:
     _meter.get().pay(size)
 
 
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, _SIZED) else 0
+
+
+def _text(value: object) -> str:
+    """As text, measured before it is made: a list may hold one long text many times."""
+    if isinstance(value, str):
+        return value
+    left, waiting = TEXT_CHARACTERS_MAX, [value]
+    while waiting:
+        each = waiting.pop()
+        left -= 1 + _size(each)
+        if left < 0:
+            raise _Spent("size")
+        if isinstance(each, Mapping):
+            waiting += [*each.keys(), *each.values()]
+        elif isinstance(each, list | tuple):
+            waiting += each
+    _meter.get().pay(TEXT_CHARACTERS_MAX - left)
+    return str(value)
+
+
 def _printed(value: object) -> object:
-    text = value if isinstance(value, str) else str(value)
+    text = _text(value)
     _meter.get().pay(len(text))
     return text
 
@@ -211,14 +244,15 @@ def _printed(value: object) -> object:
 def _paid(function: Callable[..., object]) -> Callable[..., object]:
     @functools.wraps(function)      # keeps the mark by which Jinja hands it the environment
     def filtering(*args: Any, **kwargs: Any) -> object:
-        _meter.get().pay(sum(len(each) for each in args if isinstance(each, str | list | tuple | dict)))
-        return function(*args, **kwargs)
+        _meter.get().pay(sum(map(_size, args)))
+        made = function(*args, **kwargs)
+        return _counted(made) if isinstance(made, Iterator) else made
 
     return filtering
 
 
 def _weighed(value: object) -> object:
-    _meter.get().pay(len(value) if isinstance(value, str | list | tuple | dict) else 0)
+    _meter.get().pay(_size(value))
     return value
 
 
@@ -229,7 +263,7 @@ def _counted(items: Iterable[object]) -> Iterator[object]:
 
 
 def _joined(parts: list[object]) -> str:
-    texts = [part if isinstance(part, str) else str(part) for part in parts]
+    texts = [_text(part) for part in parts]
     _check_size("", sum(map(len, texts)))
     return "".join(texts)
 
@@ -237,15 +271,16 @@ def _joined(parts: list[object]) -> str:
 def _join(items: Iterable[object], between: object = "") -> str:
     texts: list[str] = []
     for item in _counted(items):
-        texts += [str(between), str(item)] if texts else [str(item)]
+        texts += [_text(between), _text(item)] if texts else [_text(item)]
         if len(texts) > LIST_ITEMS_MAX:
             raise _Spent("size")
     return _joined(list(texts))
 
 
 def _replace(text: object, old: object, new: object) -> str:
-    _check_replaced(str(text), str(old), str(new))
-    return str(text).replace(str(old), str(new))
+    whole, before, after = _text(text), _text(old), _text(new)
+    _check_replaced(whole, before, after)
+    return whole.replace(before, after)
 
 
 def _check_replaced(text: str, old: object = "", new: object = "") -> None:
@@ -259,6 +294,7 @@ def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None
     # ASCII escapes would keep a client's stand-ins (`appliance.text.veil`) from becoming what they were.
     if isinstance(value, Undefined) or ensure_ascii or (indent is not None and not 0 <= indent <= INDENT_MAX):
         raise TypeError("not for JSON")
+    _text(value)
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
     _check_size(text, len(text))
     return text

@@ -41,6 +41,7 @@ class Tokenizer:
 
     pieces: tuple[bytes, ...]           # by token id; empty for a token that says nothing
     control: Mapping[str, int]          # every added token
+    control_ids: frozenset[int]
     strips_first_space: bool
     _pattern: re.Pattern[str]
     _first: Encoder
@@ -61,9 +62,11 @@ class Tokenizer:
         longest_first = sorted(control, key=lambda token: (-len(token), token))
         first = {**members, "added_tokens": [], "post_processor": None}
         later = {**first, "pre_tokenizer": _without_prefix(first["pre_tokenizer"])}
+        encoder = _encoder(first)
         return cls(
-            pieces, control, not over_bytes, re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
-            _encoder(first), _encoder(later),
+            pieces, control, frozenset(control.values()), not over_bytes,
+            re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
+            encoder, encoder if later == first else _encoder(later),
         )
 
     def encode(self, rendered: str, veil: Veil) -> tuple[int, ...]:
@@ -82,14 +85,10 @@ class Tokenizer:
             return
         encoder = self._later if begin else self._first
         found: list[int] = encoder.encode(veil.off(rendered[begin:end]), add_special_tokens=False).ids
-        if not self._controls.isdisjoint(found):
+        if not self.control_ids.isdisjoint(found):
             # A vocabulary that holds a control token as an ordinary piece, too.
             raise PromptRefused("forged", expected="ordinary tokens for ordinary text", got="a control token")
         ids += found
-
-    @property
-    def _controls(self) -> frozenset[int]:
-        return frozenset(self.control.values())
 
 
 def _check_members(members: Mapping[str, object]) -> None:

@@ -220,15 +220,15 @@ def _check_approved(
         ledger.unchecked(Stage.RELEASE, code, "audit.md U16", what, why, cell=cell)
         return
     with ledger.check(Stage.RELEASE, code, "audit.md U16", what, cell=cell) as it:
-        for entry in added:
-            said = entry.details
-            expected = {"measurement": believed.measurement, "measured_config": measured.digest,
-                        "model_root": measured.model_root, "adoption": released.adoption if released else None}
-            for name, value in expected.items():
-                if said.get(name) != value:
-                    raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
-                                       got=_shown(said, name))
-        it.got = f"entry {added[-1].position}"
+        # One decision may name a release's measurement on every kind of machine: an entry for each.
+        entry = next((each for each in added if each.details.get("measurement") == believed.measurement), added[-1])
+        expected = {"measurement": believed.measurement, "measured_config": measured.digest,
+                    "model_root": measured.model_root, "adoption": released.adoption if released else None}
+        for name, value in expected.items():
+            if entry.details.get(name) != value:
+                raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
+                                   got=_shown(entry.details, name))
+        it.got = f"entry {entry.position}"
 
 
 def check_decision(

@@ -27,7 +27,7 @@ def rotate(
     store: Store, wrapping: Wrapping, resource: str, suite: SuiteId, randomness: Randomness, now_ns: int
 ) -> Ring:
     """One more key behind those there are. Cells that hold the ring before fetch this one in their own time."""
-    row, ring = _held(store, wrapping, resource)
+    row, ring = held(store, wrapping, resource)
     new = ring.rotated(suite, randomness)
     add_secret(store, wrapping, resource, new.encode(), row.model_root, now_ns, rotate=True)
     return new
@@ -35,10 +35,11 @@ def rotate(
 
 def published(store: Store, wrapping: Wrapping, resource: str, signer: Signer) -> Sequence[bytes]:
     """An offer for every key of the ring, in the order of their blocks."""
-    return offers(resource, _held(store, wrapping, resource)[1], signer)
+    return offers(resource, held(store, wrapping, resource)[1], signer)
 
 
-def _held(store: Store, wrapping: Wrapping, resource: str) -> tuple[SecretRow, Ring]:
+def held(store: Store, wrapping: Wrapping, resource: str) -> tuple[SecretRow, Ring]:
+    """The ring as it would be released, and what it is stored as."""
     _check_path(resource)
     with store.change() as change:
         row = change.secret(resource)

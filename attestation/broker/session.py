@@ -130,7 +130,7 @@ class Terms:
     least_versions: Mapping[str, int] = field(default_factory=dict)     # by resource, as decided
 
     def refuse_unwanted(self, release: Release | None, named: str) -> Release:
-        """R10, R31: approved, or superseded and within its grace."""
+        """R10; governance.md V18: approved, or superseded and within its grace."""
         state = None if release is None else release.state
         if release is not None and (state is ReleaseState.APPROVED or (
                 state is ReleaseState.SUPERSEDED and self.height < release.until_height)):
@@ -251,7 +251,7 @@ def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms
     terms.refuse_revoked(RevocationKind.CHIP, admission.chip)
     terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
     terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
-    if offer.version < (least := terms.least_versions.get(offer.resource, 0)):     # R32
+    if offer.version < (least := terms.least_versions.get(offer.resource, 0)):     # governance.md V20
         raise Denied("grant.version", expected=f"version {least} or later", got=offer.version)
     if offer.purpose is not purpose:
         raise Denied("grant.purpose", expected=offer.purpose.value, got=purpose.value)
@@ -334,7 +334,7 @@ def _release(terms: Terms, measurement: bytes, config: bytes | None) -> Release:
 
 
 def _refuse_low_tcb(release: Release, evidence: VerifiedSnp | VerifiedTdx) -> None:
-    """R33: what the release itself asks of a machine, besides the policy."""
+    """governance.md V21: what the release itself asks of a machine, besides the policy."""
     least = release.minimum_tcb
     if least is None:
         return

@@ -292,6 +292,11 @@ class Change:
 
     def add_release(self, release: Release) -> None:
         held = self.releases()
+        same = held.get(release.measurement)
+        if same is not None and same.adoption == NO_ADOPTION != release.adoption:
+            # What an administrator knew or approved by themselves gives way to what was decided.
+            self._connection.execute(_images.delete().where(_images.c.measurement == release.measurement))
+            del held[release.measurement]
         namesakes = {each.adoption for each in held.values() if each.name == release.name}
         # One decision may name many measurements; nothing else shares a name.
         known = bool(namesakes) and (namesakes != {release.adoption} or release.adoption == NO_ADOPTION)

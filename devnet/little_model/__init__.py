@@ -1,6 +1,7 @@
 """A little model of the project's own: a Llama of a million parameters that can answer the demo's questions.
 
     folder()                                       the files to seal into a pack, as they are checked in
+    write(DIR)                                     a copy of them, to put an engine profile beside
     python -m devnet.little_model --out DIR        make them anew
     python -m devnet.little_model --check          make them anew and compare every byte with what is checked in
 
@@ -22,6 +23,13 @@ _HERE: Final = Path(__file__).parent
 def folder() -> Path:
     """The model as it is checked in: weights, tokenizer, template, configuration and card."""
     return _HERE / "files"
+
+
+def write(target: Path) -> None:
+    """Makes `target`, which must not exist, with every file a pack needs."""
+    target.mkdir()
+    for path in folder().iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
 
 
 def digests(of: Path) -> dict[str, str]:

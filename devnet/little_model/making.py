@@ -67,9 +67,13 @@ def _config(shape: Shape, end: int) -> dict[str, object]:
 
 def _safetensors(weights: dict[str, Tensor]) -> bytes:
     parts = [(name, "BF16", tuple(weight.shape), 2 * weight.numel()) for name, weight in weights.items()]
-    return safetensors_head(parts) + b"".join(
-        bytes(weight.contiguous().view(torch.int16).untyped_storage()) for weight in weights.values()
-    )
+    return safetensors_head(parts) + b"".join(map(_raw, weights.values()))
+
+
+def _raw(weight: Tensor) -> bytes:
+    raw = bytearray(2 * weight.numel())
+    torch.frombuffer(raw, dtype=torch.bfloat16).copy_(weight.reshape(-1))
+    return bytes(raw)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -113,8 +113,9 @@ def forget_initrd() -> None:
                     os.unlink(entry.path)
 
 
-try:
-    main()
-except BaseException as reason:  # whatever it was, the machine must not stand there
-    calls.say(f"{type(reason).__name__}: {reason}")
-    calls.end("first", 1)
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException as reason:  # whatever it was, the machine must not stand there
+        calls.say(f"{type(reason).__name__}: {reason}")
+        calls.end("first", 1)

@@ -152,8 +152,9 @@ def become(machine: dict[str, Any], user: int, speaking: int) -> None:
     os._exit(126)
 
 
-try:
-    main()
-except BaseException as reason:  # whatever it was, the machine must not stand there
-    calls.say(f"{type(reason).__name__}: {reason}")
-    calls.end("machine", 1)
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException as reason:  # whatever it was, the machine must not stand there
+        calls.say(f"{type(reason).__name__}: {reason}")
+        calls.end("machine", 1)

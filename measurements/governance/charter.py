@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from foundation import cbor
+from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
 from measurements.governance.errors import AuthorityRefused
 from measurements.release.document import Document, Fields, refuse_other_form, render
@@ -58,6 +58,9 @@ class Charter:
         keys, names = [each.key for each in members], {each.name for each in members}
         if keys != sorted(set(keys)) or len(names) != len(keys):
             raise ReleaseDocumentRefused("charter.members", expected="each key and name once, by key", got="otherwise")
+        for key in keys:    # V8: of a key of small order anyone makes signatures
+            if (expected := ed25519.expected_instead(key)) is not None:
+                raise ReleaseDocumentRefused("charter.key", expected=expected, got=key.hex())
         if 2 * charter.threshold <= len(members):   # two disjoint groups could each decide otherwise
             raise ReleaseDocumentRefused("charter.threshold", expected="more than half", got=charter.threshold)
         return charter

@@ -28,12 +28,14 @@ from measurements.governance.actions import (
 )
 from measurements.governance.authority import Chain, authority_digest
 from measurements.governance.decision import decision_digest
+from measurements.governance.errors import PayloadRefused
 from measurements.governance.history import Ledger
-from measurements.release.comparing import changes, facts
+from measurements.release.comparing import Fact, changes, facts
 from measurements.release.manifest import Launch, Manifest
 
 TITLE_CHARACTERS_MAX: Final = 256
 SUMMARY_BYTES_MAX: Final = 30_000       # what an SNS takes
+LAUNCHES_SHOWN_MAX: Final = 12
 
 GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
 _PROPOSAL: Final = Record({
@@ -71,6 +73,9 @@ class Proposal:
         return "\n".join([f"# {self.title}", "", *self._body(), "", *self._ties(), ""])
 
     def manage_neuron(self, subaccount: bytes) -> bytes:
+        """Raises `PayloadRefused` for a text longer than a governance canister takes."""
+        if (size := len(self.summary.encode())) > SUMMARY_BYTES_MAX:
+            raise PayloadRefused("proposal.summary", expected=f"at most {SUMMARY_BYTES_MAX} bytes", got=size)
         function = {"function_id": self.function or 0, "payload": self.payload.encode()}
         return encode([MANAGE_NEURON], [{"subaccount": subaccount, "command": ("MakeProposal", {
             "url": self.url, "title": self.title, "summary": self.summary,
@@ -121,7 +126,17 @@ def _adoption(before: Manifest | None, manifest: Manifest) -> list[str]:
         lines.append(f"- **{change.topic}**: {change.words}")
         if change.asks:
             lines.append(f"  - asks you to trust: {change.asks}")
-    return [*lines, "", "## What it is", "", *(f"- {fact.topic}: `{fact.value}`" for fact in facts(manifest))]
+    return [*lines, "", "## What it is", "", *(f"- {fact.topic}: `{fact.value}`" for fact in _shown(manifest))]
+
+
+def _shown(manifest: Manifest) -> list[Fact]:
+    """Every fact; where there are many launches, their number instead: a proposal's text is bounded."""
+    launches = [*manifest.launch.snp, *manifest.launch.tdx]
+    found = list(facts(manifest))
+    if len(launches) <= LAUNCHES_SHOWN_MAX:
+        return found
+    kept = [fact for fact in found if not fact.topic.startswith(("SNP launch", "TDX launch"))]
+    return [*kept, Fact("launch measurements", f"{len(launches)}, in the manifest inside the payload", "")]
 
 
 def grace(before: Manifest | None, grace_height: int | None) -> str:

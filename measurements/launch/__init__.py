@@ -6,6 +6,7 @@
     authenticode  how UEFI hashes a kernel
     rtmr          the events a boot will log, and the registers they lead to, where that can be foreseen
     manifest      all of it in one strict document
+    published     the part of it that a release manifest carries
 
 Pure: bytes in, values out. It establishes what a machine started with these files reports, not that any machine was.
 """

@@ -23,6 +23,7 @@ Document: TypeAlias = Union[str, int, "list[Document]", "dict[str, Document]", N
 DEPTH_MAX: Final = 8
 INTEGER_MAX: Final = 2**63 - 1
 PRINTABLE: Final = re.compile(r"[ -~]*")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 HEXADECIMAL: Final = re.compile(r"(?:[0-9a-f]{2})*")
 
 
@@ -166,7 +167,7 @@ def _json(raw: bytes, where: str) -> object:
 def _depth(raw: bytes) -> int:
     """How deep brackets could nest at most: those in texts count too, which only makes it stricter."""
     depth = deepest = 0
-    for byte in raw:
+    for byte in raw.translate(None, _NO_BRACKETS):
         if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)

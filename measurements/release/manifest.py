@@ -29,7 +29,7 @@ IMAGE_TAG: Final = "anchorhold/release/image/v1"
 MANIFEST_BYTES_MAX: Final = 48 * 1024       # with its envelope it fits an SNS proposal (70,000 bytes)
 REGISTER_BYTES: Final = 48
 RTMR_COUNT: Final = 4
-LAUNCHES_MAX: Final = 64
+LAUNCHES_MAX: Final = 256
 PARTS_MAX: Final = 32
 VERSION: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -76,8 +76,8 @@ class SnpLaunch:
 class TdxLaunch:
     """What a TDX module reports on that machine. A register that is None is judged by its event log alone."""
 
-    machine: str            # what RTMR0 depends on, in words: qemu-10.0-q35-8G
-    vcpus: int
+    machine: str            # what the registers depend on, in words: qemu-10.0-q35-8G
+    vcpus: int              # 0: any number, where no register that depends on it is stated
     mr_td: bytes
     rtmr: tuple[bytes | None, ...]
 
@@ -290,7 +290,7 @@ def _snp(row: Fields) -> SnpLaunch:
 
 def _tdx(row: Fields) -> TdxLaunch:
     launch = TdxLaunch(
-        row.text("machine", 64, NAME), row.uint("vcpus", 512, 1), row.digest("mr_td", REGISTER_BYTES),
+        row.text("machine", 64, NAME), row.uint("vcpus", 512), row.digest("mr_td", REGISTER_BYTES),
         row.optional_digests("rtmr", RTMR_COUNT, REGISTER_BYTES))
     row.done()
     return launch

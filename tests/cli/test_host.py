@@ -160,3 +160,12 @@ def test_something_that_is_no_cell(host: object, tmp_path: Path) -> None:
         said = asyncio.run(run(job))
         assert (said.status, said.out) == (status, "")
         assert len(said.err.splitlines()) == 1
+
+
+def test_identity_of_a_cell_without_a_tee_is_declined(cell: str, host: object, tmp_path: Path) -> None:
+    """window.md N18"""
+    out = tmp_path / "bundle"
+    said = host("identity", cell, "--nonce", "11" * 32, "--out", str(out))
+    assert (said.status, out.exists()) == (4, False)
+    assert "no-tee" in said.err
+    assert host("identity", cell, "--nonce", "xyz", "--out", str(out)).status == 1

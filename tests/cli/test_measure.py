@@ -1,7 +1,8 @@
-"""`anchorhold measure`: what is printed, and with which status it ends (measure.md M8, M17 to M19)."""
+"""`anchorhold measure`: what is printed, and with which status it ends (measure.md M8, M17 to M21)."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def image(tmp_path: Path) -> Path:
 
 
 def measure(image: Path, kind: str, *more: str) -> int:
-    firmware = {"snp": ["--snp-firmware"], "tdx": ["--tdx-firmware"], "both": ["--snp-firmware", "--tdx-firmware"]}
+    firmware = {"snp": ["--snp-firmware"], "tdx": ["--tdx-firmware"], "both": ["--snp-firmware", "--tdx-firmware"],
+                "part": ["--snp-firmware", "--tdx-firmware"]}
     named = [word for option in firmware[kind] for word in (option, str(image / "firmware.fd"))]
     return main(["measure", kind, "--image", str(image), *named, *more])
 
@@ -43,6 +45,13 @@ def test_one_digest_is_printed_alone(image: Path, capsys: pytest.CaptureFixture[
     expected = manifest.find_snp(signature_of("EPYC-v4"), 4, 0x21)
     assert expected is not None
     assert capsys.readouterr().out == expected.hex() + "\n"
+
+
+def test_the_part_for_a_release_manifest(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure(image, "part", "--vcpu-type", "EPYC-v4", "--vcpus", "1,2") == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [row["vcpus"] for row in made["snp"]] == [1, 2]
+    assert len(made["tdx"]) == 4
 
 
 @pytest.mark.parametrize("words", [

@@ -30,11 +30,11 @@ SUBNET = Subnet(b"model admission")
 class Cell:
     """The devnet's cell, released to by `owner`; its log lines as they come."""
 
-    def __init__(self, folder: Path, owner: KeyOwner) -> None:
+    def __init__(self, folder: Path, owner: KeyOwner, *, engine: str = 'engine = "scripted-1"') -> None:
         self.address = Address.parse(f"unix:{folder}/cell.sock")
         config = folder / "cell.toml"
         config.write_text(
-            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{SUBNET.root_key.hex()}"\nengine = "scripted-1"\n'
+            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{SUBNET.root_key.hex()}"\n{engine}\n'
             + owner.config_section()
         )
         owner.approve(config.read_bytes())
@@ -45,13 +45,13 @@ class Cell:
         )
         self.until("serving")
 
-    def until(self, event: str) -> dict[str, object]:
+    def until(self, *events: str) -> dict[str, object]:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             said: dict[str, object] = json.loads(line)
-            if said["event"] == event:
+            if said["event"] in events:
                 return said
-        raise AssertionError(f"the cell ended without saying {event!r}")
+        raise AssertionError(f"the cell ended without saying any of {events}")
 
     def end(self, *, asked: bool = True) -> int:
         """Its exit status; it is told to stop unless it ends by itself."""

@@ -38,6 +38,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_verify_tdx_gpu.py",
         "tests/unit/attestation/test_tdx_published.py",
     ),
+    "attestation/sealed": ("tests/unit/attestation/sealed", "tests/cli/test_ask_open.py"),
     "attestation/verify/event_log.py": ("tests/unit/attestation/test_event_log.py",),
     "attestation/verify/gpu": ("tests/unit/attestation/test_gpu.py", "tests/cli/test_verify_tdx_gpu.py"),
     "attestation/verify/ec_chain.py": (

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,12 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
+from anchorhold.demo import CONFIG, PRICE
 from anchorhold.feeding import feed
 from anchorhold.relaying import relay
+from anchorhold.reporting import Hearing
 from appliance.config import config_digest
 from appliance.release import Standing
-from appliance.window import Answered, Piece
 from attestation.broker.administration import add_release
 from attestation.broker.session import Release, ReleaseState
 from attestation.consensus.chat import ChatRequest, UserMessage
@@ -111,6 +112,31 @@ class Cell:
         return within_bound(work())
 
 
+@contextmanager
+def booted(
+    image: Path, platform: SimulatedSnp, pack: Path, *, table_of: Path | None = None,
+    firmware_file: Path | None = None, payload: str | None = None, on_console: Callable[[str], None] | None = None,
+) -> Iterator[Cell]:
+    with tempfile.TemporaryDirectory(prefix="vm-") as name:     # a socket's path must be short
+        run = Path(name)
+        parts, firmware_file = Image.below(image), firmware_file or firmware()
+        handed = Handed.of(firmware_file, Image.below(table_of) if table_of else parts)
+        measurement = handed.measurement(VCPU_TYPE, 1)
+        disks = [Disk("anchorhold-model", pack), _disk(run, "machine", chip_file(platform, measurement))]
+        if payload is not None:
+            disks.append(_disk(run, "payload", payload.encode()))
+        plan = Plan(
+            Platform.EMULATED, parts, firmware_file, run, tuple(disks), vcpu_type=VCPU_TYPE, console=True,
+            table=handed.write_table(run / "table"))
+        with Running(plan, Tools(tools.TOOLS / "host"), on_console=on_console) as running:
+            yield Cell(running, measurement)
+
+
+def _disk(run: Path, name: str, content: bytes) -> Disk:
+    (run / f"{name}.disk").write_bytes(disk_of_text(content))
+    return Disk(f"anchorhold-{name}", run / f"{name}.disk")
+
+
 @dataclass(frozen=True)
 class World:
     folder: Path
@@ -135,29 +161,14 @@ class World:
     @contextmanager
     def boot(
         self, image: Path | None = None, *, table_of: Path | None = None, firmware_file: Path | None = None,
-        pack: Path | None = None, payload: str | None = None, console: bool = True,
+        pack: Path | None = None, payload: str | None = None,
     ) -> Iterator[Cell]:
         """A machine with this image; `table_of` gives the firmware the digests of another one's files."""
-        image = image or self.image
-        with tempfile.TemporaryDirectory(prefix="vm-") as name:     # a socket's path must be short
-            run = Path(name)
-            parts = Image.below(image)
-            handed = Handed.of(firmware_file or firmware(), Image.below(table_of) if table_of else parts)
-            measurement = handed.measurement(VCPU_TYPE, 1)
-            disks = [Disk("anchorhold-model", pack or self.pack),
-                     self._disk(run, "machine", chip_file(self.platform, measurement))]
-            if payload is not None:
-                disks.append(self._disk(run, "payload", payload.encode()))
-            plan = Plan(
-                Platform.EMULATED, parts, firmware_file or firmware(), run, tuple(disks), vcpu_type=VCPU_TYPE,
-                console=console, table=handed.write_table(run / "table"))
-            with Running(plan, Tools(tools.TOOLS / "host")) as running:
-                yield Cell(running, measurement)
-
-    @staticmethod
-    def _disk(run: Path, name: str, content: bytes) -> Disk:
-        (run / f"{name}.disk").write_bytes(disk_of_text(content))
-        return Disk(f"anchorhold-{name}", run / f"{name}.disk")
+        with booted(
+            image or self.image, self.platform, pack or self.pack, table_of=table_of, firmware_file=firmware_file,
+            payload=payload,
+        ) as cell:
+            yield cell
 
     def carry(self, address: Address) -> tuple[Standing, list[str]]:
         """The host carries one attempt at the key: where the cell stands then, and what the broker had against it."""
@@ -167,25 +178,19 @@ class World:
                 return await relay(host, send), send.denials
         return within_bound(work())
 
-    def answers(self, address: Address) -> Mapping[tuple[int, int], bytes]:
-        """Every block of the chain through the window, and what was said to each request."""
+    def answers(self, address: Address) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
+        """Every block of the chain through the window: what was said to each request, and the body of its receipt."""
         return within_bound(_fed(address, self.chain))
 
 
-async def _fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], bytes]:
-    words: dict[tuple[int, int], bytes] = {}
-    ended: set[tuple[int, int]] = set()
+async def _fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
+    hearing = Hearing()
     heights = range(1, len(chain.blocks) + 1)
     async with Host(address, Port.STREAM, patience=PATIENT) as host:
         bodies = {height: chain.body(height) for height in heights}
         async for said in feed(host, chain.proof(1, heights[-1], TIME_NS + 100), bodies):
-            if isinstance(said, Piece):
-                words[said.height, said.index] = words.get((said.height, said.index), b"") + said.words
-            elif isinstance(said, Answered):
-                assert (said.height, said.index) not in ended
-                ended.add((said.height, said.index))
-    assert ended == words.keys()
-    return words
+            hearing.hear(said)
+    return {place: (told.answer.reveal(), told.signed.body) for place, told in hearing.told.items()}
 
 
 @contextmanager
@@ -194,9 +199,7 @@ def world(folder: Path) -> Iterator[World]:
     TinyModel().write(folder / "model")
     pack, key = folder / "model.pack", Secret(secrets.token_bytes(32))
     identity = Identity.of(seal_pack(folder / "model", pack, key, threads=1))
-    now = datetime.now(UTC).replace(microsecond=0)
-    validity = Validity(now - timedelta(days=1), now + timedelta(days=1))
-    platform = SimulatedSnp.create(secrets.token_bytes(16), validity)
+    platform = new_platform()
     subnet = Subnet(b"a subnet beside a machine")
     chain = Chain(subnet, GATEWAY, seed=b"vm")
     for height, prompts in enumerate(PROMPTS, 1):
@@ -204,12 +207,17 @@ def world(folder: Path) -> Iterator[World]:
     tee = simulated_snp(platform, bytes(48))
     with devnet_broker(folder / "broker", tee, model_root=identity.model_root, secrets={RESOURCE: key}) as broker:
         config = (
-            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{subnet.root_key.hex()}"\nengine = "scripted-1"\n\n'
-            f'[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
+            CONFIG.format(gateway=to_text(GATEWAY), root_key=subnet.root_key.hex(), price=PRICE)
+            + f'\n[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
             f'model_root = "{identity.model_root.hex()}"\n'
         ).encode()
         image = built(folder / "image", config)
         yield World(folder, image, config, platform, broker, pack, identity, chain)
+
+
+def new_platform() -> SimulatedSnp:
+    now = datetime.now(UTC).replace(microsecond=0)
+    return SimulatedSnp.create(secrets.token_bytes(16), Validity(now - timedelta(days=1), now + timedelta(days=1)))
 
 
 PROMPTS: Final[Sequence[Sequence[str]]] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +15,10 @@ from hypothesis import given
 from appliance.answering import PIECE_TOKENS, Seed
 from appliance.engine.protocol import Engine, EngineRequest, Step
 from appliance.engine.protocol import Sampling as EngineSampling
+from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.window import Answered, Checkpoint, Piece, Say
+from appliance.window import Answered, Checkpoint, Piece, Say, encode_say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import (
     RAISED,
@@ -320,3 +322,39 @@ def test_a_block_that_no_ring_speaks_for_ends_the_cell_rather_than_diverge() -> 
     """answer.md A9"""
     with pytest.raises(AssertionError):
         list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=Kind.SEALED, payload=sealed(), height=201)))
+
+
+class Particular(ScriptedEngine):
+    """Looks at a request before it takes it, as the fixed engine does; and says more than it was asked for."""
+
+    def run(self, request: EngineRequest) -> Iterator[Step]:
+        if request.sampling.logit_bias:
+            raise SamplingRefused("sampling.logit_bias", expected="tokens of the vocabulary", got="another")
+        return itertools.repeat(Step(0x61, bytes(32)))
+
+
+def test_what_an_engine_refuses_keeps_its_place_and_ends_nobody() -> None:
+    """answer.md A13: a request no engine takes is a refusal like any other, not the end of every cell."""
+    chat = ChatRequest("m", (UserMessage(Prompt(b"x")),), sampling=Sampling(logit_bias=((7, 5),)))
+    (end,) = answering(Particular()).answer(ordered(payload=chat.encode()))
+    assert isinstance(end, Answered)
+    assert receipt(end.receipt).finish == "sampling.logit-bias"
+
+
+def test_an_engine_that_does_not_stop_ends_the_cell() -> None:
+    """window.md N15"""
+    with pytest.raises(AssertionError):
+        list(answering(Particular()).answer(ordered(max_tokens=3)))
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=200), min_size=2, max_size=4),
+       st.sampled_from(Mode))
+def test_what_a_host_is_told_of_an_answer_is_its_rung(texts: list[str], mode: Mode) -> None:
+    """answer.md A3: two answers of one rung to requests of one size are messages of the same lengths, receipts too."""
+    seen: dict[tuple[int, int], list[int]] = {}
+    for text in texts:
+        payload = sealed(text, mode)
+        says = list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=Kind.SEALED, payload=payload)))
+        told = end_of(says)
+        sizes = [len(encode_say(say)) for say in says]
+        assert seen.setdefault((len(payload), told.tokens_out), sizes) == sizes

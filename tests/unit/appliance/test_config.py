@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -76,11 +78,31 @@ def test_any_text_in_a_field_is_taken_or_refused(field: str, text: str) -> None:
 
 
 def test_an_engine_is_chosen_by_its_id_alone() -> None:
-    assert isinstance(choose_mind("scripted-1")(None).engine, ScriptedEngine)
-    for other in ("", "scripted", "scripted-2", "SCRIPTED-1"):
+    config = MeasuredConfig.parse(GOOD.encode())
+    assert isinstance(choose_mind(config)(None).engine, ScriptedEngine)
+    for other in ("", "scripted", "scripted-2", "SCRIPTED-1", "fixed", "fixed-2", "FIXED-1"):
         with pytest.raises(ConfigRefused) as refused:
-            choose_mind(other)
+            choose_mind(replace(config, engine=other))
         assert refused.value.code == "engine"
+
+
+def test_an_engine_with_a_model_has_a_profile_and_one_without_has_none() -> None:
+    # profile.md F5
+    digest = bytes(range(32))
+    named = f'engine = "fixed-1"\nprofile = "{digest.hex()}"'
+    with_model = MeasuredConfig.parse((GOOD.replace('engine = "scripted-1"', named) + RELEASE).encode())
+    assert with_model.profile == digest
+    choose_mind(with_model)
+    for wrong in (
+        replace(with_model, profile=None), replace(with_model, release=None), replace(with_model, engine="scripted-1"),
+    ):
+        with pytest.raises(ConfigRefused) as refused:
+            choose_mind(wrong)
+        assert refused.value.code == "profile"
+    for text in ('profile = "00"', "profile = 1", 'profile = "zz"'):
+        with pytest.raises(ConfigRefused) as refused:
+            MeasuredConfig.parse(GOOD.replace('engine = "scripted-1"', f'engine = "fixed-1"\n{text}').encode())
+        assert refused.value.code == "profile"
 
 
 RELEASE = f'''[release]

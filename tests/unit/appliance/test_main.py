@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from vsock_bridge.transport import Address
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"main", delegated=False)
 CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated")
+SCRIPTED = choose_mind(replace(CONFIG, engine="scripted-1"))
 
 
 def cell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -205,9 +207,9 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
 def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
     async def twice() -> int:
         address = Address.parse("memory:taken")
-        first = asyncio.create_task(serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address))
+        first = asyncio.create_task(serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address))
         await until(lambda: any(line["event"] == "serving" for line in quiet))
-        status = await serve(CONFIG, choose_mind("scripted-1"), Identity(bytes(32), None), address)
+        status = await serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         return status

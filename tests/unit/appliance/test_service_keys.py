@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from appliance.model import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
 from appliance.rings import Rings
-from appliance.services import ReleaseService, StreamService
+from appliance.services import ObserveService, ReleaseService, StreamService
 from appliance.window import Answered, Say
 from attestation.broker import service
 from attestation.broker.administration import add_secret
@@ -185,11 +186,14 @@ def test_no_block_is_released_that_the_ring_does_not_reach(little: LittleBroker)
         device = Device()
         stream = StreamService(sequencer, device, ModelGate(shut=False), rings)
         running = asyncio.create_task(device.run())
-        async with CellServer({Port.STREAM: stream, Port.RELEASE: release}) as server:
+        observe = ObserveService(sequencer, device, stream, ModelGate(shut=False), "gated", rings=rings)
+        async with CellServer({Port.STREAM: stream, Port.RELEASE: release, Port.OBSERVE: observe}) as server:
             address = Address.parse("memory:ring")
             await server.start(address)
             async with Host(address, Port.RELEASE) as host:
                 assert (await relay(host, LocalSend(little.broker))).state is State.HAS_KEY
+            async with Host(address, Port.OBSERVE) as host:
+                assert json.loads(await host.ask(b"health"))["service_keys"] == {"renew": 11, "through": 20}
             device.serve_with(answering(GatedEngine(), ring=rings.newest))
             said: list[Say] = []
 

@@ -464,12 +464,12 @@ def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
         async with cell() as at, at.host() as host:
             assert await observed(at, b"health") == {
                 "state": "waiting for a first proof", "engine": "gated", "height": None, "link": None, "wants": None,
-                "certified_time_ns": 0,
+                "certified_time_ns": 0, "service_keys": None,
             }
             _ = [say async for say in feed(host, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN, 1, 2))]
             assert await observed(at, b"health") == {
                 "state": "serving", "engine": "gated", "height": 2, "link": CHAIN.link(2).hex(), "wants": 3,
-                "certified_time_ns": NOW + 9,
+                "certified_time_ns": NOW + 9, "service_keys": None,
             }
             metrics = await observed(at, b"metrics")
             ports = metrics.pop("ports")

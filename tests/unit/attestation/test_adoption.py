@@ -121,8 +121,8 @@ def test_a_payload_that_is_no_step_cannot_be_proposed(governance: Governance) ->
 def test_another_proposals_answer_proves_nothing(governance: Governance) -> None:
     made = proposal(governance)
     governance.decided(made)
-    other = Proposal.of(
-        Ledger.begin(governance.chain).rehearse(made.payload.action, made.digest), Adopt(made_manifest("0.2.0", FIRST), None))
+    after = Ledger.begin(governance.chain).rehearse(made.payload.action, made.digest)
+    other = Proposal.of(after, Adopt(made_manifest("0.2.0", FIRST), None))
     assert refusal(governance.chain, Decision(other.payload.encode(), governance.certified(1))) == "authority.payload"
     assert refusal(governance.chain, Decision(made.payload.encode(), governance.certified(7))) == "authority.proposal"
 

@@ -149,3 +149,16 @@ def test_the_fuzzers_seeds_and_their_neighbours(seed: bytes) -> None:
         mutated[random.randrange(len(mutated))] = random.randrange(256)
         one_input(bytes(mutated[: random.randrange(len(mutated) + 1)]))
         one_input(bytes(mutated))
+
+
+def test_values_of_no_bytes_are_counted_too() -> None:
+    """A few bytes may claim 2^31 values: a record of two records of two records, of nothing in the end."""
+    levels = [bytes([0x6C, 2, 0, n + 1, 1, n + 1]) for n in range(31)]
+    bomb = b"DIDL" + bytes([32]) + b"".join(levels) + b"\x6c\x00" + b"\x01\x00"
+    with pytest.raises(CandidRefused) as caught:
+        decode([Record({})], bomb)
+    assert caught.value.code == "items"
+    nulls = b"DIDL\x02\x6d\x01\x6d\x7f\x01\x00" + b"\x64" + b"\xc0\x84\x3d" * 100
+    with pytest.raises(CandidRefused) as caught:
+        decode([Vec(Vec(NULL))], nulls)
+    assert caught.value.code == "items"

@@ -20,7 +20,7 @@ from appliance.engine.fixed.library import Library, open_device, open_library
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Model
 from appliance.engine.fixed.quantizing import QuantizedWeights
-from bench.device_library import build
+from bench._device_library import build
 from tests.fixed_models import BITS, FAMILIES, engine, request, steps, weights
 
 QUANTIZATIONS = [Quantization(), Quantization(Format.INT8, 32), Quantization(Format.INT4, 128)]

@@ -11,6 +11,7 @@ from attestation.receipts import ed25519
 from attestation.receipts.errors import ReceiptRefused, SignatureRefused
 from attestation.receipts.sealing import RECEIPT_TYPE, SignedReceipt, key_id, sign
 from foundation import cbor
+from foundation import ed25519 as points
 from tests.little_receipts import book, issue_blocks, raw, receipt_key
 
 KEY = raw(receipt_key("cell a"))
@@ -103,10 +104,10 @@ def test_the_key_of_small_order_would_have_verified_what_nobody_signed() -> None
 
 
 def test_a_key_with_a_part_of_small_order_is_refused() -> None:  # receipt.md T11
-    point, torsion = ed25519._decompressed(KEY), ed25519._decompressed(bytes.fromhex(ONE_OF_ORDER_EIGHT))
+    point, torsion = points._decompressed(KEY), points._decompressed(bytes.fromhex(ONE_OF_ORDER_EIGHT))
     assert point is not None
     assert torsion is not None
-    x, y, z, _ = ed25519._sum(point, torsion)
+    x, y, z, _ = points._sum(point, torsion)
     x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
     mixed = (y | (x & 1) << 255).to_bytes(32, "little")
     Ed25519PublicKey.from_public_bytes(mixed)       # the library takes it

@@ -27,7 +27,7 @@ from measurements.governance.authority import (
     encode_authority,
     parse_authority,
 )
-from measurements.governance.charter import Charter
+from measurements.governance.charter import Charter, Member
 from measurements.governance.decision import CertifiedReply, Decision, Signatures
 from measurements.governance.errors import AuthorityRefused, DecisionRefused, GovernanceRefused, PayloadRefused
 from measurements.governance.history import History, Ledger, Standing
@@ -169,6 +169,8 @@ def test_whoever_hands_over_agrees_and_whoever_takes_over_has_their_keys() -> No
     (replace(KEEPERS, members=KEEPERS.members[::-1]), "charter.members"),
     (replace(KEEPERS, members=(*KEEPERS.members, KEEPERS.members[-1])), "charter.members"),
     (replace(KEEPERS, name=" "), "charter.name"),
+    (replace(KEEPERS, members=(Member("anyone", b"\x01" + bytes(31)), *KEEPERS.members)), "charter.key"),
+    (replace(KEEPERS, members=(*KEEPERS.members, Member("nobody", b"\xff" * 32))), "charter.key"),
 ])
 def test_a_charter_in_which_two_groups_could_decide_apart_is_none(bad: Charter, code: str) -> None:
     with pytest.raises(ReleaseDocumentRefused) as caught:

@@ -1,4 +1,4 @@
-"""The manifest: one encoding, and nothing in it that its own parts contradict (measure.md M17 to M20)."""
+"""The manifest: one encoding, and nothing in it that its own parts contradict (measure.md M17 to M21)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.manifest import COUNTS, GUEST_FEATURES, LaunchManifest, joined, measure_snp, measure_tdx
+from measurements.launch.published import launch_part
 from measurements.launch.snp import PROCESSORS, signature_of
+from measurements.release.document import Fields
+from measurements.release.manifest import _launch
 from tests.firmware import LittleFirmware, LittleProgram
 
 FILES = (LittleProgram().build(), b"initrd", "console=ttyS0")
@@ -106,3 +109,27 @@ def test_entries_have_one_order() -> None:
     value["snp"].reverse()
     with pytest.raises(LaunchRefused, match=r"manifest\.snp"):
         LaunchManifest.parse(encoded(value))
+
+
+def test_the_part_for_a_release_manifest_is_cut_from_it() -> None:
+    part = launch_part(BOTH, vcpu_types=["EPYC-v4", "EPYC-Genoa"], counts=[4, 1], guest_features=[1])
+    assert part["command_line"] == FILES[2]
+    snp, tdx = part["snp"], part["tdx"]
+    assert isinstance(snp, list)
+    assert isinstance(tdx, list)
+    assert [(row["cpu"], row["vcpus"]) for row in snp] == [
+        ("EPYC-Genoa", 1), ("EPYC-Genoa", 4), ("EPYC-v4", 1), ("EPYC-v4", 4)]
+    expected = BOTH.find_snp(signature_of("EPYC-v4"), 4, 1)
+    assert expected is not None
+    assert snp[-1]["measurement"] == expected.hex()
+    assert [(row["machine"], row["vcpus"]) for row in tdx] == sorted((row["machine"], row["vcpus"]) for row in tdx)
+    read = _launch(Fields(part, "launch"))      # as a release manifest reads it
+    assert [each.measurement.hex() for each in read.snp] == [row["measurement"] for row in snp]
+    assert all(row["rtmr"][0] is None and row["rtmr"][3] == "00" * 48 for row in tdx)
+
+
+def test_a_part_of_one_kind_and_of_what_is_not_there() -> None:
+    assert launch_part(SNP, vcpu_types=["EPYC"], counts=[1], guest_features=[1])["tdx"] == []
+    assert launch_part(TDX, vcpu_types=[], counts=[1], guest_features=[1])["snp"] == []
+    with pytest.raises(LaunchRefused, match=r"manifest\.snp"):
+        launch_part(SNP, vcpu_types=["EPYC"], counts=[3], guest_features=[1])

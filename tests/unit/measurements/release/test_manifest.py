@@ -106,12 +106,15 @@ def test_every_bit_counts(bit: int) -> None:
     """A bent manifest is none, or is another one: nothing changes without the digest."""
     raw = bytearray(RAW)
     raw[bit // 8] ^= 1 << bit % 8
+    assert outcome(bytes(raw)) not in ("", SECOND.digest.hex())
+
+
+def outcome(raw: bytes) -> str:
+    """The digest, or the code of the refusal; any other exception fails the test."""
     try:
-        manifest = Manifest.parse(bytes(raw))
+        return Manifest.parse(raw).digest.hex()
     except ReleaseDocumentRefused as refusal:
-        assert refusal.code.split(".")[0] in ("manifest", "launch")
-        return
-    assert manifest.digest != SECOND.digest
+        return refusal.code
 
 
 # -- in words

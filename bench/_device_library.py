@@ -1,6 +1,6 @@
 """Builds the kernels of `appliance/engine/fixed/cuda`: by nvcc for a GPU, or by g++ to be stepped through without one.
 
-    python -m bench.device_library build/fixed_cuda.so [--emulated]
+    python -m bench._device_library build/fixed_cuda.so [--emulated]
 """
 
 from __future__ import annotations

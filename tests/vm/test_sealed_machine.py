@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from anchorhold.command import main
 from appliance.release import State
 from appliance.services import ReleaseService
 from devnet.chip import chip_file
@@ -194,23 +196,31 @@ def test_hostile_connections_do_not_stop_it(made: World, cell: Cell) -> None:
     random = Random(2000)
     kinds = (b"", b"\x01\x00", b"GET / HTTP/1.1\r\n\r\n", bytes([3]) + b"\xff\xff\xff" + bytes(4), b"\0" * 4096)
 
-    async def one(number: int) -> None:
-        port = random.choice(list(Port))
+    async def one(number: int) -> bool:
         words = kinds[number % len(kinds)] if number % 2 else random.randbytes(random.randrange(1, 4000))
-        with suppress(ConnectionError):
-            _, writer = await asyncio.open_unix_connection(cell.address.place)
-            writer.write(b"CONNECT %d\n" % port + words)
-            with suppress(ConnectionError):
-                await writer.drain()
+        reader, writer = await asyncio.open_unix_connection(cell.address.place)
+        try:
+            # An answer is waited for: 0.3.0 of the device itself stops when many callers leave before it (boot.md).
+            writer.write(b"CONNECT %d\n" % random.choice(list(Port)))
+            came = (await reader.readline()).startswith(b"OK ")
+            writer.write(words)
+            await writer.drain()
+        except ConnectionError:
+            return False                # too many at once: the cell's own bound
+        finally:
             writer.close()
+        return came
 
-    async def storm() -> None:
-        for start in range(0, HOSTILE, AT_ONCE):
-            await asyncio.gather(*(one(start + number) for number in range(AT_ONCE)))
+    async def storm() -> int:
+        came = 0
+        while came < HOSTILE:
+            came += sum(await asyncio.gather(*(one(came + number) for number in range(AT_ONCE))))
+        return came
 
-    within_bound(storm())
+    came = within_bound(storm())
+    assert cell.health() is not None            # after a moment: what is left of the storm is let go first
     metrics = json.loads(cell.ask(Port.OBSERVE, b"metrics"))
-    assert sum(port["connections"] for port in metrics["ports"].values()) >= HOSTILE // 2
+    assert sum(port["connections"] for port in metrics["ports"].values()) >= came
     assert made.answers(cell.address) == before
     assert cell.running.is_running
 
@@ -280,8 +290,7 @@ def test_another_configuration_is_denied_until_the_cell_gives_up(made: World, tm
 
 def _is_denied(made: World, cell: Cell, claim: str) -> None:
     said = cell.health()
-    if said is None:
-        return                              # it does not even boot
+    assert said is not None, cell.console      # it boots: what was changed is no code that runs
     assert said["state"] == "waiting for its model"
     standing, denials = made.carry(cell.address)
     assert (standing.state, denials) == (State.NEEDS_KEY, [claim])
@@ -324,11 +333,28 @@ def test_a_killed_cell_ends_the_machine_with_its_signal(made: World) -> None:
     assert ending.means == "the cell was ended by signal 9"
 
 
-def test_a_release_image_believes_no_simulated_chip_and_says_nothing(made: World, tmp_path: Path) -> None:
-    build(Order("release", tmp_path / "release", tools.CACHE, made.config))
-    with made.boot(tmp_path / "release") as cell:
+def test_a_rule_that_does_not_take_ends_the_machine_before_the_cell(made: World, tmp_path: Path) -> None:
+    """A kernel that was told to lock itself down less: the table and the measurement are its own, process 1 is not."""
+    other = flipped(made.image, tmp_path / "other", "cmdline", 0)
+    line = (made.image / "cmdline").read_text().replace("lockdown=confidentiality", "lockdown=integrity")
+    (other / "cmdline").write_text(line)
+    with made.boot(other) as cell:
         assert cell.health() is None
-        ending = cell.running.ended(SECONDS_MAX)
-    assert ending == Ending(How.POWER_OFF, Told(Stage.CELL, Code.REFUSED_TO_START))
-    assert "anchorhold" not in cell.console
-    assert "{" not in cell.console
+        assert cell.running.ended(SECONDS_MAX) == Ending(How.POWER_OFF, Told(Stage.MACHINE, 1))
+
+
+def test_a_release_image_believes_no_simulated_chip_and_says_nothing(
+    made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the command itself, a console and a chip: its configuration asks for a key, and it finds no TEE to show."""
+    build(Order("release", tmp_path / "release", tools.CACHE, made.config))
+    status = main(["image", "boot", str(tmp_path / "release"), "--model", str(made.pack), "--devnet",
+                   str(tmp_path / "devnet"), "--console", "--tools", str(tools.TOOLS)])
+    first, *said, last = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["window"].startswith("unix:")
+    assert (status, json.loads(last)) == (4, {
+        "ended": "power-off", "stage": "cell", "code": 1,
+        "means": "refused to start: configuration, engine or TEE",
+    })
+    words = "".join(line for line in said if "EFI stub" not in line)
+    assert not any(each.isalnum() for each in re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", words)), said

@@ -1,0 +1,69 @@
+"""`anchorhold ask`: seal a prompt to a service key. Words come in on standard input and leave as ciphertext alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from anchorhold.command import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "ask", help="seal a prompt for a gateway",
+        description="Seal the prompt on standard input to a service key. Writes what is to be submitted, and the key "
+        "to its answer into a file that only its owner can read. Exit status: 0 done, 1 usage, 2 an offer its broker "
+        "did not sign.",
+    )
+    parser.add_argument("--offer", type=Path, required=True, metavar="FILE", help="a key the broker offers, in hex")
+    parser.add_argument("--broker", required=True, metavar="HEX", help="the broker's key: 32 bytes")
+    parser.add_argument("--gateway", required=True, metavar="ID", help="the canister that will order it")
+    parser.add_argument("--model-root", required=True, metavar="HEX", help="the model that is to answer")
+    parser.add_argument("--expiry", type=int, required=True, metavar="HEIGHT", help="run it at no later block")
+    parser.add_argument("--caller", metavar="ID", help="run it for this caller alone (default: for whoever submits it)")
+    parser.add_argument("--model", default="default", metavar="NAME", help="the model's name in the request")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="of the answer")
+    parser.add_argument("--stream", action="store_true", help="frames as they are made, not all at the end")
+    parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="the answer's key; must not exist")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the payload; must not exist")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from anchorhold.client import KeysRefused, Mode, Service, chat
+    from anchorhold.layouts import hex_option
+    from attestation.consensus.chat import Sampling
+    from attestation.consensus.principal import from_text
+
+    broker = hex_option(arguments.broker, "--broker", 32)
+    model_root = hex_option(arguments.model_root, "--model-root", 32)
+    gateway, caller = from_text(arguments.gateway), from_text(arguments.caller) if arguments.caller else None
+    try:
+        offer = bytes.fromhex(arguments.offer.read_text("ascii").strip())
+        service = Service.checked(offer, broker, gateway=gateway, model_root=model_root)
+    except KeysRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 2
+    except ValueError:
+        print("anchorhold: usage: expected an offer in hexadecimal, got other text", file=sys.stderr)
+        return 1
+    sampling = None if arguments.max_tokens is None else Sampling(max_tokens=arguments.max_tokens)
+    try:
+        words = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        print("anchorhold: usage: expected a prompt in UTF-8, got other bytes", file=sys.stderr)
+        return 1
+    question = service.ask(
+        chat(arguments.model, words, sampling=sampling), expiry=arguments.expiry,
+        mode=Mode.STREAM if arguments.stream else Mode.WHOLE, caller=caller,
+    )
+    _write(arguments.keep, question.encode().reveal())
+    _write(arguments.out, question.payload)
+    return 0
+
+
+def _write(path: Path, raw: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(raw)

@@ -1,0 +1,171 @@
+"""`anchorhold engine ...`: write the profile of a model's engine, and prove one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anchorhold.command import Parser, Verbs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from appliance.engine.profile import Settings
+    from appliance.profiled import ModelFiles
+
+_STATUS = (
+    "Exit status: 0 done, 1 usage, or a model or profile that is none, 2 key refused, 4 what runs is not what the "
+    "profile states, 5 a golden prompt gave other digests."
+)
+_TOKENS = 16
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "engine", help="write and prove what an engine's bits hang on",
+        description=f"Write and prove what an engine's bits hang on. {_STATUS}",
+    )
+    jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
+    profile = _job(jobs, "profile", "write the profile of a model: what runs here, and what its golden prompts give",
+                   _profile)
+    profile.add_argument("--out", type=Path, metavar="FILE",
+                         help="default: engine-profile.json in the model's folder; must not exist")
+    profile.add_argument("--engine", choices=("fixed-1", "torch-1", "vllm-1"), default="fixed-1",
+                         help="default: fixed-1")
+    profile.add_argument("--length", type=_count, metavar="TOKENS",
+                         help="of a prompt and its answer; default: all the model can")
+    profile.add_argument("--tokens", type=_count, default=_TOKENS, metavar="N",
+                         help=f"of each golden prompt's answer, default {_TOKENS}")
+    check = _job(jobs, "check", "prove a profile: observe what runs, compare all of it, run the golden prompts", _check)
+    check.add_argument("--profile", type=_digest, metavar="HEX", help="the digest that the profile has to have")
+    for each in (profile, check):
+        each.add_argument("model", type=Path, metavar="MODEL", help="a model's folder, or a pack with --key")
+        each.add_argument("--key", type=Path, metavar="FILE", help="the pack key's file")
+        each.add_argument("--threads", type=_count, metavar="N",
+                          help="default: what the profile states, else as many as processors")
+
+
+def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
+    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError("expected 1 to 1048576")
+    return int(text)
+
+
+def _digest(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
+    return value
+
+
+def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    from appliance.engine.golden import GoldenMissed
+    from appliance.engine.profile import ProfileDrift
+    from measurements.pack.errors import PackKeyRefused, PackMalformed, PackRefused
+
+    try:
+        return work(arguments)
+    except ProfileDrift as drift:
+        for name, stated, observed in drift.differences:
+            print(f"anchorhold: profile: {name}: expected {stated}, got {observed}", file=sys.stderr)
+        return 4
+    except GoldenMissed as missed:
+        print(f"anchorhold: {missed}", file=sys.stderr)
+        return 5
+    except PackRefused as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        match refusal:
+            case PackMalformed():
+                return 1
+            case PackKeyRefused():
+                return 2
+            case _:
+                return 5
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from appliance.engine.golden import questions, record
+    from appliance.engine.profile import FILE, digest_of, encode
+    from appliance.profiled import load, processors
+
+    out: Path = arguments.out or arguments.model / FILE
+    if arguments.out is None and not arguments.model.is_dir():
+        print("anchorhold: engine: usage: --out names the file, because a sealed pack takes none", file=sys.stderr)
+        return 1
+    with _opened(arguments) as (model, sampling):
+        loaded = load(model, engine=arguments.engine, sampling=sampling, length_max=arguments.length,
+                      threads=arguments.threads or processors())
+        stops, length = loaded.text.stop_tokens, loaded.observed.length_max
+        asked = questions(loaded.vocabulary, length, stops, tokens=arguments.tokens)
+        raw = encode(loaded.observed, tuple(record(loaded.engine, request) for request in asked))
+        with out.open("xb") as file:
+            file.write(raw)
+        _print_settings(loaded.observed)
+    print(f"golden prompts  {len(asked)}")
+    if loaded.observed.machine is None:
+        print(f"machine         not part of it, since no bit hangs on it: {_machine()}")
+    print(f"profile         {digest_of(raw).hex()}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from appliance.profiled import start
+
+    with _opened(arguments) as (model, sampling):
+        started = start(model, sampling=sampling, profile=arguments.profile, threads=arguments.threads)
+        _print_settings(started.profile.settings)
+    print(f"golden prompts  {len(started.profile.golden)}, each as it was")
+    if started.profile.settings.machine is None:
+        print(f"machine         not compared, since no bit hangs on it: {_machine()}")
+    compared = "as expected" if arguments.profile else "not compared: no --profile was given"
+    print(f"profile         {started.profile.digest.hex()}, {compared}")
+    return 0
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[tuple[ModelFiles, Mapping[str, int]]]:
+    """The model's files, and what its card says of sampling."""
+    from appliance.models.folder import open_folder
+    from measurements.pack.card import Claims
+    from measurements.pack.files import CARD
+    from measurements.pack.keys import read_key
+    from measurements.pack.opening import open_pack
+    from measurements.pack.parallel import default_threads
+
+    if arguments.model.is_dir():
+        sampling = Claims.parse((arguments.model / CARD).read_bytes()).sampling
+        with open_folder(arguments.model) as folder:
+            yield folder, sampling
+        return
+    if arguments.key is None:
+        print("anchorhold: engine: usage: a pack opens with --key", file=sys.stderr)
+        raise SystemExit(1)
+    with open_pack(arguments.model, read_key(arguments.key), threads=default_threads()) as pack:
+        yield pack, pack.card.claims.sampling
+
+
+def _print_settings(settings: Settings) -> None:
+    from appliance.engine.profile import flat
+
+    for name, value in flat(settings).items():
+        print(f"{name:<40}{value}")
+
+
+def _machine() -> str:
+    from appliance.engine.observe import machine
+
+    seen = machine()
+    return f"{seen.threads} threads on {seen.binding}, {seen.isa}"

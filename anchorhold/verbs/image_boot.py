@@ -1,0 +1,147 @@
+"""`anchorhold image boot`: start an image under QEMU and say how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shlex
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from anchorhold.command import Parser
+
+if TYPE_CHECKING:
+    from image_build.boot.plan import Disk, Plan
+    from image_build.boot.running import Running
+
+_REFUSED: Final = 4
+_TOOLS: Final = Path("build/tools/vm")
+_HELD_SECONDS_MAX: Final = 60
+_WAIT_SECONDS: Final = 3600
+_DEVNET_DAYS: Final = 30
+
+
+def add_arguments(boot: Parser) -> None:
+    boot.add_argument("image", type=Path, metavar="IMAGE", help="the folder that was built")
+    boot.add_argument("--platform", choices=["emulated", "snp", "tdx"], default="emulated",
+                      help="emulated (the default) runs anywhere; snp and tdx need KVM on a host that has them")
+    boot.add_argument("--firmware", type=Path, metavar="FILE", help="default: of the tools, OVMF for the platform")
+    boot.add_argument("--model", type=Path, metavar="PACK", help="the model pack, laid beside the machine as a disk")
+    boot.add_argument("--devnet", type=Path, metavar="DIR",
+                      help="development: give it a simulated chip, kept here with what a broker needs to believe it")
+    boot.add_argument("--vcpus", type=int, default=1, metavar="N", help="default 1")
+    boot.add_argument("--vcpu-type", default="EPYC-v4", metavar="NAME", help="default EPYC-v4; it is measured")
+    boot.add_argument("--memory", type=int, default=512, metavar="MIB", help="default 512")
+    boot.add_argument("--guest-cid", type=int, default=42, metavar="N", help="of the machine on its host; default 42")
+    boot.add_argument("--console", action="store_true", help="show the console; a release says nothing there")
+    boot.add_argument("--print", action="store_true", help="print the command lines and the measurement; start nothing")
+    boot.add_argument("--tools", type=Path, default=_TOOLS, metavar="DIR",
+                      help="QEMU and OVMF as `make vm-tools` unpacks them; default: build/tools/vm")
+    boot.add_argument("--installed", action="store_true", help="the QEMU of this system instead of the tools'")
+
+
+def boot(arguments: argparse.Namespace) -> int:
+    from image_build.boot.plan import BootRefused
+    from image_build.boot.running import Running, Tools
+    from measurements.launch.errors import LaunchRefused
+
+    with tempfile.TemporaryDirectory(prefix="cell-") as name:       # a socket's path must be short
+        try:
+            plan, measurement = _plan(arguments, Path(name))
+            if arguments.print:
+                return _print(plan, measurement)
+            tools = Tools(None if arguments.installed else arguments.tools / "host")
+            with Running(plan, tools, on_console=print if arguments.console else None) as running:
+                _say(window=plan.window, measurement=measurement)
+                return _follow(running)
+        except (BootRefused, LaunchRefused) as refusal:
+            _say(refused=str(refusal))
+            return 1
+
+
+def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
+    from image_build.boot.handed import Handed
+    from image_build.boot.plan import Disk, Image, Plan, Platform
+
+    platform, image = Platform(arguments.platform), Image.below(arguments.image)
+    firmware = arguments.firmware or _firmware(arguments.tools, platform)
+    disks = [] if arguments.model is None else [Disk("anchorhold-model", arguments.model)]
+    handed = None if platform is Platform.TDX else Handed.of(firmware, image)
+    measurement = None if handed is None else handed.measurement(arguments.vcpu_type, arguments.vcpus)
+    if arguments.devnet is not None and measurement is not None:
+        disks.append(_chip(arguments.devnet, run, measurement))
+    table = handed.write_table(run / "table") if handed is not None and platform is Platform.EMULATED else None
+    plan = Plan(
+        platform, image, firmware, run, tuple(disks), vcpus=arguments.vcpus, vcpu_type=arguments.vcpu_type,
+        memory_mib=arguments.memory, console=arguments.console, table=table, guest_cid=arguments.guest_cid)
+    return plan, None if measurement is None else measurement.hex()
+
+
+def _firmware(tools: Path, platform: object) -> Path:
+    from image_build.boot.plan import Platform
+
+    name = "OVMF.inteltdx.ms.fd" if platform is Platform.TDX else "OVMF.amdsev.fd"
+    return tools / "firmware/usr/share/ovmf" / name
+
+
+def _chip(devnet: Path, run: Path, measurement: bytes) -> Disk:
+    """The devnet's one chip in a machine of these files; made the first time, with what a broker is told of it."""
+    from devnet.chip import ChipTee, chip_file, in_machine
+    from devnet.pki import Validity
+    from devnet.sim_snp import SimulatedSnp
+    from devnet.tee import policy_document, simulated_snp
+    from image_build.boot.handed import disk_of_text
+    from image_build.boot.plan import Disk
+
+    kept = devnet / "chip.json"
+    if not kept.exists():
+        devnet.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(UTC).replace(microsecond=0)
+        validity = Validity(now - timedelta(days=1), now + timedelta(days=_DEVNET_DAYS))
+        platform = SimulatedSnp.create(secrets.token_bytes(32), validity)
+        (devnet / "root.der").write_bytes(platform.ark.der)
+        (devnet / "policy.toml").write_bytes(policy_document(simulated_snp(platform, measurement)))
+        (devnet / "references.toml").write_text(f'[snp]\nchip_id = ["{platform.hardware_id.hex()}"]\n')
+        kept.write_bytes(chip_file(platform, measurement))
+    content = in_machine(kept.read_bytes(), measurement)
+    ChipTee.parse(content)
+    (run / "machine").write_bytes(disk_of_text(content))
+    return Disk("anchorhold-machine", run / "machine")
+
+
+def _print(plan: Plan, measurement: str | None) -> int:
+    from image_build.boot.plan import device_command, emulator_command
+
+    if (device := device_command(plan)) is not None:
+        print(shlex.join(device))
+    print(shlex.join(emulator_command(plan)))
+    print(f"# measurement {measurement or 'of the event log: see `anchorhold measure tdx`'}")
+    return 0
+
+
+def _follow(running: Running) -> int:
+    """Until it ends, or whoever started it has seen enough. 0 for a cell that was told to stop."""
+    from image_build.boot.ending import Code, How, Stage, Told
+    from image_build.boot.plan import Platform
+
+    if running.plan.platform is Platform.EMULATED and running.is_held(_HELD_SECONDS_MAX):
+        _say(ended="held", means="the firmware met a kernel, initrd or command line that is not in its table")
+        return _REFUSED
+    try:
+        while (ending := running.ended(_WAIT_SECONDS)) is None:
+            pass
+    except KeyboardInterrupt:
+        running.stop()
+        return 130
+    told = ending.told
+    _say(ended=ending.how.value, stage=told.stage.value if told else None, code=told.code if told else None,
+         means=ending.means)
+    fine = ending.how is How.STOPPED or told == Told(Stage.CELL, Code.STOPPED)
+    return 0 if fine else _REFUSED
+
+
+def _say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)

@@ -1,0 +1,67 @@
+"""`anchorhold open`: the words of a sealed answer, once its receipt holds. Nothing is printed before all of it does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from anchorhold.command import Verbs
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "open", help="open a sealed answer and check its receipt",
+        description="Print the words of a sealed answer if every frame is this answer's and the receipt is signed over "
+        "exactly this request and these frames. That the key which signed is a cell's, its evidence shows. Exit "
+        "status: 0 done, 1 usage, 4 the request was refused, 5 answer or receipt do not hold.",
+    )
+    parser.add_argument("--question", type=Path, required=True, metavar="FILE", help="what `ask` kept")
+    parser.add_argument("--answer", type=Path, required=True, metavar="FILE", help="the frames, joined")
+    parser.add_argument("--receipt", type=Path, required=True, metavar="FILE", help="the signed receipt")
+    parser.add_argument("--key", required=True, metavar="HEX", help="the cell's receipt key: 32 bytes")
+    parser.add_argument("--caller", required=True, metavar="ID", help="who submitted it")
+    parser.add_argument("--release", metavar="NAME", help="the release that has to have answered")
+    parser.add_argument("--config", metavar="HEX", help="the measured configuration's digest")
+    parser.add_argument("--profile", metavar="HEX", help="the engine profile's digest")
+    parser.add_argument("--json", action="store_true", help="words and facts of the receipt, as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from anchorhold.client import AnswerRefused, Expected, Question, Taken
+    from anchorhold.layouts import hex_option
+    from attestation.consensus.principal import from_text
+    from attestation.receipts.errors import ReceiptRefused
+    from attestation.receipts.sealing import SignedReceipt
+    from foundation.secrecy import Secret
+
+    key, caller = hex_option(arguments.key, "--key", 32), from_text(arguments.caller)
+    expected = Expected(
+        release=arguments.release,
+        config=arguments.config and hex_option(arguments.config, "--config", 32),
+        profile=arguments.profile and hex_option(arguments.profile, "--profile", 32),
+    )
+    try:
+        question = Question.parse(Secret(arguments.question.read_bytes()))
+        signed = SignedReceipt.parse(arguments.receipt.read_bytes())
+        of = signed.receipt
+        taken = Taken(of.height, of.index, of.id, arguments.answer.read_bytes(), signed.body, signed.signature)
+        answer = question.open(taken, key, expected, caller=caller)
+    except (AnswerRefused, ReceiptRefused) as refusal:
+        print(f"anchorhold: {refusal}", file=sys.stderr)
+        return 5
+    words = answer.words.reveal()
+    if arguments.json:
+        finish = answer.finish if isinstance(answer.finish, str) else answer.finish.name.lower()
+        print(json.dumps({
+            "words": words.decode("utf-8", "replace"), "finish": finish, "height": of.height, "index": of.index,
+            "release": of.by.release, "tokens_in": of.tokens_in, "tokens_out": of.tokens_out, "cycles": of.cycles,
+        }))
+    elif answer.refused:
+        print(f"anchorhold: the cell refused it: {answer.finish}", file=sys.stderr)
+    else:
+        sys.stdout.buffer.write(words)
+        sys.stdout.buffer.write(b"\n")
+    return 4 if answer.refused else 0

@@ -1,0 +1,183 @@
+"""A new release takes over from a running one, under load: the order goes on, each prompt is answered once.
+
+governance.md V16, V18, V22. `ANCHORHOLD_UPGRADE_PROMPTS` says how many prompts (60 by default).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from anchorhold.demo import CONFIG, PRICE, Screen
+from anchorhold.demo_governance import GovernedDemo, devnet_manifest
+from anchorhold.demo_keys import MEASUREMENT, KeyOwner, key_owner
+from anchorhold.feeding import feed
+from anchorhold.reporting import Hearing
+from appliance.release import State
+from attestation.auditor.audit import audit
+from attestation.broker.governing import govern, show_height
+from attestation.consensus.principal import to_text
+from attestation.consensus.slices import SliceProof
+from attestation.receipts.price import PriceSchedule
+from devnet.broker import measurement_of
+from devnet.sim_tdx import SimulatedTdx
+from devnet.subnet import GATEWAY
+from devnet.tee import SimulatedTdxTee, simulated_tdx
+from foundation.secrecy import Prompt
+from measurements.governance.actions import Adopt
+from measurements.governance.authority import encode_authority
+from measurements.release.manifest import Manifest
+from tests.cell_process import environment
+from vsock_bridge.host import Host
+from vsock_bridge.ports import Port
+from vsock_bridge.transport import Address
+
+PROMPTS = int(os.environ.get("ANCHORHOLD_UPGRADE_PROMPTS", "60"))
+ROUNDS = 4
+OTHER = hashlib.sha384(b"the next image").digest()
+DEARER = PriceSchedule(PRICE.request + 1, PRICE.token_in, PRICE.token_out)
+Slice = tuple[bytes, Sequence[bytes]]
+
+
+@dataclass
+class Machine:
+    """One cell's image, configuration and place, and what its host heard of it."""
+
+    version: str
+    tee: SimulatedTdxTee
+    config: bytes
+    manifest: Manifest
+    hearing: Hearing = field(default_factory=Hearing)
+
+
+class Upgrade(GovernedDemo):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, Screen(io.StringIO(), words=False))
+        self._asked = 0
+
+    def machine(self, owner: KeyOwner, version: str, measured: bytes, price: PriceSchedule,
+                supersedes: Manifest | None) -> Machine:
+        tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), measured)
+        config = (CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=price)
+                  + owner.config_section()).encode()
+        manifest = devnet_manifest(version, supersedes, config, measurement_of(tee), owner.identity, price)
+        return Machine(version, tee, config, manifest)
+
+    @asynccontextmanager
+    async def started(self, owner: KeyOwner, machine: Machine) -> AsyncIterator[Address]:
+        config, socket = (self._folder / f"{machine.version}.{what}" for what in ("toml", "sock"))
+        config.write_bytes(machine.config)
+        arguments = owner.cell_arguments()
+        arguments[arguments.index("--measurement") + 1] = machine.tee.fields.mrtd.hex()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "devnet.cell", "--config", str(config), "--listen", f"unix:{socket}", *arguments,
+            stderr=asyncio.subprocess.PIPE, env=environment())
+        assert process.stderr is not None
+        serving, opened = asyncio.Event(), asyncio.Event()
+
+        async def follow() -> None:
+            assert process.stderr is not None
+            async for line in process.stderr:
+                if b'"serving"' in line:
+                    serving.set()
+                if b'"model open"' in line:
+                    opened.set()
+            serving.set()
+            opened.set()
+
+        following = asyncio.create_task(follow())
+        address = Address.parse(f"unix:{socket}")
+        try:
+            await serving.wait()
+            standing, denials = await owner.carry(address)
+            assert standing.state is State.HAS_KEY, denials
+            await opened.wait()
+            yield address
+        finally:
+            process.terminate()
+            await process.wait()
+            await following
+
+    def ask_and_seal(self, owner: KeyOwner, count: int) -> None:
+        prompts = [Prompt(b"prompt %d" % number) for number in range(self._asked, self._asked + count)]
+        self._asked += count
+        self._ask(prompts, owner.service(GATEWAY))
+        self._seal()
+
+    def since(self, height: int) -> Slice:
+        found = self._gateway.proof_and_bodies(height)
+        assert found is not None
+        return found
+
+    async def run_slice(self, address: Address, machine: Machine, found: Slice) -> None:
+        proof, bodies = found
+        first = SliceProof.parse(proof).headers[0].height
+        async with Host(address, Port.STREAM) as host:
+            async for say in feed(host, proof, {first + at: body for at, body in enumerate(bodies)}):
+                machine.hearing.hear(say)
+
+
+async def change_over(folder: Path) -> None:
+    world = Upgrade(folder)
+    with key_owner(folder) as owner:
+        store = owner.broker.store
+        govern(store, encode_authority(world._governance.chain), time.time_ns())
+        old = world.machine(owner, "0.1.0", MEASUREMENT, PRICE, None)
+        new = world.machine(owner, "0.2.0", OTHER, DEARER, old.manifest)
+        world._decide(owner, world._propose(Adopt(old.manifest, None), "1"))
+        first = world._ledger.head
+        each = PROMPTS // ROUNDS
+        async with world.started(owner, old) as at_old:
+            for _ in range(ROUNDS // 2):
+                world.ask_and_seal(owner, each)
+            before = world.since(1)
+            running = asyncio.create_task(world.run_slice(at_old, old, before))
+            seam = ROUNDS // 2
+            # The old one is at work; more prompts come, and the decision does.
+            world.ask_and_seal(owner, each)
+            world._decide(owner, world._propose(Adopt(new.manifest, seam + 1), "2"))
+            second = world._ledger.head
+            async with world.started(owner, new) as at_new:
+                await running
+                world.ask_and_seal(owner, PROMPTS - (ROUNDS - 1) * each)
+                after = world.since(seam + 1)
+                await world.run_slice(at_new, new, after)
+                await check(world, owner, (old, at_old, before, first), (new, at_new, after, second))
+            show_height(store, after[0], root_key=world._subnet.root_key, gateway=GATEWAY, now_ns=time.time_ns())
+        with pytest.raises(AssertionError, match=r"release\.superseded"):     # its grace is over
+            async with world.started(owner, old):
+                pass
+        assert owner.entries()
+
+
+async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address, Slice, bytes]) -> None:
+    places = [place for machine, *_ in sides for place in sorted(machine.hearing.told)]
+    headers = [header for _, _, (proof, _), _ in sides for header in SliceProof.parse(proof).headers]
+    assert [header.height for header in headers] == list(range(1, ROUNDS + 1))      # no gap, no second answer
+    assert all(later.parent == earlier.link() for earlier, later in pairwise(headers))
+    assert places == [(header.height, index) for header in headers for index in range(header.count)]
+    assert len(places) == PROMPTS
+    for machine, address, found, adoption in sides:
+        receipts = [told.signed.receipt for told in machine.hearing.told.values()]
+        assert {(each.by.release, each.by.adoption) for each in receipts} == {(machine.version, adoption)}
+        bundle = await world._bundle(owner, address, machine.tee, machine.config, found, machine.hearing)
+        report = audit(bundle, world._terms(machine.tee))
+        assert report.ok, [finding for finding in report.findings if finding.standing.value == "fails"]
+        for told in machine.hearing.told.values():
+            assert world._gateway.report_answer(bytes.fromhex("00000000fff0000a0101"), told.report()) == "recorded"
+
+
+@pytest.mark.slow
+def test_an_upgrade_under_load_has_no_gap_and_no_second_answer(tmp_path: Path) -> None:
+    asyncio.run(change_over(tmp_path))

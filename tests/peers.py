@@ -1,0 +1,99 @@
+"""Random models of `transformers`, written as the folders that models are published in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from devnet.model import safetensors_head
+
+torch.set_num_threads(1)
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+    "bos_token_id": 1, "eos_token_id": 2,
+}
+LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+               "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+
+CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "llama-tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
+    "llama3-scaled": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": LLAMA3_ROPE}),
+    "llama-linear": (LlamaConfig, LlamaForCausalLM, {
+        "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}}),
+    "llama-biases": (LlamaConfig, LlamaForCausalLM, {"attention_bias": True}),
+    "llama-wide-heads": (LlamaConfig, LlamaForCausalLM, {"head_dim": 32, "num_key_value_heads": 6}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"use_sliding_window": False}),
+    "qwen2-tied-window": (Qwen2Config, Qwen2ForCausalLM, {
+        "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 24}),
+    "qwen3-tied-biases": (Qwen3Config, Qwen3ForCausalLM, {
+        "head_dim": 32, "tie_word_embeddings": True, "attention_bias": True}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None, "head_dim": 16}),
+    "mistral-window": (MistralConfig, MistralForCausalLM, {"sliding_window": 7}),
+}
+
+
+def peer(name: str) -> Any:
+    """The model, in float32, its weights rounded to bf16; biases and norms are no longer zeros and ones."""
+    config, model, changes = CASES[name]
+    torch.manual_seed(sum(name.encode()))
+    made = model(config(**{**SIZES, **changes}, attn_implementation="eager")).eval()
+    with torch.no_grad():
+        for key, weight in made.named_parameters():
+            plain = key.endswith("bias") or "norm" in key
+            # Matrices are made large enough that attention attends.
+            other = weight + torch.randn_like(weight) * 0.2 if plain else weight * 6.0
+            weight.copy_(other.to(torch.bfloat16))
+    return made
+
+
+def write(made: Any, folder: Path) -> Path:
+    folder.mkdir()
+    tied = made.config.tie_word_embeddings
+    weights = {k: w.to(torch.bfloat16) for k, w in made.state_dict().items() if not (tied and k == "lm_head.weight")}
+    head = safetensors_head([(k, "BF16", tuple(w.shape), 2 * w.numel()) for k, w in weights.items()])
+    body = b"".join(bytes(w.contiguous().view(torch.uint8).numpy()) for w in weights.values())
+    (folder / "model.safetensors").write_bytes(head + body)
+    (folder / "config.json").write_text(made.config.to_json_string())
+    return folder
+
+
+class NarrowCache(DynamicCache):
+    """Keys and values rounded to bf16, as ours are kept; all else of the peer stays float32."""
+
+    def update(self, key_states: Any, value_states: Any, *rest: Any, **more: Any) -> Any:
+        narrow = [each.to(torch.bfloat16).to(torch.float32) for each in (key_states, value_states)]
+        return super().update(*narrow, *rest, **more)
+
+
+def logits(made: Any, tokens: list[int]) -> torch.Tensor:
+    """Of every position."""
+    with torch.no_grad():
+        return made(torch.tensor([tokens]), past_key_values=NarrowCache(config=made.config)).logits[0]
+
+
+def greedy(made: Any, tokens: list[int], count: int, margin: float) -> list[int]:
+    """The next tokens, at most `count`, as long as each leads by more than `margin`."""
+    said = list(tokens)
+    for _ in range(count):
+        best = logits(made, said)[-1].topk(2)
+        if float(best.values[0] - best.values[1]) <= margin:
+            break
+        said.append(int(best.indices[0]))
+    return said[len(tokens):]

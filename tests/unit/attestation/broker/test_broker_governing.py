@@ -1,0 +1,312 @@
+"""A broker under an authority: what was decided is in force at once, and nothing else is.
+
+governance.md V15 to V21; release.md R10, R14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from attestation.broker.administration import add_release, revoke, set_release
+from attestation.broker.errors import Denied, LogRefused, StoreRefused
+from attestation.broker.governing import adopt, govern, history_of, show_height
+from attestation.broker.session import Release, ReleaseState, RevocationKind
+from attestation.broker.store import Store
+from attestation.consensus.refusals import ConsensusRefused
+from attestation.rcar.grant import NO_ADOPTION
+from devnet.broker import measurement_of
+from devnet.chain import Chain as GatewayChain
+from devnet.subnet import GATEWAY, Subnet
+from devnet.tee import SimulatedSnpTee, reference_values
+from measurements.governance.actions import Action, Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
+from measurements.governance.authority import authority_digest, encode_authority
+from measurements.governance.errors import GovernanceRefused
+from measurements.governance.history import Ledger
+from measurements.release.manifest import Manifest, MinimumTcb
+from tests import postgres
+from tests.charters import AUTHORITY, charter, decide, no_chain
+from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, PLAIN, SECRETS, LittleBroker, LittleCell, bent
+from tests.little_tee import CONFIG, snp_tee
+from tests.releases import made_manifest, measurement
+
+TEE = snp_tee()
+[CHIP] = reference_values(TEE).allowed("snp.chip_id")
+NEXT_TEE = bent(TEE, measurement=measurement("the next image"))
+assert isinstance(TEE, SimulatedSnpTee)
+LOW = MinimumTcb({"Genoa *": {"bootloader": 0, "tee": 0, "snp": 0, "microcode": 0}}, ())
+
+
+def manifest_of(tee: SimulatedSnpTee, version: str, supersedes: Manifest | None = None) -> Manifest:
+    made = made_manifest(version, supersedes, snp=[measurement_of(tee)], model_root=MODEL_ROOT, measured_config=CONFIG)
+    return replace(made, minimum_tcb=LOW)
+
+
+FIRST = manifest_of(TEE, "0.1.0")
+SECOND = manifest_of(NEXT_TEE, "0.2.0", FIRST)
+
+
+class Governed:
+    """A broker and the history its authority makes for it."""
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.little = LittleBroker.make(folder, TEE, url, approved=False)
+        govern(self.little.store, encode_authority(AUTHORITY), NOW_NS)
+        self.ledger = Ledger.begin(AUTHORITY)
+
+    def decide(self, action: Action) -> bytes:
+        decision = decide(self.ledger, action)
+        self.ledger, _ = self.ledger.advance(decision, no_chain)
+        adopt(self.little.store, decision.encode(), NOW_NS)
+        return self.ledger.head
+
+    def key(self, tee: SimulatedSnpTee = TEE) -> tuple[bytes, str]:
+        """The adoption that a grant names and the release; raises `Denied`."""
+        cell = LittleCell(tee).admitted(self.little.broker)
+        context, secret = cell.open(cell.fetch(self.little.broker, MODEL_KEY), self.little.public)
+        assert secret == SECRETS[MODEL_KEY]
+        return context.adoption, context.release
+
+    def denial(self, tee: SimulatedSnpTee = TEE) -> str:
+        with pytest.raises(Denied) as caught:
+            self.key(tee)
+        assert self.little.last().details["code"] == caught.value.code
+        return caught.value.code
+
+
+@pytest.fixture
+def governed(tmp_path: Path) -> Governed:
+    return Governed(tmp_path)
+
+
+@pytest.mark.postgres
+@postgres.NEEDED
+def test_on_postgresql_too(tmp_path: Path) -> None:
+    with postgres.cluster() as url:
+        governed = Governed(tmp_path, url)
+        first = governed.decide(Adopt(FIRST, None))
+        assert governed.key() == (first, "0.1.0")
+        governed.decide(RotateKey("default/model-key/other", 2, "a backup was lost"))
+        governed.decide(Adopt(SECOND, 5))
+        governed.decide(Withdraw("0.2.0", SECOND.digest, "it leaks"))
+        assert governed.denial(NEXT_TEE) == "release.withdrawn"
+        governed.little.audit()
+        governed.little.store.close()
+
+
+def test_what_was_decided_is_what_a_grant_names(governed: Governed) -> None:
+    assert governed.denial() == "snp.measurement"
+    adoption = governed.decide(Adopt(FIRST, None))
+    assert governed.key() == (adoption, "0.1.0")
+    assert governed.little.last().details["adoption"] == adoption
+    governed.little.audit()
+    assert governed.little.again().audit()
+
+
+def test_without_a_decision_a_grant_says_so(tmp_path: Path) -> None:
+    little = LittleBroker.make(tmp_path, TEE)
+    cell = LittleCell(TEE).admitted(little.broker)
+    assert cell.open(cell.fetch(little.broker, MODEL_KEY), little.public)[0].adoption == NO_ADOPTION
+    [added] = [entry for entry in little.entries() if entry.kind == "release-added"]
+    assert added.details["by"] == "administrator"
+
+
+def test_withdrawal_is_in_force_at_once_even_for_who_attested_before(governed: Governed) -> None:
+    governed.decide(Adopt(FIRST, None))
+    cell = LittleCell(TEE).admitted(governed.little.broker)
+    governed.decide(Withdraw("0.1.0", FIRST.digest, "it leaks"))
+    with pytest.raises(Denied) as caught:
+        cell.fetch(governed.little.broker, MODEL_KEY)
+    assert caught.value.code == "release.withdrawn"
+    assert governed.denial() == "release.withdrawn"
+    governed.little.audit()
+
+
+def test_a_superseded_release_ends_at_its_grace_height(governed: Governed) -> None:
+    first = governed.decide(Adopt(FIRST, None))
+    second = governed.decide(Adopt(SECOND, 3))
+    assert governed.key(TEE) == (first, "0.1.0")
+    assert governed.key(NEXT_TEE) == (second, "0.2.0")
+    subnet = Subnet(b"gateway")
+    chain = GatewayChain(subnet, GATEWAY, seed=b"one")
+    for height in (1, 2, 3):
+        chain.seal([b"prompt"], NOW_NS)
+        shown = show_height(governed.little.store, chain.proof(1, height, NOW_NS), root_key=subnet.root_key,
+                            gateway=GATEWAY, now_ns=NOW_NS)
+        assert shown == height
+        if height < 3:
+            assert governed.key(TEE)[1] == "0.1.0"
+    assert governed.denial(TEE) == "release.superseded"
+    assert governed.key(NEXT_TEE)[1] == "0.2.0"
+    again = show_height(governed.little.store, chain.proof(1, 1, NOW_NS), root_key=subnet.root_key, gateway=GATEWAY,
+                        now_ns=NOW_NS)
+    assert again == 3
+    with pytest.raises(ConsensusRefused):
+        show_height(governed.little.store, chain.proof(1, 3, NOW_NS), root_key=Subnet(b"x").root_key, gateway=GATEWAY,
+                    now_ns=NOW_NS)
+    governed.little.audit()
+
+
+def test_without_grace_it_ends_at_once(governed: Governed) -> None:
+    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(SECOND, None))
+    assert governed.denial(TEE) == "release.superseded"
+
+
+def test_a_downgrade_and_a_replay_change_nothing(governed: Governed) -> None:
+    first = decide(governed.ledger, Adopt(FIRST, None)).encode()
+    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(SECOND, None))
+    before = governed.little.entries()
+    downgrade = decide(governed.ledger, Adopt(manifest_of(bent(TEE, measurement=measurement("old")), "0.1.5"), None))
+    for raw, code in ((first, "history.replayed"), (downgrade.encode(), "release.downgrade")):
+        with pytest.raises(GovernanceRefused) as caught:
+            adopt(governed.little.store, raw, NOW_NS)
+        assert caught.value.code == code
+    assert governed.little.entries() == before
+    assert governed.denial(TEE) == "release.superseded"
+
+
+def test_chips_and_keys_go_by_decision(governed: Governed) -> None:
+    governed.decide(Adopt(FIRST, None))
+    governed.decide(RotateKey(MODEL_KEY, 2, "a backup was lost"))
+    assert governed.denial() == "grant.version"
+    governed.decide(RevokeChips((CHIP,), "its seed was extracted"))
+    assert governed.denial() == "revoked.chip"
+    governed.little.audit()
+
+
+def test_a_chip_the_administrator_revoked_first_stays_revoked(governed: Governed) -> None:
+    revoke(governed.little.store, RevocationKind.CHIP, CHIP, NOW_NS)
+    governed.decide(RevokeChips((CHIP,), "its seed was extracted"))
+    governed.little.audit()
+
+
+def test_a_machine_below_the_releases_own_floor_gets_nothing(governed: Governed) -> None:
+    levels = {"bootloader": 255, "tee": 255, "snp": 255, "microcode": 255}
+    name = next(iter(LOW.snp))
+    governed.decide(Adopt(replace(FIRST, minimum_tcb=MinimumTcb({name: levels}, ())), None))
+    assert governed.denial() == "release.tcb"
+
+
+def test_under_an_authority_an_administrators_word_must_be_called_one(governed: Governed) -> None:
+    store = governed.little.store
+    release = Release("mine", measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+    with pytest.raises(StoreRefused) as caught:
+        add_release(store, release, NOW_NS)
+    assert caught.value.code == "store.governed"
+    add_release(store, release, NOW_NS, on_my_word=True)
+    assert governed.little.last().details["by"] == "administrator"
+    assert governed.key() == (NO_ADOPTION, "mine")
+
+
+@pytest.mark.parametrize("name", ["0.1.0", "tried out"])
+def test_a_decision_takes_the_place_of_an_administrators_word(governed: Governed, name: str) -> None:
+    """governance.md V16."""
+    store = governed.little.store
+    release = Release(name, measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+    add_release(store, release, NOW_NS, on_my_word=True)
+    assert governed.key() == (NO_ADOPTION, name)
+    cell = LittleCell(TEE).admitted(governed.little.broker)
+    adoption = governed.decide(Adopt(FIRST, None))
+    with pytest.raises(Denied):     # it was admitted as something else
+        cell.fetch(governed.little.broker, MODEL_KEY)
+    assert governed.key() == (adoption, "0.1.0")
+    governed.little.audit()
+
+
+def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
+    adoption = governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(SECOND, None))
+    for state in (ReleaseState.APPROVED, ReleaseState.SUPERSEDED, ReleaseState.PROPOSED):
+        with pytest.raises(StoreRefused):
+            set_release(governed.little.store, "0.1.0", state, NOW_NS, on_my_word=True)
+    with pytest.raises(StoreRefused):
+        add_release(governed.little.store, Release(
+            "0.3.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED, adoption), NOW_NS, on_my_word=True)
+    with pytest.raises(StoreRefused):
+        add_release(governed.little.store, Release(
+            "0.1.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), NOW_NS, on_my_word=True)
+
+
+def test_an_administrator_may_end_what_was_adopted(governed: Governed) -> None:
+    governed.decide(Adopt(FIRST, None))
+    set_release(governed.little.store, "0.1.0", ReleaseState.RETIRED, NOW_NS)
+    assert governed.denial() == "release.unapproved"
+    governed.decide(Adopt(SECOND, 100))
+    assert governed.denial() == "release.unapproved"      # a grace brings nothing back
+    governed.little.audit()
+
+
+def test_an_authority_is_set_once_and_over_nothing_approved(tmp_path: Path, governed: Governed) -> None:
+    with pytest.raises(StoreRefused):
+        govern(governed.little.store, encode_authority(AUTHORITY), NOW_NS)
+    (tmp_path / "other").mkdir()
+    little = LittleBroker.make(tmp_path / "other", TEE)
+    with pytest.raises(StoreRefused):
+        govern(little.store, encode_authority(AUTHORITY), NOW_NS)
+    with pytest.raises(StoreRefused):
+        adopt(little.store, decide(Ledger.begin(AUTHORITY), Adopt(FIRST, None)).encode(), NOW_NS)
+    with pytest.raises(StoreRefused):
+        history_of(little.store)
+
+
+def test_the_history_of_a_broker_proves_itself(governed: Governed) -> None:
+    adoption = governed.decide(Adopt(FIRST, None))
+    governed.decide(AmendCharter(replace(charter("ada", "ben", "dan"), name="after cyd left")))
+    ledger, decided = history_of(governed.little.store).verify(authority_digest(AUTHORITY), no_chain, [adoption])
+    assert ledger.head == governed.ledger.head
+    assert [each.position for each in decided] == [1, 2]
+
+
+@pytest.mark.parametrize(("edit", "code"), [
+    ("update images set state='approved'", "log.releases"),
+    ("update images set until_height=99", "log.releases"),
+    ("update images set adoption=zeroblob(32)", "log.releases"),
+    ("update images set minimum_tcb=x''", "log.releases"),
+    ("delete from governance", "log.authority"),
+    ("delete from decisions where position=2", "log.decisions"),
+    ("update decisions set digest=zeroblob(32) where position=1", "log.decisions"),
+    ("update decisions set decision=zeroblob(9) where position=1", "log.decisions"),
+    ("delete from least_versions", "log.least-versions"),
+    ("insert into gateway_height values (1, 7)", "log.height"),
+])
+def test_what_is_changed_behind_the_logs_back_is_found(governed: Governed, edit: str, code: str) -> None:
+    governed.decide(Adopt(FIRST, None))
+    governed.decide(Withdraw("0.1.0", FIRST.digest, "it leaks"))
+    governed.decide(RotateKey(MODEL_KEY, 2, "a backup was lost"))
+    with governed.little.store.engine.begin() as connection:
+        connection.execute(sa.text(edit))
+    with pytest.raises(LogRefused) as caught:
+        governed.little.audit()
+    assert caught.value.code == code
+
+
+def test_a_store_of_before_decisions_is_carried_over(tmp_path: Path) -> None:
+    """Its releases stand on the administrator's word, as they did."""
+    from attestation.broker import store as module
+
+    url = f"sqlite:///{tmp_path}/broker.db"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        module.MIGRATIONS[0](connection)
+        connection.execute(sa.text("insert into schema_version values (1)"))
+        connection.execute(module._releases_1.insert().values(
+            name="old", measurement=bytes(48), model_root=MODEL_ROOT, measured_config=CONFIG, state="approved"))
+    engine.dispose()
+    with pytest.raises(StoreRefused):
+        Store.open(url)
+    store = Store.open(url, create=True)
+    with store.change() as change:
+        [release] = change.releases().values()
+    store.close()
+    assert release == Release("old", bytes(48), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+
+
+def test_other_resources_are_denied_with_the_release(governed: Governed) -> None:
+    governed.decide(Adopt(FIRST, None))
+    cell = LittleCell(TEE).admitted(governed.little.broker)
+    assert cell.fetch(governed.little.broker, PLAIN)

@@ -1,0 +1,83 @@
+"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, delivered.
+
+Everything else is the demo's own: the gateway canister, the apps, the host, the broker, and every check of theirs
+(boot.md J3, J7). Needs `make vm-tools`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from anchorhold.demo import CONFIG, PRICE, Demo, Screen
+from anchorhold.demo_keys import KeyOwner, key_owner
+from appliance.config import config_digest
+from attestation.consensus.principal import to_text
+from devnet.sim_snp import SimulatedSnp
+from devnet.subnet import GATEWAY
+from devnet.tee import simulated_snp
+from foundation.secrecy import Prompt
+from tests.vm.sealed import SECONDS_MAX, booted, built, need_tools, new_platform
+from vsock_bridge.transport import Address
+
+pytestmark = pytest.mark.vm
+ASKED = 20      # every second one is sealed
+
+
+@dataclass(frozen=True)
+class MachineOwner(KeyOwner):
+    """An owner who approves the image that was started, as `booted` computed it from its files."""
+
+    measured: list[bytes]
+
+    def approve(self, config: bytes) -> None:
+        replace(self.broker, measurement=self.measured[-1]).approve(config_digest(config))
+
+
+class MachineDemo(Demo):
+    def __init__(self, folder: Path, screen: Screen, platform: SimulatedSnp) -> None:
+        super().__init__(folder, [Prompt(b"canary prompt number %d" % number) for number in range(ASKED)], screen)
+        self._platform = platform
+        self.console: list[str] = []
+
+    async def run(self) -> None:
+        with key_owner(self._folder, machine=simulated_snp(self._platform, bytes(48))) as made:
+            await self._serve(MachineOwner(**vars(made), measured=[]))
+
+    @asynccontextmanager
+    async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
+        assert isinstance(owner, MachineOwner)
+        loop = asyncio.get_running_loop()
+        news = {word: asyncio.Event() for word in ('"serving"', '"model open"')}
+
+        def hear(line: str) -> None:
+            self.console.append(line)
+            for word, event in news.items():
+                if word in line:
+                    loop.call_soon_threadsafe(event.set)
+
+        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
+        raw = (config + owner.config_section()).encode()
+        (self._folder / "cell.toml").write_bytes(raw)
+        image = built(self._folder / "image", raw)
+        with booted(image, self._platform, owner.pack, on_console=hear) as cell:
+            owner.measured.append(cell.measurement)
+            await asyncio.wait_for(news['"serving"'].wait(), SECONDS_MAX)
+            yield cell.address, news['"model open"']
+
+
+def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
+    need_tools()
+    out = io.StringIO()
+    demo = MachineDemo(tmp_path, Screen(out, words=False), new_platform())
+    asyncio.run(asyncio.wait_for(demo.run(), SECONDS_MAX))
+    said = out.getvalue()
+    assert f"demo: ok ({ASKED + 1} prompts" in said
+    assert f"{ASKED // 2} could be opened by nobody else; every receipt holds" in said
+    assert not [line for line in demo.console if "canary" in line]
