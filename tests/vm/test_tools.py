@@ -88,7 +88,7 @@ def test_a_path_that_leaves_the_tree_is_refused(tmp_path: Path) -> None:
 
 def test_the_lock_names_no_host_and_every_digest() -> None:
     packages = read_lock(tools.LOCK)
-    assert {tree for each in packages for tree in each.trees} == {"host", "guest", "kernel"}
+    assert {tree for each in packages for tree in each.trees} == {"host", "guest", "kernel", "firmware"}
     for each in packages:
         assert re.fullmatch(r"pool/[a-zA-Z0-9./+~_-]+\.deb", each.path)
         assert re.fullmatch(r"[0-9a-f]{64}", each.sha256)
