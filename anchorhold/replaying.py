@@ -117,8 +117,12 @@ class _Recording:
         self.steps: list[Step] = []
 
     def run(self, request: EngineRequest) -> Iterator[Step]:
+        """The engine is asked at once, as by a cell: what it refuses is the answer of a refusal."""
         self.request, self.steps = request, []
-        for step in self._engine.run(request):
+        return self._kept(self._engine.run(request))
+
+    def _kept(self, steps: Iterator[Step]) -> Iterator[Step]:
+        for step in steps:
             self.steps.append(step)
             yield step
 
@@ -179,7 +183,7 @@ class Replayer:
             return "nothing was computed: the request was refused on one side"
         if words is None:
             return "the recorded words are not shown, so that the first token cannot be named"
-        said = self._words_by_token(record)
+        said = self._words_by_token(record, asked)
         number = _first_token(said, words)
         if number is None:
             return "every token's words are the same; the way to them (logits, or what a token weighed) is not"
@@ -210,15 +214,14 @@ class Replayer:
         inside = unseal(request.payload.reveal(), self._ring, self._place, height=request.height, caller=request.caller)
         return _Inside(ChatRequest.decode(inside.chat, RAISED), inside.reply_key)
 
-    def _words_by_token(self, record: Record) -> list[bytes]:
+    def _words_by_token(self, record: Record, asked: EngineRequest) -> list[bytes]:
         """What each token of the replay added, by a speaker of the same script."""
         if record.request.kind is Kind.SEALED:
             chat = self._inside(record).chat
         else:
             chat = ChatRequest.decode(record.request.payload, RAISED)
         speaker = self._mind.script.speaker(chat)
-        asked = chat.sampling.max_tokens if chat.sampling else None
-        full = len(self._engine.steps) >= (asked or RAISED.max_tokens)
+        full = len(self._engine.steps) >= asked.max_tokens
         return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end(full=full)]
 
     def _margins(self, asked: EngineRequest, number: int, said: Sequence[bytes], words: bytes) -> str:

@@ -157,6 +157,9 @@ class NumberScript:
     def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
         return render(chat)[-60:]
 
+    def room(self, prompt: tuple[int, ...], asked: int | None, most: int) -> int:
+        return min(asked or most, 161 - len(prompt))
+
     def speaker(self, chat: ChatRequest) -> NumberSpeaker:
         return NumberSpeaker()
 
@@ -168,7 +171,7 @@ class NumberSpeaker:
     def hear(self, token: int) -> bytes:
         return b"%03d " % token
 
-    def end(self) -> bytes:
+    def end(self, *, full: bool) -> bytes:
         return b""
 
 
@@ -195,6 +198,17 @@ def test_the_fixed_engine_gives_its_answers_again_on_other_threads() -> None:  #
     again = Replayer(Mind(elsewhere, NumberScript()), config(), recorded[0].receipt)
     again.check_engine(recorded[0].receipt)
     assert [again.replay(record) for record in recorded] == [Replayed(record.receipt.place) for record in recorded]
+
+
+def test_what_the_engine_refuses_is_a_refusal_both_times() -> None:  # audit.md U50
+    class Crowded(NumberScript):
+        def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
+            return (1,) * 400
+
+    of = Mind(engine(), Crowded())
+    record = computed(of, 1)[0]
+    assert record.receipt.finish == "engine.prompt-length"
+    assert Replayer(of, config(), record.receipt).replay(record).same
 
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])
