@@ -41,6 +41,7 @@ from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import PriceSchedule
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.frames import FRAME_BYTES
+from devnet import profiled
 from devnet.gateway import Answered, Gateway, chat
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
@@ -67,7 +68,7 @@ PRICE: Final = PriceSchedule(request=1_000_000, token_in=2_000, token_out=10_000
 CONFIG: Final = """\
 gateway = "{gateway}"
 root_key = "{root_key}"
-engine = "scripted-1"
+{engine}
 plaintext = true
 
 [price]
@@ -141,7 +142,7 @@ class Demo:
         self._tell_who_is_who()
         self._folder.mkdir(parents=True, exist_ok=True)
         screen.step("The owner of a model seals it into a pack and gives the key to a broker")
-        with key_owner(self._folder) as owner:
+        with key_owner(self._folder, profiled.write) as owner:
             await self._serve(owner)
 
     async def _serve(self, owner: KeyOwner) -> None:
@@ -169,13 +170,13 @@ class Demo:
             self._ask([Prompt(words.encode()) for words in AFTER_UPGRADE], service)
             self._seal()
             await self._carry(host, (await standing(host)).height + 1, log, cut=False)
-            log.close()
             screen.step("Answers go back through the gateway to those who asked, each with its receipt")
             self._deliver()
             screen.step("Anyone checks the certificate")
             self._check_certificate()
             screen.step("An auditor who was not there checks all of it, from one file")
             await self._audit(owner, address, log)
+            log.close()
         asked, answered = len(self._tickets), len(self._hearing.told)
         if asked != answered:
             raise DemoFailed(f"{asked} prompts were asked and {answered} were answered")
@@ -222,7 +223,10 @@ class Demo:
     async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
         config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
         config.write_text(
-            CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
+            CONFIG.format(
+                gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
+                engine=profiled.engine_lines(self._folder / "model"),
+            )
             + owner.config_section()
         )
         process = await asyncio.create_subprocess_exec(
@@ -399,7 +403,8 @@ class Demo:
         say(f"     page       {self._folder / PAGE}, for people")
         if done.tampered.ok:
             raise DemoFailed("a tampered copy of the bundle passed")
-        again = replay_of(kept, bundle, owner.ring)
+        with owner.opened() as model:
+            again = replay_of(kept, bundle, owner.ring, model)
         say(f"     {again} answers computed again by the owner of the keys: the same, to the bit")
         say(f"     one bit of a receipt turned: refused, {done.tampered.failed[0].code}")
         say(f"     again by hand: anchorhold audit {self._folder / BUNDLE} --devnet {self._folder / ROOTS}")

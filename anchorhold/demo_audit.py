@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from anchorhold.devnet_roots import DevnetRoots
+from anchorhold.replay_runs import mind_of
 from anchorhold.replaying import Replayer, records
 from anchorhold.reporting import Told
 from appliance.config import MeasuredConfig
-from appliance.main import choose_mind
 from attestation.auditor.audit import audit
 from attestation.auditor.bundle import Answer, AnswersPart, AskedPart, AuditBundle
 from attestation.auditor.errors import AuditRefused
@@ -30,6 +30,7 @@ from attestation.consensus.slices import Body
 from attestation.evidence.bundle import EvidenceBundle
 from attestation.sealed.ring import Ring
 from devnet.tee import SimulatedTee, endorsed, reference_values
+from measurements.pack.opening import OpenedPack
 
 BUNDLE, ROOTS, PAGE = "bundle.anchorhold", "devnet-roots.toml", "audit.html"
 TAMPERED, TAMPERED_PAGE = "tampered.anchorhold", "tampered.html"
@@ -48,17 +49,17 @@ class Kept:
     told: Mapping[tuple[int, int], Told]
 
 
-def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring) -> int:
+def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) -> int:
     """How many answers came out the same when they were computed again; raises `AuditRefused` if one did not.
 
-    By the owner of the service keys, who can read what was sealed. Plain prompts are shown to them alone: this bundle
-    is never written.
+    By the owner of the model and the service keys, who can read what was sealed. Plain prompts are shown to them
+    alone: this bundle is never written.
     """
     asked = AskedPart(tuple(Body.parse(body).requests for body in kept.bodies))
     said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
     shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
     config = MeasuredConfig.parse(kept.config)
-    replayer = Replayer(choose_mind(config)(None), config, shown[0].receipt, ring)
+    replayer = Replayer(mind_of(config, model), config, shown[0].receipt, ring)
     replayer.check_engine(shown[0].receipt)
     for record in shown:
         again = replayer.replay(record)

@@ -30,6 +30,7 @@ from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import SimulatedTee, simulated_tdx
 from foundation.secrecy import Secret
 from measurements.pack.identity import Identity
+from measurements.pack.opening import OpenedPack, open_pack
 from measurements.pack.parallel import default_threads
 from measurements.pack.sealing import seal_pack
 from vsock_bridge.host import Host
@@ -54,6 +55,7 @@ class KeyOwner:
     seed: bytes
     validity: Validity
     tee: SimulatedTee
+    key: Secret
 
     @property
     def offer(self) -> bytes:
@@ -65,6 +67,12 @@ class KeyOwner:
         return Service.checked(
             self.offer, self.broker.public, gateway=gateway, model_root=self.identity.model_root
         )
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenedPack]:
+        """The model in memory, for the owner, who has its key."""
+        with open_pack(self.pack, self.key, threads=default_threads()) as pack:
+            yield pack
 
     def config_section(self) -> str:
         """What is measured into the cell: whom to take a key from, which, and for what model."""
@@ -102,7 +110,7 @@ class KeyOwner:
 def key_owner(
     folder: Path, write_model: Callable[[Path], object] = little_model.write, machine: SimulatedTee | None = None
 ) -> Iterator[KeyOwner]:
-    """Seal the little model below `folder` and start a broker for it; what a former run left there is replaced. The
+    """Seal the model that `write_model` makes and start a broker for it; what a former run left there is replaced. The
     broker believes `machine`, or else one that follows from the owner's seed."""
     for name in _MADE:
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -118,4 +126,4 @@ def key_owner(
     ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
     with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
-        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee)
+        yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee, key)

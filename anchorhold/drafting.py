@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from anchorhold.judgement import UsageRefused
 from attestation.auditor.measured import Measured
@@ -19,18 +19,18 @@ from attestation.policy.claims import Unchecked
 from attestation.policy.document import Policy
 from attestation.policy.snp import TcbMinimum
 from measurements.launch.manifest import LaunchManifest
+from measurements.launch.published import launch_part
+from measurements.release.document import Document, render
 from measurements.release.manifest import (
     EngineProfile,
     Image,
-    Launch,
     Manifest,
     MinimumTcb,
     Model,
     Named,
     Price,
     Rebuild,
-    SnpLaunch,
-    TdxLaunch,
+    parse_launch,
 )
 
 FILES: Final = ("cmdline", "image.efi", "initrd.img", "root.img", "vmlinuz")
@@ -44,6 +44,9 @@ class Said:
     version: str
     model: str
     rebuild: Rebuild
+    cpus: tuple[str, ...]           # QEMU's names of the processors it is meant to run on
+    vcpus: tuple[int, ...]
+    guest_features: tuple[int, ...]
 
 
 def draft(
@@ -53,9 +56,11 @@ def draft(
     measured = Measured.parse(config)
     if measured.model_root is None:
         raise UsageRefused("usage.config", expected="a configuration with a broker and a model", got="one without")
+    part = launch_part(launch, vcpu_types=said.cpus, counts=said.vcpus, guest_features=said.guest_features)
     manifest = Manifest(
         version=said.version, supersedes=None if before is None else Named(before.version, before.digest),
-        image=Image(MappingProxyType(_parts(image, launch))), launch=_launch(launch), measured_config=measured.digest,
+        image=Image(MappingProxyType(_parts(image, launch))),
+        launch=parse_launch(render(cast("dict[str, Document]", part))), measured_config=measured.digest,
         model=Model(said.model, measured.model_root, measured.tokenizer, measured.template),
         engine=EngineProfile(measured.engine, measured.profile),
         price=Price(measured.price.digest, measured.price.request, measured.price.token_in, measured.price.token_out),
@@ -76,17 +81,6 @@ def _parts(folder: Path, launch: LaunchManifest) -> dict[str, bytes]:
             raise UsageRefused("usage.launch", expected=f"the {name} that was measured", got="another or none")
     firmware = {name: each.sha256 for name, each in launch.inputs.items() if name.endswith("_firmware")}
     return {**parts, **firmware}
-
-
-def _launch(launch: LaunchManifest) -> Launch:
-    line = launch.inputs.get("cmdline")
-    snp = [SnpLaunch(each.types[0], each.vcpus, each.guest_features, each.measurement) for each in launch.snp]
-    tdx = [] if launch.tdx is None else [
-        TdxLaunch(order.value, 0, mrtd, tuple(register.value for register in launch.tdx.registers))
-        for order, mrtd in launch.tdx.mrtd.items()
-    ]
-    return Launch((line.text or "") if line else "", tuple(sorted(snp, key=lambda each: each.place)),
-                  tuple(sorted(tdx, key=lambda each: each.place)))
 
 
 def _minimum(launch: LaunchManifest, policy: Policy) -> MinimumTcb:

@@ -9,7 +9,7 @@ The host is believed in nothing, so this is no security of the cell's: it is how
 handed, and how it notices at once that a cell hands it something else. The file is a head and then records: length,
 CRC-32C of the length, CRC-32C of the rest, the rest. What a kill or a loss of power left behind the last checkpoint,
 which was never promised to anyone, is taken off when the log is opened; damage before it is refused, never repaired
-(docs/spec/receipt.md T24 to T26).
+(docs/spec/receipt.md T24 to T26). In memory are 32 bytes and a place in the file for each receipt.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ReceiptLog:
         self._end = 0
         self._tree: Final = merkle.Frontier()
         self._leaves: Final[list[bytes]] = []
-        self._signed: Final[list[bytes]] = []
+        self._places: Final[list[tuple[int, int]]] = []     # of the receipts' records: offset and size
         self._notes: Final[list[bytes]] = []
         self._checkpoint: Checkpoint | None = None
         self._last: SignedReceipt | None = None
@@ -102,7 +102,7 @@ class ReceiptLog:
             raise LogRefused("head", expected="a log of this key", got="another file")
         self._end = len(head)
         for record in self._records(raw):
-            self._take(record)
+            self._take(record)      # at self._end
             self._end += _HEAD_BYTES + len(record)
         if self._end < len(raw):
             os.ftruncate(self._file, self._end)
@@ -136,7 +136,7 @@ class ReceiptLog:
             raise LogRefused("record", expected=refusal.expected, got=refusal.got) from None
         match value:
             case [0, bytes(signed)]:
-                self._enter(signed)
+                self._enter(self._checked(signed), self._end, len(record))
             case [1, bytes(note)]:
                 self._note(note)
             case _:
@@ -149,9 +149,10 @@ class ReceiptLog:
 
         Raises `ReceiptRefused` for one that is not this cell's, or not the next.
         """
-        self._checked(signed)
-        self._add(cbor.encode([_RECEIPT, signed]))
-        self._enter(signed)
+        checked, at = self._checked(signed), self._end
+        record = cbor.encode([_RECEIPT, signed])
+        self._add(record)
+        self._enter(checked, at, len(record))
         return len(self._leaves) - 1
 
     def checkpoint(self, note: bytes) -> Checkpoint:
@@ -181,12 +182,11 @@ class ReceiptLog:
             raise LogRefused("order", expected="the receipt of the next request", got=f"that of {receipt.place}")
         return signed
 
-    def _enter(self, raw: bytes) -> None:
-        signed = self._checked(raw)
+    def _enter(self, signed: SignedReceipt, at: int, size: int) -> None:
         leaf = merkle.leaf(signed.body)
         self._tree.add(leaf)
         self._leaves.append(leaf)
-        self._signed.append(raw)
+        self._places.append((at + _HEAD_BYTES, size))
         self._last = signed
 
     def _agreed(self, note: bytes) -> Checkpoint:
@@ -220,10 +220,23 @@ class ReceiptLog:
 
     # -- reading
 
+    def __len__(self) -> int:
+        """How many receipts there are."""
+        return len(self._leaves)
+
+    def receipt(self, index: int) -> bytes:
+        """A signed receipt, out of the file."""
+        at, size = self._places[index]
+        match cbor.decode(os.pread(self._file, size, at), _LIMITS):
+            case [0, bytes(signed)]:
+                return signed
+            case _:
+                raise LogRefused("record", expected=f"the receipt at byte {at}", got="another record")
+
     @property
     def signed(self) -> tuple[bytes, ...]:
         """Every signed receipt, in order."""
-        return tuple(self._signed)
+        return tuple(self.receipt(index) for index in range(len(self)))
 
     @property
     def notes(self) -> tuple[bytes, ...]:

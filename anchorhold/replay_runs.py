@@ -21,10 +21,11 @@ from anchorhold.judgement import UsageRefused, read_file
 from anchorhold.replaying import Record, Replayed, Replayer, records
 from appliance.config import MeasuredConfig
 from appliance.main import choose_mind
+from appliance.mind import Mind
 from attestation.auditor.bundle import AuditBundle
 from attestation.sealed.ring import RING_BYTES_MAX, Ring
 from foundation.secrecy import Secret
-from measurements.pack.opening import open_pack
+from measurements.pack.opening import OpenedPack, open_pack
 from measurements.pack.parallel import default_threads
 
 KEY_BYTES: Final = 32
@@ -47,15 +48,14 @@ class Source:
     def replayer(self, record: Record) -> Iterator[Replayer]:
         """Raises a `Refused`: the pack is not the measured model, or the engine not the measured engine."""
         config = MeasuredConfig.parse(AuditBundle.parse(read_file(self.bundle)).config)
-        make_mind = choose_mind(config)
         if self.pack is None:
-            yield self._checked(Replayer(make_mind(None), config, record.receipt, self._ring()), record)
+            yield self._checked(Replayer(mind_of(config, None), config, record.receipt, self._ring()), record)
             return
         if self.model_key is None:
             raise UsageRefused("usage.model-key", expected="--model-key with --model", got="none")
         key = _key(self.model_key)
         with open_pack(Path(self.pack), key, threads=default_threads(), expected=config.model) as pack:
-            yield self._checked(Replayer(make_mind(pack), config, record.receipt, self._ring()), record)
+            yield self._checked(Replayer(mind_of(config, pack), config, record.receipt, self._ring()), record)
 
     def _checked(self, replayer: Replayer, record: Record) -> Replayer:
         replayer.check_engine(record.receipt)
@@ -67,8 +67,14 @@ class Source:
         return Ring.parse(Secret(read_file(self.service_keys)[:RING_BYTES_MAX + 1]))
 
 
-def choose(source: Source, *, sample: int | None, only: Sequence[tuple[int, int]], draw: Callable[[int], int]) -> list[
-    int]:
+def mind_of(config: MeasuredConfig, pack: OpenedPack | None) -> Mind:
+    """The engine that the configuration names, over the model it names: what a cell of it would answer with."""
+    return choose_mind(config)(pack)
+
+
+def choose(
+    source: Source, *, sample: int | None, only: Sequence[tuple[int, int]], draw: Callable[[int], int]
+) -> list[int]:
     """Numbers of records: those named, or so many drawn at random, or all. `draw(n)` is below n, and unforeseeable."""
     there = source.records()
     if only:

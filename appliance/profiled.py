@@ -91,8 +91,12 @@ def start(
     loaded = load(
         model, engine=settings.engine, sampling=sampling, length_max=settings.length_max, threads=threads
     )
-    refuse_drift(settings, loaded.observed)
-    prove(loaded.engine, stated.golden, loaded.text.stop_tokens)
+    try:
+        refuse_drift(settings, loaded.observed)
+        prove(loaded.engine, stated.golden, loaded.text.stop_tokens)
+    except BaseException:
+        close(loaded.engine)
+        raise
     return Started(loaded.engine, loaded.text, stated)
 
 
@@ -125,10 +129,16 @@ def load(
     most = described.architecture.positions_max
     limited = described.limited(most if length_max is None else max(1, min(length_max, most)))
     native.self_test(open_library().kernels)        # the sampler is the same in every engine
-    made, traits = maker(model, limited, threads)
     text = ModelText.of(files, context_tokens=limited.architecture.positions_max)
+    made, traits = maker(model, limited, threads)
     observed = observe(traits, files, defaults=defaults_of(sampling), stop_tokens=text.stop_tokens)
     return Loaded(made, text, limited.architecture.vocabulary, observed)
+
+
+def close(engine: Engine) -> None:
+    """End what an engine runs beside this process. Most run nothing."""
+    if callable(end := getattr(engine, "close", None)):
+        end()
 
 
 # ---- the engines, and what each knows of itself

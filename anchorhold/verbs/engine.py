@@ -99,7 +99,7 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
 def _profile(arguments: argparse.Namespace) -> int:
     from appliance.engine.golden import questions, record
     from appliance.engine.profile import FILE, digest_of, encode
-    from appliance.profiled import load, processors
+    from appliance.profiled import close, load, processors
 
     out: Path = arguments.out or arguments.model / FILE
     if arguments.out is None and not arguments.model.is_dir():
@@ -110,7 +110,10 @@ def _profile(arguments: argparse.Namespace) -> int:
                       threads=arguments.threads or processors())
         stops, length = loaded.text.stop_tokens, loaded.observed.length_max
         asked = questions(loaded.vocabulary, length, stops, tokens=arguments.tokens)
-        raw = encode(loaded.observed, tuple(record(loaded.engine, request) for request in asked))
+        try:
+            raw = encode(loaded.observed, tuple([record(loaded.engine, request) for request in asked]))
+        finally:
+            close(loaded.engine)
         with out.open("xb") as file:
             file.write(raw)
         _print_settings(loaded.observed)
@@ -122,10 +125,11 @@ def _profile(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from appliance.profiled import start
+    from appliance.profiled import close, start
 
     with _opened(arguments) as (model, sampling):
         started = start(model, sampling=sampling, profile=arguments.profile, threads=arguments.threads)
+        close(started.engine)
         _print_settings(started.profile.settings)
     print(f"golden prompts  {len(started.profile.golden)}, each as it was")
     if started.profile.settings.machine is None:
@@ -161,7 +165,7 @@ def _print_settings(settings: Settings) -> None:
     from appliance.engine.profile import flat
 
     for name, value in flat(settings).items():
-        print(f"{name:<40}{value}")
+        print(f"{name:<47} {value}")
 
 
 def _machine() -> str:

@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
-    parser = jobs.add_parser(name, help=text, description=f"{text}. {_STATUS}")
+    parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
     parser.add_argument("--image", type=Path, required=True, metavar="DIR",
                         help="an image as it was built: vmlinuz, initrd.img, cmdline")
     parser.set_defaults(run=work)

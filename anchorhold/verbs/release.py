@@ -67,6 +67,12 @@ def _add_draft(jobs: Verbs) -> None:
     job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
     job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
     job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
+    job.add_argument("--cpu", action="append", required=True, metavar="NAME",
+                     help="a processor type it is meant for, by QEMU's name; repeat for several")
+    job.add_argument("--vcpus", type=int, action="append", required=True, metavar="N",
+                     help="a number of processors; repeat for several")
+    job.add_argument("--guest-features", type=lambda text: int(text, 0), action="append", metavar="N",
+                     help="SEV features of the guest; repeat for several (default 0x1)")
     job.add_argument("--config", type=Path, required=True, metavar="FILE", help="the measured configuration")
     job.add_argument("--policy", default="strict", metavar="POLICY", help="whose minimum TCB it asks (default strict)")
     job.add_argument("--model", required=True, metavar="NAME", help="what the model is called")
@@ -168,7 +174,8 @@ def _draft(arguments: argparse.Namespace) -> int:
 
     manifest = draft(
         Said(arguments.version, arguments.model,
-             Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild))),
+             Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild)),
+             tuple(arguments.cpu), tuple(arguments.vcpus), tuple(arguments.guest_features or [1])),
         image=arguments.image, launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
         config=arguments.config.read_bytes(), policy=judging_policy(arguments),
         before=None if arguments.supersedes is None else read_manifest(arguments.supersedes),

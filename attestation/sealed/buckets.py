@@ -41,10 +41,6 @@ def request_bytes(size: int) -> int:
     return BYTES_PER_STEP * rung(-(-size // BYTES_PER_STEP))
 
 
-def is_request_size(size: int) -> bool:
-    return size % BYTES_PER_STEP == 0 and size // BYTES_PER_STEP in _RUNGS
-
-
 def billed_in(padded: int) -> int:
     """Tokens in, of a request padded to `padded` bytes."""
     return padded // BYTES_PER_TOKEN
@@ -58,6 +54,3 @@ def answer_frames(tokens: int) -> int:
 def rung_of_frames(content: int) -> int:
     """The rung of an answer whose words need `content` frames."""
     return rung(STEP * max(content, 1))
-
-
-_RUNGS: Final = frozenset(RUNGS)

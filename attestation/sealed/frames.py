@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import Opening, Outcome, answer_digest
-from attestation.sealed.buckets import STEP, answer_frames, rung_of_frames
+from attestation.sealed.buckets import RUNGS, STEP, answer_frames, rung_of_frames
 from attestation.sealed.errors import AnswerRefused
 from foundation import cbor
 from foundation.secrecy import Secret
@@ -37,6 +37,7 @@ LENGTH_BYTES: Final = 2
 ROOM_BYTES: Final = 8 * STEP                        # of words in a frame: eight bytes for each of its tokens
 PLAIN_BYTES: Final = LENGTH_BYTES + ROOM_BYTES
 FRAME_BYTES: Final = PLAIN_BYTES + 16
+FRAMES_MAX: Final = answer_frames(RUNGS[-1])
 _ORDINARY, _LAST = b"\0\0\0\0", b"\0\0\0\1"
 _EMPTY: Final = bytes(PLAIN_BYTES)
 
@@ -126,6 +127,8 @@ class FrameReader:
         """The words of the next frame; none out of padding and the last one."""
         if self._opening is not None:
             raise AnswerRefused("after-end", expected="no frame after the last", got="another")
+        if len(self._frames) == FRAMES_MAX:
+            raise AnswerRefused("frames", expected=f"at most {FRAMES_MAX}", got="another")
         if len(frame) != FRAME_BYTES:
             raise AnswerRefused("frame-size", expected=f"{FRAME_BYTES} bytes", got=len(frame))
         last, words = self._opened(frame)

@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import ClassVar, Final, Self
 
 from attestation.consensus.blocks import PAYLOAD_BYTES_MAX, PRINCIPAL_BYTES_MAX, UINT_MAX
-from attestation.sealed.buckets import is_request_size, request_bytes
+from attestation.sealed.buckets import request_bytes
 from attestation.sealed.errors import SealedRefused
 from attestation.sealed.ring import Ring
 from attestation.sealed.suites import SealingKey, SuiteId
@@ -125,7 +125,7 @@ _MODES: Final = frozenset(Mode)
 def _without_padding(raw: bytes) -> bytes:
     """A12: what is inside, if the padding is zeros up to the first rung that holds it."""
     end = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "big")
-    fits = LENGTH_BYTES < end <= len(raw) and is_request_size(len(raw)) and request_bytes(end) == len(raw)
+    fits = LENGTH_BYTES < end <= len(raw) and request_bytes(end) == len(raw)
     if not fits or raw.count(0, end) != len(raw) - end:
         raise SealedRefused("padding", expected="the first rung that holds it, and zeros", got="otherwise")
     return raw[LENGTH_BYTES:end]

@@ -35,7 +35,7 @@ class Code(IntEnum):
     ENGINE_FAILED = 70
     MODEL_REFUSED = 71
     RELEASE_FAILED = 72
-    GOLDEN_PROMPT_FAILED = 73
+    ENGINE_REFUSED = 73
     NOT_STARTED = 126
 
 
@@ -45,7 +45,7 @@ MEANS: Final[Mapping[Code, str]] = MappingProxyType({
     Code.ENGINE_FAILED: "the engine failed",
     Code.MODEL_REFUSED: "the pack beside it is not the model it was measured for",
     Code.RELEASE_FAILED: "no broker gave it a key",
-    Code.GOLDEN_PROMPT_FAILED: "a golden prompt gave another digest",
+    Code.ENGINE_REFUSED: "the engine is not what its profile states, or does not say what it must",
     Code.NOT_STARTED: "process 1 could not start it",
 })
 

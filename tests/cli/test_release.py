@@ -173,7 +173,8 @@ def built(folder: Path) -> None:
 
 
 DRAFT = ["draft", "--version", "0.1.0", "--image", "image", "--launch", "launch.json", "--config", "cell.toml",
-         "--model", "tiny", "--repository", "https://example.invalid/a.git", "--commit", "0" * 40,
+         "--cpu", "EPYC-v4", "--vcpus", "1", "--vcpus", "4", "--model", "tiny",
+         "--repository", "https://example.invalid/a.git", "--commit", "0" * 40,
          "--rebuild", "make image", "--out", "draft.json"]
 
 
@@ -184,8 +185,10 @@ def test_a_manifest_is_drafted_from_what_was_built(folder: Path, capsys: pytest.
     manifest = Manifest.parse(Path("draft.json").read_bytes())
     assert capsys.readouterr().out.strip() == manifest.digest.hex()
     assert {"vmlinuz", "initrd.img", "cmdline", "root.img", "snp_firmware", "tdx_firmware"} == set(manifest.image.parts)
-    assert len(manifest.launch.snp) == len(json.loads(Path("launch.json").read_text())["snp"])
-    assert {launch.machine for launch in manifest.launch.tdx} == {"interleaved", "pages-first"}
+    assert [launch.place for launch in manifest.launch.snp] == [("EPYC-v4", 1, 1), ("EPYC-v4", 4, 1)]
+    measured = {row["measurement"] for row in json.loads(Path("launch.json").read_text())["snp"]}
+    assert {launch.measurement.hex() for launch in manifest.launch.snp} <= measured
+    assert len(manifest.launch.tdx) == 4
     assert "Genoa 25/17/1" in manifest.minimum_tcb.snp
     assert release("propose", "--adopt", "draft.json", "--authority", "authority.json", "--out", "big") == 0
     assert len(Path("big/summary.md").read_bytes()) < 30_000

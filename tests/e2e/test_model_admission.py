@@ -75,7 +75,7 @@ def test_the_stream_opens_with_the_model(tmp_path: Path) -> None:
                 await propose(host, b"no proof")
         return before.value.code, after.value.code
 
-    with key_owner(tmp_path) as owner:
+    with key_owner(tmp_path, TinyModel().write) as owner:
         cell = Cell(tmp_path, owner)
         try:
             assert asyncio.run(refused_before_and_after(cell, owner)) == ("cell.not-ready", "slice.encoding")
@@ -107,7 +107,7 @@ def another_template(folder: Path) -> None:
 def test_another_pack_is_named_and_ends_the_cell(
     tmp_path: Path, made: Callable[[Path], None], differs: list[str]
 ) -> None:
-    with key_owner(tmp_path) as owner:
+    with key_owner(tmp_path, TinyModel().write) as owner:
         made(tmp_path / "other")
         owner.pack.unlink()
         seal_pack(tmp_path / "other", owner.pack, Secret(bytes(32)), threads=1)

@@ -207,7 +207,8 @@ def world(folder: Path) -> Iterator[World]:
     tee = simulated_snp(platform, bytes(48))
     with devnet_broker(folder / "broker", tee, model_root=identity.model_root, secrets={RESOURCE: key}) as broker:
         config = (
-            CONFIG.format(gateway=to_text(GATEWAY), root_key=subnet.root_key.hex(), price=PRICE)
+            CONFIG.format(gateway=to_text(GATEWAY), root_key=subnet.root_key.hex(), price=PRICE,
+                          engine='engine = "scripted-1"')
             + f'\n[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
             f'model_root = "{identity.model_root.hex()}"\n'
         ).encode()

@@ -1,4 +1,4 @@
-"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, delivered.
+"""The demo's whole path with its cell in a sealed machine: denied, approved, sealed prompts, receipts, audit.
 
 Everything else is the demo's own: the gateway canister, the apps, the host, the broker, and every check of theirs
 (boot.md J3, J7). Needs `make vm-tools`.
@@ -17,8 +17,10 @@ import pytest
 
 from anchorhold.demo import CONFIG, PRICE, Demo, Screen
 from anchorhold.demo_keys import KeyOwner, key_owner
+from anchorhold.receipt_log import ReceiptLog
 from appliance.config import config_digest
 from attestation.consensus.principal import to_text
+from devnet import profiled
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
 from devnet.tee import simulated_snp
@@ -47,7 +49,7 @@ class MachineDemo(Demo):
         self.console: list[str] = []
 
     async def run(self) -> None:
-        with key_owner(self._folder, machine=simulated_snp(self._platform, bytes(48))) as made:
+        with key_owner(self._folder, profiled.write, simulated_snp(self._platform, bytes(48))) as made:
             await self._serve(MachineOwner(**vars(made), measured=[]))
 
     @asynccontextmanager
@@ -62,7 +64,10 @@ class MachineDemo(Demo):
                 if word in line:
                     loop.call_soon_threadsafe(event.set)
 
-        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE)
+        config = CONFIG.format(
+            gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
+            engine=profiled.engine_lines(self._folder / "model"),
+        )
         raw = (config + owner.config_section()).encode()
         (self._folder / "cell.toml").write_bytes(raw)
         image = built(self._folder / "image", raw)
@@ -70,6 +75,11 @@ class MachineDemo(Demo):
             owner.measured.append(cell.measurement)
             await asyncio.wait_for(news['"serving"'].wait(), SECONDS_MAX)
             yield cell.address, news['"model open"']
+
+    async def _audit(self, owner: KeyOwner, address: Address, log: ReceiptLog) -> None:
+        assert isinstance(owner, MachineOwner)
+        started = simulated_snp(self._platform, owner.measured[-1])
+        await super()._audit(replace(owner, tee=started), address, log)
 
 
 def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
@@ -80,4 +90,5 @@ def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
     said = out.getvalue()
     assert f"demo: ok ({ASKED + 1} prompts" in said
     assert f"{ASKED // 2} could be opened by nobody else; every receipt holds" in said
+    assert said.endswith("audit: ok\n")
     assert not [line for line in demo.console if "canary" in line]

@@ -236,6 +236,22 @@ def test_over_the_bridge_cut_or_not(little: LittleBroker, cut: bool) -> None:
     assert over_the_bridge(releaser(little), LocalSend(little.broker), cut=cut).state is State.HAS_KEY
 
 
+def test_a_cell_gives_up_after_the_last_attempt_and_not_before(little: LittleBroker) -> None:
+    """boot.md J12: whatever a host brings, each attempt costs a quote."""
+    async def run() -> list[bool]:
+        service = ReleaseService(releaser(little))
+        async with CellServer({Port.RELEASE: service}) as server:
+            await server.start(Address.parse("memory:giving-up"))
+            async with Host(Address.parse("memory:giving-up"), Port.RELEASE) as host:
+                seen = []
+                for _ in range(ReleaseService.ATTEMPTS_MAX):
+                    seen.append(service.gave_up.is_set())
+                    assert (await relay(host, lambda _: (403, b""))).failure == "broker.403"
+                return [*seen, service.gave_up.is_set()]
+
+    assert asyncio.run(run()) == [False] * ReleaseService.ATTEMPTS_MAX + [True]
+
+
 def test_the_devnets_broker(tmp_path: Path) -> None:
     import dataclasses
     from datetime import UTC, datetime

@@ -4,8 +4,6 @@
 #include "order.h"
 
 #define WORDS 8
-#define INT8_ROWS 2
-#define INT4_ROWS 2
 #define TILE_ROWS 2
 #define TILE_COLUMNS 3
 #define HOLD(v) ((void)0)

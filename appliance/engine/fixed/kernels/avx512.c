@@ -4,8 +4,6 @@
 #include "order.h"
 
 #define WORDS 16
-#define INT8_ROWS 2
-#define INT4_ROWS 4
 #define TILE_ROWS 4
 #define TILE_COLUMNS 3
 #if defined(__clang__)

@@ -4,8 +4,6 @@
 #include "order.h"
 
 #define WORDS 16
-#define INT8_ROWS 1
-#define INT4_ROWS 1
 #define TILE_ROWS 2
 #define TILE_COLUMNS 2
 #define HOLD(v) ((void)0)

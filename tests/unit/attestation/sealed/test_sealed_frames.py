@@ -205,3 +205,14 @@ def test_nothing_comes_after_the_last_frame() -> None:
 def test_the_last_frame_has_room_for_the_widest_outcome() -> None:
     widest = Outcome(Finish.TOOL_CALLS, 1 << 22, 1 << 22, b"\xff" * 32, b"\xff" * 32)
     assert len(Opening(b"\xff" * 32, widest).encode()) <= ROOM_BYTES
+
+
+def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """answer.md A20: a cell cannot make its client keep more frames than an answer may have."""
+    monkeypatch.setattr("attestation.sealed.frames.FRAMES_MAX", 3)
+    reader = FrameReader(keys())
+    for frame in ANSWER[:3]:
+        reader.hear(frame)
+    with pytest.raises(AnswerRefused) as refused:
+        reader.hear(ANSWER[3])
+    assert refused.value.code == "answer.frames"

@@ -15,7 +15,6 @@ from attestation.sealed.buckets import (
     RUNGS,
     answer_frames,
     billed_in,
-    is_request_size,
     request_bytes,
     rung,
     rung_of_frames,
@@ -61,7 +60,7 @@ def test_the_length_of_a_payload_says_its_rung_and_nothing_else(chat: bytes, mod
     """answer.md A3, A12: whatever stands inside."""
     of = inside(chat, mode, caller)
     room = len(of.encode())
-    assert is_request_size(room)
+    assert room == request_bytes(room)
     head = len(SealedRequest(SuiteId.X25519, bytes(32), 50, b"").encode()) - 1
     body = ENCAPSULATED_BYTES[SuiteId.X25519] + room + TAG_BYTES
     assert len(sealed(of=of)) == head + len(cbor.head(0x40, body)) + body
