@@ -25,12 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from image_build import apt, cpio, deb, fetching, lock
+from image_build import apt, contents, cpio, deb, fetching, lock
+from image_build.contents import Contents
 from image_build.lock import Missing
+from image_build.wheels import wheel_members
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("packages.lock.json")
-WHEELS_LOCK: Final = ROOT / "requirements" / "cell.txt"
+WHEELS_LOCK: Final = contents.LOCK
 CACHE: Final = ROOT / "build" / "cache"
 TOOLS: Final = ROOT / "build" / "tools" / "vm"
 LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
@@ -101,7 +103,7 @@ def make() -> None:
 
 
 def _stamp() -> str:
-    inputs = (LOCK, WHEELS_LOCK, Path(__file__), Path(deb.__file__), Path(cpio.__file__))
+    inputs = (LOCK, WHEELS_LOCK, contents.CONTENTS, Path(__file__), Path(deb.__file__), Path(cpio.__file__))
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in inputs)).hexdigest()
 
 
@@ -120,12 +122,15 @@ def _settle_kernel(new: Path) -> None:
 
 
 def _install_wheels(site: Path) -> None:
-    """What the cell may import, by its own lock, for the guest's Python, whatever runs this."""
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
-         *fetching.PIP_TARGET, f"--target={site}", f"--requirement={WHEELS_LOCK}"],
-        check=True,
-    )
+    """What the cell may import, as the image has it: of requirements that are never imported nothing is here either."""
+    wheels = {each.name: each for each in lock.ImageLock.read(WHEELS_LOCK).wheels}
+    parts = Contents.read().wheels
+    fetching.fetch([wheels[each.name] for each in parts], CACHE, refresh="anchorhold image lock")
+    for part in parts:
+        for member in wheel_members(CACHE / wheels[part.name].sha256, part):
+            target = site / member.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(member.content)
 
 
 def _check_libraries(new: Path) -> None:
