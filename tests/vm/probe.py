@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import socket
+from collections.abc import Callable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH, CLONE_NEWUSER, CLONE_NEWNET = 16, 0x10000000, 0x40000000
@@ -17,16 +18,16 @@ INIT_MODULE, FINIT_MODULE, KEXEC_LOAD, BPF = 175, 313, 246, 321
 IO_URING_SETUP, USERFAULTFD, PERF_EVENT_OPEN = 425, 323, 298
 
 
-def name(number):
-    return "refused: " + errno.errorcode.get(number, str(number))
+def name(number: int | None) -> str:
+    return "refused: " + errno.errorcode.get(number or 0, str(number))
 
 
-def called(*arguments):
+def called(*arguments: object) -> str:
     LIBC.syscall.restype = ctypes.c_long
     return name(ctypes.get_errno()) if LIBC.syscall(*arguments) < 0 else "done"
 
 
-def opened(path, flags):
+def opened(path: str, flags: int) -> str:
     try:
         descriptor = os.open(path, flags)
     except OSError as reason:
@@ -41,7 +42,7 @@ def opened(path, flags):
         os.close(descriptor)
 
 
-def connected(family, address):
+def connected(family: socket.AddressFamily, address: tuple[str, int]) -> str:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as made:
             made.settimeout(5)
@@ -51,7 +52,7 @@ def connected(family, address):
     return "connected"
 
 
-def executed(path, content=None):
+def executed(path: str, content: bytes | None = None) -> str:
     """A program of ours, if there were a place to put it."""
     try:
         if content is not None:
@@ -67,7 +68,7 @@ def executed(path, content=None):
         return name(reason.errno)
 
 
-def writable():
+def writable() -> list[str]:
     """Every folder a file can be made in."""
     found = []
     for top, folders, _ in os.walk("/"):
@@ -81,7 +82,7 @@ def writable():
     return found
 
 
-def written():
+def written() -> list[str]:
     """Every file, and every device, that can be opened for writing."""
     found = []
     for top, folders, files in os.walk("/"):
@@ -93,7 +94,7 @@ def written():
     return found
 
 
-def setuid_files():
+def setuid_files() -> list[str]:
     found = []
     for top, folders, files in os.walk("/"):
         folders[:] = [each for each in folders if os.path.join(top, each) not in ("/proc", "/sys")]
@@ -101,13 +102,13 @@ def setuid_files():
     return found
 
 
-def status():
+def status() -> dict[str, str]:
     with open("/proc/self/status") as file:
         lines = dict(line.rstrip("\n").split(":\t", 1) for line in file)
     return {key: lines[key].strip() for key in ("Uid", "Groups", "CapEff", "CapPrm", "CapBnd", "NoNewPrivs")}
 
 
-TRIALS = {
+TRIALS: dict[str, Callable[[], object]] = {
     "interfaces": lambda: sorted(os.listdir("/sys/class/net")),
     "tcp out": lambda: connected(socket.AF_INET, ("1.1.1.1", 443)),
     "tcp6 out": lambda: connected(socket.AF_INET6, ("2606:4700:4700::1111", 443)),
@@ -150,7 +151,7 @@ TRIALS = {
 
 for trial, work in TRIALS.items():
     try:
-        outcome = work()
+        outcome: object = work()
     except OSError as reason:
         outcome = name(reason.errno)
     print("probe " + json.dumps([trial, outcome]), flush=True)
