@@ -4,9 +4,9 @@
     python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make bench-peers`)
 
 Checkpoints of three sizes are made from a seed under build/bench. Of each engine, the best of a few rounds: prefill of
-a prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at which
-memory is read (memchr, on as many threads) before and after, the better of the two. llama.cpp reads a GGUF made of the
-same checkpoint, and its own Q8_0 and Q4_0 of it.
+a prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at
+which memory is read (memchr, on as many threads). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0
+and Q4_0 of it.
 """
 
 from __future__ import annotations
