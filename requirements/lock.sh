@@ -8,5 +8,6 @@ lock() {
         --no-emit-index-url --no-emit-find-links --no-emit-trusted-host "$@" pyproject.toml
 }
 lock --output-file requirements/cell.txt
-lock --output-file requirements/broker.txt --extra broker --extra evidence
-lock --output-file requirements/dev.txt --extra engine --extra evidence --extra broker --extra devnet --extra dev
+lock --output-file requirements/broker.txt --extra broker --extra evidence --extra measure
+lock --output-file requirements/dev.txt --extra engine --extra evidence --extra measure --extra broker \
+    --extra devnet --extra dev

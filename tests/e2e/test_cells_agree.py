@@ -216,8 +216,8 @@ def owned(folder: Path, model: Path) -> Iterator[KeyOwner]:
         engine = f'engine = "{ENGINE}"'
         if ENGINE == "fixed-1":
             engine += f'\nprofile = "{digest_of((model / FILE).read_bytes()).hex()}"'
-        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=SUBNET.root_key.hex(), price=PRICE)
-        config = config.replace('engine = "scripted-1"', engine).replace("plaintext = true", "plaintext = false")
+        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=SUBNET.root_key.hex(), price=PRICE, engine=engine)
+        config = config.replace("plaintext = true", "plaintext = false")
         (folder / "cell.toml").write_text(config + owner.config_section())
         owner.approve((folder / "cell.toml").read_bytes())
         yield owner

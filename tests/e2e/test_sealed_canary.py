@@ -84,7 +84,8 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
     """secrecy.md S13"""
     (tmp_path / "host").mkdir()
     with key_owner(tmp_path, TinyModel().write) as owner:
-        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=SUBNET.root_key.hex(), price=PRICE)
+        engine = 'engine = "scripted-1"'
+        config = CONFIG.format(gateway=to_text(GATEWAY), root_key=SUBNET.root_key.hex(), price=PRICE, engine=engine)
         (tmp_path / "cell.toml").write_text(config + owner.config_section())
         owner.approve((tmp_path / "cell.toml").read_bytes())
         service = owner.service(GATEWAY)
