@@ -13,7 +13,7 @@ from typing import Final
 
 from anchorhold.devnet_roots import DevnetRoots
 from anchorhold.replay_runs import mind_of
-from anchorhold.replaying import Replayer, records
+from anchorhold.replaying import Openings, Replayer, records
 from anchorhold.reporting import Told
 from appliance.config import MeasuredConfig
 from attestation.auditor.audit import audit
@@ -59,7 +59,7 @@ def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) ->
     said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
     shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
     config = MeasuredConfig.parse(kept.config)
-    replayer = Replayer(mind_of(config, model), config, shown[0].receipt, ring)
+    replayer = Replayer(mind_of(config, model), config, shown[0].receipt, Openings(ring))
     replayer.check_engine(shown[0].receipt)
     for record in shown:
         again = replayer.replay(record)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from anchorhold.client.handing import HANDED_BYTES_MAX, HandedOver
 from anchorhold.judgement import UsageRefused, read_file
-from anchorhold.replaying import Record, Replayed, Replayer, records
+from anchorhold.replaying import Openings, Record, Replayed, Replayer, records
 from appliance.config import MeasuredConfig
 from appliance.main import choose_mind
 from appliance.mind import Mind
@@ -40,6 +41,7 @@ class Source:
     pack: str | None = None
     model_key: str | None = None
     service_keys: str | None = None
+    handed: tuple[str, ...] = ()
 
     def records(self) -> tuple[Record | None, ...]:
         return records(AuditBundle.parse(read_file(self.bundle)))
@@ -49,22 +51,24 @@ class Source:
         """Raises a `Refused`: the pack is not the measured model, or the engine not the measured engine."""
         config = MeasuredConfig.parse(AuditBundle.parse(read_file(self.bundle)).config)
         if self.pack is None:
-            yield self._checked(Replayer(mind_of(config, None), config, record.receipt, self._ring()), record)
+            yield self._checked(Replayer(mind_of(config, None), config, record.receipt, self._openings()), record)
             return
         if self.model_key is None:
             raise UsageRefused("usage.model-key", expected="--model-key with --model", got="none")
         key = _key(self.model_key)
         with open_pack(Path(self.pack), key, threads=default_threads(), expected=config.model) as pack:
-            yield self._checked(Replayer(mind_of(config, pack), config, record.receipt, self._ring()), record)
+            yield self._checked(Replayer(mind_of(config, pack), config, record.receipt, self._openings()), record)
 
     def _checked(self, replayer: Replayer, record: Record) -> Replayer:
         replayer.check_engine(record.receipt)
         return replayer
 
-    def _ring(self) -> Ring | None:
-        if self.service_keys is None:
-            return None
-        return Ring.parse(Secret(read_file(self.service_keys)[:RING_BYTES_MAX + 1]))
+    def _openings(self) -> Openings:
+        ring = None
+        if self.service_keys is not None:
+            ring = Ring.parse(Secret(read_file(self.service_keys)[:RING_BYTES_MAX + 1]))
+        handed = (Secret(read_file(name)[:HANDED_BYTES_MAX + 1]) for name in self.handed)
+        return Openings(ring, [HandedOver.parse(each) for each in handed])
 
 
 def mind_of(config: MeasuredConfig, pack: OpenedPack | None) -> Mind:

@@ -1,13 +1,13 @@
 """Computing answers again: the cell's own code, the measured engine, and the bytes that the receipts name.
 
-    replayer = Replayer(mind, config, ring)
+    replayer = Replayer(mind, config, receipt, Openings(ring))
     for record in records(bundle):
         replayer.replay(record)             # the same, or in what it differs first
 
 Nothing of a recorded answer goes in: the request as it was ordered does, and what comes out is held against the
 receipt. It is `appliance.answering` itself that runs, under no key, so that whatever the cell did is done again: text,
 seed, engine, frames. What is computed can be read by whoever computes it: a sealed request needs the service keys of
-its block, which the owner of the broker can hand to an auditor.
+its block, which the owner of the broker can hand to an auditor, or its client, who can hand over that request alone.
 
 Where a replay differs the first token at which the words part is named, and by how much the engine preferred its own
 (docs/spec/audit.md U50 to U55). Knows no network; the engine, the pack and the keys are handed in.
@@ -21,6 +21,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.client.handing import HandedOver
 from appliance.answering import Answering, Terms
 from appliance.config import MeasuredConfig
 from appliance.engine.protocol import Engine, EngineRequest, Step
@@ -39,9 +40,9 @@ from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import Opening
 from attestation.receipts.sealing import SignedReceipt
 from attestation.receipts.seeds import seed_commitment
-from attestation.sealed.errors import AnswerRefused
+from attestation.sealed.errors import AnswerRefused, SealedRefused
 from attestation.sealed.frames import AnswerKeys, FrameReader, split
-from attestation.sealed.request import Place, unseal
+from attestation.sealed.request import Place, SealedRequest, Unsealed
 from attestation.sealed.ring import Ring
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt, Secret
@@ -127,20 +128,45 @@ class _Recording:
             yield step
 
 
-class Replayer:
-    """One engine, for one request after the other. `ring`: the service keys, where sealed requests are to be read."""
+class Openings:
+    """What an auditor can read: requests that clients handed over, and all of the blocks that a ring speaks for."""
 
-    def __init__(self, mind: Mind, config: MeasuredConfig, receipt: Receipt, ring: Ring | None = None) -> None:
+    def __init__(self, ring: Ring | None = None, handed: Sequence[HandedOver] = ()) -> None:
+        self._rings: Final = Rings(ring)
+        self._handed: Final = {each.payload: each.inside for each in handed}
+
+    def reads(self, request: OrderedRequest) -> bool:
+        return request.payload.reveal() in self._handed or self._rings.of(request.height) is not None
+
+    def unseal(self, request: OrderedRequest, place: Place) -> Unsealed:
+        """As the cell did; of what was handed over, held to the same expiry and caller (audit.md U56)."""
+        payload = request.payload.reveal()
+        inside = self._handed.get(payload)
+        if inside is None:
+            return self._rings.unseal(request, place)
+        if request.height > SealedRequest.parse(payload).expiry:
+            raise SealedRefused("expired", expected="a height up to its expiry", got=request.height)
+        if inside.caller is not None and inside.caller != request.caller:
+            raise SealedRefused("caller", expected="the caller it was sealed for", got="another")
+        return inside
+
+
+class Replayer:
+    """One engine, for one request after the other. `openings`: what sealed requests can be read by."""
+
+    def __init__(
+        self, mind: Mind, config: MeasuredConfig, receipt: Receipt, openings: Openings | None = None
+    ) -> None:
         self._mind: Final = mind
         self._config: Final = config
-        self._ring: Final = ring
+        self._openings: Final = openings or Openings()
         self._engine: Final = _Recording(mind.engine)
         wanted = config.release
-        self._place: Final = Place(config.gateway, wanted.model_root) if wanted is not None and ring else None
+        self._place: Final = None if wanted is None else Place(config.gateway, wanted.model_root)
         # A book under a key of nobody's: nothing that a replay says is signed by anyone.
         book = ReceiptBook(Ed25519PrivateKey.generate(), receipt.by, config.gateway, config.price)
         terms = Terms(config.gateway, RAISED, config.plaintext, self._place)
-        self._answering: Final = Answering(replace(mind, engine=self._engine), book, terms, Rings(ring))
+        self._answering: Final = Answering(replace(mind, engine=self._engine), book, terms, self._openings)
 
     def check_engine(self, receipt: Receipt) -> None:
         """U51. Raises `AuditRefused` unless this engine, under this profile, is the one the receipts name."""
@@ -152,8 +178,8 @@ class Replayer:
     def replay(self, record: Record) -> Replayed:
         """Raises what an engine raises when it breaks; every refusal of a request is an answer like any other."""
         place = record.receipt.place
-        if record.request.kind is Kind.SEALED and (self._ring is None or not self._ring.speaks_for(place[0])):
-            return Replayed(place, unread="it is sealed, and no service key for its block was given")
+        if record.request.kind is Kind.SEALED and not self._openings.reads(record.request):
+            return Replayed(place, unread="it is sealed, and neither what it holds nor a service key for its block was given")
         self._engine.request = None
         pieces, conclusion = _driven(self._answering.conclude(record.request))
         return self._judged(record, b"".join(pieces), conclusion)
@@ -177,10 +203,10 @@ class Replayer:
 
     def _first_difference(self, record: Record, conclusion: Conclusion) -> str:
         """U53. In words without words: token numbers and margins, never what was said."""
-        words = self._recorded_words(record)
         asked = self._engine.request
         if asked is None or conclusion.outcome.trace == bytes(32):
             return "nothing was computed: the request was refused on one side"
+        words = self._recorded_words(record)
         if words is None:
             return "the recorded words are not shown, so that the first token cannot be named"
         said = self._words_by_token(record, asked)
@@ -208,10 +234,9 @@ class Replayer:
             number=request.id, request=request.request_digest)
 
     def _inside(self, record: Record) -> _Inside:
-        request = record.request
-        if self._ring is None or self._place is None:
+        if self._place is None:
             raise AssertionError("a sealed request is replayed with its keys or not at all")
-        inside = unseal(request.payload.reveal(), self._ring, self._place, height=request.height, caller=request.caller)
+        inside = self._openings.unseal(record.request, self._place)
         return _Inside(ChatRequest.decode(inside.chat, RAISED), inside.reply_key)
 
     def _words_by_token(self, record: Record, asked: EngineRequest) -> list[bytes]:

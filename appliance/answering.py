@@ -17,7 +17,6 @@ from appliance.engine.protocol import EngineRequest, Sampling, Step
 from appliance.mind import Mind, Speaker
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.receipts import Conclusion, ReceiptBook
-from appliance.rings import Rings
 from appliance.window import Answered, Checkpoint, Piece, Say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import ChatLimits, ChatRequest
@@ -26,7 +25,7 @@ from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
 from attestation.sealed.errors import SealedRefused
 from attestation.sealed.frames import AnswerKeys, FrameWriter
-from attestation.sealed.request import Mode, Place, unseal
+from attestation.sealed.request import Mode, Place, Unsealed
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
@@ -136,14 +135,22 @@ class Task:
     voice: Voice
 
 
+class Opener(Protocol):
+    """Whoever can say what a sealed request holds: the rings of a cell."""
+
+    def unseal(self, request: OrderedRequest, place: Place) -> Unsealed:
+        """Raises `SealedRefused`."""
+        ...
+
+
 class Answering:
     """Everything a serving cell answers with."""
 
-    def __init__(self, mind: Mind, book: ReceiptBook, terms: Terms, rings: Rings) -> None:
+    def __init__(self, mind: Mind, book: ReceiptBook, terms: Terms, opener: Opener) -> None:
         self._mind: Final = mind
         self._book: Final = book
         self._terms: Final = terms
-        self._rings: Final = rings
+        self._opener: Final = opener
 
     def answer(self, request: OrderedRequest) -> Iterator[Say]:
         """What is said about `request`: its pieces and its receipt, or the receipt of a refusal (order.md O13)."""
@@ -208,10 +215,7 @@ class Answering:
         place = self._terms.place
         if place is None:
             raise SealedRefused("unsupported", expected="a plain request", got="a sealed one")
-        ring = self._rings.of(request.height)
-        if ring is None:
-            raise AssertionError("a block was released that no ring speaks for")    # answer.md A9: end, never diverge
-        inside = unseal(request.payload.reveal(), ring, place, height=request.height, caller=request.caller)
+        inside = self._opener.unseal(request, place)
         keys = AnswerKeys.derive(
             inside.reply_key, gateway=self._terms.gateway, height=request.height, index=request.index,
             number=request.id, request=request.request_digest,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
 from anchorhold.client.answer import Answer, Expected, Taken, check_opening, checked_receipt, refused
+from anchorhold.client.handing import HandedOver
 from attestation.consensus.blocks import PAYLOAD_BYTES_MAX, PRINCIPAL_BYTES_MAX, Kind, Request
 from attestation.consensus.chat import ChatRequest, Sampling, SystemMessage, UserMessage
 from attestation.sealed.buckets import billed_in, request_bytes
@@ -56,7 +57,7 @@ class Service:
         reply_key = Secret(randomness(REPLY_KEY_BYTES))
         inside = Unsealed(Prompt(request.encode()), reply_key, mode, caller)
         payload = seal(inside, self.key, self.place, expiry)
-        return Question(payload, reply_key, self.place, len(inside.encode()))
+        return Question(payload, reply_key, self.place, len(inside.encode()), inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,13 @@ class Question:
     reply_key: Secret
     place: Place
     room: int       # bytes it was padded to
+    inside: Unsealed | None = field(default=None, repr=False, compare=False)    # not in what is kept of it
+
+    def hand_over(self) -> Secret:
+        """For an auditor of this one request: what was asked and the key to its answer (audit.md U56)."""
+        if self.inside is None:
+            raise AnswerRefused("hand-over", expected="a question that was just asked", got="one that was kept")
+        return HandedOver(self.payload, self.inside).encode()
 
     def reader(self, height: int, index: int, number: int, caller: bytes) -> FrameReader:
         """For frames as they come. Their words are the cell's; that they are all says `open`, or the reader's `end`."""

@@ -27,6 +27,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of the answer")
     parser.add_argument("--stream", action="store_true", help="frames as they are made, not all at the end")
     parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="the answer's key; must not exist")
+    parser.add_argument("--hand-over", type=Path, metavar="FILE",
+                        help="also the prompt and the answer's key, for an auditor of this one request; must not exist")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the payload; must not exist")
     parser.set_defaults(run=_run)
 
@@ -60,6 +62,8 @@ def _run(arguments: argparse.Namespace) -> int:
         mode=Mode.STREAM if arguments.stream else Mode.WHOLE, caller=caller,
     )
     _write(arguments.keep, question.encode().reveal())
+    if arguments.hand_over is not None:
+        _write(arguments.hand_over, question.hand_over().reveal())
     _write(arguments.out, question.payload)
     return 0
 

@@ -55,6 +55,8 @@ def add(verbs: Verbs) -> None:
     again.add_argument("--model-key", metavar="FILE", help="its key: 64 hexadecimal digits")
     again.add_argument("--service-keys", metavar="FILE",
                        help="the broker's ring of service keys, to read sealed requests with")
+    again.add_argument("--handed", metavar="FILE", action="append", default=[],
+                       help="one sealed request that its client handed over (`anchorhold ask --hand-over`)")
     again.add_argument("--sample", metavar="N", type=int, help="so many of them, drawn at random (default: all)")
     again.add_argument("--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="this one")
     again.add_argument("--processes", metavar="N", type=int, help="in so many processes, through Ray")
@@ -135,7 +137,8 @@ def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
     if not report.ok:
         return [Finding(Stage.REPLAY, "replay.answers", "audit.md U50", "the same requests give the same answers",
                         Standing.NOT_REACHED, got="it rests on: the audit")]
-    source = Source(arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys)
+    source = Source(arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys,
+                    tuple(arguments.handed))
     chosen = choose(source, sample=arguments.sample, only=arguments.only, draw=secrets.randbelow)
     try:
         if arguments.processes is None:

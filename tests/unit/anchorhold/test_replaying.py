@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from anchorhold.replaying import Record, Replayed, Replayer, findings_of, records, refused_engine
+from anchorhold.client.handing import HandedOver
+from anchorhold.replaying import Openings, Record, Replayed, Replayer, findings_of, records, refused_engine
 from appliance.answering import Answering, Terms
 from appliance.engine.protocol import EngineRequest, Sampling
 from appliance.engine.trace import Trace
@@ -22,20 +23,23 @@ from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
 from attestation.consensus.chat import Sampling as ChatSampling
 from attestation.receipts.sealing import SignedReceipt
+from attestation.sealed.errors import AnswerRefused
+from attestation.sealed.request import unseal
 from attestation.sealed.ring import Ring
 from devnet.subnet import GATEWAY
-from foundation.secrecy import Prompt
+from foundation.secrecy import Prompt, Secret
 from tests.fixed_models import engine
 from tests.little_audit import PRICE, terms
 from tests.little_receipts import receipt_key
-from tests.little_replay import BLOCK, BentEngine, WeighingEngine, bundle, config, mind, ring
+from tests.little_replay import BLOCK, PLACE, BentEngine, WeighingEngine, bundle, config, mind, ring
 from tests.unit.appliance.orders import ordered
 
+NOTHING = "nothing was computed: the request was refused on one side"
 RECORDS = [record for record in records(bundle()) if record is not None]
 
 
 def replayer(of: Mind | None = None, keys: Ring | None = None) -> Replayer:
-    return Replayer(of or mind(), config(), RECORDS[0].receipt, keys)
+    return Replayer(of or mind(), config(), RECORDS[0].receipt, Openings(keys))
 
 
 def plain(number: int) -> Record:
@@ -66,9 +70,44 @@ def test_a_sealed_answer_wants_its_keys() -> None:  # audit.md U52
     for record in RECORDS[BLOCK:2 * BLOCK]:
         replayed = replayer().replay(record)
         assert (record.request.kind, replayed.same) == (Kind.SEALED, False)
-        assert "no service key" in replayed.unread
+        assert "nor a service key" in replayed.unread
     found = findings_of([replayer().replay(RECORDS[BLOCK])], 1, len(RECORDS))
     assert found[0].standing is Standing.UNCHECKED
+
+
+def handed(record: Record, **other: object) -> HandedOver:
+    """What the client of that request can hand over."""
+    payload = record.request.payload.reveal()
+    key = ring()
+    inside = unseal(payload, key, PLACE, height=record.request.height, caller=record.request.caller)
+    return HandedOver.parse(HandedOver(payload, replace(inside, **other)).encode())  # type: ignore[arg-type]
+
+
+def with_handed(record: Record, **other: object) -> Replayed:
+    openings = Openings(handed=[handed(record, **other)])
+    return Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(record)
+
+
+def test_what_a_client_handed_over_comes_out_again_and_nothing_else_is_read() -> None:  # audit.md U56
+    first, second = [each for each in RECORDS[BLOCK:2 * BLOCK] if not each.receipt.refused][:2]
+    assert with_handed(first).same
+    openings = Openings(handed=[handed(first)])
+    assert Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(second).unread
+
+
+def test_another_chat_or_reply_key_than_was_sealed_gives_another_answer() -> None:  # audit.md U56
+    record = next(each for each in RECORDS[BLOCK:2 * BLOCK] if not each.receipt.refused)
+    other = ChatRequest("little", (UserMessage(Prompt(b"what was never asked")),)).encode()
+    assert "answer" in with_handed(record, chat=Prompt(other)).differs
+    assert "answer" in with_handed(record, reply_key=Secret(bytes(32))).differs
+    assert with_handed(record, caller=b"\x01" * 29).detail == NOTHING
+
+
+def test_only_what_was_handed_over_is_read_as_that() -> None:  # audit.md U56
+    raw = handed(next(each for each in RECORDS[BLOCK:2 * BLOCK] if not each.receipt.refused)).encode().reveal()
+    for wrong in (b"", raw[:-1], raw + b"\0", raw[:1] + b"\x02" + raw[2:]):
+        with pytest.raises(AnswerRefused, match="handed"):
+            HandedOver.parse(Secret(wrong))
 
 
 def test_another_engine_or_profile_is_named_before_anything_is_computed() -> None:  # audit.md U51
