@@ -179,7 +179,7 @@ class Replayer:
         """Raises what an engine raises when it breaks; every refusal of a request is an answer like any other."""
         place = record.receipt.place
         if record.request.kind is Kind.SEALED and not self._openings.reads(record.request):
-            return Replayed(place, unread="it is sealed, and neither its inside nor a service key of its block was given")
+            return Replayed(place, unread="it is sealed, and nothing that opens it was given, nor a service key")
         self._engine.request = None
         pieces, conclusion = _driven(self._answering.conclude(record.request))
         return self._judged(record, b"".join(pieces), conclusion)
