@@ -148,6 +148,8 @@ class Openings:
             raise SealedRefused("expired", expected="a height up to its expiry", got=request.height)
         if inside.caller is not None and inside.caller != request.caller:
             raise SealedRefused("caller", expected="the caller it was sealed for", got="another")
+        if self._rings.of(request.height) is not None and self._rings.unseal(request, place) != inside:
+            raise SealedRefused("handed", expected="what the payload holds", got="something else")
         return inside
 
 

@@ -24,7 +24,7 @@ from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
 from attestation.consensus.chat import Sampling as ChatSampling
 from attestation.receipts.sealing import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
-from attestation.sealed.request import unseal
+from attestation.sealed.request import Mode, unseal
 from attestation.sealed.ring import Ring
 from devnet.subnet import GATEWAY
 from foundation.secrecy import Prompt, Secret
@@ -101,6 +101,19 @@ def test_another_chat_or_reply_key_than_was_sealed_gives_another_answer() -> Non
     assert "answer" in with_handed(record, chat=Prompt(other)).differs
     assert "answer" in with_handed(record, reply_key=Secret(bytes(32))).differs
     assert with_handed(record, caller=b"\x01" * 29).detail == NOTHING
+
+
+def test_with_the_service_keys_a_client_s_word_is_held_to_the_payload() -> None:  # audit.md U56
+    record = next(each for each in RECORDS[BLOCK:2 * BLOCK] if not each.receipt.refused)
+    other = Mode.STREAM if handed(record).inside.mode is Mode.WHOLE else Mode.WHOLE
+
+    def replayed(mode: Mode, keys: Ring | None) -> Replayed:
+        openings = Openings(keys, [handed(record, mode=mode)])
+        return Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(record)
+
+    assert replayed(handed(record).inside.mode, ring()).same
+    assert replayed(other, None).same           # both modes say the same frames
+    assert replayed(other, ring()).detail == NOTHING
 
 
 def test_only_what_was_handed_over_is_read_as_that() -> None:  # audit.md U56
