@@ -84,7 +84,7 @@ class Tokenizer:
         if begin == end:
             return
         encoder = self._later if begin else self._first
-        found: list[int] = encoder.encode(veil.off(rendered[begin:end]), add_special_tokens=False).ids
+        found = _encoded(encoder, veil.off(rendered[begin:end]))
         if not self.control_ids.isdisjoint(found):
             # A vocabulary that holds a control token as an ordinary piece, too.
             raise PromptRefused("forged", expected="ordinary tokens for ordinary text", got="a control token")
@@ -200,6 +200,24 @@ def _without_prefix(pre_tokenizer: object) -> object:
 def _encoder(members: Mapping[str, object]) -> Encoder:
     try:
         return Encoder.from_str(json.dumps(members))
-    except Exception as error:  # noqa: BLE001  # the library has no narrower one
+    except BaseException as error:
+        if not (isinstance(error, Exception) or _is_panic(error)):  # the library has no narrower one
+            raise
         got = str(error)[:200]
         raise ModelTextRefused("tokenizer.json", expected="a tokenizer the library reads", got=got) from None
+
+
+def _encoded(encoder: Encoder, words: str) -> list[int]:
+    """Words that a tokenizer cannot digest are a refusal of that request, the same on every cell."""
+    try:
+        found: list[int] = encoder.encode(words, add_special_tokens=False).ids
+    except BaseException as error:
+        if not (isinstance(error, Exception) or _is_panic(error)):
+            raise
+        raise PromptRefused("tokens", expected="words that this tokenizer can cut", got="others") from None
+    return found
+
+
+def _is_panic(error: BaseException) -> bool:
+    """A bug of the library, below Python: no Exception, and of a type that nobody exports."""
+    return type(error).__name__ == "PanicException"

@@ -152,3 +152,13 @@ def test_the_end_of_an_answer_is_named_by_the_models_files() -> None:  # text.md
     ):
         with pytest.raises(ModelTextRefused):
             ModelText.of(lacking, context_tokens=9)
+
+
+def test_a_panic_of_the_library_is_a_refusal() -> None:
+    """text.md: a merge of pieces the vocabulary does not have; found by the fuzzer."""
+    from tests.fuzz.fuzz_tokenizer_file import PIECES
+
+    vocabulary = {"a": 0, "b": 1, "\b": 2, "<": 3, ">": 4}
+    model = {"type": "BPE", "dro_token": None, "vocab": vocabulary, "merges": [["a", "b"]]}
+    with pytest.raises(ModelTextRefused, match=r"tokenizer\.json: expected a tokenizer the library reads"):
+        Tokenizer.parse(json.dumps({**PIECES, "model": model}).encode())
