@@ -163,7 +163,7 @@ def peers(python: str, folder: Path, bits: str, arguments: argparse.Namespace) -
     for kind, model in kinds:
         for temperature in (0.0, 1.0) if bits == "bf16" else (0.0,):
             if (speed := peer(python, kind, model, arguments, temperature)) is not None:
-                yield f"{kind} {model.stem if model.suffix else 'bf16'}", temperature, speed
+                yield f"{kind} {model.stem if model.is_file() else 'bf16'}", temperature, speed
 
 
 def show(name: str, temperature: float, speed: Speed, prompt: int, reads: int, rate: float, base: Speed) -> None:
