@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -22,25 +23,26 @@ from setuptools.command.build_ext import build_ext
 KERNELS = Path("appliance/engine/fixed/kernels")
 PLAIN = [KERNELS / name for name in ("scalar.c", "pool.c", "model.c", "extras.c", "processor.c")]
 SAMPLING = Path("appliance/engine/sampling/sampling.c")
-X86_ONLY = {KERNELS / "avx2.c": "v3", KERNELS / "avx512.c": "v4"}
+X86_ONLY = {KERNELS / "avx2.c": ("v3", []), KERNELS / "avx512.c": ("v4", ["avx512bf16", "avx512vnni"])}
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
          "-fno-sanitize=undefined", "-fvisibility=hidden", "-g0"]
 
 
-def compiler() -> tuple[list[str], str]:
-    """The command, and how it spells a level of x86-64."""
+def compiler() -> tuple[list[str], Callable[[str, list[str]], list[str]]]:
+    """The command, and how it is told a level of x86-64 and what a processor has beyond it."""
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
-        return ["cc"], "-march=x86-64-"
+        return ["cc"], lambda level, more: [f"-march=x86-64-{level}", *(f"-m{name}" for name in more)]
     target = f"{platform.machine()}-linux-gnu.2.17"
-    return [str(Path(found.origin).with_name("zig")), "cc", "-target", target], "-mcpu=x86_64_"
+    zig = [str(Path(found.origin).with_name("zig")), "cc", "-target", target]
+    return zig, lambda level, more: ["-mcpu=" + "+".join([f"x86_64_{level}", *more])]
 
 
 def build(library: Path) -> None:
-    command, level = compiler()
-    sources = {source: [] for source in [*PLAIN, SAMPLING]}
+    command, spelled = compiler()
+    sources: dict[Path, list[str]] = {source: [] for source in [*PLAIN, SAMPLING]}
     if platform.machine() == "x86_64":
-        sources |= {source: [level + version] for source, version in X86_ONLY.items()}
+        sources |= {source: spelled(level, more) for source, (level, more) in X86_ONLY.items()}
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         objects = []

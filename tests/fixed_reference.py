@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 
-from appliance.engine.fixed.architecture import LANES, PIECE, Architecture, Format, Tensor, Weights
+from appliance.engine.fixed.architecture import BLOCK, LANES, LINE, Architecture, Format, Tensor, Weights
 
 SPAN = 128
 _F, _I = struct.Struct("<f"), struct.Struct("<I")
@@ -45,56 +45,106 @@ def widen(bits: int) -> float:
     return _F.unpack(_I.pack(bits << 16))[0]
 
 
-def lane_tree(lanes: list[float]) -> float:
-    """X3."""
-    for distance in (1, 16, 8, 4, 2):
-        lanes = [f32(lanes[i] + lanes[i ^ distance]) for i in range(LANES)]
+def factor(x: float) -> float:
+    """X6: what a product over bf16 takes of a float32."""
+    rounded = widen(narrow(x))
+    if math.isnan(rounded) or abs(rounded) >= 2.0**60:
+        return math.nan
+    return rounded if abs(rounded) >= 2.0**-50 else 0.0
+
+
+def tree(lanes: list[float]) -> float:
+    """X3, of 32 lanes or 16."""
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [f32(a + b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
     return lanes[0]
 
 
+def filled(numbers: list[float], to: int) -> list[float]:
+    return numbers + [0.0] * (-len(numbers) % to)
+
+
 def dot(w: list[float], x: list[float]) -> float:
-    """X4. `w` and `x` are whole blocks."""
+    """X4, of factors."""
+    w, x, lanes = filled(w, LINE), filled(x, LINE), [0.0] * LANES
+    for k in range(0, len(w), 2):
+        lane = k // 2 % LANES
+        lanes[lane] = fma(w[k + 1], x[k + 1], lanes[lane])
+        lanes[lane] = fma(w[k], x[k], lanes[lane])
+    return tree(lanes)
+
+
+def square(x: list[float]) -> float:
+    """X10."""
     lanes = [0.0] * LANES
-    for k, (a, b) in enumerate(zip(w, x, strict=True)):
-        lanes[k % LANES] = fma(a, b, lanes[k % LANES])
-    return lane_tree(lanes)
+    for k, a in enumerate(filled(x, LANES)):
+        lanes[k % LANES] = fma(a, a, lanes[k % LANES])
+    return tree(lanes)
 
 
-def blocks(numbers: list[float], filling: float = 0.0) -> list[float]:
-    return numbers + [filling] * (-len(numbers) % LANES)
+def quantized(x: list[float]) -> list[tuple[list[int], float]]:
+    """X8: blocks of codes, and the scale of each."""
+    found = []
+    for at in range(0, len(x), BLOCK):
+        block = filled(x[at:at + BLOCK], BLOCK)
+        top = max(abs(a) if not math.isnan(a) else math.inf for a in block)
+        if top >= 2.0**60:
+            found.append(([0] * BLOCK, math.nan))
+        elif top < 2.0**-50:
+            found.append(([0] * BLOCK, 0.0))
+        else:
+            inverse = f32(127.0 / top)
+            found.append(([round(f32(a * inverse)) for a in block], f32(top / 127.0)))
+    return found
 
 
-def row_of(tensor: Tensor, n: int, group: int) -> list[float]:
-    """X6 and X7: row n as float32, filled up to whole blocks."""
+def dot_of_codes(w: list[tuple[list[int], float]], x: list[tuple[list[int], float]]) -> float:
+    """X9."""
+    lanes = [0.0] * 16
+    for b, ((codes, scale), (others, other)) in enumerate(zip(w, x, strict=True)):
+        total = sum(p * q for p, q in zip(codes, others, strict=True))
+        lanes[b % 16] = fma(float(total), f32(scale * other), lanes[b % 16])
+    return tree(lanes)
+
+
+def row_of(tensor: Tensor, n: int) -> list[float]:
+    """A row in bf16."""
     columns = tensor.shape[-1]
-    data = tensor.data.cast("B")
-    if tensor.format is Format.BF16:
-        raw = bytes(data[2 * n * columns:2 * (n + 1) * columns])
-        return blocks([widen(b) for (b,) in struct.iter_unpack("<H", raw)])
-    groups = -(-columns // group)
+    raw = bytes(tensor.data.cast("B")[2 * n * columns:2 * (n + 1) * columns])
+    return [widen(b) for (b,) in struct.iter_unpack("<H", raw)]
+
+
+def codes_of(tensor: Tensor, n: int, group: int) -> list[tuple[list[int], float]]:
+    """X7: row n as blocks of codes, each with its scale."""
+    columns = tensor.shape[-1]
+    blocks, groups = -(-columns // BLOCK), -(-columns // group)
     assert tensor.scales is not None
     raw = bytes(tensor.scales[2 * n * groups:2 * (n + 1) * groups])
     scales = [widen(s) for (s,) in struct.iter_unpack("<H", raw)]
-    if tensor.format is Format.INT8:
-        codes = [b - 256 if b > 127 else b for b in data[n * columns:(n + 1) * columns]]
-    else:
-        stride = -(-columns // PIECE) * (PIECE // 2)
-        codes = [int4_code(bytes(data[n * stride:(n + 1) * stride]), k) for k in range(columns)]
-    codes += [0] * (-columns % LANES)
-    return [f32(code * scales[k // group]) for k, code in enumerate(codes)]
+    stride = blocks * (BLOCK if tensor.format is Format.INT8 else BLOCK // 2)
+    row = bytes(tensor.data.cast("B")[n * stride:(n + 1) * stride])
+    return [([code_at(row, tensor.format, blocks, BLOCK * b + i) for i in range(BLOCK)], scales[BLOCK * b // group])
+            for b in range(blocks)]
 
 
-def int4_code(row: bytes, k: int) -> int:
-    """X7: word i of a piece holds the codes of lanes 2 i and 2 i + 1 of its four blocks, lowest bits first."""
-    piece, rest = divmod(k, PIECE)
-    block, lane = divmod(rest, LANES)
-    word = int.from_bytes(row[piece * 64 + lane // 2 * 4:][:4], "little")
-    return (word >> 4 * (2 * block + lane % 2) & 15) - 8
+def code_at(row: bytes, form: Format, blocks: int, k: int) -> int:
+    """X7: a piece is slices of words, a word for each of its blocks."""
+    piece, rest = divmod(k // BLOCK, 16)
+    words = min(16, blocks - 16 * piece)
+    part, byte = k % BLOCK // 4, k % 4
+    if form is Format.INT8:
+        return row[piece * 512 + (part * words + rest) * 4 + byte] - 128
+    both = row[piece * 256 + (part % 4 * words + rest) * 4 + byte]
+    return (both >> 4 if part >= 4 else both & 15) - 8
 
 
 def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
-    filled = blocks(x)
-    return [dot(row_of(tensor, n, group), filled) for n in range(tensor.shape[0])]
+    if tensor.format is Format.BF16:
+        taken = [factor(a) for a in x]
+        return [dot([factor(a) for a in row_of(tensor, n)], taken) for n in range(tensor.shape[0])]
+    blocks = quantized(x)
+    return [dot_of_codes(codes_of(tensor, n, group), blocks) for n in range(tensor.shape[0])]
 
 
 def exponential(x: float) -> float:
@@ -112,8 +162,7 @@ def exponential(x: float) -> float:
 
 def norm(x: list[float], gain: list[float], epsilon: float) -> list[float]:
     """X10."""
-    filled = blocks(x)
-    mean = f32(dot(filled, filled) / float(len(x)))
+    mean = f32(square(x) / float(len(x)))
     r = f32(1.0 / f32(math.sqrt(f32(mean + epsilon))))
     return [f32(f32(a * r) * g) for a, g in zip(x, gain, strict=True)]
 
@@ -133,8 +182,8 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     """X12 to X14: positions low .. len(keys) - 1."""
     width, top = len(query), len(keys) - 1
     scale = f32(1.0 / f32(math.sqrt(float(width))))
-    filled = blocks(query)
-    scores = {i: f32(dot(blocks(keys[i]), filled) * scale) for i in range(low, top + 1)}
+    taken = [factor(a) for a in query]
+    scores = {i: f32(dot(keys[i], taken) * scale) for i in range(low, top + 1)}
     most = -math.inf
     for score in scores.values():
         most = max(most, score)         # NaN is never greater
@@ -142,7 +191,7 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     lanes = [0.0] * LANES
     for i in range(low // LANES * LANES, (top // LANES + 1) * LANES):
         lanes[i % LANES] = f32(lanes[i % LANES] + weights.get(i, 0.0))
-    inverse = f32(1.0 / lane_tree(lanes))
+    inverse = f32(1.0 / tree(lanes))
     out = []
     for d in range(width):
         total = 0.0
@@ -173,27 +222,31 @@ class Reference:
         self.values = [[[] for _ in range(self.a.kv_heads)] for _ in range(self.a.layers)]
         self.tables = [list(table.cast("B").cast("f")) for table in weights.rotary]
         self.rows: dict[str, list[list[float]]] = {}
-
-    def _matrix(self, name: str) -> list[list[float]]:
-        if name not in self.rows:
-            tensor = self.weights.tensor(name)
-            self.rows[name] = [row_of(tensor, n, self.group) for n in range(tensor.shape[0])]
-        return self.rows[name]
+        self.codes: dict[str, list[list[tuple[list[int], float]]]] = {}
 
     def _vector(self, name: str) -> list[float]:
-        tensor = self.weights.tensor(name)
-        return row_of(Tensor(tensor.format, (1, *tensor.shape), tensor.data), 0, 0)[:tensor.shape[0]]
+        return row_of(self.weights.tensor(name), 0)
 
     def _product(self, name: str, x: list[float], *, bias: bool = False) -> list[float]:
-        filled = blocks(x)
-        y = [dot(row, filled) for row in self._matrix(f"{name}.weight")]
+        tensor = self.weights.tensor(f"{name}.weight")
+        rows = range(tensor.shape[0])
+        if tensor.format is Format.BF16:
+            if name not in self.rows:
+                self.rows[name] = [[factor(a) for a in row_of(tensor, n)] for n in rows]
+            taken = [factor(a) for a in x]
+            y = [dot(row, taken) for row in self.rows[name]]
+        else:
+            if name not in self.codes:
+                self.codes[name] = [codes_of(tensor, n, self.group) for n in rows]
+            blocks = quantized(x)
+            y = [dot_of_codes(row, blocks) for row in self.codes[name]]
         return [f32(a + b) for a, b in zip(y, self._vector(f"{name}.bias"), strict=True)] if bias else y
 
     def step(self, token: int) -> list[float]:
         """The logits after this token (X16, X17)."""
         a = self.a
         embedding = self.weights.tensor("model.embed_tokens.weight")
-        x = row_of(embedding, token, 0)[:a.width]
+        x = row_of(embedding, token)
         for layer in range(a.layers):
             name = f"model.layers.{layer}."
             h = norm(x, self._vector(f"{name}input_layernorm.weight"), self.epsilon)
@@ -221,7 +274,7 @@ class Reference:
             return turn(head, cosines, sines)
 
         for index, (key, value) in enumerate(zip(heads("k"), heads("v"), strict=True)):
-            self.keys[layer][index].append([widen(narrow(d)) for d in ready("k", key)])
+            self.keys[layer][index].append([factor(d) for d in ready("k", key)])
             self.values[layer][index].append([widen(narrow(d)) for d in value])
         low = 0
         if a.window is not None and layer >= a.window_from:

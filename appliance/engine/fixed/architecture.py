@@ -12,7 +12,10 @@ from enum import Enum, unique
 from typing import Final, Protocol
 
 LANES: Final = 32
-PIECE: Final = 128      # weights of int4 that are kept together
+LINE: Final = 64        # elements of bf16 that a product takes at once: a pair for each lane
+BLOCK: Final = 32       # elements of a quantized product that are summed as integers
+PIECE: Final = 512      # elements of a quantized row that are kept together
+GROUPS: Final = (32, 64, 128)
 EMBEDDING: Final = "model.embed_tokens.weight"
 FINAL_NORM: Final = "model.norm.weight"
 HEAD: Final = "lm_head.weight"
@@ -23,8 +26,8 @@ class Format(Enum):
     """How the numbers of a tensor lie in memory (engine.md X6 and X7)."""
 
     BF16 = "bf16"
-    INT8 = "int8"       # one signed byte a weight, a bf16 scale for each group of a row
-    INT4 = "int4"       # four bits a weight, in pieces of 128 that engine.md X7 lays out; scales likewise
+    INT8 = "int8"       # a byte a weight, in pieces of 512 that engine.md X7 lays out; a bf16 scale for each group
+    INT4 = "int4"       # four bits a weight, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Quantization:
     """How the matrices of the layers, and an untied head, are kept. Norms, biases and embedding are bf16."""
 
     format: Format = Format.BF16
-    group: int = 0      # weights of a row that share a scale: 32, 64 or a multiple of 128; 0 for bf16
+    group: int = 0      # weights of a row that share a scale, one of GROUPS; 0 for bf16
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ _FUNCTIONS: Final = {
     "fixed_forward": (_INT, [_POINTER, _INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER]),
     "fixed_product": (_INT, [_INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER]),
     "fixed_quantize": (None, [_POINTER, _INT, _INT, _INT, _INT, _POINTER, _POINTER]),
+    "fixed_factors": (_INT, [_POINTER, _POINTER, _LONG]),
     "fixed_finite": (_INT, [_POINTER, _LONG]),
     "fixed_memory_new": (_POINTER, [ctypes.c_size_t]),
     "fixed_memory_free": (None, [_POINTER, ctypes.c_size_t]),

@@ -14,11 +14,12 @@ from typing import Final
 
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import (
+    BLOCK,
     EMBEDDING,
     FINAL_NORM,
+    GROUPS,
     HEAD,
-    LANES,
-    PIECE,
+    LINE,
     Architecture,
     Format,
     Tensor,
@@ -51,8 +52,8 @@ def check_architecture(a: Architecture) -> None:
         raise EngineRefused("engine.architecture", expected="an epsilon of 0 to 1", got=a.epsilon)
     quantized = a.quantization.format is not Format.BF16
     group = a.quantization.group
-    if quantized and not (group in (LANES, 2 * LANES) or (0 < group <= _LARGEST["hidden"] and group % PIECE == 0)):
-        raise EngineRefused("engine.architecture", expected=f"groups of 32, 64 or a multiple of {PIECE}", got=group)
+    if quantized and group not in GROUPS:
+        raise EngineRefused("engine.architecture", expected=f"groups of {GROUPS}", got=group)
 
 
 def row_bytes(form: Format, columns: int) -> int:
@@ -60,9 +61,9 @@ def row_bytes(form: Format, columns: int) -> int:
         case Format.BF16:
             return 2 * columns
         case Format.INT8:
-            return columns
+            return -(-columns // BLOCK) * BLOCK
         case Format.INT4:
-            return -(-columns // PIECE) * (PIECE // 2)
+            return -(-columns // BLOCK) * (BLOCK // 2)
 
 
 class _Pointing:
@@ -211,7 +212,7 @@ class Model:
 
     def cache_bytes(self, positions: int) -> int:
         a = self.architecture
-        return 4 * a.layers * a.kv_heads * (-(-a.head_width // LANES) * LANES) * positions
+        return 4 * a.layers * a.kv_heads * (-(-a.head_width // LINE) * LINE) * positions
 
     def cache(self, positions: int | None = None) -> Cache:
         """Raises `EngineRefused` where there is no memory for it."""

@@ -17,7 +17,7 @@ from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Model
 from appliance.engine.fixed.quantizing import QuantizedWeights
 
-DIGEST: Final = "88731c608d0e10e4e484396b4f6bb27a0f67b0b09532efb71111f4a892452fb2"
+DIGEST: Final = "d783d5edec1e671dfc066d6fa7958f028f6ec05c56ed6adf8a20300a0bc00184"
 
 # Odd sizes, three query heads to a key, biases, head norms, a tail in every product; long rows; many positions.
 ODD: Final = Architecture(

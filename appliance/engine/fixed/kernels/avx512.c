@@ -1,22 +1,24 @@
-/* AVX-512 (F, BW, DQ, VL): sixteen words a register; a table of sixteen products is what an int4 weight looks up. */
+/* AVX-512 with its dot products (F, BW, DQ, VL, BF16, VNNI: Zen 4, Sapphire Rapids and later): sixteen words a register.
+ *
+ * The instruction for pairs of bf16 takes the upper product first, then the lower one, each fused and rounded once to the
+ * nearest, with subnormal numbers flushed, of which engine.md X6 leaves none. That is X4 to the letter.
+ */
 #include <immintrin.h>
 
 #include "order.h"
 
 #define WORDS 16
-#define TILE_ROWS 4
-#define TILE_COLUMNS 3
-#if defined(__clang__)
-#define HOLD(v) __asm__("" : "+v"(v))      /* clang would load it again for each use */
-#else
-#define HOLD(v) ((void)0)
-#endif
+#define FACTOR_BYTES 2
+#define TILE_ROWS 6
+#define PARTS_AT_ONCE 2
+#define LINES_AT_ONCE 32
+#define CODES_ROWS 4
+#define CODES_COLUMNS 3
+#define OFFSET_INT8 128
 #define KERNELS kernels_avx512
 
 typedef __m512 V;
-typedef __m512 Scale;
-typedef __m512 Table;       /* the scale times -8 .. 7 */
-typedef __m512i Words;
+typedef __m512i Words, Operand, Integers;
 
 static inline V all(float a) { return _mm512_set1_ps(a); }
 static inline V load(const float *p) { return _mm512_loadu_ps(p); }
@@ -32,29 +34,41 @@ static inline V power_of_two(V n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
 static inline float root(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
-static inline float fold(V s) {
-    __m256 x = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
+static inline float fold(const V *s, int parts) {
+    V a = parts == 2 ? add(s[0], s[1]) : s[0];
+    __m256 x = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
     __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     y = _mm_add_ps(y, _mm_movehl_ps(y, y));
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
-static inline Scale scale_int8(float s) { return _mm512_set1_ps(s); }
-static inline Table table_int4(float s) {
-    return mul(_mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8), _mm512_set1_ps(s));
-}
-static inline void load_bf16(const uint8_t *p, V *even, V *odd) {   /* twice from memory: no register for a mask */
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
-    *odd = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, p));
-}
-static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
-    __m512i w = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    *even = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(w, 24), 24)), s);
-    *odd = mul(_mm512_cvtepi32_ps(_mm512_srai_epi32(w, 8)), s);
-}
 static inline Words load_words(const uint8_t *p) { return _mm512_loadu_si512(p); }
-static inline V look_up(Words w, int shift, Table table) {
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(w, (unsigned)shift), table);
+static inline Operand load_operand(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline void store_operand(uint8_t *to, const bf16 *from) { memcpy(to, from, 64); }
+static inline V pairs(Words w, Operand x, V sum) { return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x); }
+static inline void apart(Words w, V *even, V *odd) {
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+static inline __mmask16 first(int count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1); }
+static inline Words load_some(const uint8_t *p, int count) {
+    return count >= 16 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi32(first(count), p);
+}
+static inline Integers load_integers(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline Integers no_integers(void) { return _mm512_setzero_si512(); }
+static inline Integers add_integers(Integers a, Integers b) { return _mm512_add_epi32(a, b); }
+static inline V to_floats(Integers a) { return _mm512_cvtepi32_ps(a); }
+static inline Words lower(Words w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+static inline Words upper(Words w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
+static inline Integers codes_int8(Words w, Words x, Integers sum) { return _mm512_dpbusd_epi32(sum, w, x); }
+static inline Integers codes_int4(Words w, Words x, Integers sum) { return _mm512_dpbusd_epi32(sum, w, x); }
+static inline V load_scales(const bf16 *scales, int part, int shift, int blocks) {
+    (void)part;
+    int count = (blocks + (1 << shift) - 1) >> shift;
+    V s = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(count), scales)), 16));
+    const __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return shift ? _mm512_permutexvar_ps(_mm512_srli_epi32(at, (unsigned)shift), s) : s;
 }
 
 #include "body.h"

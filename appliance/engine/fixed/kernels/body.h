@@ -1,8 +1,7 @@
 /* The kernels, written once over a vector `V` of `WORDS` floats (16 or 8) that each variant defines.
  *
- * Lane order: a block of 32 weights is 16 words of two bf16. `even` holds lanes 0, 2 .. 30 and `odd` lanes 1, 3 .. 31,
- * so that a word is widened by a shift and a mask, and activations are split alike once for each product. Which lane
- * sits in which register is layout; what is added to what, and when, is docs/spec/engine.md.
+ * Which lane sits in which register, and how many rows are worked on at once, is layout; what is added to what, and
+ * when, is docs/spec/engine.md.
  */
 #include "order.h"
 
@@ -27,284 +26,298 @@ INLINE V exponential(V x) {
     return mul(e, power_of_two(n));
 }
 
-/* ---- dot products, X2 to X8 */
+/* ---- products over bf16, X4 to X6
+ *
+ * A line is 64 elements: 32 words of two, a lane each, in PARTS registers. */
 
-/* The rows of one tile; where a row ends inside a block, the last block is a copy filled up with zeros. Rows of int4
- * are whole pieces of four blocks as they are kept. */
+enum { FEW = 3, PARTS = LANES / WORDS, CHUNK = 2 * WORDS * FACTOR_BYTES, LINE_OPERAND = PARTS * CHUNK };
+
+/* The rows of one tile; where a row ends inside a line, its last line is a copy filled up with zeros. */
 typedef struct {
-    const uint8_t *row[4];
-    const bf16 *scales[4];
-    int32_t blocks, whole, group_blocks;
-    _Alignas(64) uint8_t fill[4][64];
+    const uint8_t *row[TILE_ROWS];
+    int32_t lines, whole;
+    _Alignas(64) uint8_t fill[TILE_ROWS][2 * LINE];
 } Rows;
 
-typedef V Pair[4][3][2];        /* by row of weights, row of x, half */
+typedef V Sums[TILE_ROWS][FEW][PARTS];
 
-INLINE int block_bytes(int format) { return format == BF16 ? 64 : format == INT8 ? 32 : 128; }
-
-INLINE void point_at(Rows *rows, const Matrix *w, int format, int first, int tn) {
-    rows->whole = w->columns / LANES;
-    rows->blocks = (w->columns + LANES - 1) / LANES;
-    rows->group_blocks = w->group / LANES;
+INLINE void point_at(Rows *rows, const Matrix *w, int first, int tn) {
+    rows->whole = w->columns / LINE;
+    rows->lines = (w->columns + LINE - 1) / LINE;
     for (int n = 0; n < tn; n++) {
         rows->row[n] = (const uint8_t *)w->data + (first + n) * w->row_bytes;
-        rows->scales[n] = w->scales ? w->scales + (first + n) * w->row_scales : 0;
-        if (format == INT4 || rows->whole == rows->blocks) continue;
-        int rest = w->columns % LANES;
-        memset(rows->fill[n], 0, 64);
-        memcpy(rows->fill[n], rows->row[n] + (int64_t)rows->whole * block_bytes(format),
-               (size_t)(format == BF16 ? 2 * rest : rest));
+        if (rows->whole == rows->lines) continue;
+        memset(rows->fill[n], 0, 2 * LINE);
+        memcpy(rows->fill[n], rows->row[n] + (int64_t)rows->whole * 2 * LINE, (size_t)(w->columns % LINE) * 2);
     }
 }
 
-INLINE void words(int format, const uint8_t *p, int half, Scale s, V *even, V *odd) {
-    if (format == BF16) load_bf16(p + half * WORDS * 4, even, odd);
-    else if (format == INT8) load_int8(p + half * WORDS * 2, s, even, odd);
-    else {
-        *even = load((const float *)p + half * WORDS);
-        *odd = load((const float *)p + 16 + half * WORDS);
-    }
-}
-
-/* The words of a block of x: loaded once for all rows of a tile, where there are registers to hold them. */
-INLINE void x_words(int tm, int tn, const float *at, int64_t x_stride, V (*x)[2]) {
+/* One line of tn rows of weights by tm rows of x, in the registers p0 .. p0 + pn of each sum. */
+INLINE void line(int tm, int tn, int p0, int pn, const uint8_t *const *w, const uint8_t *x, int64_t x_bytes, Sums s) {
     UNROLL
-    for (int m = 0; m < tm; m++) {
-        x[m][0] = load(at + m * x_stride);
-        x[m][1] = load(at + m * x_stride + 16);
-        if (tn > 1) { HOLD(x[m][0]); HOLD(x[m][1]); }
-    }
-}
-
-/* One row's words of one half by tm rows of x. */
-INLINE void by_columns(int tm, V e, V o, V (*x)[2], V (*even)[2], V (*odd)[2], int h) {
-    UNROLL
-    for (int m = 0; m < tm; m++) {
-        even[m][h] = fma_(e, x[m][0], even[m][h]);
-        odd[m][h] = fma_(o, x[m][1], odd[m][h]);
-    }
-}
-
-INLINE void block(int format, int tm, int tn, int h0, int hn, const uint8_t *const *p, const Scale *s, const float *at,
-                  int64_t x_stride, V (*even)[3][2], V (*odd)[3][2]) {
-    UNROLL
-    for (int h = 0; h < hn; h++) {
-        V x[3][2];
-        x_words(tm, tn, at + (h0 + h) * WORDS, x_stride, x);
+    for (int p = p0; p < p0 + pn; p++) {
+        Operand xs[FEW];
+        UNROLL
+        for (int m = 0; m < tm; m++) xs[m] = load_operand(x + m * x_bytes + p * CHUNK);
         UNROLL
         for (int n = 0; n < tn; n++) {
-            V e, o;
-            words(format, p[n], h0 + h, s[n], &e, &o);
-            by_columns(tm, e, o, x, even[n], odd[n], h);
-        }
-    }
-}
-
-INLINE void add_blocks(int format, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
-                       V (*even)[3][2], V (*odd)[3][2]) {
-    const int bytes = block_bytes(format);
-    for (int32_t b = 0, g = 0; b < rows->blocks; g++) {
-        Scale s[4];
-        UNROLL
-        for (int n = 0; n < tn; n++) s[n] = format == INT8 ? scale_int8(widen(rows->scales[n][g])) : all(0.0f);
-        int32_t end = format == INT8 && b + rows->group_blocks < rows->blocks ? b + rows->group_blocks : rows->blocks;
-        int32_t whole = end < rows->whole ? end : rows->whole;
-        const uint8_t *p[4];
-        UNROLL
-        for (int n = 0; n < tn; n++) p[n] = rows->row[n] + (int64_t)b * bytes;
-        const float *at = x + (int64_t)b * LANES;
-        for (; b < whole; b++) {
-            block(format, tm, tn, h0, hn, p, s, at, x_stride, even, odd);
+            Words v = load_words(w[n] + p * WORDS * 4);
             UNROLL
-            for (int n = 0; n < tn; n++) p[n] += bytes;
-            at += LANES;
+            for (int m = 0; m < tm; m++) s[n][m][p] = pairs(v, xs[m], s[n][m][p]);
         }
-        if (b == end) continue;
-        UNROLL
-        for (int n = 0; n < tn; n++) p[n] = rows->fill[n];
-        block(format, tm, tn, h0, hn, p, s, at, x_stride, even, odd);
-        b++;
     }
 }
 
-/* A piece is sixteen words of eight codes: two for each of its four blocks. `tables`: new scales in a piece, 4, 2 or 1. */
-INLINE void add_pieces(int tables, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
-                       V (*even)[3][2], V (*odd)[3][2]) {
-    Table table[4];
-    int32_t left = 0, g = 0;
-    for (int32_t b = 0; b < rows->blocks; b += 4) {
-        Words w[4][2];
+INLINE void lines(int tm, int tn, int p0, int pn, const Rows *rows, int first, int end, const uint8_t *x, int64_t x_bytes,
+                  Sums s) {
+    int whole = end < rows->whole ? end : rows->whole;
+    const uint8_t *w[TILE_ROWS];
+    UNROLL
+    for (int n = 0; n < tn; n++) w[n] = rows->row[n] + (int64_t)first * 2 * LINE;
+    x += (int64_t)first * LINE_OPERAND;
+    for (int b = first; b < whole; b++, x += LINE_OPERAND) {
+        line(tm, tn, p0, pn, w, x, x_bytes, s);
         UNROLL
-        for (int n = 0; n < tn; n++) UNROLL for (int h = 0; h < hn; h++)
-            w[n][h] = load_words(rows->row[n] + (int64_t)b * 16 + (h0 + h) * WORDS * 4);
-        UNROLL
-        for (int sub = 0; sub < 4; sub++) {
-            if (b + sub == rows->blocks) break;
-            if (sub % (4 / tables) == 0 && (tables > 1 || left == 0)) {
-                UNROLL
-                for (int n = 0; n < tn; n++) table[n] = table_int4(widen(rows->scales[n][g]));
-                g++;
-                left = rows->group_blocks;
-            }
-            UNROLL
-            for (int h = 0; h < hn; h++) {
-                V a[3][2];
-                x_words(tm, tn, x + (b + sub) * LANES + (h0 + h) * WORDS, x_stride, a);
-                UNROLL
-                for (int n = 0; n < tn; n++)
-                    by_columns(tm, look_up(w[n][h], 8 * sub, table[n]), look_up(w[n][h], 8 * sub + 4, table[n]), a,
-                               even[n], odd[n], h);
-            }
-        }
-        left -= 4;
+        for (int n = 0; n < tn; n++) w[n] += 2 * LINE;
     }
+    if (whole == end) return;
+    UNROLL
+    for (int n = 0; n < tn; n++) w[n] = rows->fill[n];
+    line(tm, tn, p0, pn, w, x, x_bytes, s);
 }
 
-/* tn rows of weights by tm rows of x, over the words of halves h0 .. h0 + hn; the pairs' sums go to `sums`. */
-INLINE void tile_part(int format, int tm, int tn, int h0, int hn, const Rows *rows, const float *x, int64_t x_stride,
-                      Pair sums) {
-    Pair even, odd;
+/* Lines first .. end of a tile. Between the first and the last lines its sums wait in `kept`, as they are. */
+INLINE void tile(int tm, int tn, const Rows *rows, int first, int end, const uint8_t *x, int64_t x_bytes, float *kept,
+                 float *y, int64_t y_stride) {
+    Sums s;
+    const int pn = tm * tn == 1 ? PARTS : PARTS_AT_ONCE;
     UNROLL
-    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int h = 0; h < hn; h++)
-        even[n][m][h] = odd[n][m][h] = all(0.0f);
-    if (format != INT4) add_blocks(format, tm, tn, h0, hn, rows, x, x_stride, even, odd);
-    else if (rows->group_blocks == 1) add_pieces(4, tm, tn, h0, hn, rows, x, x_stride, even, odd);
-    else if (rows->group_blocks == 2) add_pieces(2, tm, tn, h0, hn, rows, x, x_stride, even, odd);
-    else add_pieces(1, tm, tn, h0, hn, rows, x, x_stride, even, odd);
-    UNROLL
-    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int h = 0; h < hn; h++)
-        sums[n][m][h0 + h] = add(even[n][m][h], odd[n][m][h]);
-}
-
-/* Few rows of x: all words in one pass, one stream of weights. Many: as many passes as registers ask for. */
-INLINE void tile(int format, int tm, int tn, const Rows *rows, const float *x, int64_t x_stride, float *y,
-                 int64_t y_stride) {
-    Pair sums;
-    if (HALVES == 1 || tm * tn <= 2) tile_part(format, tm, tn, 0, HALVES, rows, x, x_stride, sums);
-    else
-        for (int h = 0; h < HALVES; h++) tile_part(format, tm, tn, h, 1, rows, x, x_stride, sums);
-    UNROLL
-    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) {
-        V s = sums[n][m][0];
-        if (HALVES == 2) s = add(s, sums[n][m][1]);
-        y[m * y_stride + n] = fold(s);
+    for (int p0 = 0; p0 < PARTS; p0 += pn) {
+        UNROLL
+        for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int p = 0; p < pn; p++)
+            s[n][m][p0 + p] = first ? load(kept + ((2 * n + m) * PARTS + p0 + p) * WORDS) : all(0.0f);
+        lines(tm, tn, p0, pn, rows, first, end, x, x_bytes, s);
+        if (end == rows->lines) continue;
+        UNROLL
+        for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int p = 0; p < pn; p++)
+            store(kept + ((2 * n + m) * PARTS + p0 + p) * WORDS, s[n][m][p0 + p]);
     }
+    if (end < rows->lines) return;
+    UNROLL
+    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) y[m * y_stride + n] = fold(s[n][m], PARTS);
 }
 
 /* One row of weights after the other: one sequential stream is what memory gives fastest, and the processor overlaps
- * the rows by itself. (Two rows side by side halve the rate of int4.) */
-INLINE void few(int format, int tm, const Matrix *w, int first, int end, const float *x, int64_t x_stride, float *y,
-                int64_t y_stride) {
+ * the rows by itself. */
+INLINE void few(int tm, const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes, float *y, int64_t y_stride) {
     Rows rows;
     for (int n = first; n < end; n++) {
-        point_at(&rows, w, format, n, 1);
-        tile(format, tm, 1, &rows, x, x_stride, y + n, y_stride);
+        point_at(&rows, w, n, 1);
+        tile(tm, 1, &rows, 0, rows.lines, x, x_bytes, 0, y + n, y_stride);
     }
 }
 
-INLINE void many(int format, const Matrix *w, int first, int end, const float *x, int64_t x_stride, int m, float *y,
-                 int64_t y_stride) {
-    Rows rows[BLOCK_ROWS / TILE_ROWS];
-    int n = first;
-    for (; n + TILE_ROWS <= end; n += BLOCK_ROWS) {
-        int tiles = (end - n < BLOCK_ROWS ? end - n : BLOCK_ROWS) / TILE_ROWS;
-        for (int t = 0; t < tiles; t++) point_at(&rows[t], w, format, n + t * TILE_ROWS, TILE_ROWS);
-        for (int r = 0; r < m; r += TILE_COLUMNS) {
-            const float *at = x + r * x_stride;
-            float *to = y + r * y_stride + n;
-            for (int t = 0; t < tiles; t++, to += TILE_ROWS)
-                switch (m - r) {
-                case 1: tile(format, 1, TILE_ROWS, &rows[t], at, x_stride, to, y_stride); break;
-#if TILE_COLUMNS > 2
-                case 2: tile(format, 2, TILE_ROWS, &rows[t], at, x_stride, to, y_stride); break;
-#endif
-                default: tile(format, TILE_COLUMNS, TILE_ROWS, &rows[t], at, x_stride, to, y_stride);
-                }
-        }
-        if (tiles < BLOCK_ROWS / TILE_ROWS) { n += tiles * TILE_ROWS; break; }
+static __attribute__((noinline)) void few_bf16(const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes,
+                                               int m, float *y, int64_t y_stride) {
+    switch (m) {
+    case 1: few(1, w, first, end, x, x_bytes, y, y_stride); break;
+    case 2: few(2, w, first, end, x, x_bytes, y, y_stride); break;
+    default: few(3, w, first, end, x, x_bytes, y, y_stride);
     }
-    for (; n < end; n++)
-        for (int r = 0; r < m; r++) few(format, 1, w, n, n + 1, x + r * x_stride, x_stride, y + r * y_stride, y_stride);
 }
 
-/* Quantized rows widened to float32, which is exact (X7), in lane order. */
-INLINE void widen_rows(int format, const Matrix *w, int first, int end, float *panel) {
+/* A tile of rows of weights by all rows of x, two by two, as many lines at once as the nearest cache holds. */
+INLINE void many(const Rows *rows, const uint8_t *x, int64_t x_bytes, int m, float *y, int64_t y_stride, float *sums) {
+    for (int from = 0; from < rows->lines; from += LINES_AT_ONCE) {
+        int to = from + LINES_AT_ONCE < rows->lines ? from + LINES_AT_ONCE : rows->lines;
+        int r = 0;
+        for (; r + 2 <= m; r += 2)
+            tile(2, TILE_ROWS, rows, from, to, x + r * x_bytes, x_bytes, sums + (int64_t)r * SUMS_ROOM, y + r * y_stride,
+                 y_stride);
+        if (r < m)
+            tile(1, TILE_ROWS, rows, from, to, x + r * x_bytes, x_bytes, sums + (int64_t)r * SUMS_ROOM, y + r * y_stride,
+                 y_stride);
+    }
+}
+
+static __attribute__((noinline)) void many_bf16(const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes,
+                                                int m, float *y, int64_t y_stride, float *sums) {
     Rows rows;
-    int64_t stride = padded(w->columns);
-    for (int n = first; n < end; n++, panel += stride) {
-        point_at(&rows, w, format, n, 1);
-        for (int b = 0; b < rows.blocks; b++)
-            for (int h = 0; h < HALVES; h++) {
-                float scale = widen(rows.scales[0][b / rows.group_blocks]);
-                V e, o;
-                if (format == INT4) {
-                    Words v = load_words(rows.row[0] + b / 4 * 64 + h * WORDS * 4);
-                    e = look_up(v, b % 4 * 8, table_int4(scale));
-                    o = look_up(v, b % 4 * 8 + 4, table_int4(scale));
-                } else {
-                    const uint8_t *p = b < rows.whole ? rows.row[0] + b * 32 : rows.fill[0];
-                    load_int8(p + h * WORDS * 2, scale_int8(scale), &e, &o);
-                }
-                store(panel + b * LANES + h * WORDS, e);
-                store(panel + b * LANES + 16 + h * WORDS, o);
+    int n = first;
+    for (; n + TILE_ROWS <= end; n += TILE_ROWS) {
+        point_at(&rows, w, n, TILE_ROWS);
+        many(&rows, x, x_bytes, m, y + n, y_stride, sums);
+    }
+    for (int r = 0; n < end && r < m; r += FEW)
+        few_bf16(w, n, end, x + r * x_bytes, x_bytes, m - r, y + r * y_stride, y_stride);
+}
+
+/* ---- products over int8 and int4, X7 and X8
+ *
+ * A slice of a piece is sixteen words, one of each block, four codes in a word (int4: eight, the upper half of a byte
+ * for the slice four further on). Sums of codes are integers, so no order can be felt before a block's sum is scaled. */
+
+enum { PIECE_PARTS = PIECE_BLOCKS / WORDS, OFFSET_INT4 = 8 };
+
+typedef V Scaled[CODES_ROWS][CODES_COLUMNS][PIECE_PARTS];
+
+/* Part p of a piece that has `blocks` blocks, of tn rows by tm. */
+INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, const uint8_t *const *w, const bf16 *const *scales,
+                      int shift, const uint8_t *x, int64_t x_bytes, Scaled s) {
+    enum { CHAINS = 2 };
+    Integers sum[CODES_ROWS][CODES_COLUMNS][CHAINS];
+    const int chains = tn == 1 ? CHAINS : 1, left = blocks - p * WORDS;
+    UNROLL
+    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) {
+        sum[n][m][0] = load_integers(x + m * x_bytes + PIECE_CORRECTIONS + p * WORDS * 4);
+        UNROLL
+        for (int c = 1; c < chains; c++) sum[n][m][c] = no_integers();
+    }
+    UNROLL
+    for (int j = 0; j < (format == INT8 ? 8 : 4); j++) {
+        Words low[CODES_COLUMNS], high[CODES_COLUMNS];
+        UNROLL
+        for (int m = 0; m < tm; m++) {
+            low[m] = load_words(x + m * x_bytes + j * 64 + p * WORDS * 4);
+            if (format == INT4) high[m] = load_words(x + m * x_bytes + (j + 4) * 64 + p * WORDS * 4);
+        }
+        UNROLL
+        for (int n = 0; n < tn; n++) {
+            Words v = load_some(w[n] + (j * blocks + p * WORDS) * 4, left);
+            UNROLL
+            for (int m = 0; m < tm; m++) {
+                Integers *at = &sum[n][m][j % chains];
+                if (format == INT8) *at = codes_int8(v, low[m], *at);
+                else *at = codes_int4(upper(v), high[m], codes_int4(lower(v), low[m], *at));
             }
+        }
+    }
+    UNROLL
+    for (int n = 0; n < tn; n++) {
+        V scale = load_scales(scales[n], p, shift, blocks);
+        UNROLL
+        for (int m = 0; m < tm; m++) {
+            Integers total = sum[n][m][0];
+            UNROLL
+            for (int c = 1; c < chains; c++) total = add_integers(total, sum[n][m][c]);
+            V both = mul(scale, load((const float *)(x + m * x_bytes + PIECE_SCALES) + p * WORDS));
+            s[n][m][p] = fma_(to_floats(total), both, s[n][m][p]);
+        }
     }
 }
 
-#define FEW(format) \
-    static __attribute__((noinline)) void few_##format(const Matrix *w, int first, int end, const float *x, \
-                                                       int64_t xs, int m, float *y, int64_t ys) { \
-        switch (m) { \
-        case 1: few(format, 1, w, first, end, x, xs, y, ys); break; \
-        case 2: few(format, 2, w, first, end, x, xs, y, ys); break; \
-        default: few(format, 3, w, first, end, x, xs, y, ys); \
-        } \
+INLINE void quantized_tile(int format, int tm, int tn, const Matrix *w, int first, int shift, const uint8_t *x,
+                           int64_t x_bytes, float *y, int64_t y_stride) {
+    const int blocks = (w->columns + BLOCK - 1) / BLOCK, block_bytes = format == INT8 ? 32 : 16;
+    const uint8_t *row[CODES_ROWS];
+    const bf16 *scales[CODES_ROWS];
+    UNROLL
+    for (int n = 0; n < tn; n++) {
+        row[n] = (const uint8_t *)w->data + (first + n) * w->row_bytes;
+        scales[n] = w->scales + (first + n) * w->row_scales;
     }
-FEW(BF16)
-FEW(INT8)
-FEW(INT4)
-
-static __attribute__((noinline)) void many_bf16(const Matrix *w, int first, int end, const float *x, int64_t xs, int m,
-                                                float *y, int64_t ys) {
-    many(BF16, w, first, end, x, xs, m, y, ys);
+    Scaled s;
+    UNROLL
+    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int p = 0; p < PIECE_PARTS; p++)
+        s[n][m][p] = all(0.0f);
+    for (int b = 0; b < blocks; b += PIECE_BLOCKS, x += PIECE_BYTES) {
+        UNROLL
+        for (int p = 0; p < PIECE_PARTS; p++) {
+            if (b + PIECE_BLOCKS <= blocks)
+                blocks_of(format, tm, tn, p, PIECE_BLOCKS, row, scales, shift, x, x_bytes, s);
+            else blocks_of(format, tm, tn, p, blocks - b, row, scales, shift, x, x_bytes, s);
+        }
+        UNROLL
+        for (int n = 0; n < tn; n++) {
+            row[n] += PIECE_BLOCKS * block_bytes;
+            scales[n] += PIECE_BLOCKS >> shift;
+        }
+    }
+    UNROLL
+    for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) y[m * y_stride + n] = fold(s[n][m], PIECE_PARTS);
 }
 
-static __attribute__((noinline)) void many_widened(const Matrix *w, int first, int end, const float *x, int64_t xs,
-                                                   int m, float *y, int64_t ys, float *panel) {
-    Matrix wide = {panel, 0, padded(w->columns) * 4, 0, BLOCK_ROWS, padded(w->columns), 0, F32};
-    for (int n = first; n < end; n += BLOCK_ROWS) {
-        int stop = n + BLOCK_ROWS < end ? n + BLOCK_ROWS : end;
-        if (w->format == INT8) widen_rows(INT8, w, n, stop, panel);
-        else widen_rows(INT4, w, n, stop, panel);
-        many(F32, &wide, 0, stop - n, x, xs, m, y + n, ys);
+INLINE void quantized_rows(int format, int tn, int shift, const Matrix *w, int n, const uint8_t *x, int64_t x_bytes, int m,
+                           float *y, int64_t y_stride) {
+    for (int r = 0; r < m; r += CODES_COLUMNS) {
+        const uint8_t *at = x + r * x_bytes;
+        float *out = y + r * y_stride + n;
+        switch (m - r) {
+        case 1: quantized_tile(format, 1, tn, w, n, shift, at, x_bytes, out, y_stride); break;
+        case 2: quantized_tile(format, 2, tn, w, n, shift, at, x_bytes, out, y_stride); break;
+        default: quantized_tile(format, 3, tn, w, n, shift, at, x_bytes, out, y_stride);
+        }
     }
 }
+
+#define QUANTIZED(format) \
+    static __attribute__((noinline)) void dots_##format(const Matrix *w, int first, int end, const uint8_t *x, \
+                                                        int64_t xb, int m, float *y, int64_t ys) { \
+        const int shift = w->group == 32 ? 0 : w->group == 64 ? 1 : 2; \
+        int n = first; \
+        if (m > 2) \
+            for (; n + CODES_ROWS <= end; n += CODES_ROWS) quantized_rows(format, CODES_ROWS, shift, w, n, x, xb, m, y, ys); \
+        for (; n < end; n++) quantized_rows(format, 1, shift, w, n, x, xb, m, y, ys); \
+    }
+QUANTIZED(INT8)
+QUANTIZED(INT4)
 
 /* y[m][n] = row n of w by row m of x, for n in first .. end. */
-static void dots(const Matrix *w, int first, int end, const float *x, int64_t xs, int m, float *y, int64_t ys,
-                 float *panel) {
-    if (m > 3 && w->format == BF16) many_bf16(w, first, end, x, xs, m, y, ys);
-    else if (m > 3) many_widened(w, first, end, x, xs, m, y, ys, panel);
-    else if (w->format == BF16) few_BF16(w, first, end, x, xs, m, y, ys);
-    else if (w->format == INT8) few_INT8(w, first, end, x, xs, m, y, ys);
-    else few_INT4(w, first, end, x, xs, m, y, ys);
+static void dots(const Matrix *w, int first, int end, const void *x, int64_t x_bytes, int m, float *y, int64_t y_stride,
+                 float *sums) {
+    if (w->format == INT8) dots_INT8(w, first, end, x, x_bytes, m, y, y_stride);
+    else if (w->format == INT4) dots_INT4(w, first, end, x, x_bytes, m, y, y_stride);
+    else if (m > FEW) many_bf16(w, first, end, x, x_bytes, m, y, y_stride, sums);
+    else few_bf16(w, first, end, x, x_bytes, m, y, y_stride);
 }
 
-/* Natural order to lane order, filled up with zeros. */
-static void split(const float *from, float *to, int n) {
-    int whole = n / LANES * LANES;
-    for (int b = 0; b < whole; b += LANES)
-        for (int i = 0; i < 16; i++) {
-            to[b + i] = from[b + 2 * i];
-            to[b + 16 + i] = from[b + 2 * i + 1];
-        }
-    if (whole == n) return;
-    float rest[LANES] = {0};
-    memcpy(rest, from + whole, (size_t)(n - whole) * 4);
-    for (int i = 0; i < 16; i++) {
-        to[whole + i] = rest[2 * i];
-        to[whole + 16 + i] = rest[2 * i + 1];
+/* ---- what products take */
+
+static void prepare_bf16(const float *from, uint8_t *to, int n) {
+    for (int k = 0; k < n; k += 2 * WORDS, to += CHUNK) {
+        bf16 rest[2 * WORDS] = {0};
+        int count = n - k < 2 * WORDS ? n - k : 2 * WORDS;
+        for (int i = 0; i < count; i++) rest[i] = factor(from[k + i]);
+        store_operand(to, rest);
     }
+    for (int k = padded(n, 2 * WORDS); k < padded(n, LINE); k += 2 * WORDS, to += CHUNK) memset(to, 0, CHUNK);
+}
+
+/* X8: one block. Its codes go where the words of block b are; the sum of them is given back. */
+INLINE int32_t quantize_block(const float *x, uint8_t *words, float *scale) {
+    uint32_t top = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        uint32_t u = bits_of(x[i]) & 0x7fffffffu;
+        top = u > top ? u : top;
+    }
+    int8_t code[BLOCK] = {0};
+    int32_t sum = 0;
+    *scale = top < 0x26800000u ? 0.0f : top >= 0x5d800000u ? float_of(0x7fc00000u) : float_of(top) / 127.0f;
+    if (top >= 0x26800000u && top < 0x5d800000u) {
+        float inverse = 127.0f / float_of(top);
+        for (int i = 0; i < BLOCK; i++) code[i] = (int8_t)(int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+        for (int i = 0; i < BLOCK; i++) sum += code[i];
+    }
+    for (int j = 0; j < 8; j++) memcpy(words + j * 64, code + 4 * j, 4);
+    return sum;
+}
+
+static void prepare_codes(const float *from, uint8_t *to, int n, int offset) {
+    for (int k = 0; k < n; k += PIECE, to += PIECE_BYTES) {
+        memset(to, 0, PIECE_BYTES);
+        for (int b = 0; b < PIECE_BLOCKS && k + b * BLOCK < n; b++) {
+            float rest[BLOCK] = {0};
+            int at = k + b * BLOCK, count = n - at < BLOCK ? n - at : BLOCK;
+            memcpy(rest, from + at, (size_t)count * 4);
+            int32_t correction = -offset * quantize_block(rest, to + b * 4, (float *)(to + PIECE_SCALES) + b);
+            memcpy(to + PIECE_CORRECTIONS + b * 4, &correction, 4);
+        }
+    }
+}
+
+static void prepare(int format, const float *from, void *to, int n) {
+    if (format == BF16) prepare_bf16(from, to, n);
+    else prepare_codes(from, to, n, format == INT8 ? OFFSET_INT8 : OFFSET_INT4);
 }
 
 /* ---- norm, X10 */
@@ -370,7 +383,7 @@ INLINE void mix_part(int tr, int tb, const float *p, int64_t p_stride, const bf1
                 V e[2], o[2];
                 UNROLL
                 for (int b = 0; b < tb; b++)
-                    load_bf16((const uint8_t *)(row + b * LANES) + h * WORDS * 4, &e[b], &o[b]);
+                    apart(load_words((const uint8_t *)(row + b * LANES) + h * WORDS * 4), &e[b], &o[b]);
                 UNROLL
                 for (int r = 0; r < tr; r++) {
                     V weight = all(p[r * p_stride + i]);
@@ -435,4 +448,4 @@ static void gate(const float *g, const float *up, float *y, int n) {
     memcpy(y + k, a, (size_t)(n - k) * 4);
 }
 
-const Kernels KERNELS = {dots, split, norm, softmax, mix, gate};
+const Kernels KERNELS = {dots, prepare, norm, softmax, mix, gate};

@@ -4,6 +4,18 @@
 #include "model.h"
 #include "numbers.h"
 
+/* X6: what a matrix may hold. The weights that a product takes are given back in `to`, where that is not 0. */
+int fixed_factors(const bf16 *from, bf16 *to, int64_t n) {
+    int tiny = 0, wild = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t size = from[i] & 0x7fffu;
+        tiny |= size != 0 && size < 0x2680u;
+        wild |= size >= 0x5d80u;
+    }
+    for (int64_t i = 0; to && i < n; i++) to[i] = factor(widen(from[i]));
+    return wild ? WEIGHTS_WILD : tiny ? WEIGHTS_TINY : DONE;
+}
+
 int fixed_finite(const bf16 *numbers, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if ((numbers[i] & 0x7f80) == 0x7f80) return 0;
@@ -18,27 +30,29 @@ static int nearest(float x) {
 
 static int clamp(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
 
-/* Where the code of weight k of a row lies: X8. */
-static void put(uint8_t *row, int32_t format, int32_t k, int code) {
+/* The code of weight k into a row of that many blocks: X7. */
+static void put(uint8_t *row, int32_t format, int32_t blocks, int32_t k, int code) {
+    int32_t piece = k / PIECE, block = k % PIECE / BLOCK, slice = k % BLOCK / 4;
+    int32_t words = blocks - piece * PIECE_BLOCKS < PIECE_BLOCKS ? blocks - piece * PIECE_BLOCKS : PIECE_BLOCKS;
     if (format == INT8) {
-        row[k] = (uint8_t)(int8_t)code;
+        row[piece * PIECE + (slice * words + block) * 4 + k % 4] = (uint8_t)(code + 128);
         return;
     }
-    int32_t r = k % PIECE;
-    uint8_t *at = row + k / PIECE * 64 + r % LANES / 2 * 4 + r / LANES;
-    *at = (uint8_t)(r % 2 ? (*at & 0x0f) | (code + 8) << 4 : (*at & 0xf0) | (code + 8));
+    uint8_t *at = row + piece * (PIECE / 2) + (slice % 4 * words + block) * 4 + k % 4;
+    *at = (uint8_t)(slice < 4 ? (*at & 0xf0) | (code + 8) : (*at & 0x0f) | (code + 8) << 4);
 }
 
-static bf16 quantize_group(const bf16 *from, int32_t first, int32_t end, int32_t format, uint8_t *row) {
+static bf16 quantize_group(const bf16 *from, int32_t first, int32_t end, int32_t format, uint8_t *row,
+                           int32_t blocks) {
     float extreme = 0;
     for (int32_t k = first; k < end; k++)
         if (fabsf(widen(from[k])) > fabsf(extreme)) extreme = widen(from[k]);
     bf16 scale = narrow(format == INT8 ? fabsf(extreme) / 127.0f : extreme / -8.0f);
     float s = widen(scale);
-    if (!(fabsf(s) >= 0x1p-100f && fabsf(s) <= 0x1p100f)) s = scale = 0;    /* X7: what would not be exact is nothing */
+    if (!(fabsf(s) >= 0x1p-50f && fabsf(s) <= 0x1p50f)) s = scale = 0;
     for (int32_t k = first; k < end; k++) {
         int q = s == 0 ? 0 : nearest(widen(from[k]) / s);
-        put(row, format, k, format == INT8 ? clamp(q, -127, 127) : clamp(q, -8, 7));
+        put(row, format, blocks, k, format == INT8 ? clamp(q, -127, 127) : clamp(q, -8, 7));
     }
     return scale;
 }
@@ -47,13 +61,15 @@ void fixed_quantize(const bf16 *from, int32_t rows, int32_t columns, int32_t for
                     bf16 *scales) {
     uint32_t numbers = numbers_now();
     plain_numbers();
-    int64_t row_bytes = format == INT8 ? columns : (columns + PIECE - 1) / PIECE * 64;
+    int32_t blocks = padded(columns, BLOCK) / BLOCK;
+    int64_t row_bytes = (int64_t)blocks * (format == INT8 ? 32 : 16);
     int32_t groups = (columns + group - 1) / group;
-    if (format == INT4) memset(to, 0x88, (size_t)(rows * row_bytes));
+    memset(to, format == INT8 ? 0x80 : 0x88, (size_t)(rows * row_bytes));
     for (int64_t n = 0; n < rows; n++)
         for (int32_t g = 0; g < groups; g++) {
             int32_t first = g * group, end = first + group < columns ? first + group : columns;
-            scales[n * groups + g] = quantize_group(from + n * columns, first, end, format, to + n * row_bytes);
+            scales[n * groups + g] = quantize_group(from + n * columns, first, end, format, to + n * row_bytes,
+                                                   blocks);
         }
     numbers_set(numbers);
 }

@@ -27,9 +27,10 @@ struct Model {
     Layer *layers;
     const Kernels *kernels;
     Pool *pool;
-    int head_padded, width_padded, hidden_padded, heads_padded, width_max;
-    int64_t scores_stride;
-    float *memory, *stream, *plain, *lanes, *qkv, *mixed, *gates, *per_thread;
+    int head_padded;
+    int64_t scores_stride, operand_bytes;
+    float *memory, *stream, *plain, *qkv, *mixed, *gates, *per_thread;
+    uint8_t *operands;              /* what the next product takes, row by row */
     int64_t thread_floats;
     size_t memory_bytes;
     Group *groups;
@@ -69,7 +70,7 @@ static int present(void *memory, size_t bytes) {
 }
 
 static int64_t cache_part(const Sizes *s, int32_t positions) {
-    return (int64_t)s->kv_heads * positions * padded(s->head_width);
+    return (int64_t)s->kv_heads * positions * padded(s->head_width, LINE);
 }
 
 Cache *fixed_cache_new(const Model *model, int32_t positions) {
@@ -91,7 +92,7 @@ void fixed_cache_free(Cache *cache) {
 }
 
 void fixed_cache_copy(const Model *model, Cache *to, const Cache *from, int32_t positions) {
-    int64_t head = padded(model->s.head_width), parts = (int64_t)model->s.layers * 2 * model->s.kv_heads;
+    int64_t head = model->head_padded, parts = (int64_t)model->s.layers * 2 * model->s.kv_heads;
     for (int64_t i = 0; i < parts; i++)
         memcpy(to->data + i * to->positions * head, from->data + i * from->positions * head,
                (size_t)(positions * head) * sizeof(bf16));
@@ -108,11 +109,11 @@ typedef struct {
 typedef struct {
     const Kernels *kernels;
     Part parts[3];
-    const float *x;
-    int64_t x_stride, y_stride;
-    float *panels;
-    int64_t panel_stride;
-    int count, m, step, add, clean;
+    const uint8_t *x;
+    int64_t x_bytes, y_stride;
+    float *sums;                    /* room of each thread */
+    int64_t sums_stride;
+    int count, m, step, clean;
 } Product;
 
 static void product_unit(void *context, int unit, int thread) {
@@ -123,7 +124,7 @@ static void product_unit(void *context, int unit, int thread) {
         if (unit >= units) { unit -= units; continue; }
         int first = unit * p->step, end = first + p->step < w->rows ? first + p->step : w->rows;
         float *y = p->parts[i].y;
-        p->kernels->dots(w, first, end, p->x, p->x_stride, p->m, y, p->y_stride, p->panels + thread * p->panel_stride);
+        p->kernels->dots(w, first, end, p->x, p->x_bytes, p->m, y, p->y_stride, p->sums + thread * p->sums_stride);
         const bf16 *bias = p->parts[i].bias;
         for (int m = 0; bias && m < p->m; m++)
             for (int n = first; n < end; n++) y[m * p->y_stride + n] = y[m * p->y_stride + n] + widen(bias[n]);
@@ -137,16 +138,17 @@ static void product_unit(void *context, int unit, int thread) {
 }
 
 static void multiply(Pool *pool, Product *p) {
-    int64_t step = UNIT_BYTES / p->parts[0].w->row_bytes / BLOCK_ROWS * BLOCK_ROWS;
-    p->step = step < BLOCK_ROWS ? BLOCK_ROWS : (int)step;
+    int64_t step = UNIT_BYTES / p->parts[0].w->row_bytes / UNIT_ROWS * UNIT_ROWS;
+    p->step = step < UNIT_ROWS ? UNIT_ROWS : (int)step;
     int units = 0;
     for (int i = 0; i < p->count; i++) units += (p->parts[i].w->rows + p->step - 1) / p->step;
     pool_run(pool, units, product_unit, p);
 }
 
-static Product product_of(const Model *model, const float *x, int64_t x_stride, int64_t y_stride, int m) {
-    Product p = {.kernels = model->kernels, .x = x, .x_stride = x_stride, .y_stride = y_stride, .m = m,
-                 .panels = model->per_thread, .panel_stride = model->thread_floats};
+static Product product_of(const Model *model, const Matrix *w, const bf16 *bias, float *y, int64_t y_stride) {
+    Product p = {.kernels = model->kernels, .x = model->operands, .x_bytes = model->operand_bytes, .y_stride = y_stride,
+                 .m = model->rows, .sums = model->per_thread, .sums_stride = model->thread_floats, .count = 1,
+                 .parts = {{w, bias, y}}};
     return p;
 }
 
@@ -173,20 +175,26 @@ static void embed(Model *model, int row, int thread) {
     for (int k = 0; k < model->s.width; k++) to[k] = widen(from[k]);
 }
 
-static void norm_row(Model *model, const bf16 *gain, int from, int to) {
-    float *plain = model->plain + (int64_t)to * model->width_max;
+static void prepare_row(Model *model, int format, const float *from, int n, int row) {
+    model->kernels->prepare(format, from, model->operands + row * model->operand_bytes, n);
+}
+
+static void norm_row(Model *model, const bf16 *gain, int format, int from, int to) {
+    float *plain = model->plain + (int64_t)to * model->s.width;
     model->kernels->norm(model->stream + (int64_t)from * model->s.width, gain, plain, model->s.width, model->s.epsilon);
-    model->kernels->split(plain, model->lanes + (int64_t)to * model->width_padded, model->s.width);
+    prepare_row(model, format, plain, model->s.width, to);
 }
 
 static void norm_before(Model *model, int row, int thread) {
     (void)thread;
-    norm_row(model, model->layers[model->layer].norm_before, row, row);
+    const Layer *layer = &model->layers[model->layer];
+    norm_row(model, layer->norm_before, layer->q.format, row, row);
 }
 
 static void norm_after(Model *model, int row, int thread) {
     (void)thread;
-    norm_row(model, model->layers[model->layer].norm_after, row, row);
+    const Layer *layer = &model->layers[model->layer];
+    norm_row(model, layer->norm_after, layer->gate.format, row, row);
 }
 
 static int64_t qkv_width(const Sizes *s) { return (int64_t)(s->heads + 2 * s->kv_heads) * s->head_width; }
@@ -207,9 +215,10 @@ static void turn(float *head, const float *cosines, const float *sines, int half
     }
 }
 
-static void keep(const float *from, bf16 *to, int n, int n_padded) {
-    for (int d = 0; d < n; d++) to[d] = narrow(from[d]);
-    for (int d = n; d < n_padded; d++) to[d] = 0;
+static void keep(const float *from, bf16 *key, bf16 *value, int values, int n, int n_padded) {
+    for (int d = 0; d < n; d++) key[d] = factor(from[d]);
+    for (int d = 0; d < n; d++) value[d] = narrow(from[values + d]);
+    for (int d = n; d < n_padded; d++) key[d] = value[d] = 0;
 }
 
 static void place(Model *model, int row, int thread) {
@@ -228,9 +237,8 @@ static void place(Model *model, int row, int thread) {
     }
     for (int h = 0; h < s->kv_heads; h++) {
         int64_t at = (int64_t)position * model->head_padded;
-        const float *key = qkv + (s->heads + h) * width, *value = key + s->kv_heads * width;
-        keep(key, cached(model, model->caches[row], 0, h) + at, width, model->head_padded);
-        keep(value, cached(model, model->caches[row], 1, h) + at, width, model->head_padded);
+        keep(qkv + (s->heads + h) * width, cached(model, model->caches[row], 0, h) + at,
+             cached(model, model->caches[row], 1, h) + at, s->kv_heads * width, width, model->head_padded);
     }
 }
 
@@ -238,13 +246,21 @@ static void gate_row(Model *model, int row, int thread) {
     (void)thread;
     float *g = model->gates + (int64_t)row * 2 * model->s.hidden;
     model->kernels->gate(g, g + model->s.hidden, g, model->s.hidden);
-    model->kernels->split(g, model->lanes + (int64_t)row * model->hidden_padded, model->s.hidden);
+    prepare_row(model, model->layers[model->layer].down.format, g, model->s.hidden, row);
+}
+
+static int64_t heads_width(const Sizes *s) { return (int64_t)s->heads * s->head_width; }
+
+static void mixed_row(Model *model, int row, int thread) {
+    (void)thread;
+    const float *from = model->mixed + row * heads_width(&model->s);
+    prepare_row(model, model->layers[model->layer].o.format, from, (int)heads_width(&model->s), row);
 }
 
 static void add_row(Model *model, int row, int thread) {
     (void)thread;
     float *to = model->stream + (int64_t)row * model->s.width;
-    const float *from = model->plain + (int64_t)row * model->width_max;
+    const float *from = model->plain + (int64_t)row * model->s.width;
     for (int k = 0; k < model->s.width; k++) to[k] = to[k] + from[k];
 }
 
@@ -268,14 +284,17 @@ static void attend_unit(void *context, int unit, int thread) {
     int64_t bottom = model->positions[group.first], top = bottom + group.count - 1, low = 0;
     if (layer->window && bottom - layer->window + 1 > 0) low = bottom - layer->window + 1;
 
-    float *queries = model->per_thread + thread * model->thread_floats;
-    float *mixed = queries + HEADS_AT_ONCE * wide, *scores = mixed + HEADS_AT_ONCE * wide;
+    float *mixed = model->per_thread + thread * model->thread_floats, *scores = mixed + HEADS_AT_ONCE * wide;
+    float *sums = scores + HEADS_AT_ONCE * model->scores_stride;
+    uint8_t *queries = (uint8_t *)(sums + HEADS_AT_ONCE * SUMS_ROOM);
+    int64_t query_bytes = operand_bytes(BF16, s->head_width);
     for (int r = 0; r < group.count; r++)
         for (int h = 0; h < heads; h++)
-            model->kernels->split(model->qkv + (group.first + r) * qkv_width(s) + (h0 + h) * s->head_width,
-                                  queries + (r * heads + h) * wide, s->head_width);
+            model->kernels->prepare(BF16, model->qkv + (group.first + r) * qkv_width(s) + (h0 + h) * s->head_width,
+                                    queries + (r * heads + h) * query_bytes, s->head_width);
     Matrix rows = {keys + low * wide, 0, wide * (int64_t)sizeof(bf16), 0, (int32_t)(top - low + 1), wide, 0, BF16};
-    model->kernels->dots(&rows, 0, rows.rows, queries, wide, group.count * heads, scores + low, model->scores_stride, 0);
+    model->kernels->dots(&rows, 0, rows.rows, queries, query_bytes, group.count * heads, scores + low,
+                         model->scores_stride, sums);
 
     float scale = 1.0f / sqrtf((float)s->head_width);
     for (int r = 0; r < group.count; r++) {
@@ -284,12 +303,10 @@ static void attend_unit(void *context, int unit, int thread) {
         for (int h = 0; h < heads; h++)
             inverse[h] = model->kernels->softmax(own + h * model->scores_stride, from, at, scale);
         model->kernels->mix(own, model->scores_stride, heads, values, from, at, wide, inverse, mixed);
-        float *out = model->mixed + (int64_t)(group.first + r) * model->heads_padded;
+        float *out = model->mixed + (group.first + r) * heads_width(s) + h0 * s->head_width;
         for (int h = 0; h < heads; h++)
-            for (int d = 0; d < s->head_width; d++) {
-                int k = (h0 + h) * s->head_width + d;
-                out[k / 32 * 32 + k % 2 * 16 + k % 32 / 2] = mixed[h * wide + d / 32 * 32 + d % 2 * 16 + d % 32 / 2];
-            }
+            for (int d = 0; d < s->head_width; d++)     /* a mixed block of 32 has its even elements first */
+                out[h * s->head_width + d] = mixed[h * wide + d / 32 * 32 + d % 2 * 16 + d % 32 / 2];
     }
 }
 
@@ -312,17 +329,15 @@ static void attention(Model *model) {
     const Layer *layer = &model->layers[model->layer];
     int q = s->heads * s->head_width, kv = s->kv_heads * s->head_width;
     each_row(model, norm_before);
-    Product p = product_of(model, model->lanes, model->width_padded, qkv_width(s), model->rows);
+    Product p = product_of(model, &layer->q, layer->q_bias, model->qkv, qkv_width(s));
     p.count = 3;
-    p.parts[0] = (Part){&layer->q, layer->q_bias, model->qkv};
     p.parts[1] = (Part){&layer->k, layer->k_bias, model->qkv + q};
     p.parts[2] = (Part){&layer->v, layer->v_bias, model->qkv + q + kv};
     multiply(model->pool, &p);
     each_row(model, place);
     pool_run(model->pool, model->group_count * s->kv_heads * head_parts(s), attend_unit, model);
-    Product o = product_of(model, model->mixed, model->heads_padded, model->width_max, model->rows);
-    o.count = 1;
-    o.parts[0] = (Part){&layer->o, layer->o_bias, model->plain};
+    each_row(model, mixed_row);
+    Product o = product_of(model, &layer->o, layer->o_bias, model->plain, s->width);
     multiply(model->pool, &o);
     each_row(model, add_row);
 }
@@ -330,15 +345,12 @@ static void attention(Model *model) {
 static void feed_forward(Model *model) {
     const Layer *layer = &model->layers[model->layer];
     each_row(model, norm_after);
-    Product p = product_of(model, model->lanes, model->width_padded, 2 * (int64_t)model->s.hidden, model->rows);
+    Product p = product_of(model, &layer->gate, 0, model->gates, 2 * (int64_t)model->s.hidden);
     p.count = 2;
-    p.parts[0] = (Part){&layer->gate, 0, model->gates};
     p.parts[1] = (Part){&layer->up, 0, model->gates + model->s.hidden};
     multiply(model->pool, &p);
     each_row(model, gate_row);
-    Product d = product_of(model, model->lanes, model->hidden_padded, model->width_max, model->rows);
-    d.count = 1;
-    d.parts[0] = (Part){&layer->down, 0, model->plain};
+    Product d = product_of(model, &layer->down, 0, model->plain, model->s.width);
     multiply(model->pool, &d);
     each_row(model, add_row);
 }
@@ -370,12 +382,12 @@ int fixed_forward(Model *model, int32_t rows, const int32_t *tokens, Cache *cons
         attention(model);
         feed_forward(model);
     }
-    for (int32_t i = 0; i < outputs; i++) norm_row(model, model->ends.final_norm, wanted[i], i);
+    for (int32_t i = 0; i < outputs; i++)
+        norm_row(model, model->ends.final_norm, model->ends.head.format, wanted[i], i);
     if (outputs) {
-        Product p = product_of(model, model->lanes, model->width_padded, model->s.vocabulary, outputs);
-        p.count = 1;
+        Product p = product_of(model, &model->ends.head, 0, logits, model->s.vocabulary);
+        p.m = outputs;
         p.clean = 1;
-        p.parts[0] = (Part){&model->ends.head, 0, logits};
         multiply(model->pool, &p);
     }
     numbers_set(numbers);
@@ -400,17 +412,16 @@ static int greater(int a, int b) { return a > b ? a : b; }
 /* The buffers of a pass, one piece of memory: taken once, so that no request can fail for want of it. */
 static int take_memory(Model *model) {
     const Sizes *s = &model->s;
-    int64_t rows = s->rows_max, columns = greater(model->width_max, greater(model->hidden_padded, model->heads_padded));
-    int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride);
-    int64_t widening = BLOCK_ROWS * columns;
-    model->thread_floats = (attending > widening ? attending : widening) + 64;
+    int64_t rows = s->rows_max;
+    int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride + SUMS_ROOM);
+    int64_t multiplying = (rows + HEADS_AT_ONCE) * SUMS_ROOM;
+    model->thread_floats = (attending > multiplying ? attending : multiplying) + 64;
     int64_t floats[] = {
-        rows * s->width, rows * model->width_max, rows * greater(model->width_padded, model->hidden_padded),
-        rows * qkv_width(s), rows * model->heads_padded, rows * 2 * s->hidden,
-        model->thread_floats * pool_threads(model->pool),
+        rows * s->width, rows * s->width, rows * qkv_width(s), rows * heads_width(s), rows * 2 * s->hidden,
+        model->thread_floats * pool_threads(model->pool), rows * model->operand_bytes / 4,
     };
-    float **buffers[] = {&model->stream, &model->plain, &model->lanes, &model->qkv, &model->mixed, &model->gates,
-                         &model->per_thread};
+    float *operands, **buffers[] = {&model->stream, &model->plain, &model->qkv, &model->mixed, &model->gates,
+                                    &model->per_thread, &operands};
     int64_t total = 0;
     for (int i = 0; i < 7; i++) total += (floats[i] + 79) / 16 * 16;
     model->memory_bytes = (size_t)total * 4;
@@ -421,7 +432,14 @@ static int take_memory(Model *model) {
         *buffers[i] = at;
         at += (floats[i] + 79) / 16 * 16;
     }
+    model->operands = at ? (uint8_t *)operands : 0;
     return model->memory && model->groups;
+}
+
+static int64_t largest_operand(const Sizes *s) {
+    int widest = greater(s->width, greater(s->hidden, s->heads * s->head_width));
+    int64_t plain = operand_bytes(BF16, widest), codes = operand_bytes(INT8, widest);
+    return plain > codes ? plain : codes;
 }
 
 Model *fixed_model_new(const Sizes *sizes, const Layer *layers, const Ends *ends, int variant, Pool *pool) {
@@ -431,12 +449,9 @@ Model *fixed_model_new(const Sizes *sizes, const Layer *layers, const Ends *ends
     model->ends = *ends;
     model->kernels = kernels_of(variant);
     model->pool = pool;
-    model->head_padded = padded(sizes->head_width);
-    model->width_padded = padded(sizes->width);
-    model->hidden_padded = padded(sizes->hidden);
-    model->heads_padded = padded(sizes->heads * sizes->head_width);
-    model->width_max = model->width_padded;
-    model->scores_stride = padded(sizes->positions_max) + LANES;
+    model->head_padded = padded(sizes->head_width, LINE);
+    model->operand_bytes = largest_operand(sizes);
+    model->scores_stride = padded(sizes->positions_max, LANES) + LANES;
     model->layers = calloc((size_t)sizes->layers, sizeof *layers);
     if (model->layers && take_memory(model)) {
         memcpy(model->layers, layers, (size_t)sizes->layers * sizeof *layers);
@@ -456,17 +471,18 @@ void fixed_model_free(Model *model) {
 
 int fixed_product(int variant, Pool *pool, const Matrix *w, const float *x, int32_t m, float *y) {
     const Kernels *kernels = kernels_of(variant);
-    int64_t stride = padded(w->columns), panel = BLOCK_ROWS * stride + 64;
-    size_t bytes = (size_t)(m * stride + panel * pool_threads(pool)) * 4;
-    float *lanes = fixed_memory_new(bytes);
-    if (!lanes) return OUT_OF_BOUNDS;
+    int64_t x_bytes = operand_bytes(w->format, w->columns), sums = (m + HEADS_AT_ONCE) * SUMS_ROOM;
+    size_t bytes = (size_t)(m * x_bytes + sums * pool_threads(pool) * 4);
+    uint8_t *operands = fixed_memory_new(bytes);
+    if (!operands) return OUT_OF_BOUNDS;
     uint32_t numbers = numbers_now();
     plain_numbers();
-    for (int i = 0; i < m; i++) kernels->split(x + (int64_t)i * w->columns, lanes + i * stride, w->columns);
-    Product p = {.kernels = kernels, .x = lanes, .x_stride = stride, .y_stride = w->rows, .m = m,
-                 .panels = lanes + m * stride, .panel_stride = panel, .count = 1, .parts = {{w, 0, y}}};
+    for (int i = 0; i < m; i++)
+        kernels->prepare(w->format, x + (int64_t)i * w->columns, operands + i * x_bytes, w->columns);
+    Product p = {.kernels = kernels, .x = operands, .x_bytes = x_bytes, .y_stride = w->rows, .m = m,
+                 .sums = (float *)(operands + m * x_bytes), .sums_stride = sums, .count = 1, .parts = {{w, 0, y}}};
     multiply(pool, &p);
     numbers_set(numbers);
-    fixed_memory_free(lanes, bytes);
+    fixed_memory_free(operands, bytes);
     return DONE;
 }

@@ -28,7 +28,7 @@ typedef struct Model Model;
 typedef struct Cache Cache;
 
 enum { VARIANT_SCALAR = 0, VARIANT_AVX2 = 1, VARIANT_AVX512 = 2 };
-enum { DONE = 0, OUT_OF_BOUNDS = -1 };
+enum { DONE = 0, OUT_OF_BOUNDS = -1, WEIGHTS_TINY = 1, WEIGHTS_WILD = 2 };
 
 EXPORT int fixed_has(int variant);                                         /* can this machine run it? */
 EXPORT Pool *fixed_pool_new(int threads);
@@ -51,6 +51,7 @@ EXPORT int fixed_product(int variant, Pool *pool, const Matrix *w, const float *
 EXPORT void fixed_quantize(const bf16 *from, int32_t rows, int32_t columns, int32_t format, int32_t group, uint8_t *to,
                     bf16 *scales);
 
+EXPORT int fixed_factors(const bf16 *from, bf16 *to, int64_t n);
 EXPORT int fixed_finite(const bf16 *numbers, int64_t n);
 EXPORT void *fixed_memory_new(size_t bytes);                               /* zeros in huge pages; 0: no memory */
 EXPORT void fixed_memory_free(void *memory, size_t bytes);

@@ -9,12 +9,16 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 32, PIECE = 128, BLOCK_ROWS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
-enum { BF16 = 0, INT8 = 1, INT4 = 2, F32 = 3 };     /* F32: a panel already widened, in lane order */
+enum { LANES = 32, LINE = 64, BLOCK = 32, PIECE = 512, PIECE_BLOCKS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
+enum { TILE_ROWS_MAX = 6, UNIT_ROWS = 24, SUMS_ROOM = TILE_ROWS_MAX * LANES };
+enum { BF16 = 0, INT8 = 1, INT4 = 2 };
+
+/* A piece of quantized x: the codes of 512 numbers, then for each of its 16 blocks a correction and a scale (X8). */
+enum { PIECE_CORRECTIONS = 512, PIECE_SCALES = 576, PIECE_BYTES = 640 };
 
 typedef uint16_t bf16;
 
-/* Rows of weights as they lie in memory. Quantized rows have a scale for every `group` weights. */
+/* Rows of weights as they lie in memory. Quantized rows have a scale for every `group` weights: 32, 64 or 128. */
 typedef struct {
     const void *data;
     const bf16 *scales;
@@ -22,11 +26,13 @@ typedef struct {
     int32_t rows, columns, group, format;
 } Matrix;
 
-/* One instruction set's kernels. `x` is always in lane order (see `split`), padded with zeros to whole blocks. */
+/* One instruction set's kernels. A product takes x as `prepare` leaves it: rounded or quantized for weights of that
+ * format, filled up with zeros, in the layout of this instruction set (at most `operand_bytes`). `sums` is room for
+ * SUMS_ROOM floats for each row of x. */
 typedef struct {
-    void (*dots)(const Matrix *w, int first, int end, const float *x, int64_t x_stride, int m, float *y,
-                 int64_t y_stride, float *panel);
-    void (*split)(const float *from, float *to, int n);
+    void (*dots)(const Matrix *w, int first, int end, const void *x, int64_t x_bytes, int m, float *y, int64_t y_stride,
+                 float *sums);
+    void (*prepare)(int format, const float *from, void *to, int n);
     void (*norm)(const float *x, const bf16 *gain, float *y, int n, float epsilon);
     float (*softmax)(float *scores, int64_t low, int64_t top, float scale);
     void (*mix)(const float *p, int64_t p_stride, int rows, const bf16 *values, int64_t low, int64_t top,
@@ -47,12 +53,25 @@ static inline bf16 narrow(float f) {
     return (bf16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-static inline int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+/* engine.md X6: what a product takes. Nothing below 2^-50, so that no sum of products can become subnormal; what is
+ * 2^60 or more, infinite or NaN is one NaN. */
+static inline bf16 factor(float f) {
+    uint32_t u = bits_of(f);
+    uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, size = (u & 0x7fffffffu) > 0x7f800000u ? 0x7fff : rounded & 0x7fffu;
+    return (bf16)(size < 0x2680u ? 0 : size >= 0x5d80u ? 0x7fc0 : rounded);
+}
 
-/* engine.md X3: neighbours first, then distances 16, 8, 4 and 2. */
+static inline int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+/* Room for one prepared row of n numbers. */
+static inline int64_t operand_bytes(int format, int n) {
+    return format == BF16 ? (int64_t)padded(n, LINE) * 4 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
+}
+
+/* engine.md X3 */
 static inline float lane_tree(const float lane[LANES]) {
     float s[16];
-    for (int i = 0; i < 16; i++) s[i] = lane[2 * i] + lane[2 * i + 1];
+    for (int i = 0; i < 16; i++) s[i] = lane[i] + lane[i + 16];
     for (int d = 8; d; d /= 2)
         for (int i = 0; i < d; i++) s[i] = s[i] + s[i + d];
     return s[0];

@@ -22,8 +22,10 @@ int fixed_has(int variant) {
     if (!all_of(b7, 1u << 3 | 1u << 5 | 1u << 8) || !(extended & 1u << 5)) return 0;
     if ((saved_registers() & 0x06) != 0x06) return 0;
     if (variant == VARIANT_AVX2) return 1;
-    /* avx512 f, dq, cd, bw, vl (x86-64-v4) */
+    /* avx512 f, dq, cd, bw, vl (x86-64-v4); vnni; bf16 */
+    uint32_t c7 = c, a71;
     return variant == VARIANT_AVX512 && all_of(b7, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)
+           && c7 & 1u << 11 && __get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 & 1u << 5
            && (saved_registers() & 0xe6) == 0xe6;
 }
 #else

@@ -4,15 +4,19 @@
 #include "order.h"
 
 #define WORDS 16
+#define FACTOR_BYTES 4
 #define TILE_ROWS 2
-#define TILE_COLUMNS 2
-#define HOLD(v) ((void)0)
+#define PARTS_AT_ONCE 2
+#define LINES_AT_ONCE 32
+#define CODES_ROWS 2
+#define CODES_COLUMNS 3
+#define OFFSET_INT8 128
 #define KERNELS kernels_scalar
 
 typedef struct { float f[WORDS]; } V;
-typedef float Table;
-typedef struct { uint32_t u[WORDS]; } Words;
-typedef V Scale;
+typedef struct { uint8_t b[4 * WORDS]; } Words;
+typedef struct { int32_t i[WORDS]; } Integers;
+typedef struct { V even, odd; } Operand;
 #define EACH for (int i = 0; i < WORDS; i++)
 
 static inline V all(float a) { V r; EACH r.f[i] = a; return r; }
@@ -27,30 +31,52 @@ static inline V greatest(V a, V b) { EACH a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.
 static inline V least(V a, V b) { EACH a.f[i] = a.f[i] < b.f[i] ? a.f[i] : b.f[i]; return a; }
 static inline V power_of_two(V n) { EACH n.f[i] = float_of((uint32_t)((int)n.f[i] + 127) << 23); return n; }
 static inline float root(float a) { return sqrtf(a); }
-static inline float fold(V s) {
+static inline float fold(const V *s, int parts) {
+    V a = parts == 2 ? add(s[0], s[1]) : s[0];
     for (int d = 8; d; d /= 2)
-        for (int i = 0; i < d; i++) s.f[i] = s.f[i] + s.f[i + d];
-    return s.f[0];
+        for (int i = 0; i < d; i++) a.f[i] = a.f[i] + a.f[i + d];
+    return a.f[0];
 }
 
-static inline Scale scale_int8(float s) { return all(s); }
-static inline Table table_int4(float s) { return s; }
-static inline void load_bf16(const uint8_t *p, V *even, V *odd) {
-    bf16 w[2 * WORDS];
-    memcpy(w, p, sizeof w);
-    EACH { even->f[i] = widen(w[2 * i]); odd->f[i] = widen(w[2 * i + 1]); }
+static inline Words load_words(const uint8_t *p) { Words w; memcpy(w.b, p, sizeof w.b); return w; }
+static inline void apart(Words w, V *even, V *odd) {
+    EACH {
+        even->f[i] = widen((bf16)(w.b[4 * i] | w.b[4 * i + 1] << 8));
+        odd->f[i] = widen((bf16)(w.b[4 * i + 2] | w.b[4 * i + 3] << 8));
+    }
 }
-static inline void load_int8(const uint8_t *p, Scale s, V *even, V *odd) {
-    EACH { even->f[i] = (float)(int8_t)p[2 * i] * s.f[0]; odd->f[i] = (float)(int8_t)p[2 * i + 1] * s.f[0]; }
+static inline Operand load_operand(const uint8_t *p) {
+    return (Operand){load((const float *)p), load((const float *)p + WORDS)};
 }
-static inline Words load_words(const uint8_t *p) {
-    Words w;
-    EACH w.u[i] = p[4 * i] | (uint32_t)p[4 * i + 1] << 8 | (uint32_t)p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;
+static inline void store_operand(uint8_t *to, const bf16 *from) {
+    EACH { ((float *)to)[i] = widen(from[2 * i]); ((float *)to)[WORDS + i] = widen(from[2 * i + 1]); }
+}
+static inline V pairs(Words w, Operand x, V sum) {
+    V even, odd;
+    apart(w, &even, &odd);
+    return fma_(even, x.even, fma_(odd, x.odd, sum));
+}
+
+static inline Words load_some(const uint8_t *p, int count) {
+    Words w = {{0}};
+    memcpy(w.b, p, count >= WORDS ? sizeof w.b : (size_t)count * 4);
     return w;
 }
-static inline V look_up(Words w, int shift, Table s) {
-    V r;
-    EACH r.f[i] = (float)((int)(w.u[i] >> shift & 15) - 8) * s;
+static inline Integers load_integers(const uint8_t *p) { Integers a; memcpy(a.i, p, sizeof a.i); return a; }
+static inline Integers no_integers(void) { return (Integers){{0}}; }
+static inline Integers add_integers(Integers a, Integers b) { EACH a.i[i] += b.i[i]; return a; }
+static inline V to_floats(Integers a) { V r; EACH r.f[i] = (float)a.i[i]; return r; }
+static inline Words lower(Words w) { for (int i = 0; i < 4 * WORDS; i++) w.b[i] &= 15; return w; }
+static inline Words upper(Words w) { for (int i = 0; i < 4 * WORDS; i++) w.b[i] >>= 4; return w; }
+static inline Integers codes_int8(Words w, Words x, Integers sum) {
+    EACH for (int b = 4 * i; b < 4 * i + 4; b++) sum.i[i] += w.b[b] * (int8_t)x.b[b];
+    return sum;
+}
+static inline Integers codes_int4(Words w, Words x, Integers sum) { return codes_int8(w, x, sum); }
+static inline V load_scales(const bf16 *scales, int part, int shift, int blocks) {
+    V r = all(0.0f);
+    (void)part;
+    for (int i = 0; i < blocks; i++) r.f[i] = widen(scales[i >> shift]);
     return r;
 }
 
