@@ -43,9 +43,9 @@ def quantized(tensor: Tensor, quantization: Quantization, library: Library) -> T
     rows, columns = tensor.shape
     size = rows * row_bytes(quantization.format, columns)
     scales = 2 * rows * -(-columns // quantization.group)
-    source, codes, factors = Held(tensor.data), HugeMemory(library.kernels, size), bytearray(scales)
+    source, made = Held(tensor.data), HugeMemory(library.kernels, size + scales)
     library.kernels.fixed_quantize(
-        source.address, rows, columns, _CODES[quantization.format], quantization.group, codes.address,
-        Held(memoryview(factors)).address,
+        source.address, rows, columns, _CODES[quantization.format], quantization.group, made.address, made.address + size,
     )
-    return Tensor(quantization.format, tensor.shape, codes.view.toreadonly(), memoryview(factors).toreadonly())
+    both = made.view.toreadonly()
+    return Tensor(quantization.format, tensor.shape, both[:size], both[size:])

@@ -194,6 +194,7 @@ INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, const uint8
     }
     UNROLL
     for (int n = 0; n < tn; n++) {
+        if (tn == 1) __builtin_prefetch(scales[n] + 256);       /* a thin stream of its own, too slow for the hardware */
         V scale = load_scales(scales[n], p, shift, blocks);
         UNROLL
         for (int m = 0; m < tm; m++) {
