@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from appliance.engine.fixed.architecture import Architecture, Format, Quantization
+from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization
 from appliance.models.errors import ModelRefused
 from appliance.models.rotary import Llama3, Rotation
 from measurements.pack.errors import PackMalformed
@@ -66,7 +66,6 @@ _NO_OTHER: Final[Mapping[str, object]] = {
 _EPSILON_MAX: Final = 1e-2
 _THETA_MAX: Final = 1e9
 _FACTOR_MAX: Final = 1024.0
-_GROUP_MAX: Final = 1 << 16
 
 
 def describe(raw: bytes) -> Described:
@@ -184,12 +183,12 @@ class _Reader:
             case None:
                 return Quantization()
             case {"quant_method": "anchorhold", "format": "int8" | "int4" as name, "group": int(group), **others} if (
-                not others and type(group) is int and _is_group(group)
+                not others and type(group) is int and group in GROUPS
             ):
                 return Quantization(Format(name), group)
             case _:
                 pass
-        raise _refused("quantization_config", f"{METHOD}, int8 or int4, groups of 32, 64 or 128 n", "other")
+        raise _refused("quantization_config", f"{METHOD}, int8 or int4, groups of 32, 64 or 128", "other")
 
     def _size(self, name: str, default: int | None = None, *, least: int = 1, most: int | None = None) -> int:
         value = self._members.get(name)
@@ -207,11 +206,6 @@ class _Reader:
         if not isinstance(value, bool):
             raise _refused(name, "true or false", value)
         return value
-
-
-def _is_group(group: int) -> bool:
-    """engine.md X7."""
-    return group in {32, 64} or (128 <= group <= _GROUP_MAX and group % 128 == 0)
 
 
 def _number(name: str, value: object, *, least: float, most: float) -> float:

@@ -72,10 +72,8 @@ def stored(name: str, shape: tuple[int, ...], quantization: Quantization) -> Ite
         case Format.BF16:
             yield name, "BF16", shape
             return
-        case Format.INT8:
-            yield name, "I8", shape
-        case Format.INT4:
-            yield name, "U8", (rows, row_bytes(Format.INT4, columns))
+        case Format.INT8 | Format.INT4 as form:
+            yield name, "U8", (rows, row_bytes(form, columns))
     yield name + SCALES, "BF16", (rows, -(-columns // quantization.group))
 
 

@@ -27,7 +27,7 @@ from appliance.engine.fixed.architecture import (
     names,
 )
 from appliance.engine.fixed.library import CEnds, CLayer, CMatrix, CSizes, Library
-from appliance.engine.fixed.memory import Held
+from appliance.engine.fixed.memory import Held, HugeMemory
 
 _CODES: Final = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
 _LARGEST: Final = {     # bounds before allocation: no size can make an index overflow
@@ -109,9 +109,24 @@ class _Pointing:
             raise EngineRefused("engine.weights", expected=f"{name} in {form.value}", got=tensor.format.value)
         stride = row_bytes(form, columns)
         matrix = CMatrix(self._sized(tensor.data, name, rows * stride), None, stride, 0, rows, columns, 0, _CODES[form])
-        if form is not Format.BF16:
+        if form is Format.BF16:
+            matrix.data = self._factors(matrix.data, name, rows * columns)
+        else:
             self._scale(matrix, tensor, name)
         return matrix
+
+    def _factors(self, address: int, name: str, count: int) -> int:
+        """engine.md X6: where the weights are, or a copy of them without what is too small to multiply by."""
+        kernels = self._library.kernels
+        match kernels.fixed_factors(address, None, count):
+            case 0:
+                return address
+            case 1:
+                made = HugeMemory(kernels, 2 * count)
+                kernels.fixed_factors(address, made.address, count)
+                return self.hold(made.view).address
+            case _:
+                raise EngineRefused("engine.weights", expected=f"weights below 2^60 in {name}", got="another")
 
     def _scale(self, matrix: CMatrix, tensor: Tensor, name: str) -> None:
         if tensor.scales is None:
@@ -123,8 +138,9 @@ class _Pointing:
         if not self._library.kernels.fixed_finite(matrix.scales, count):
             raise EngineRefused("engine.weights", expected=f"finite scales of {name}", got="another")
 
-    def embedding(self) -> CMatrix:
-        return self.matrix(EMBEDDING, Format.BF16)
+    def embedding(self) -> int:
+        tensor = self._tensor(EMBEDDING)
+        return self._sized(tensor.data, EMBEDDING, 2 * tensor.shape[0] * tensor.shape[1])
 
 
 def _layer(at: _Pointing, a: Architecture, index: int) -> CLayer:
@@ -151,14 +167,13 @@ def _layer(at: _Pointing, a: Architecture, index: int) -> CLayer:
 
 
 def _ends(at: _Pointing, a: Architecture, weights: Weights) -> CEnds:
-    embedding = at.embedding()
-    head = embedding if a.tied else at.matrix(HEAD, a.quantization.format)
+    head = at.matrix(EMBEDDING, Format.BF16) if a.tied else at.matrix(HEAD, a.quantization.format)
     tables = [at.hold(table) for table in weights.rotary]
     size = a.positions_max * (a.rotary_width // 2) * 4
     if any(table.bytes != size for table in tables):
         raise EngineRefused("engine.weights", expected=f"{size} bytes in each rotary table",
                             got=[table.bytes for table in tables])
-    return CEnds(embedding.data, at.vector(FINAL_NORM), tables[0].address, tables[1].address, head)
+    return CEnds(at.embedding(), at.vector(FINAL_NORM), tables[0].address, tables[1].address, head)
 
 
 class Cache:
