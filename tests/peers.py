@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
     DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
@@ -17,6 +21,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.masking_utils import eager_mask
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from devnet.model import safetensors_head
 
@@ -74,17 +80,50 @@ def write(made: Any, folder: Path) -> Path:
     return folder
 
 
+def to_bf16(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def to_codes(x: torch.Tensor) -> torch.Tensor:
+    """engine.md X8: blocks of 32 in int8, as numbers again."""
+    width = x.shape[-1]
+    blocks = torch.nn.functional.pad(x, (0, -width % 32)).unflatten(-1, (-1, 32))
+    top = blocks.abs().amax(-1, keepdim=True)
+    return (torch.round(blocks * (127.0 / top)) * (top / 127.0)).flatten(-2)[..., :width]
+
+
 class NarrowCache(DynamicCache):
-    """Keys and values rounded to bf16, as ours are kept; all else of the peer stays float32."""
+    """Keys and values rounded to bf16, as ours are kept."""
 
     def update(self, key_states: Any, value_states: Any, *rest: Any, **more: Any) -> Any:
-        narrow = [each.to(torch.bfloat16).to(torch.float32) for each in (key_states, value_states)]
-        return super().update(*narrow, *rest, **more)
+        return super().update(to_bf16(key_states), to_bf16(value_states), *rest, **more)
 
 
-def logits(made: Any, tokens: list[int]) -> torch.Tensor:
+def _narrow_attention(module: Any, query: torch.Tensor, *rest: Any, **more: Any) -> Any:
+    return eager_attention_forward(module, to_bf16(query), *rest, **more)
+
+
+AttentionInterface.register("narrow", _narrow_attention)
+AttentionMaskInterface.register("narrow", eager_mask)
+
+
+@contextmanager
+def _rounding(made: Any, entering: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """What enters a matrix is rounded by `entering`, a query to bf16; all else of the peer stays float32."""
+    linear = [module for module in made.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [module.register_forward_pre_hook(lambda _, given: (entering(given[0]),)) for module in linear]
+    made.set_attn_implementation("narrow")
+    try:
+        yield
+    finally:
+        made.set_attn_implementation("eager")
+        for hook in hooks:
+            hook.remove()
+
+
+def logits(made: Any, tokens: list[int], entering: Callable[[torch.Tensor], torch.Tensor] = to_bf16) -> torch.Tensor:
     """Of every position."""
-    with torch.no_grad():
+    with torch.no_grad(), _rounding(made, entering):
         return made(torch.tensor([tokens]), past_key_values=NarrowCache(config=made.config)).logits[0]
 
 

@@ -96,6 +96,7 @@ class TorchEngine:
             return self._linear(self._norm(x, "model.norm"), "model.embed_tokens" if a.tied else "lm_head")
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        x = x.bfloat16().float()        # as `fixed` rounds what enters a product
         return self._torch.nn.functional.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -116,8 +117,8 @@ class TorchEngine:
         )
         if a.head_norm:
             q, k = self._norm(q, f"{name}q_norm"), self._norm(k, f"{name}k_norm")
-        # keys and values are kept in bf16, as `fixed` keeps them
-        q, k, v = self._turn(q, start), self._turn(k, start).bfloat16().float(), v.bfloat16().float()
+        # queries, keys and values are rounded to bf16, as `fixed` rounds them
+        q, k, v = (each.bfloat16().float() for each in (self._turn(q, start), self._turn(k, start), v))
         if start:
             k, v = torch.cat([past[index][0], k], 1), torch.cat([past[index][1], v], 1)
             past[index] = (k, v)

@@ -1,10 +1,9 @@
-/* What stands beside the pass: the making of int8 and int4 weights (engine.md X8). */
+/* What stands beside the pass: what bf16 weights may be, and the making of int8 and int4 weights (engine.md X6 to X8). */
 #include <math.h>
 
 #include "model.h"
 #include "numbers.h"
 
-/* X6: what a matrix may hold. The weights that a product takes are given back in `to`, where that is not 0. */
 int fixed_factors(const bf16 *from, bf16 *to, int64_t n) {
     int tiny = 0, wild = 0;
     for (int64_t i = 0; i < n; i++) {

@@ -51,9 +51,12 @@ EXPORT int fixed_product(int variant, Pool *pool, const Matrix *w, const float *
 EXPORT void fixed_quantize(const bf16 *from, int32_t rows, int32_t columns, int32_t format, int32_t group, uint8_t *to,
                     bf16 *scales);
 
+/* engine.md X6: what a matrix holds, and in `to`, where that is not 0, what its products take. */
 EXPORT int fixed_factors(const bf16 *from, bf16 *to, int64_t n);
 EXPORT int fixed_finite(const bf16 *numbers, int64_t n);
 EXPORT void *fixed_memory_new(size_t bytes);                               /* zeros in huge pages; 0: no memory */
 EXPORT void fixed_memory_free(void *memory, size_t bytes);
+
+int pairs_in_order(void);                                                  /* avx512.c; only where it can run */
 
 #endif

@@ -26,7 +26,7 @@ int fixed_has(int variant) {
     uint32_t c7 = c, a71;
     return variant == VARIANT_AVX512 && all_of(b7, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)
            && c7 & 1u << 11 && __get_cpuid_count(7, 1, &a71, &b, &c, &d) && a71 & 1u << 5
-           && (saved_registers() & 0xe6) == 0xe6;
+           && (saved_registers() & 0xe6) == 0xe6 && pairs_in_order();
 }
 #else
 int fixed_has(int variant) { return variant == VARIANT_SCALAR; }

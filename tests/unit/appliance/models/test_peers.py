@@ -1,6 +1,8 @@
 """The fixed engine beside `transformers`, on the same weights: text.md L28, every family and every switch of it.
 
-With the peer's keys and values rounded as ours are, nothing but the order of float32 sums is left between the two.
+With the peer's factors, keys and values rounded as ours are, nothing but the order of float32 sums is left between the
+two. Now and then that puts a number on the other side of a rounding, which these loud models then make much of; a
+prompt where it does not happen shows that all else is the same.
 """
 
 from __future__ import annotations
@@ -17,17 +19,21 @@ from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.protocol import EngineRequest
 from appliance.models import LoadedModel, describe, load_model
 from appliance.models.folder import open_folder
-from tests.peers import CASES, greedy, logits, peer, write
+from tests.fixed_reference import codes_of
+from tests.peers import CASES, greedy, logits, peer, to_codes, write
 
-TOKENS = 40
-SPOKEN, SPOKEN_LEAST = 8, 6
-TOLERANCE = 5e-3        # of the standard deviation of the logits, for any one; alike in the mean square
-TYPICAL = 5e-4          # 5e-6 comes out as a rule, more where a key lies between two numbers of bf16 and falls apart
+PROMPTS, SPOKEN = 12, 4
+TOKENS = 12             # more than any window here
+ALIKE_LEAST = 2         # of the prompts; about half of them come out so
+ALIKE = 2e-5            # of the standard deviation of the logits, in the mean square
+ROUNDED = 5e-2, 1e-2    # where a number fell to another side: for any one, in the mean square
+CODED = 1e-1, 2e-2      # alike, for the coarser steps of int8
+PLAIN = 0.15, 2e-2      # without our rounding
 
 
-def prompt(name: str) -> list[int]:
-    source = random.Random(f"{name} 4")       # one for which the peer is decided in every case
-    return [source.randrange(320) for _ in range(TOKENS)]
+def prompts(name: str) -> list[list[int]]:
+    drawn = [random.Random(f"{name} {seed}") for seed in range(PROMPTS)]
+    return [[source.randrange(320) for _ in range(TOKENS)] for source in drawn]
 
 
 def our_logits(engine: FixedEngine, tokens: list[int]) -> torch.Tensor:
@@ -42,46 +48,55 @@ def errors(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[float, float]:
     return float(apart.abs().max()), float(apart.pow(2).mean().sqrt())
 
 
-def check_same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    greatest, typical = errors(ours, theirs)
-    assert greatest < TOLERANCE
-    assert typical < TYPICAL
+def check_same(ours: list[torch.Tensor], theirs: list[torch.Tensor], bounds: tuple[float, float] = ROUNDED) -> None:
+    found = [errors(mine, other) for mine, other in zip(ours, theirs, strict=True)]
+    assert max(found)[0] < bounds[0]
+    assert max(typical for _, typical in found) < bounds[1]
+    assert sum(typical < ALIKE for _, typical in found) >= ALIKE_LEAST
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_logits_and_the_greedy_tokens_are_the_peers(name: str, tmp_path: Path) -> None:
-    made, tokens = peer(name), prompt(name)
+    made, asked = peer(name), prompts(name)
     with open_folder(write(made, tmp_path / "model")) as folder:
         engine = FixedEngine(load_model(folder.tensors(), describe(folder.file("config.json"))))
-        check_same(our_logits(engine, tokens), logits(made, tokens))
-        theirs = greedy(made, tokens, SPOKEN, margin=2 * TOLERANCE)
-        assert len(theirs) >= SPOKEN_LEAST, "the peer itself was undecided: choose another seed"
-        request = EngineRequest(tuple(tokens), len(theirs), bytes(32))
-        assert [step.token for step in engine.run(request)] == theirs
+        ours = [our_logits(engine, tokens) for tokens in asked]
+        check_same(ours, [logits(made, tokens) for tokens in asked])
+        said = 0
+        for tokens in asked:
+            theirs = greedy(made, tokens, SPOKEN, margin=2 * ROUNDED[0] * float(ours[0].std()))
+            request = EngineRequest(tuple(tokens), SPOKEN, bytes(32))
+            assert [step.token for step in engine.run(request)][:len(theirs)] == theirs
+            said += len(theirs)
+        assert said >= PROMPTS, "the peer itself was undecided: choose other seeds"
 
 
 def test_without_our_rounding_the_peer_is_near_all_the_same(tmp_path: Path) -> None:
-    made, tokens = peer("llama"), prompt("llama")
+    made = peer("llama")
     with open_folder(write(made, tmp_path / "model")) as folder, torch.no_grad():
         engine = FixedEngine(load_model(folder.tensors(), describe(folder.file("config.json"))))
-        theirs = made(torch.tensor([tokens])).logits[0]
-        assert TYPICAL < errors(our_logits(engine, tokens), theirs)[1] < 1e-2
+        for tokens in prompts("llama"):
+            greatest, typical = errors(our_logits(engine, tokens), made(torch.tensor([tokens])).logits[0])
+            assert greatest < PLAIN[0]
+            assert ALIKE < typical < PLAIN[1]
 
 
 @pytest.mark.parametrize("quantization", [Quantization(Format.INT8, 64), Quantization(Format.INT4, 32)])
 def test_a_quantized_model_is_the_peer_with_the_weights_that_were_kept(
     quantization: Quantization, tmp_path: Path
 ) -> None:
-    made, tokens = peer("qwen3"), prompt("qwen3")
+    made, asked = peer("qwen3"), prompts("qwen3")
     convert(write(made, tmp_path / "model"), tmp_path / "small", quantization)
     with open_folder(tmp_path / "small") as folder:
         model = load_model(folder.tensors(), describe(folder.file("config.json")))
         assert model.architecture.quantization == quantization
-        before = logits(made, tokens)
+        before = [logits(made, tokens) for tokens in asked]
         _give(made, model, quantization.group)
-        ours = our_logits(FixedEngine(model), tokens)
-        check_same(ours, logits(made, tokens))
-        assert errors(ours, before)[1] > TYPICAL, "nothing was lost, so nothing was quantized"
+        engine = FixedEngine(model)
+        ours = [our_logits(engine, tokens) for tokens in asked]
+        check_same(ours, [logits(made, tokens, to_codes) for tokens in asked], CODED)
+        assert all(errors(mine, other)[1] > CODED[1] for mine, other in zip(ours, before, strict=True)), (
+            "nothing was lost, so nothing was quantized")
 
 
 def _give(made: torch.nn.Module, model: LoadedModel, group: int) -> None:
@@ -92,21 +107,7 @@ def _give(made: torch.nn.Module, model: LoadedModel, group: int) -> None:
                 weight.copy_(_values(tensor, group))
 
 
-def _unpacked(words: torch.Tensor) -> torch.Tensor:
-    """engine.md X7, element by element: rows of pieces of sixteen words, to rows of codes."""
-    pieces = torch.empty((*words.shape[:2], 128), dtype=torch.int32)
-    for j in range(8):
-        for i in range(16):
-            pieces[:, :, 32 * (j // 2) + 2 * i + j % 2] = ((words[:, :, i] >> (4 * j)) & 15) - 8
-    return pieces.reshape(words.shape[0], -1)
-
-
 def _values(tensor: Tensor, group: int) -> torch.Tensor:
-    rows, columns = tensor.shape
-    raw = torch.frombuffer(bytearray(tensor.data), dtype=torch.uint8)
-    if tensor.format is Format.INT8:
-        codes = raw.view(torch.int8).reshape(rows, columns)
-    else:
-        codes = _unpacked(raw.view(torch.int32).reshape(rows, -1, 16))[:, :columns]
-    scales = torch.frombuffer(bytearray(tensor.scales or b""), dtype=torch.bfloat16).reshape(rows, -1)
-    return codes.float() * scales.float().repeat_interleave(group, 1)[:, :columns]
+    blocks = [[([code * scale for code in codes]) for codes, scale in codes_of(tensor, n, group)]
+              for n in range(tensor.shape[0])]
+    return torch.tensor(blocks).flatten(1)[:, :tensor.shape[1]]
