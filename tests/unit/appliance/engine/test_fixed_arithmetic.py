@@ -28,7 +28,7 @@ from tests.fixed_reference import Reference, dot, exponential, f32, fma, narrow,
 
 CODES = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
 BF16 = st.integers(0, 0xFFFF)
-TAME = st.floats(-8, 8, width=32)
+FACTORS = st.builds(int.__or__, st.just(0) | st.integers(0x2680, 0x5D7F), st.sampled_from([0, 0x8000]))
 
 
 def bf16_tensor(numbers: list[int], rows: int) -> Tensor:
@@ -57,8 +57,10 @@ def floats(numbers: list[float]) -> bytes:
 
 
 def test_the_example_of_the_specification():  # engine.md X3, X4, X9
-    tenth = f32(0.1)
-    assert dot([float(i) for i in range(32)] + [0.5] * 32, [tenth] * 64) == float.fromhex("0x1.99999ap+5")
+    w, x = [plain.factor(1 / (k + 3)) for k in range(100)], [plain.factor(1 / (k + 1) ** 3) for k in range(100)]
+    assert dot(w, x) == float.fromhex("0x1.830b14p-2")
+    exact = sum((Fraction(a) * Fraction(b) for a, b in zip(w, x, strict=True)), Fraction())
+    assert f32(float(exact)) == float.fromhex("0x1.830b12p-2")
     assert exponential(-1.0) == float.fromhex("0x1.78b564p-2")
     assert exponential(0.5) == float.fromhex("0x1.a61298p+0")
 
@@ -139,13 +141,99 @@ def test_tensors_lie_where_their_file_puts_them(offset: int):  # engine.md X6
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(BF16, min_size=1, max_size=70), st.lists(st.floats(width=32), min_size=70, max_size=70))
-def test_any_numbers_at_all(numbers: list[int], x: list[float]):  # engine.md X1, X4: subnormal, infinite, NaN
+@given(st.lists(FACTORS, min_size=1, max_size=70), st.lists(st.floats(width=32), min_size=70, max_size=70))
+def test_any_numbers_at_all(numbers: list[int], x: list[float]):  # engine.md X1, X4, X6: subnormal, infinite, NaN
     tensor = bf16_tensor(numbers, 1)
     (expected,) = plain.product(tensor, x[:len(numbers)])
     for variant in variants():
         (got,) = struct.unpack("<f", product(variant, tensor, [x[:len(numbers)]])[0])
         assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_quantized_products_of_any_numbers(data: st.DataObject):  # engine.md X7, X8
+    columns, group = data.draw(st.integers(1, 70)), data.draw(st.sampled_from([32, 64, 128]))
+    form = data.draw(st.sampled_from([Format.INT8, Format.INT4]))
+    x = data.draw(st.lists(st.floats(width=32), min_size=columns, max_size=columns))
+    tensor = quantized(bf16_tensor([0x3C00 + 37 * i % 400 for i in range(columns)], 1), Quantization(form, group),
+                       open_library())
+    (expected,) = plain.product(tensor, x, group)
+    for variant in variants():
+        (got,) = struct.unpack("<f", product(variant, tensor, [x], group)[0])
+        assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
+
+
+@given(st.floats(width=32))
+def test_a_factor_is_neither_tiny_nor_wild(x: float):  # engine.md X6
+    got = plain.factor(x)
+    if abs(x) < 2.0**-51:
+        assert floats([got]) == floats([0.0])
+    elif not abs(x) < 2.0**60:
+        assert math.isnan(got)
+    elif 2.0**-50 <= abs(got):
+        assert got == widen(narrow(x))
+
+
+@pytest.mark.parametrize("x", [2.0**-50, -(2.0**-50), 2.0**-50 * (1 - 2.0**-10), 2.0**-50 * (1 - 2.0**-8), 2.0**-149,
+                               2.0**60 * (1 - 2.0**-8), 2.0**60 * (1 - 2.0**-10), -(2.0**60), math.inf, math.nan])
+def test_the_bounds_of_a_factor(x: float):  # engine.md X6
+    (expected,) = plain.product(bf16_tensor([0x3F80], 1), [x])
+    for variant in variants():
+        (got,) = struct.unpack("<f", product(variant, bf16_tensor([0x3F80], 1), [[x]])[0])
+        assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
+
+
+@pytest.mark.parametrize("x", [2.0**-50, f32(2.0**-50 * (1 - 2.0**-24)), 2.0**-149, f32(2.0**60 * (1 - 2.0**-24)),
+                               2.0**60, -math.inf, math.nan])
+def test_the_bounds_of_a_block(x: float):  # engine.md X8
+    tensor = quantized(bf16_tensor([0x3F80] * 32, 1), Quantization(Format.INT8, 32), open_library())
+    (expected,) = plain.product(tensor, [x] * 32, 32)
+    for variant in variants():
+        (got,) = struct.unpack("<f", product(variant, tensor, [[x] * 32], 32)[0])
+        assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
+
+
+def test_no_sum_of_factors_can_become_subnormal():  # engine.md X6: so a processor that flushes them is not felt
+    least = widen(0x2680)
+    assert least == 2.0**-50
+    numbers, x = [0x2680, 0x2681, 0xA680], [least, -least, f32(least * (1 + 2.0**-7))]
+    (expected,) = plain.product(bf16_tensor(numbers, 1), x)
+    assert expected != 0
+    assert abs(expected) >= 2.0**-114
+    assert {product(variant, bf16_tensor(numbers, 1), [x])[0] for variant in variants()} == {floats([expected])}
+
+
+def head_of(changes: dict[int, int]) -> MadeWeights:
+    class Changed(MadeWeights):
+        def tensor(self, name: str) -> Tensor:
+            made = super().tensor(name)
+            if name != "lm_head.weight":
+                return made
+            data = array("H", bytes(made.data))
+            for index, bits in changes.items():
+                data[index] = bits
+            return Tensor(made.format, made.shape, memoryview(data.tobytes()))
+
+    return Changed(FAMILIES["llama"])
+
+
+def first_logits(held: MadeWeights, variant: Variant) -> bytes:
+    model = Model(held, Library(declared(), variant), threads=1)
+    (at,) = model.forward([1], [model.cache()], [0], [0])
+    return bytes(model.logits(at))
+
+
+def test_tiny_weights_count_as_nothing():  # engine.md X6
+    tiny = {0: 0x267F, 5: 0x8001, 9: 0x0080}
+    for variant in variants():
+        assert first_logits(head_of(tiny), variant) == first_logits(head_of(dict.fromkeys(tiny, 0)), variant)
+
+
+@pytest.mark.parametrize("bits", [0x5D80, 0xDD80, 0x7F80, 0x7FC0, 0xFFFF])
+def test_weights_of_2_to_the_60_and_more_are_refused(bits: int):  # engine.md X6
+    with pytest.raises(EngineRefused, match=r"2\^60 in lm_head"):
+        first_logits(head_of({7: bits}), Variant.SCALAR)
 
 
 @settings(max_examples=200, deadline=None)
@@ -195,9 +283,9 @@ def test_quantizing_follows_its_rule(numbers: list[int], group: int, form: Forma
     codes, scales = quantized_plainly([widen(b) for b in numbers], group, form)
     assert made.scales is not None
     assert list(memoryview(bytes(made.scales)).cast("H")) == scales
-    raw = bytes(made.data)
-    got = ([b - 256 if b > 127 else b for b in raw] if form is Format.INT8
-           else [plain.int4_code(raw, k) for k in range(len(numbers))])
+    blocks = -(-len(numbers) // 32)
+    got = [plain.code_at(bytes(made.data), form, blocks, k) for k in range(32 * blocks)]
+    codes += [0] * (32 * blocks - len(codes))
     assert got == codes
 
 
@@ -207,7 +295,7 @@ def quantized_plainly(numbers: list[float], group: int, form: Format) -> tuple[l
         part = numbers[start:start + group]
         extreme = max(part, key=abs) if any(part) else 0.0
         scale = widen(narrow(f32(abs(extreme) / 127) if form is Format.INT8 else f32(extreme / -8)))
-        if not 2.0**-100 <= abs(scale) <= 2.0**100:
+        if not 2.0**-50 <= abs(scale) <= 2.0**50:
             scale = 0.0
         scales.append(narrow(scale))
         low, high = (-127, 127) if form is Format.INT8 else (-8, 7)
@@ -220,31 +308,26 @@ def test_flushing_of_subnormals_in_the_process_is_not_felt():  # engine.md X1
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor flushes nothing")
     try:
-        tiny = bf16_tensor([0x0080] * 64, 1)
-        x = [[2.0**-20] * 64]
-        answers = [product(variant, tiny, x)[0] for variant in variants()]
+        tensor = quantized(bf16_tensor([0x2680] * 32, 1), Quantization(Format.INT8, 32), open_library())
+        answers = [product(variant, tensor, [[2.0**-49] * 32], 32)[0] for variant in variants()]
+        logits = first_logits(head_of({}), Variant.SCALAR)
     finally:
         torch.set_flush_denormal(False)
-    assert set(answers) == {floats(plain.product(tiny, x[0]))}
-    assert struct.unpack("<f", answers[0])[0] > 0
+    assert set(answers) == {floats(plain.product(tensor, [2.0**-49] * 32, 32))}
+    assert logits == first_logits(head_of({}), Variant.SCALAR)
 
 
 def test_a_logit_that_is_no_number_is_one_nan():  # engine.md X17
     class Poisoned(MadeWeights):
         def tensor(self, name: str) -> Tensor:
             made = super().tensor(name)
-            if name != "lm_head.weight":
+            if name != "model.norm.weight":
                 return made
-            data = bytearray(made.data)
-            data[0:2] = b"\xff\xff"
-            return Tensor(made.format, made.shape, memoryview(data))
+            return Tensor(made.format, made.shape, memoryview(b"\xff\xff" + bytes(made.data)[2:]))
 
     for variant in variants():
-        model = Model(Poisoned(FAMILIES["llama"]), Library(declared(), variant), threads=1)
-        (at,) = model.forward([1], [model.cache()], [0], [0])
-        row = array("I", model.logits(at))
-        assert row[0] == 0x7FC00000
-        assert row[1] & 0x7FC00000 != 0x7FC00000
+        row = array("I", first_logits(Poisoned(FAMILIES["llama"]), variant))
+        assert set(row) == {0x7FC00000}
 
 
 def test_a_library_that_computes_otherwise_is_refused(tmp_path):  # engine.md X18
