@@ -20,14 +20,15 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights, names
+from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Tensor, Weights, names
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import open_library
 from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.memory import HugeMemory
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling
 from appliance.models.config import describe
@@ -95,17 +96,38 @@ def bytes_a_token(weights: Weights) -> int:
     return total
 
 
+class Resident:
+    """Weights as a cell holds them: in memory of huge pages, not mapped from a file."""
+
+    def __init__(self, weights: Weights) -> None:
+        kernels = open_library().kernels
+        self.architecture = weights.architecture
+        self.rotary = weights.rotary
+        self._held = {name: _moved(weights.tensor(name), kernels) for name, _ in names(weights.architecture)}
+
+    def tensor(self, name: str) -> Tensor:
+        return self._held[name]
+
+
+def _moved(tensor: Tensor, kernels: ctypes.CDLL) -> Tensor:
+    held = HugeMemory(kernels, len(tensor.data)).view
+    held[:] = tensor.data
+    return replace(tensor, data=held.toreadonly())
+
+
 def read_rate(threads: int, gibibytes: int = 1, rounds: int = 3) -> float:
-    """Bytes a second, of memory that no cache holds."""
-    find = ctypes.CDLL(None).memchr
+    """Bytes a second, of memory that no cache holds, in huge pages."""
+    find, kernels = ctypes.CDLL(None).memchr, open_library().kernels
     find.restype, find.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
     size = (gibibytes << 30) // threads
-    buffers = [(ctypes.c_char * size)() for _ in range(threads)]
+    buffers = [HugeMemory(kernels, size) for _ in range(threads)]
+    for buffer in buffers:
+        ctypes.memset(buffer.address, 0, size)      # memory never written is one page, read from a cache
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(rounds + 1):     # the first one makes the memory
+        for _ in range(rounds + 1):
             started = time.perf_counter()
-            list(pool.map(lambda buffer: find(ctypes.addressof(buffer), 1, size), buffers))
+            list(pool.map(lambda buffer: find(buffer.address, 1, size), buffers))
             best = max(best, size * threads / (time.perf_counter() - started))
     return best
 
@@ -180,7 +202,7 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
     print(f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens; memory read at "
           f"{rate / 1e9:.1f} GB/s. In brackets: speed as a share of ours in bf16 (int8, int4) at T=0", flush=True)
     with open_folder(folder) as files:
-        plain = load_model(files.tensors(), describe(files.file("config.json")))
+        plain = Resident(load_model(files.tensors(), describe(files.file("config.json"))))
         for bits, quantization in BITS.items():
             weights: Weights = plain if bits == "bf16" else QuantizedWeights(plain, quantization, open_library())
             reads = bytes_a_token(weights)
