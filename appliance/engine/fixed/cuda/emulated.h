@@ -84,10 +84,12 @@ inline void wait_for_warp() {
     wait(state.warp[threadIdx.x / WARP], rest < WARP ? rest : WARP);
 }
 
-static void begin() {
-    state.body(state.context);
-    state.done[threadIdx.x] = true;
-    _longjmp(state.scheduler, 1);
+/* A fibre lives on: when one block's thread is done, it waits to be another's. */
+static void live() {
+    for (;; yield()) {
+        state.body(state.context);
+        state.done[threadIdx.x] = true;
+    }
 }
 
 inline void go_on(int thread) {
@@ -98,7 +100,7 @@ inline void go_on(int thread) {
     state.born.uc_stack.ss_sp = state.stacks + (size_t)thread * STACK_BYTES;
     state.born.uc_stack.ss_size = STACK_BYTES;
     state.born.uc_link = 0;
-    makecontext(&state.born, begin, 0);
+    makecontext(&state.born, live, 0);
     swapcontext(&state.start, &state.born);
 }
 
@@ -110,7 +112,7 @@ template <class Body> void run(dim3 grid, int threads, size_t, Body body) {
     for (int y = 0; y < grid.y; y++)
         for (int x = 0; x < grid.x; x++) {
             blockIdx = dim3(x, y);
-            for (int t = 0; t < threads; t++) state.done[t] = state.alive[t] = false;
+            for (int t = 0; t < threads; t++) state.done[t] = false;
             for (int left = threads; left;)
                 for (int t = 0; t < threads; t++) {
                     if (state.done[t]) continue;
