@@ -169,23 +169,27 @@ __device__ inline void take(uint4 w, uint4 x, float lane[OWN]) {
     for (int i = 0; i < OWN; i++) lane[i] = fused_(lower(p[i]), lower(q[i]), fused_(upper(p[i]), upper(q[i]), lane[i]));
 }
 
+/* Rounds of lines, or of pieces: each is fetched a round before it is taken. The last round may go on beyond the row, with
+ * weights that have been there before: x is zero there. Several rows of x need less under way. */
+__device__ constexpr int ahead(int m) { return m == 1 ? AHEAD : AHEAD / 4; }
+
 template <int M>
 __device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes, float sums[M]) {
+    enum { LINES = ahead(M) };
     const uint4 *from = (const uint4 *)(w.data + row * w.row_bytes) + q;
-    uint4 next[AHEAD];
+    uint4 next[LINES];
     #pragma unroll
-    for (int u = 0; u < AHEAD; u++) next[u] = u < w.steps ? __ldcs(from + u * GROUP) : make_uint4(0, 0, 0, 0);
+    for (int u = 0; u < LINES; u++) next[u] = u < w.steps ? __ldcs(from + u * GROUP) : make_uint4(0, 0, 0, 0);
     float lane[M][OWN];
     for (int m = 0; m < M; m++)
         for (int i = 0; i < OWN; i++) lane[m][i] = 0.0f;
     after_the_one_before();
-    for (int first = 0; first < w.steps; first += AHEAD) {
+    for (int first = 0; first < w.steps; first += LINES) {
         #pragma unroll
-        for (int u = 0; u < AHEAD; u++) {
+        for (int u = 0; u < LINES; u++) {
             int line = first + u;
-            if (line >= w.steps) break;
             uint4 now = next[u];
-            if (line + AHEAD < w.steps) next[u] = __ldcs(from + (line + AHEAD) * GROUP);
+            if (line + LINES < w.steps) next[u] = __ldcs(from + (line + LINES) * GROUP);
             #pragma unroll
             for (int m = 0; m < M; m++) take(now, ((const uint4 *)(x + m * x_bytes))[line * GROUP + q], lane[m]);
         }
@@ -196,7 +200,7 @@ __device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const ui
 
 /* The sums of this thread's two blocks of a piece: exact. */
 template <int FORMAT> struct Codes {
-    enum { LOADS = FORMAT == INT8 ? 4 : 2, PIECES = AHEAD / LOADS };
+    enum { LOADS = FORMAT == INT8 ? 4 : 2 };
     uint4 words[LOADS];
     bf16 scale[OWN_BLOCKS];
 
@@ -240,8 +244,8 @@ template <int FORMAT> struct Codes {
 
 template <int FORMAT, int M>
 __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes, float sums[M]) {
-    enum { PIECES = Codes<FORMAT>::PIECES };
-    Codes<FORMAT> next[PIECES];
+    enum { PIECES = ahead(M) / Codes<FORMAT>::LOADS };
+    Codes<FORMAT> next[PIECES] = {};
     #pragma unroll
     for (int u = 0; u < PIECES; u++)
         if (u < w.steps) next[u].fetch(w, row, u, q);
@@ -252,7 +256,6 @@ __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const u
         #pragma unroll
         for (int u = 0; u < PIECES; u++) {
             int piece = first + u;
-            if (piece >= w.steps) break;
             Codes<FORMAT> now = next[u];
             if (piece + PIECES < w.steps) next[u].fetch(w, row, piece + PIECES, q);
             #pragma unroll
@@ -566,12 +569,17 @@ struct Taken {      /* device memory of one owner */
     }
 };
 
-int64_t bytes_of(int format, int n) {          /* of a row of x */
-    return format == BF16 ? (int64_t)padded(n, LINE) * 2 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
+/* Numbers of a row of x, filled up to whole rounds. */
+int filled(int format, int n) {
+    return padded(n, AHEAD * (format == BF16 ? LINE : format == INT8 ? PIECE / 4 : PIECE / 2));
+}
+
+int64_t bytes_of(int format, int n) {
+    return format == BF16 ? (int64_t)filled(format, n) * 2 : (int64_t)filled(format, n) / PIECE * PIECE_BYTES;
 }
 
 Operands operands_of(uint8_t *rows, int64_t row_bytes, int format, int n) {
-    return Operands{rows, row_bytes, format, padded(n, format == BF16 ? LINE : PIECE)};
+    return Operands{rows, row_bytes, format, filled(format, n)};
 }
 
 /* Rows as they are, each filled up with zeros to a whole number of bytes `to`. */
@@ -598,7 +606,7 @@ DeviceMatrix upload_codes(Taken &taken, const Matrix &w, cudaStream_t queue) {
 
 DeviceMatrix upload(Taken &taken, const Matrix &w, cudaStream_t queue) {
     if (w.format != BF16) return upload_codes(taken, w, queue);
-    int64_t row_bytes = bytes_of(BF16, w.columns);
+    int64_t row_bytes = (int64_t)padded(w.columns, LINE) * 2;
     uint8_t *data = upload_rows(taken, w.data, 2 * (int64_t)w.columns, w.rows, row_bytes);
     return DeviceMatrix{data, 0, row_bytes, 0, w.rows, padded(w.columns, LINE) / LINE, 0};
 }
@@ -673,7 +681,7 @@ int rows_of_x(int m) { return (m + COLUMNS_MAX - 1) / COLUMNS_MAX * COLUMNS_MAX;
 int64_t largest_operand(const Sizes &s) {
     int64_t widest = 0;
     for (int n : {s.width, s.hidden, s.heads * s.head_width})
-        for (int format : {BF16, INT8}) widest = bytes_of(format, n) > widest ? bytes_of(format, n) : widest;
+        for (int format : {BF16, INT8, INT4}) widest = bytes_of(format, n) > widest ? bytes_of(format, n) : widest;
     return widest;
 }
 
@@ -683,7 +691,7 @@ void take_buffers(Model *model) {
     model->operand_bytes = largest_operand(s);
     model->stream = model->taken.room<float>((int64_t)rows * s.width);
     model->operands = model->taken.zeros(rows * model->operand_bytes);
-    model->mixed = model->taken.zeros(rows * (int64_t)padded((int)model->heads, LINE) * 4);
+    model->mixed = model->taken.zeros(rows * (int64_t)filled(BF16, (int)model->heads) * 4);
     model->qkv_rows = model->taken.room<float>(rows * model->qkv);
     model->gates = model->taken.room<float>(rows * 2 * (int64_t)s.hidden);
     model->tokens = model->taken.room<int32_t>(rows);
@@ -732,8 +740,8 @@ void launch_norm(Model *model, const bf16 *gain, Operands to, int rows, const in
 /* Where attention leaves its rows, and what the product after it takes. */
 Operands attend_rows(Model *model, const DeviceLayer &layer, const Heads &h, int rows) {
     int n = (int)model->heads;
-    int64_t row_bytes = (int64_t)padded(n, LINE) * (layer.format == BF16 ? 2 : 4);
-    Operands mixed = {model->mixed, row_bytes, layer.format, padded(n, LINE)};
+    int64_t row_bytes = (int64_t)filled(BF16, n) * (layer.format == BF16 ? 2 : 4);
+    Operands mixed = {model->mixed, row_bytes, layer.format, n};
     for (int row = 0; row < rows; row += model->attend_rows) {
         int some = rows - row < model->attend_rows ? rows - row : model->attend_rows;
         Operands to = {mixed.rows + row * row_bytes, row_bytes, layer.format, mixed.columns};
