@@ -48,7 +48,7 @@ template <class T> static inline T __ldcs(const T *p) { return *p; }
 
 namespace emulated {
 
-enum { THREADS_MAX = 256, WARP = 32, STACK_BYTES = 64 << 10 };
+enum { THREADS_MAX = 1024, WARP = 32, STACK_BYTES = 64 << 10 };
 
 struct Barrier {
     int arrived, phase;

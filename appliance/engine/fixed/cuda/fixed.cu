@@ -22,7 +22,7 @@ extern "C" {
 namespace {
 
 enum { GROUP = 8, OWN = LANES / GROUP, OWN_BLOCKS = PIECE_BLOCKS / GROUP, AHEAD = 16, ROWS_AT_ONCE = 8, COLUMNS_MAX = 8 };
-enum { NORM_THREADS = 256, NORM_BATCH = 32, ROW_THREADS = 128 };
+enum { NORM_THREADS_MAX = 1024, NORM_OWN = 4, NORM_BATCH = 32, ROW_THREADS = 128 };
 enum { ATTEND_THREADS = 256, KEYS = 4, VALUES = 16, CUDA_VARIANT = 3 };
 const size_t SCORES_BYTES_MAX = (size_t)256 << 20;
 
@@ -307,6 +307,16 @@ __global__ void product(Targets targets, const uint8_t *x, int64_t x_bytes, int6
 
 /* ---- row by row */
 
+struct DeviceCache {
+    bf16 *data;             /* [layer][keys, values][kv head][position][padded head width] */
+    int32_t positions;
+};
+
+struct Asked {              /* of each row of a pass */
+    int32_t token, position, wanted;        /* wanted: which row the logits of this number are of */
+    DeviceCache cache;
+};
+
 /* X10 by one warp: what every number is multiplied by. */
 __device__ float inverse_norm(const float *x, int n, float epsilon) {
     float lane = 0.0f;
@@ -320,18 +330,28 @@ __device__ float inverse_norm(const float *x, int n, float epsilon) {
     return over(1.0f, __fsqrt_rn(plus(over(warp_tree(lane), (float)n), epsilon)));
 }
 
-__global__ void norm(const float *x, int64_t xs, const int32_t *rows, const bf16 *gain, Operands to, int n, float epsilon) {
+/* `asked`: only the wanted rows; 0: all as they stand. */
+__global__ void norm(const float *x, int64_t xs, const Asked *asked, const bf16 *gain, Operands to, int n, float epsilon) {
     __shared__ float inverse;
     let_the_next_begin();
     after_the_one_before();
-    x += (rows ? rows[blockIdx.x] : blockIdx.x) * xs;
+    x += (asked ? asked[blockIdx.x].wanted : blockIdx.x) * xs;
     if (threadIdx.x < LANES) {
         float r = inverse_norm(x, n, epsilon);
         if (threadIdx.x == 0) inverse = r;
     }
     __syncthreads();
-    for (int k = threadIdx.x; k < to.columns; k += NORM_THREADS)
-        deliver(to, blockIdx.x, k, k < n ? times(times(x[k], inverse), wide(gain[k])) : 0.0f);
+    for (int first = threadIdx.x; first < to.columns; first += NORM_OWN * blockDim.x) {
+        float y[NORM_OWN];
+        #pragma unroll
+        for (int u = 0; u < NORM_OWN; u++) {
+            int k = first + u * blockDim.x;
+            y[u] = k < n ? times(times(x[k], inverse), wide(gain[k])) : 0.0f;
+        }
+        #pragma unroll
+        for (int u = 0; u < NORM_OWN; u++)
+            if (first + u * (int)blockDim.x < to.columns) deliver(to, blockIdx.x, first + u * blockDim.x, y[u]);
+    }
 }
 
 __global__ void prepare(const float *x, int64_t xs, int n, Operands to) {
@@ -341,10 +361,10 @@ __global__ void prepare(const float *x, int64_t xs, int n, Operands to) {
     if (k < to.columns) deliver(to, blockIdx.y, k, k < n ? x[blockIdx.y * xs + k] : 0.0f);
 }
 
-__global__ void embed(const bf16 *embedding, const int32_t *tokens, float *stream, int width) {
+__global__ void embed(const bf16 *embedding, const Asked *asked, float *stream, int width) {
     let_the_next_begin();
     after_the_one_before();
-    const bf16 *from = embedding + (int64_t)tokens[blockIdx.x] * width;
+    const bf16 *from = embedding + (int64_t)asked[blockIdx.x].token * width;
     for (int k = threadIdx.x; k < width; k += blockDim.x) stream[(int64_t)blockIdx.x * width + k] = wide(from[k]);
 }
 
@@ -359,11 +379,6 @@ __global__ void gate(const float *gates, int64_t stride, int n, Operands to) {
     deliver(to, blockIdx.y, k, v);
 }
 
-struct DeviceCache {
-    bf16 *data;             /* [layer][keys, values][kv head][position][padded head width] */
-    int32_t positions;
-};
-
 struct Heads {
     int32_t heads, kv_heads, width, padded, half, layer, window;
     float epsilon;
@@ -376,10 +391,10 @@ __device__ inline bf16 *kept(const Heads &h, DeviceCache cache, int values, int 
 
 /* X10 and X11: a warp a head: norm, turn, keep. Value heads are only kept. */
 __global__ void place(Heads h, float *qkv, int64_t stride, const bf16 *q_norm, const bf16 *k_norm, const float *cosines,
-                      const float *sines, const int32_t *positions, const DeviceCache *caches) {
+                      const float *sines, const Asked *asked) {
     let_the_next_begin();
     after_the_one_before();
-    int head = blockIdx.x, row = blockIdx.y, l = threadIdx.x, position = positions[row];
+    int head = blockIdx.x, row = blockIdx.y, l = threadIdx.x, position = asked[row].position;
     float *v = qkv + row * stride + (int64_t)head * h.width;
     if (head < h.heads + h.kv_heads) {
         const bf16 *gain = head < h.heads ? q_norm : k_norm;
@@ -396,7 +411,7 @@ __global__ void place(Heads h, float *qkv, int64_t stride, const bf16 *q_norm, c
     }
     if (head < h.heads) return;
     int values = head >= h.heads + h.kv_heads;
-    bf16 *to = kept(h, caches[row], values, (head - h.heads) % h.kv_heads) + (int64_t)position * h.padded;
+    bf16 *to = kept(h, asked[row].cache, values, (head - h.heads) % h.kv_heads) + (int64_t)position * h.padded;
     for (int d = l; d < h.padded; d += LANES) to[d] = d >= h.width ? 0 : values ? narrowed(v[d]) : factored(v[d]);
 }
 
@@ -506,21 +521,21 @@ __device__ void mix(const Heads &h, const bf16 *values, const float *p, int low,
 }
 
 /* A product over bf16 takes the result as factors, at once; one over codes waits for all heads (`prepare`). */
-__global__ void attend(Heads h, const float *qkv, int64_t stride, const int32_t *positions, const DeviceCache *caches,
-                       float *all_scores, int64_t score_stride, Operands mixed) {
+__global__ void attend(Heads h, const float *qkv, int64_t stride, const Asked *asked, float *all_scores,
+                       int64_t score_stride, Operands mixed) {
     __shared__ float2 shared[ATTEND_THREADS];
     __shared__ float inverse_at;
     SHARED_ROOM(query);
     let_the_next_begin();
     after_the_one_before();
-    int head = blockIdx.x, row = blockIdx.y, kv_head = head / (h.heads / h.kv_heads), top = positions[row];
+    int head = blockIdx.x, row = blockIdx.y, kv_head = head / (h.heads / h.kv_heads), top = asked[row].position;
     int low = h.window && top - h.window + 1 > 0 ? top - h.window + 1 : 0;
     float *scores = all_scores + ((int64_t)row * h.heads + head) * score_stride;
     const float *own = qkv + row * stride + (int64_t)head * h.width;
     for (int d = threadIdx.x; d < h.padded; d += blockDim.x) ((bf16 *)query)[d] = d < h.width ? factored(own[d]) : 0;
     __syncthreads();
     float scale = over(1.0f, __fsqrt_rn((float)h.width));
-    score(h, kept(h, caches[row], 0, kv_head), (const uint4 *)query, scores, low, top, scale);
+    score(h, kept(h, asked[row].cache, 0, kv_head), (const uint4 *)query, scores, low, top, scale);
     __syncthreads();
     float most = bits(0xff800000u);
     for (int i = low + threadIdx.x; i <= top; i += blockDim.x) most = scores[i] > most ? scores[i] : most;
@@ -531,7 +546,7 @@ __global__ void attend(Heads h, const float *qkv, int64_t stride, const int32_t 
     uint8_t *to = mixed.rows + row * mixed.row_bytes;
     int64_t at = (int64_t)head * h.width;
     bool factors = mixed.format == BF16;
-    mix(h, kept(h, caches[row], 1, kv_head), scores, low, top, inverse, shared, [=](int d, float v) {
+    mix(h, kept(h, asked[row].cache, 1, kv_head), scores, low, top, inverse, shared, [=](int d, float v) {
         if (factors) ((bf16 *)to)[at + d] = factored(v);
         else ((float *)to)[at + d] = v;
     });
@@ -661,14 +676,15 @@ struct Model {
     int64_t heads, qkv, operand_bytes, scores_stride;
     float *stream, *qkv_rows, *gates, *scores, *logits, *logits_at_host;
     uint8_t *operands, *mixed;      /* what the next product takes; what attention gives: factors, or floats */
-    int32_t *tokens, *positions, *wanted, attend_rows, logit_rows;
-    DeviceCache *caches;
+    Asked *asked, *asked_at_host;
+    int32_t attend_rows, logit_rows;
     cudaStream_t queue;
     GRAPH graph;
 
     ~Model() {
         drop_graph(graph);
         cudaFreeHost(logits_at_host);
+        cudaFreeHost(asked_at_host);
         if (queue) cudaStreamDestroy(queue);
     }
 };
@@ -694,10 +710,9 @@ void take_buffers(Model *model) {
     model->mixed = model->taken.zeros(rows * (int64_t)filled(BF16, (int)model->heads) * 4);
     model->qkv_rows = model->taken.room<float>(rows * model->qkv);
     model->gates = model->taken.room<float>(rows * 2 * (int64_t)s.hidden);
-    model->tokens = model->taken.room<int32_t>(rows);
-    model->positions = model->taken.room<int32_t>(rows);
-    model->wanted = model->taken.room<int32_t>(rows);
-    model->caches = model->taken.room<DeviceCache>(rows);
+    model->asked = model->taken.room<Asked>(rows);
+    if (cudaMallocHost((void **)&model->asked_at_host, (size_t)rows * sizeof(Asked)) != cudaSuccess)
+        model->taken.failed = true;
     model->scores_stride = padded(s.positions_max, LANES);
     int64_t per_row = model->scores_stride * s.heads * 4;
     int64_t fit = (int64_t)SCORES_BYTES_MAX / per_row;
@@ -731,9 +746,10 @@ DeviceLayer upload_layer(Model *model, const Layer &from) {
     return to;
 }
 
-void launch_norm(Model *model, const bf16 *gain, Operands to, int rows, const int32_t *which) {
+void launch_norm(Model *model, const bf16 *gain, Operands to, int rows, const Asked *asked) {
     const Sizes &s = model->s;
-    LAUNCH(norm, dim3(rows), NORM_THREADS, 0, model->queue, (const float *)model->stream, (int64_t)s.width, which, gain, to,
+    int threads = s.width < NORM_THREADS_MAX ? padded(s.width, LANES) : NORM_THREADS_MAX;
+    LAUNCH(norm, dim3(rows), threads, 0, model->queue, (const float *)model->stream, (int64_t)s.width, asked, gain, to,
            s.width, s.epsilon);
 }
 
@@ -746,8 +762,8 @@ Operands attend_rows(Model *model, const DeviceLayer &layer, const Heads &h, int
         int some = rows - row < model->attend_rows ? rows - row : model->attend_rows;
         Operands to = {mixed.rows + row * row_bytes, row_bytes, layer.format, mixed.columns};
         LAUNCH(attend, dim3(h.heads, some), ATTEND_THREADS, (size_t)h.padded * 2, model->queue, h,
-               (const float *)model->qkv_rows + row * model->qkv, model->qkv, (const int32_t *)model->positions + row,
-               (const DeviceCache *)model->caches + row, model->scores, model->scores_stride, to);
+               (const float *)model->qkv_rows + row * model->qkv, model->qkv, (const Asked *)model->asked + row,
+               model->scores, model->scores_stride, to);
     }
     if (layer.format == BF16) return mixed;
     Operands made = operands_of(model->operands, model->operand_bytes, layer.format, n);
@@ -770,8 +786,7 @@ void attention(Model *model, int layer_index, int rows) {
     Heads h = {s.heads, s.kv_heads, s.head_width, padded(s.head_width, LINE), s.rotary_width / 2, layer_index,
                layer.window, s.epsilon};
     LAUNCH(place, dim3(s.heads + 2 * s.kv_heads, rows), LANES, 0, queue, h, model->qkv_rows, model->qkv, layer.q_norm,
-           layer.k_norm, model->cosines, model->sines, (const int32_t *)model->positions,
-           (const DeviceCache *)model->caches);
+           layer.k_norm, model->cosines, model->sines, (const Asked *)model->asked);
     Operands mixed = attend_rows(model, layer, h, rows);
     launch_product(layer.format, one(layer.o, layer.o_bias, model->stream), mixed, s.width, rows, ADDED, queue);
 }
@@ -794,7 +809,7 @@ void feed_forward(Model *model, int layer_index, int rows) {
 
 void pass(Model *model, int rows, int outputs) {
     const Sizes &s = model->s;
-    LAUNCH(embed, dim3(rows), ROW_THREADS, 0, model->queue, model->embedding, (const int32_t *)model->tokens, model->stream,
+    LAUNCH(embed, dim3(rows), ROW_THREADS, 0, model->queue, model->embedding, (const Asked *)model->asked, model->stream,
            s.width);
     for (int layer = 0; layer < s.layers; layer++) {
         attention(model, layer, rows);
@@ -802,7 +817,7 @@ void pass(Model *model, int rows, int outputs) {
     }
     if (!outputs) return;
     Operands x = operands_of(model->operands, model->operand_bytes, model->head_format, s.width);
-    launch_norm(model, model->final_norm, x, outputs, model->wanted);
+    launch_norm(model, model->final_norm, x, outputs, model->asked);
     launch_product(model->head_format, one(model->head, 0, model->logits), x, s.vocabulary, outputs, ONE_NAN, model->queue);
 }
 
@@ -891,13 +906,10 @@ int fixed_forward(Model *model, int32_t rows, const int32_t *tokens, Cache *cons
                   int32_t outputs, const int32_t *wanted, float *logits) {
     if (!bounded(model, rows, tokens, caches, positions, outputs, wanted)) return OUT_OF_BOUNDS;
     if (!room_for_logits(model, outputs)) return OUT_OF_BOUNDS;
-    std::vector<DeviceCache> at;
-    for (int32_t i = 0; i < rows; i++) at.push_back(caches[i]->device);
     cudaStream_t queue = model->queue;
-    cudaMemcpyAsync(model->tokens, tokens, (size_t)rows * 4, cudaMemcpyHostToDevice, queue);
-    cudaMemcpyAsync(model->positions, positions, (size_t)rows * 4, cudaMemcpyHostToDevice, queue);
-    cudaMemcpyAsync(model->wanted, wanted, (size_t)outputs * 4, cudaMemcpyHostToDevice, queue);
-    cudaMemcpyAsync(model->caches, at.data(), (size_t)rows * sizeof(DeviceCache), cudaMemcpyHostToDevice, queue);
+    for (int32_t i = 0; i < rows; i++)
+        model->asked_at_host[i] = Asked{tokens[i], positions[i], i < outputs ? wanted[i] : 0, caches[i]->device};
+    cudaMemcpyAsync(model->asked, model->asked_at_host, (size_t)rows * sizeof(Asked), cudaMemcpyHostToDevice, queue);
     if (rows == 1 && outputs == 1) replay(model->graph, queue, [&] { pass(model, 1, 1); });
     else pass(model, rows, outputs);
     size_t bytes = (size_t)outputs * (size_t)model->s.vocabulary * 4;
