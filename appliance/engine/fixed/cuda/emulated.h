@@ -60,7 +60,7 @@ static struct {
     bool done[THREADS_MAX], alive[THREADS_MAX];
     char *stacks;
     Barrier block, warp[THREADS_MAX / WARP];
-    uint32_t slot[THREADS_MAX];
+    uint32_t slot[2][THREADS_MAX];  /* of this shuffle and of the one before, which a slower thread may still read */
     void (*body)(void *);
     void *context;
 } state;
@@ -130,10 +130,10 @@ static inline void __syncwarp() { emulated::wait_for_warp(); }
 template <class T> static inline T __shfl_xor_sync(unsigned, T own, int distance) {
     static_assert(sizeof own == 4, "a shuffle is of 32 bits");
     int at = threadIdx.x;
-    memcpy(&emulated::state.slot[at], &own, 4);
+    uint32_t *slot = emulated::state.slot[emulated::state.warp[at / emulated::WARP].phase & 1];
+    memcpy(slot + at, &own, 4);
     emulated::wait_for_warp();
-    memcpy(&own, &emulated::state.slot[at ^ distance], 4);
-    emulated::wait_for_warp();
+    memcpy(&own, slot + (at ^ distance), 4);
     return own;
 }
 static inline void let_the_next_begin() {}
