@@ -45,6 +45,7 @@ static inline int __dp4a(int a, int b, int sum) {
     return sum;
 }
 template <class T> static inline T __ldcs(const T *p) { return *p; }
+template <class T> static inline T __ldcg(const T *p) { return *p; }
 
 namespace emulated {
 
@@ -138,6 +139,7 @@ template <class T> static inline T __shfl_xor_sync(unsigned, T own, int distance
 }
 static inline void let_the_next_begin() {}
 static inline void after_the_one_before() {}
+static inline void prefetch(const void *) {}
 
 typedef int cudaError_t;
 typedef void *cudaStream_t;

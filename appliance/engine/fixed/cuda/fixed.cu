@@ -22,7 +22,7 @@ extern "C" {
 namespace {
 
 enum { GROUP = 8, OWN = LANES / GROUP, OWN_BLOCKS = PIECE_BLOCKS / GROUP, AHEAD = 16, ROWS_AT_ONCE = 8, COLUMNS_MAX = 8 };
-enum { NORM_THREADS_MAX = 1024, NORM_OWN = 4, NORM_BATCH = 32, ROW_THREADS = 128 };
+enum { NORM_THREADS_MAX = 1024, NORM_OWN = 4, NORM_BATCH = 16, ROW_THREADS = 128 };
 enum { ATTEND_THREADS = 256, KEYS = 4, VALUES = 16, CUDA_VARIANT = 3 };
 const size_t SCORES_BYTES_MAX = (size_t)256 << 20;
 
@@ -95,6 +95,11 @@ __device__ inline float piece_tree(const float lane[OWN_BLOCKS]) {
         b = plus(b, __shfl_xor_sync(~0u, b, d));
     }
     return plus(a, b);
+}
+
+/* Brings memory nearer that a block is about to read: nothing is read, so it may be what another kernel still writes. */
+__device__ inline void bring(const void *from, int64_t bytes) {
+    for (int64_t at = threadIdx.x * 128; at < bytes; at += blockDim.x * 128) prefetch((const uint8_t *)from + at);
 }
 
 /* ---- what products take */
@@ -312,32 +317,47 @@ struct DeviceCache {
     int32_t positions;
 };
 
-struct Asked {              /* of each row of a pass */
+struct Asked {              /* of each row of a pass; written by no kernel */
     int32_t token, position, wanted;        /* wanted: which row the logits of this number are of */
     DeviceCache cache;
 };
 
-/* X10 by one warp: what every number is multiplied by. */
-__device__ float inverse_norm(const float *x, int n, float epsilon) {
-    float lane = 0.0f;
-    for (int first = threadIdx.x % LANES; first < n; first += LANES * NORM_BATCH) {
-        float batch[NORM_BATCH];
-        #pragma unroll
-        for (int u = 0; u < NORM_BATCH; u++) batch[u] = first + u * LANES < n ? x[first + u * LANES] : 0.0f;
-        #pragma unroll
-        for (int u = 0; u < NORM_BATCH; u++) lane = fused_(batch[u], batch[u], lane);
-    }
+/* X10: what every number is multiplied by, of the lanes of a warp. */
+__device__ inline float inverse_norm(float lane, int n, float epsilon) {
     return over(1.0f, __fsqrt_rn(plus(over(warp_tree(lane), (float)n), epsilon)));
 }
 
-/* `asked`: only the wanted rows; 0: all as they stand. */
+/* X10: the first warp takes the sum, of what all threads bring. `asked`: only the wanted rows; 0: all as they stand. */
 __global__ void norm(const float *x, int64_t xs, const Asked *asked, const bf16 *gain, Operands to, int n, float epsilon) {
+    __shared__ float part[NORM_THREADS_MAX * NORM_OWN];
     __shared__ float inverse;
     let_the_next_begin();
+    bring(gain, (int64_t)n * 2);
     after_the_one_before();
     x += (asked ? asked[blockIdx.x].wanted : blockIdx.x) * xs;
+    float lane = 0.0f;
+    for (int first = 0; first < n; first += NORM_OWN * blockDim.x) {
+        float own[NORM_OWN];
+        #pragma unroll
+        for (int u = 0; u < NORM_OWN; u++) {
+            int k = first + u * blockDim.x + threadIdx.x;
+            own[u] = k < n ? x[k] : 0.0f;
+        }
+        #pragma unroll
+        for (int u = 0; u < NORM_OWN; u++) part[u * blockDim.x + threadIdx.x] = own[u];
+        __syncthreads();
+        int end = threadIdx.x >= LANES ? 0 : n - first < NORM_OWN * (int)blockDim.x ? n - first : NORM_OWN * blockDim.x;
+        for (int k = threadIdx.x; k < end; k += LANES * NORM_BATCH) {
+            float batch[NORM_BATCH];
+            #pragma unroll
+            for (int u = 0; u < NORM_BATCH; u++) batch[u] = part[k + u * LANES];
+            #pragma unroll
+            for (int u = 0; u < NORM_BATCH; u++) lane = fused_(batch[u], batch[u], lane);
+        }
+        __syncthreads();
+    }
     if (threadIdx.x < LANES) {
-        float r = inverse_norm(x, n, epsilon);
+        float r = inverse_norm(lane, n, epsilon);
         if (threadIdx.x == 0) inverse = r;
     }
     __syncthreads();
@@ -393,12 +413,16 @@ __device__ inline bf16 *kept(const Heads &h, DeviceCache cache, int values, int 
 __global__ void place(Heads h, float *qkv, int64_t stride, const bf16 *q_norm, const bf16 *k_norm, const float *cosines,
                       const float *sines, const Asked *asked) {
     let_the_next_begin();
-    after_the_one_before();
     int head = blockIdx.x, row = blockIdx.y, l = threadIdx.x, position = asked[row].position;
+    bring(cosines + (int64_t)position * h.half, h.half * 4);
+    bring(sines + (int64_t)position * h.half, h.half * 4);
+    after_the_one_before();
     float *v = qkv + row * stride + (int64_t)head * h.width;
     if (head < h.heads + h.kv_heads) {
         const bf16 *gain = head < h.heads ? q_norm : k_norm;
-        float r = gain ? inverse_norm(v, h.width, h.epsilon) : 0.0f;
+        float lane = 0.0f;
+        for (int d = l; gain && d < h.width; d += LANES) lane = fused_(v[d], v[d], lane);
+        float r = inverse_norm(lane, h.width, h.epsilon);
         for (int d = l; gain && d < h.width; d += LANES) v[d] = times(times(v[d], r), wide(gain[d]));
         __syncwarp();
         for (int d = l; d < h.half; d += LANES) {
@@ -446,7 +470,7 @@ __device__ void score(const Heads &h, const bf16 *keys, const uint4 *query, floa
         for (int line = 0; line < h.padded / LINE; line++) {
             uint4 x = query[line * GROUP + q];
             #pragma unroll
-            for (int u = 0; u < KEYS; u++) take(row[u][line * GROUP], x, lane[u]);
+            for (int u = 0; u < KEYS; u++) take(__ldcg(row[u] + line * GROUP), x, lane[u]);
         }
         #pragma unroll
         for (int u = 0; u < KEYS; u++) {
@@ -471,7 +495,8 @@ __device__ float inverse_of_sum(const float *p, int low, int top, float *shared)
     return *shared;
 }
 
-/* One span of X14 for two dimensions. */
+/* One span of X14 for two dimensions. What follows its end is zeros by zeros, which no sum that is used can show: one of
+ * minus zero becomes zero there, or else where it is added to the total. */
 __device__ inline float2 span_of(const uint32_t *values, int stride, const float *p, int from, int end) {
     float2 s = {0.0f, 0.0f};
     for (int first = from; first < end; first += VALUES) {
@@ -479,13 +504,12 @@ __device__ inline float2 span_of(const uint32_t *values, int stride, const float
         float weight[VALUES];
         #pragma unroll
         for (int u = 0; u < VALUES; u++) {
-            int i = first + u < end ? first + u : end - 1;
-            pair[u] = values[(int64_t)i * stride];
-            weight[u] = p[i];
+            bool within = first + u < end;
+            pair[u] = within ? __ldcg(values + (int64_t)(first + u) * stride) : 0;
+            weight[u] = within ? p[first + u] : 0.0f;
         }
         #pragma unroll
         for (int u = 0; u < VALUES; u++) {
-            if (first + u >= end) break;
             s.x = fused_(weight[u], lower(pair[u]), s.x);
             s.y = fused_(weight[u], upper(pair[u]), s.y);
         }
@@ -527,15 +551,18 @@ __global__ void attend(Heads h, const float *qkv, int64_t stride, const Asked *a
     __shared__ float inverse_at;
     SHARED_ROOM(query);
     let_the_next_begin();
-    after_the_one_before();
     int head = blockIdx.x, row = blockIdx.y, kv_head = head / (h.heads / h.kv_heads), top = asked[row].position;
     int low = h.window && top - h.window + 1 > 0 ? top - h.window + 1 : 0;
+    const bf16 *keys = kept(h, asked[row].cache, 0, kv_head), *values = kept(h, asked[row].cache, 1, kv_head);
+    bring(keys + (int64_t)low * h.padded, (int64_t)(top - low + 1) * h.padded * 2);
+    bring(values + (int64_t)low * h.padded, (int64_t)(top - low + 1) * h.padded * 2);
+    after_the_one_before();
     float *scores = all_scores + ((int64_t)row * h.heads + head) * score_stride;
     const float *own = qkv + row * stride + (int64_t)head * h.width;
     for (int d = threadIdx.x; d < h.padded; d += blockDim.x) ((bf16 *)query)[d] = d < h.width ? factored(own[d]) : 0;
     __syncthreads();
     float scale = over(1.0f, __fsqrt_rn((float)h.width));
-    score(h, kept(h, asked[row].cache, 0, kv_head), (const uint4 *)query, scores, low, top, scale);
+    score(h, keys, (const uint4 *)query, scores, low, top, scale);
     __syncthreads();
     float most = bits(0xff800000u);
     for (int i = low + threadIdx.x; i <= top; i += blockDim.x) most = scores[i] > most ? scores[i] : most;
@@ -546,7 +573,7 @@ __global__ void attend(Heads h, const float *qkv, int64_t stride, const Asked *a
     uint8_t *to = mixed.rows + row * mixed.row_bytes;
     int64_t at = (int64_t)head * h.width;
     bool factors = mixed.format == BF16;
-    mix(h, kept(h, asked[row].cache, 1, kv_head), scores, low, top, inverse, shared, [=](int d, float v) {
+    mix(h, values, scores, low, top, inverse, shared, [=](int d, float v) {
         if (factors) ((bf16 *)to)[at + d] = factored(v);
         else ((float *)to)[at + d] = v;
     });
@@ -748,7 +775,8 @@ DeviceLayer upload_layer(Model *model, const Layer &from) {
 
 void launch_norm(Model *model, const bf16 *gain, Operands to, int rows, const Asked *asked) {
     const Sizes &s = model->s;
-    int threads = s.width < NORM_THREADS_MAX ? padded(s.width, LANES) : NORM_THREADS_MAX;
+    int unit = LANES * NORM_BATCH / NORM_OWN;       /* so that what all bring is whole batches */
+    int threads = s.width < NORM_THREADS_MAX ? padded(s.width, unit) : NORM_THREADS_MAX;
     LAUNCH(norm, dim3(rows), threads, 0, model->queue, (const float *)model->stream, (int64_t)s.width, asked, gain, to,
            s.width, s.epsilon);
 }
