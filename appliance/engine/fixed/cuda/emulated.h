@@ -18,15 +18,15 @@
 #define __shared__ static
 #define LAUNCH(kernel, grid, block, shared, queue, ...) \
     emulated::run(grid, block, shared, [=] { kernel(__VA_ARGS__); })
-#define SHARED_ROOM(name) float *name = emulated::shared_room
+#define SHARED_ROOM(name) unsigned char *name = emulated::shared_room
 
 struct dim3 {
     int x, y;
     dim3(int x_, int y_ = 1) : x(x_), y(y_) {}
 };
-struct uint2 { uint32_t x, y; };
+struct int2 { int32_t x, y; };
+struct float2 { float x, y; };
 struct uint4 { uint32_t x, y, z, w; };
-struct float4 { float x, y, z, w; };
 static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return uint4{x, y, z, w}; }
 
 static dim3 threadIdx(0), blockIdx(0), blockDim(0);
@@ -37,13 +37,19 @@ static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+static inline float __int2float_rn(int i) { return (float)i; }
 static inline float __uint_as_float(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 static inline uint32_t __float_as_uint(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+static inline int __dp4a(int a, int b, int sum) {
+    for (int i = 0; i < 32; i += 8) sum += (int8_t)(a >> i) * (int8_t)(b >> i);
+    return sum;
+}
 template <class T> static inline T __ldcs(const T *p) { return *p; }
+template <class T> static inline T __ldcg(const T *p) { return *p; }
 
 namespace emulated {
 
-enum { THREADS_MAX = 256, WARP = 32, STACK_BYTES = 64 << 10 };
+enum { THREADS_MAX = 1024, WARP = 32, STACK_BYTES = 64 << 10 };
 
 struct Barrier {
     int arrived, phase;
@@ -55,11 +61,11 @@ static struct {
     bool done[THREADS_MAX], alive[THREADS_MAX];
     char *stacks;
     Barrier block, warp[THREADS_MAX / WARP];
-    float slot[THREADS_MAX];
+    uint32_t slot[2][THREADS_MAX];  /* of this shuffle and of the one before, which a slower thread may still read */
     void (*body)(void *);
     void *context;
 } state;
-static float shared_room[16 << 10];
+alignas(16) static unsigned char shared_room[64 << 10];
 
 inline void yield() {
     if (!_setjmp(state.fibre[threadIdx.x])) _longjmp(state.scheduler, 1);
@@ -79,10 +85,12 @@ inline void wait_for_warp() {
     wait(state.warp[threadIdx.x / WARP], rest < WARP ? rest : WARP);
 }
 
-static void begin() {
-    state.body(state.context);
-    state.done[threadIdx.x] = true;
-    _longjmp(state.scheduler, 1);
+/* A fibre lives on: when one block's thread is done, it waits to be another's. */
+static void live() {
+    for (;; yield()) {
+        state.body(state.context);
+        state.done[threadIdx.x] = true;
+    }
 }
 
 inline void go_on(int thread) {
@@ -93,7 +101,7 @@ inline void go_on(int thread) {
     state.born.uc_stack.ss_sp = state.stacks + (size_t)thread * STACK_BYTES;
     state.born.uc_stack.ss_size = STACK_BYTES;
     state.born.uc_link = 0;
-    makecontext(&state.born, begin, 0);
+    makecontext(&state.born, live, 0);
     swapcontext(&state.start, &state.born);
 }
 
@@ -105,7 +113,7 @@ template <class Body> void run(dim3 grid, int threads, size_t, Body body) {
     for (int y = 0; y < grid.y; y++)
         for (int x = 0; x < grid.x; x++) {
             blockIdx = dim3(x, y);
-            for (int t = 0; t < threads; t++) state.done[t] = state.alive[t] = false;
+            for (int t = 0; t < threads; t++) state.done[t] = false;
             for (int left = threads; left;)
                 for (int t = 0; t < threads; t++) {
                     if (state.done[t]) continue;
@@ -120,14 +128,18 @@ template <class Body> void run(dim3 grid, int threads, size_t, Body body) {
 
 static inline void __syncthreads() { emulated::wait(emulated::state.block, blockDim.x); }
 static inline void __syncwarp() { emulated::wait_for_warp(); }
-static inline float __shfl_xor_sync(unsigned, float own, int distance) {
+template <class T> static inline T __shfl_xor_sync(unsigned, T own, int distance) {
+    static_assert(sizeof own == 4, "a shuffle is of 32 bits");
     int at = threadIdx.x;
-    emulated::state.slot[at] = own;
+    uint32_t *slot = emulated::state.slot[emulated::state.warp[at / emulated::WARP].phase & 1];
+    memcpy(slot + at, &own, 4);
     emulated::wait_for_warp();
-    float other = emulated::state.slot[at ^ distance];
-    emulated::wait_for_warp();
-    return other;
+    memcpy(&own, slot + (at ^ distance), 4);
+    return own;
 }
+static inline void let_the_next_begin() {}
+static inline void after_the_one_before() {}
+static inline void prefetch(const void *) {}
 
 typedef int cudaError_t;
 typedef void *cudaStream_t;
@@ -135,6 +147,8 @@ typedef int GRAPH;
 enum { cudaSuccess = 0, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 
 static inline int cudaMalloc(void **p, size_t n) { return (*p = aligned_alloc(256, (n + 255) / 256 * 256)) ? 0 : 1; }
+static inline int cudaMallocHost(void **p, size_t n) { return cudaMalloc(p, n); }
+static inline int cudaFreeHost(void *p) { free(p); return 0; }
 static inline int cudaFree(void *p) { free(p); return 0; }
 static inline int cudaMemset(void *p, int v, size_t n) { memset(p, v, n); return 0; }
 static inline int cudaMemcpy(void *to, const void *from, size_t n, int) { memcpy(to, from, n); return 0; }

@@ -6,7 +6,11 @@ IEEE 754 has it is shown by the self-test on a GPU (`python -m bench.gpu`).
 
 from __future__ import annotations
 
+import ctypes
+import math
+import random
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,16 +18,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.fixed import self_test
-from appliance.engine.fixed.architecture import Architecture, Format, Quantization
+from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import Library, open_device, open_library
+from appliance.engine.fixed.library import CMatrix, Library, open_device, open_library
 from appliance.engine.fixed.made import MadeWeights
-from appliance.engine.fixed.model import Model
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.memory import Held
+from appliance.engine.fixed.model import Model, row_bytes
+from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from bench._device_library import build
+from tests import fixed_reference as plain
 from tests.fixed_models import BITS, FAMILIES, engine, request, steps, weights
 
-QUANTIZATIONS = [Quantization(), Quantization(Format.INT8, 32), Quantization(Format.INT4, 128)]
+CODES = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
+QUANTIZATIONS = [
+    Quantization(), *(Quantization(form, group) for form in (Format.INT8, Format.INT4) for group in GROUPS),
+]
+WILD = (0.0, -0.0, math.inf, -math.inf, math.nan, 2.0**60, -(2.0**59.99), 2.0**-50, -(2.0**-50.01), 1e-40, 3e38)
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the emulation with")
 
 
@@ -51,13 +61,76 @@ def test_a_device_reaches_no_bit(emulated: Library, family: str, bits: str) -> N
         assert steps(device, asked) == steps(engine(family, bits), asked)
 
 
+def product(library: Library, tensor: Tensor, x: list[list[float]], group: int) -> list[list[float]]:
+    kernels, (rows, columns) = library.kernels, tensor.shape
+    data, scales = Held(tensor.data), Held(tensor.scales) if tensor.scales is not None else None
+    matrix = CMatrix(data.address, scales.address if scales else None, row_bytes(tensor.format, columns),
+                     -(-columns // group) if group else 0, rows, columns, group, CODES[tensor.format])
+    given_x = (ctypes.c_float * (len(x) * columns))(*(number for row in x for number in row))
+    y = (ctypes.c_float * (len(x) * rows))()
+    pool = kernels.fixed_pool_new(1)
+    assert kernels.fixed_product(library.variant.value, pool, ctypes.byref(matrix), given_x, len(x), y) == 0
+    kernels.fixed_pool_free(pool)
+    return [list(y[m * rows:(m + 1) * rows]) for m in range(len(x))]
+
+
+def exactly(found: list[list[float]]) -> list[list[str]]:
+    """Bits, but of a NaN only that it is one (engine.md X17)."""
+    return [["nan" if math.isnan(number) else number.hex() for number in row] for row in found]
+
+
+def made_tensor(rng: random.Random, rows: int, columns: int, quantization: Quantization) -> Tensor:
+    numbers = [0x3C00 + rng.randrange(0x200) | rng.randrange(2) << 15 for _ in range(rows * columns)]
+    tensor = Tensor(Format.BF16, (rows, columns), memoryview(struct.pack(f"<{len(numbers)}H", *numbers)))
+    return tensor if quantization.format is Format.BF16 else quantized(tensor, quantization, open_library())
+
+
+@needs_gxx
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(QUANTIZATIONS), st.integers(1, 19),
+    st.integers(1, 700) | st.sampled_from([64, 512, 513, 1024, 1056, 2048, 2049, 4096, 4097]),
+    st.integers(1, 18), st.integers(0, 3), st.integers(0, 1 << 32),
+)
+def test_products_of_any_size(
+    emulated: Library, quantization: Quantization, rows: int, columns: int, m: int, wild: int, seed: int
+) -> None:
+    """engine.md X3 to X8: lines, pieces and tiles that end anywhere; numbers that no product takes as they are."""
+    rng = random.Random(seed)
+    tensor = made_tensor(rng, rows, columns, quantization)
+    x = [[rng.uniform(-3, 3) for _ in range(columns)] for _ in range(m)]
+    for _ in range(wild):
+        rng.choice(x)[rng.randrange(columns)] = rng.choice(WILD)
+    group = quantization.group
+    got = exactly(product(emulated, tensor, x, group))
+    assert got == exactly(product(open_library(), tensor, x, group))
+    if rows * columns < 4000:
+        taken = [plain.f32(number) for number in x[-1]]
+        assert got[-1:] == exactly([plain.product(tensor, taken, group)])
+
+
+@needs_gxx
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(QUANTIZATIONS[1:]), st.integers(1, 600), st.integers(0, 1 << 32))
+def test_scales_of_any_size(emulated: Library, quantization: Quantization, columns: int, seed: int) -> None:
+    """engine.md X7: a model's own scales are any finite bf16, subnormal ones too."""
+    rng = random.Random(seed)
+    tensor = made_tensor(rng, 5, columns, quantization)
+    count = 5 * -(-columns // quantization.group)
+    scales = [rng.randrange(0x7F80) | rng.randrange(2) << 15 for _ in range(count)]
+    tensor = Tensor(tensor.format, tensor.shape, tensor.data, memoryview(struct.pack(f"<{count}H", *scales)))
+    x = [[rng.uniform(-3, 3) for _ in range(columns)] for _ in range(3)]
+    got = exactly(product(emulated, tensor, x, quantization.group))
+    assert got == exactly(product(open_library(), tensor, x, quantization.group))
+
+
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     kv_heads = draw(st.integers(1, 3))
     head_width = draw(st.integers(2, 40))
     return Architecture(
         layers=draw(st.integers(1, 2)), width=draw(st.integers(1, 70)), heads=kv_heads * draw(st.integers(1, 3)),
-        kv_heads=kv_heads, head_width=head_width, hidden=draw(st.integers(1, 300)),
+        kv_heads=kv_heads, head_width=head_width, hidden=draw(st.integers(1, 700)),
         vocabulary=draw(st.integers(2, 60)), positions_max=24, epsilon=1e-5,
         rotary_width=2 * draw(st.integers(1, head_width // 2)), tied=draw(st.booleans()),
         attention_bias=draw(st.booleans()), output_bias=draw(st.booleans()), head_norm=draw(st.booleans()),
@@ -70,19 +143,33 @@ def architectures(draw: st.DrawFn) -> Architecture:
 @given(architectures(), st.sampled_from(QUANTIZATIONS), st.integers(1, 9))
 def test_any_shape(emulated: Library, shape: Architecture, quantization: Quantization, rows: int) -> None:
     """engine.md X2 to X17: rows that fill no block, heads of any width, windows shorter than a pass."""
-    host = open_library()
-    made = MadeWeights(shape)
+    host, made = open_library(), MadeWeights(shape)
     model = made if quantization.format is Format.BF16 else QuantizedWeights(made, quantization, host)
-    found = []
-    for library in (emulated, host):
-        running = Model(model, library, threads=1, rows_max=rows)
-        cache = running.cache()
-        tokens = [token % shape.vocabulary for token in range(rows)]
-        rowed = running.forward(tokens, [cache] * rows, range(rows), range(rows))
-        found.append([running.logits(at) for at in rowed])
-        (at,) = running.forward([1], [cache], [rows], [0])
-        found[-1].append(running.logits(at))
-    assert found[0] == found[1]
+    assert logits(emulated, model, rows) == logits(host, model, rows)
+
+
+def logits(library: Library, weights: Weights, rows: int) -> list[bytes]:
+    """Of all rows of one pass, and of one row after it."""
+    running = Model(weights, library, threads=1, rows_max=rows)
+    cache = running.cache(rows + 1)
+    tokens = [token % weights.architecture.vocabulary for token in range(rows)]
+    rowed = running.forward(tokens, [cache] * rows, range(rows), range(rows))
+    found = [running.logits(at) for at in rowed]
+    (at,) = running.forward([1], [cache], [rows], [0])
+    return [*found, running.logits(at)]
+
+
+@needs_gxx
+@pytest.mark.parametrize("bits", [Quantization(), Quantization(Format.INT4, 64)], ids=["bf16", "int4"])
+def test_wide_heads_and_room_for_few_scores(emulated: Library, bits: Quantization) -> None:
+    """engine.md X12 to X14: heads of more pairs than a block has threads, several spans, passes attended in parts."""
+    shape = Architecture(
+        layers=1, width=33, heads=2, kv_heads=1, head_width=578, hidden=40, vocabulary=30, positions_max=1 << 18,
+        epsilon=1e-5, rotary_width=2,
+    )
+    host, made = open_library(), MadeWeights(shape)
+    model = made if bits.format is Format.BF16 else QuantizedWeights(made, bits, host)
+    assert logits(emulated, model, 140) == logits(host, model, 140)
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
