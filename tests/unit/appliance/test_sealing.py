@@ -32,6 +32,7 @@ print(json.dumps({
 DIES = """
 import os, signal, sys
 {seal}
+signal.signal(signal.{name}, signal.SIG_DFL)     # a shell's background job ignores SIGQUIT
 os.kill(os.getpid(), signal.{name})
 """
 
