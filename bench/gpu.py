@@ -3,8 +3,8 @@
     python -m bench.gpu [--bits bf16 int8 int4]
 
 Random weights of the shapes of a 1B and an 8B Llama. Tokens a second first, at T = 0 and T = 1, and what share they are
-of the rate at which the device copies its own memory, measured in the same call. Then bits: the steps of twelve requests
-on the CPU, and of `--runs` on the device, in turn, each with others before it.
+of the rate at which the device copies its own memory, measured in the same call. Then bits: the steps of twelve
+requests on the CPU and of `--runs` on the device, in turn, each with others before it.
 """
 
 from __future__ import annotations
