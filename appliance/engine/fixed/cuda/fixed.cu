@@ -2,7 +2,7 @@
  *
  * Eight threads hold one row of a product. Over bf16 a line of 64 elements is 128 bytes, and thread q of the eight has
  * the sixteen bytes of lanes 4 q to 4 q + 3 (docs/spec/engine.md X4). Over codes it has blocks 2 q and 2 q + 1 of every
- * piece, which are lanes again (X8). So a row streams in whole lines, every lane takes its elements in the stated order,
+ * piece, which are lanes again (X8). So a row streams in whole lines, every lane takes its elements in the order said,
  * and a row has 2 KiB under way while what came before is multiplied: few rows are enough to keep the memory busy.
  *
  * Nothing here lets a compiler contract or reorder: every operation is an intrinsic that is rounded once. Weights are
@@ -206,19 +206,30 @@ __device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const ui
     for (int m = 0; m < M; m++) sums[m] = line_tree(lane[m]);
 }
 
-/* The sums of this thread's two blocks of a piece: exact. */
+struct CodesRow {           /* where a thread has its part of a row, and the scales of its two blocks */
+    const uint4 *words;
+    const bf16 *scales[OWN_BLOCKS];
+    int step;               /* scales of a piece */
+};
+
+__device__ inline CodesRow codes_row(const DeviceMatrix &w, int row, int q) {
+    const bf16 *scales = w.scales + (int64_t)row * w.row_scales;
+    return CodesRow{(const uint4 *)(w.data + row * w.row_bytes) + q,
+                    {scales + (OWN_BLOCKS * q >> w.shift), scales + ((OWN_BLOCKS * q + 1) >> w.shift)},
+                    PIECE_BLOCKS >> w.shift};
+}
+
+/* Two blocks of a piece. Their sums of codes are exact. */
 template <int FORMAT> struct Codes {
     enum { LOADS = FORMAT == INT8 ? 4 : 2 };
     uint4 words[LOADS];
     bf16 scale[OWN_BLOCKS];
 
-    __device__ void fetch(const DeviceMatrix &w, int row, int piece, int q) {
-        const uint4 *from = (const uint4 *)(w.data + row * w.row_bytes) + piece * LOADS * GROUP + q;
+    __device__ void fetch(const CodesRow &row, int piece) {
         #pragma unroll
-        for (int j = 0; j < LOADS; j++) words[j] = __ldcs(from + j * GROUP);
-        const bf16 *scales = w.scales + (int64_t)row * w.row_scales;
+        for (int j = 0; j < LOADS; j++) words[j] = __ldcs(row.words + (piece * LOADS + j) * GROUP);
         #pragma unroll
-        for (int i = 0; i < OWN_BLOCKS; i++) scale[i] = scales[(piece * PIECE_BLOCKS + OWN_BLOCKS * q + i) >> w.shift];
+        for (int i = 0; i < OWN_BLOCKS; i++) scale[i] = row.scales[i][piece * row.step];
     }
 
     __device__ static void add(uint4 w, uint4 x, int sum[OWN_BLOCKS]) {
@@ -254,10 +265,11 @@ template <int FORMAT, int M>
 __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes,
                                   float sums[M]) {
     enum { PIECES = ahead(M) / Codes<FORMAT>::LOADS };
+    CodesRow from = codes_row(w, row, q);
     Codes<FORMAT> next[PIECES] = {};
     #pragma unroll
     for (int u = 0; u < PIECES; u++)
-        if (u < w.steps) next[u].fetch(w, row, u, q);
+        if (u < w.steps) next[u].fetch(from, u);
     float lane[M][OWN_BLOCKS];
     for (int m = 0; m < M; m++) lane[m][0] = lane[m][1] = 0.0f;
     after_the_one_before();
@@ -266,7 +278,7 @@ __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const u
         for (int u = 0; u < PIECES; u++) {
             int piece = first + u;
             Codes<FORMAT> now = next[u];
-            if (piece + PIECES < w.steps) next[u].fetch(w, row, piece + PIECES, q);
+            if (piece + PIECES < w.steps) next[u].fetch(from, piece + PIECES);
             #pragma unroll
             for (int m = 0; m < M; m++) now.take(x + m * x_bytes + piece * PIECE_BYTES, q, lane[m]);
         }
