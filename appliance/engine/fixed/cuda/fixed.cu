@@ -1,9 +1,9 @@
 /* The same arithmetic on a GPU, behind the same functions (../kernels/model.h).
  *
- * Eight threads hold one row of a product. Over bf16 a line of 64 elements is 128 bytes, and thread q of the eight has the
- * sixteen bytes of lanes 4 q to 4 q + 3 (docs/spec/engine.md X4). Over codes it has blocks 2 q and 2 q + 1 of each piece,
- * which are lanes again (X8). So a row streams in whole lines, every lane takes its elements in the order stated, and a
- * row has 2 KiB under way while what came before is multiplied: few rows are enough to keep the memory busy.
+ * Eight threads hold one row of a product. Over bf16 a line of 64 elements is 128 bytes, and thread q of the eight has
+ * the sixteen bytes of lanes 4 q to 4 q + 3 (docs/spec/engine.md X4). Over codes it has blocks 2 q and 2 q + 1 of every
+ * piece, which are lanes again (X8). So a row streams in whole lines, every lane takes its elements in the order said,
+ * and a row has 2 KiB under way while what came before is multiplied: few rows are enough to keep the memory busy.
  *
  * Nothing here lets a compiler contract or reorder: every operation is an intrinsic that is rounded once. Weights are
  * copied to the device, their rows filled up to whole lines with zeros, or to whole pieces with codes that meet zeros.
@@ -21,7 +21,8 @@ extern "C" {
 
 namespace {
 
-enum { GROUP = 8, OWN = LANES / GROUP, OWN_BLOCKS = PIECE_BLOCKS / GROUP, AHEAD = 16, ROWS_AT_ONCE = 8, COLUMNS_MAX = 8 };
+enum { GROUP = 8, OWN = LANES / GROUP, OWN_BLOCKS = PIECE_BLOCKS / GROUP };    /* threads of a row; a thread's lanes */
+enum { AHEAD = 16, ROWS_FOR_FEW = 8, ROWS_FOR_MANY = 16, COLUMNS_MAX = 8 };
 enum { NORM_THREADS_MAX = 1024, NORM_OWN = 4, NORM_BATCH = 16, ROW_THREADS = 128 };
 enum { ATTEND_THREADS = 256, KEYS = 4, VALUES = 16, CUDA_VARIANT = 3 };
 const size_t SCORES_BYTES_MAX = (size_t)256 << 20;
@@ -97,7 +98,7 @@ __device__ inline float piece_tree(const float lane[OWN_BLOCKS]) {
     return plus(a, b);
 }
 
-/* Brings memory nearer that a block is about to read: nothing is read, so it may be what another kernel still writes. */
+/* Brings memory nearer that a block is about to read. Nothing is read here: another kernel may still write it. */
 __device__ inline void bring(const void *from, int64_t bytes) {
     for (int64_t at = threadIdx.x * 128; at < bytes; at += blockDim.x * 128) prefetch((const uint8_t *)from + at);
 }
@@ -113,7 +114,7 @@ __device__ inline int word_of(int slice, int block) {
 struct Operands {           /* rows of x: factors in bf16, or pieces of codes with their corrections and scales (X8) */
     uint8_t *rows;
     int64_t row_bytes;
-    int32_t format, columns;        /* up to whole lines or pieces */
+    int32_t format, columns;        /* filled up with zeros to whole rounds of lines or pieces (`ahead`) */
 };
 
 /* X8: one block by one warp, a number a lane. */
@@ -153,7 +154,8 @@ struct DeviceMatrix {
 };
 
 /* A word of the quantized row `from`, as `word_of` has it on the device; codes of int8 get their sign (X7). */
-__global__ void arrange(const uint8_t *from, int64_t from_bytes, uint8_t *to, int64_t to_bytes, int format, int blocks) {
+__global__ void arrange(const uint8_t *from, int64_t from_bytes, uint8_t *to, int64_t to_bytes, int format,
+                        int blocks) {
     let_the_next_begin();
     after_the_one_before();
     int slices = format == INT8 ? 8 : 4, piece = blockIdx.y, left = blocks - piece * PIECE_BLOCKS;
@@ -174,12 +176,13 @@ __device__ inline void take(uint4 w, uint4 x, float lane[OWN]) {
     for (int i = 0; i < OWN; i++) lane[i] = fused_(lower(p[i]), lower(q[i]), fused_(upper(p[i]), upper(q[i]), lane[i]));
 }
 
-/* Rounds of lines, or of pieces: each is fetched a round before it is taken. The last round may go on beyond the row, with
- * weights that have been there before: x is zero there. Several rows of x need less under way. */
-__device__ constexpr int ahead(int m) { return m == 1 ? AHEAD : AHEAD / 4; }
+/* Rounds of lines, or of pieces: each is fetched a round before it is taken. The last round may go on beyond the row,
+ * with weights that have been there before: x is zero there. Several rows of x need less under way. */
+__device__ constexpr int ahead(int m) { return m == 1 ? AHEAD : m <= 4 ? AHEAD / 2 : AHEAD / 4; }
 
 template <int M>
-__device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes, float sums[M]) {
+__device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes,
+                                 float sums[M]) {
     enum { LINES = ahead(M) };
     const uint4 *from = (const uint4 *)(w.data + row * w.row_bytes) + q;
     uint4 next[LINES];
@@ -203,19 +206,30 @@ __device__ inline void dots_bf16(const DeviceMatrix &w, int row, int q, const ui
     for (int m = 0; m < M; m++) sums[m] = line_tree(lane[m]);
 }
 
-/* The sums of this thread's two blocks of a piece: exact. */
+struct CodesRow {           /* where a thread has its part of a row, and the scales of its two blocks */
+    const uint4 *words;
+    const bf16 *scales[OWN_BLOCKS];
+    int step;               /* scales of a piece */
+};
+
+__device__ inline CodesRow codes_row(const DeviceMatrix &w, int row, int q) {
+    const bf16 *scales = w.scales + (int64_t)row * w.row_scales;
+    return CodesRow{(const uint4 *)(w.data + row * w.row_bytes) + q,
+                    {scales + (OWN_BLOCKS * q >> w.shift), scales + ((OWN_BLOCKS * q + 1) >> w.shift)},
+                    PIECE_BLOCKS >> w.shift};
+}
+
+/* Two blocks of a piece. Their sums of codes are exact. */
 template <int FORMAT> struct Codes {
     enum { LOADS = FORMAT == INT8 ? 4 : 2 };
     uint4 words[LOADS];
     bf16 scale[OWN_BLOCKS];
 
-    __device__ void fetch(const DeviceMatrix &w, int row, int piece, int q) {
-        const uint4 *from = (const uint4 *)(w.data + row * w.row_bytes) + piece * LOADS * GROUP + q;
+    __device__ void fetch(const CodesRow &row, int piece) {
         #pragma unroll
-        for (int j = 0; j < LOADS; j++) words[j] = __ldcs(from + j * GROUP);
-        const bf16 *scales = w.scales + (int64_t)row * w.row_scales;
+        for (int j = 0; j < LOADS; j++) words[j] = __ldcs(row.words + (piece * LOADS + j) * GROUP);
         #pragma unroll
-        for (int i = 0; i < OWN_BLOCKS; i++) scale[i] = scales[(piece * PIECE_BLOCKS + OWN_BLOCKS * q + i) >> w.shift];
+        for (int i = 0; i < OWN_BLOCKS; i++) scale[i] = row.scales[i][piece * row.step];
     }
 
     __device__ static void add(uint4 w, uint4 x, int sum[OWN_BLOCKS]) {
@@ -248,12 +262,14 @@ template <int FORMAT> struct Codes {
 };
 
 template <int FORMAT, int M>
-__device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes, float sums[M]) {
+__device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const uint8_t *x, int64_t x_bytes,
+                                  float sums[M]) {
     enum { PIECES = ahead(M) / Codes<FORMAT>::LOADS };
+    CodesRow from = codes_row(w, row, q);
     Codes<FORMAT> next[PIECES] = {};
     #pragma unroll
     for (int u = 0; u < PIECES; u++)
-        if (u < w.steps) next[u].fetch(w, row, u, q);
+        if (u < w.steps) next[u].fetch(from, u);
     float lane[M][OWN_BLOCKS];
     for (int m = 0; m < M; m++) lane[m][0] = lane[m][1] = 0.0f;
     after_the_one_before();
@@ -262,7 +278,7 @@ __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const u
         for (int u = 0; u < PIECES; u++) {
             int piece = first + u;
             Codes<FORMAT> now = next[u];
-            if (piece + PIECES < w.steps) next[u].fetch(w, row, piece + PIECES, q);
+            if (piece + PIECES < w.steps) next[u].fetch(from, piece + PIECES);
             #pragma unroll
             for (int m = 0; m < M; m++) now.take(x + m * x_bytes + piece * PIECE_BYTES, q, lane[m]);
         }
@@ -271,7 +287,7 @@ __device__ inline void dots_codes(const DeviceMatrix &w, int row, int q, const u
     for (int m = 0; m < M; m++) sums[m] = piece_tree(lane[m]);
 }
 
-/* ---- products: up to three matrices over the same x */
+/* ---- products (X4, X7, X8): up to three matrices over the same x */
 
 struct Target {
     DeviceMatrix w;
@@ -291,7 +307,7 @@ template <int FORMAT, int M>
 __global__ void product(Targets targets, const uint8_t *x, int64_t x_bytes, int64_t ys, int count, int then) {
     let_the_next_begin();
     int tiles = (count + M - 1) / M, first = blockIdx.x % tiles * M, q = threadIdx.x % GROUP;
-    int wanted = blockIdx.x / tiles * ROWS_AT_ONCE + threadIdx.x / GROUP;
+    int wanted = (blockIdx.x / tiles * blockDim.x + threadIdx.x) / GROUP;
     int row = wanted < targets.rows ? wanted : targets.rows - 1, part = 0;
     while (row >= targets.part[part].w.rows) row -= targets.part[part++].w.rows;
     const Target &target = targets.part[part];
@@ -328,7 +344,8 @@ __device__ inline float inverse_norm(float lane, int n, float epsilon) {
 }
 
 /* X10: the first warp takes the sum, of what all threads bring. `asked`: only the wanted rows; 0: all as they stand. */
-__global__ void norm(const float *x, int64_t xs, const Asked *asked, const bf16 *gain, Operands to, int n, float epsilon) {
+__global__ void norm(const float *x, int64_t xs, const Asked *asked, const bf16 *gain, Operands to, int n,
+                     float epsilon) {
     __shared__ float part[NORM_THREADS_MAX * NORM_OWN];
     __shared__ float inverse;
     let_the_next_begin();
@@ -495,8 +512,8 @@ __device__ float inverse_of_sum(const float *p, int low, int top, float *shared)
     return *shared;
 }
 
-/* One span of X14 for two dimensions. What follows its end is zeros by zeros, which no sum that is used can show: one of
- * minus zero becomes zero there, or else where it is added to the total. */
+/* One span of X14 for two dimensions. What follows its end is zeros by zeros, which no sum that is used can show: one
+ * of minus zero becomes zero there, or else where it is added to the total. */
 __device__ inline float2 span_of(const uint32_t *values, int stride, const float *p, int from, int end) {
     float2 s = {0.0f, 0.0f};
     for (int first = from; first < end; first += VALUES) {
@@ -529,7 +546,8 @@ __device__ void mix(const Heads &h, const bf16 *values, const float *p, int low,
         for (int first = low / SPAN; first <= top / SPAN; first += spans) {
             int span = first + own, from = span * SPAN > low ? span * SPAN : low;
             int end = (span + 1) * SPAN <= top ? (span + 1) * SPAN : top + 1;
-            if (own < spans && d < pairs) shared[threadIdx.x] = span_of((const uint32_t *)values + d, pairs, p, from, end);
+            if (own < spans && d < pairs)
+                shared[threadIdx.x] = span_of((const uint32_t *)values + d, pairs, p, from, end);
             __syncthreads();
             for (int n = 0; n < spans && first + n <= top / SPAN; n++) {
                 float2 part = shared[n * across + threadIdx.x % across];
@@ -634,7 +652,8 @@ uint8_t *upload_rows(Taken &taken, const void *from, int64_t row_bytes, int64_t 
 
 DeviceMatrix upload_codes(Taken &taken, const Matrix &w, cudaStream_t queue) {
     int pieces = padded(w.columns, PIECE) / PIECE, shift = w.group == 32 ? 0 : w.group == 64 ? 1 : 2;
-    int64_t row_bytes = (int64_t)pieces * (w.format == INT8 ? PIECE : PIECE / 2), row_scales = pieces * PIECE_BLOCKS >> shift;
+    int64_t row_bytes = (int64_t)pieces * (w.format == INT8 ? PIECE : PIECE / 2);
+    int64_t row_scales = pieces * PIECE_BLOCKS >> shift;
     uint8_t *data = taken.room<uint8_t>(row_bytes * w.rows);
     const uint8_t *scales = upload_rows(taken, w.scales, w.row_scales * 2, w.rows, row_scales * 2);
     Taken raw;                                  /* until it is arranged */
@@ -662,9 +681,9 @@ struct DeviceLayer {
 void launch_product(int format, Targets targets, Operands x, int64_t ys, int m, int then, cudaStream_t queue) {
     targets.rows = 0;
     for (const Target &part : targets.part) targets.rows += part.w.rows;
-    int across = (targets.rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+    int rows = m <= 2 ? ROWS_FOR_FEW : ROWS_FOR_MANY, across = (targets.rows + rows - 1) / rows;
 #define BY_COLUMNS(f, M) \
-    LAUNCH((product<f, M>), dim3(across * ((m + M - 1) / M)), ROWS_AT_ONCE * GROUP, 0, queue, targets, x.rows, x.row_bytes, \
+    LAUNCH((product<f, M>), dim3(across * ((m + M - 1) / M)), rows * GROUP, 0, queue, targets, x.rows, x.row_bytes, \
            ys, m, then)
 #define BY_FORMAT(M) \
     switch (format) { \
@@ -672,7 +691,10 @@ void launch_product(int format, Targets targets, Operands x, int64_t ys, int m, 
     case INT8: BY_COLUMNS(INT8, M); break; \
     default: BY_COLUMNS(INT4, M); \
     }
-    if (m == 1) { BY_FORMAT(1) } else if (m == 2) { BY_FORMAT(2) } else if (m <= 4) { BY_FORMAT(4) } else { BY_FORMAT(8) }
+    if (m == 1) { BY_FORMAT(1) }
+    else if (m == 2) { BY_FORMAT(2) }
+    else if (m <= 4) { BY_FORMAT(4) }
+    else { BY_FORMAT(8) }
 }
 
 void launch_prepare(const float *x, int64_t xs, int n, Operands to, int rows, cudaStream_t queue) {
@@ -710,8 +732,8 @@ struct Model {
 
     ~Model() {
         drop_graph(graph);
-        cudaFreeHost(logits_at_host);
-        cudaFreeHost(asked_at_host);
+        if (logits_at_host) cudaFreeHost(logits_at_host);
+        if (asked_at_host) cudaFreeHost(asked_at_host);
         if (queue) cudaStreamDestroy(queue);
     }
 };
@@ -837,8 +859,8 @@ void feed_forward(Model *model, int layer_index, int rows) {
 
 void pass(Model *model, int rows, int outputs) {
     const Sizes &s = model->s;
-    LAUNCH(embed, dim3(rows), ROW_THREADS, 0, model->queue, model->embedding, (const Asked *)model->asked, model->stream,
-           s.width);
+    LAUNCH(embed, dim3(rows), ROW_THREADS, 0, model->queue, model->embedding, (const Asked *)model->asked,
+           model->stream, s.width);
     for (int layer = 0; layer < s.layers; layer++) {
         attention(model, layer, rows);
         feed_forward(model, layer, rows);
@@ -846,14 +868,15 @@ void pass(Model *model, int rows, int outputs) {
     if (!outputs) return;
     Operands x = operands_of(model->operands, model->operand_bytes, model->head_format, s.width);
     launch_norm(model, model->final_norm, x, outputs, model->asked);
-    launch_product(model->head_format, one(model->head, 0, model->logits), x, s.vocabulary, outputs, ONE_NAN, model->queue);
+    launch_product(model->head_format, one(model->head, 0, model->logits), x, s.vocabulary, outputs, ONE_NAN,
+                   model->queue);
 }
 
 bool room_for_logits(Model *model, int outputs) {
     if (outputs <= model->logit_rows) return true;
     drop_graph(model->graph);                           /* it wrote to the buffer before */
     int64_t count = (int64_t)outputs * model->s.vocabulary;
-    cudaFreeHost(model->logits_at_host);
+    if (model->logits_at_host) cudaFreeHost(model->logits_at_host);
     model->logits_at_host = 0;
     model->logits = model->taken.room<float>(count);
     bool made = model->logits && cudaMallocHost((void **)&model->logits_at_host, (size_t)count * 4) == cudaSuccess;
@@ -916,7 +939,8 @@ Cache *fixed_cache_new(const Model *model, int32_t positions) {
     if (!cache) return 0;
     int64_t count = (int64_t)s.layers * 2 * s.kv_heads * positions * padded(s.head_width, LINE);
     cache->device = DeviceCache{cache->taken.room<bf16>(count), positions};
-    if (cache->device.data && cudaMemset(cache->device.data, 0, (size_t)count * sizeof(bf16)) == cudaSuccess) return cache;
+    if (cache->device.data && cudaMemset(cache->device.data, 0, (size_t)count * sizeof(bf16)) == cudaSuccess)
+        return cache;
     delete cache;
     return 0;
 }
@@ -935,6 +959,7 @@ int fixed_forward(Model *model, int32_t rows, const int32_t *tokens, Cache *cons
     if (!bounded(model, rows, tokens, caches, positions, outputs, wanted)) return OUT_OF_BOUNDS;
     if (!room_for_logits(model, outputs)) return OUT_OF_BOUNDS;
     cudaStream_t queue = model->queue;
+    cudaGetLastError();                                 /* a cache there was no memory for is no error of this pass */
     for (int32_t i = 0; i < rows; i++)
         model->asked_at_host[i] = Asked{tokens[i], positions[i], i < outputs ? wanted[i] : 0, caches[i]->device};
     cudaMemcpyAsync(model->asked, model->asked_at_host, (size_t)rows * sizeof(Asked), cudaMemcpyHostToDevice, queue);
