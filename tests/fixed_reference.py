@@ -100,7 +100,7 @@ def quantized(x: list[float]) -> list[tuple[list[int], float]]:
 
 
 def dot_of_codes(w: list[tuple[list[int], float]], x: list[tuple[list[int], float]]) -> float:
-    """X9."""
+    """X7."""
     lanes = [0.0] * 16
     for b, ((codes, scale), (others, other)) in enumerate(zip(w, x, strict=True)):
         total = sum(p * q for p, q in zip(codes, others, strict=True))
