@@ -27,7 +27,7 @@ CASES = int(os.environ.get("ANCHORHOLD_SAMPLING_CASES", "2000"))
 @pytest.fixture(scope="module", params=BUILDS)
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     if not can_run(request.param):
-        pytest.skip("this processor has no AVX2")
+        pytest.skip(f"this processor has no {request.param.upper()}")
     return compiled(SAMPLING, tmp_path_factory.mktemp(request.param), *BUILDS[request.param])
 
 
