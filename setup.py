@@ -23,6 +23,8 @@ KERNELS = Path("appliance/engine/fixed/kernels")
 PLAIN = [KERNELS / name for name in ("scalar.c", "pool.c", "model.c", "extras.c", "processor.c")]
 SAMPLING = Path("appliance/engine/sampling/sampling.c")
 X86_ONLY = {KERNELS / "avx2.c": "v3", KERNELS / "avx512.c": "v4"}
+SAMPLING_FLAGS = ["-fno-trapping-math"]     # nobody asks for traps, and without them loops become vectors
+SAMPLING_LEVELS = {"v3": ["-DAH_LEVEL=3"], "v4": ["-DAH_LEVEL=4", "-mprefer-vector-width=512"]}
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
          "-fno-sanitize=undefined", "-fvisibility=hidden", "-g0"]
 
@@ -36,16 +38,26 @@ def compiler() -> tuple[list[str], str]:
     return [str(Path(found.origin).with_name("zig")), "cc", "-target", target], "-mcpu=x86_64_"
 
 
+def sources(level: str) -> list[tuple[Path, list[str]]]:
+    """What is compiled, and how."""
+    plain: list[tuple[Path, list[str]]] = [(source, []) for source in PLAIN]
+    if platform.machine() != "x86_64":
+        return [*plain, (SAMPLING, SAMPLING_FLAGS)]
+    return [
+        *plain,
+        *((source, [level + version]) for source, version in X86_ONLY.items()),
+        (SAMPLING, [*SAMPLING_FLAGS, "-DAH_LEVELS"]),
+        *((SAMPLING, [*SAMPLING_FLAGS, level + version, *flags]) for version, flags in SAMPLING_LEVELS.items()),
+    ]
+
+
 def build(library: Path) -> None:
     command, level = compiler()
-    sources = {source: [] for source in PLAIN} | {SAMPLING: ["-fno-trapping-math"]}     # no trap is ever looked at
-    if platform.machine() == "x86_64":
-        sources |= {source: [level + version] for source, version in X86_ONLY.items()}
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         objects = []
-        for source, flags in sources.items():
-            objects.append(f"{scratch}/{source.stem}.o")
+        for number, (source, flags) in enumerate(sources(level)):
+            objects.append(f"{scratch}/{number}-{source.stem}.o")
             subprocess.run([*command, *FLAGS, *flags, "-c", str(source), "-o", objects[-1]], check=True)
         partial = library.with_suffix(".partial")
         subprocess.run([*command, "-shared", "-s", *objects, "-lpthread", "-lm", "-o", str(partial)], check=True)

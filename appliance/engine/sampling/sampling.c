@@ -4,18 +4,18 @@
  * no compiler, vector width or machine changes a bit. No function of libm is called. Survivors are always a prefix of
  * the order (Y6), so they are described by their last member, and nothing is ever sorted.
  *
- * Loops go by blocks of a fixed size and without branches, so that compilers make vectors of them; the whole is
- * compiled once for each level of x86-64 and the processor is asked which. Sums of weights are sums of integers, so
- * their order is free.
+ * Loops go by blocks of a fixed size and without branches, so that compilers make vectors of them. Sums of weights are
+ * sums of integers, so their order is free.
+ *
+ * This file alone is a whole library. With -DAH_LEVELS it expects itself beside it, compiled with -DAH_LEVEL=3 for
+ * x86-64-v3 and with -DAH_LEVEL=4 for x86-64-v4, and asks the processor which of the three is to run.
  */
 #include "sampling.h"
 
 #include <stddef.h>
 #include <string.h>
-
-#if defined(__x86_64__) && !defined(AH_PLAIN)
+#if defined(AH_LEVELS)
 #include <cpuid.h>
-#define LEVELS 1
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -63,11 +63,9 @@ INLINE uint64_t weight_of(double gap) {
     return bits_of(shifted) - bits_of(big) - (uint64_t)(shifted - big > scaled);
 }
 
-uint64_t ah_weight(double gap) { return weight_of(gap); }
-
 /* ---- Y13, Y14: noise ---- */
 
-static double ln_of(double x) {
+INLINE double ln_of(double x) {
     uint64_t b = bits_of(x);
     int32_t e = (int32_t)(b >> 52) - 1022;
     double m = of_bits((b & 0x000fffffffffffffull) | 0x3fe0000000000000ull);    /* in [1/2, 1) */
@@ -95,7 +93,7 @@ INLINE uint64_t mix(uint64_t key, uint32_t token) {
     return z ^ (z >> 31);
 }
 
-double ah_noise(uint64_t key, int32_t token) {
+INLINE double noise_of(uint64_t key, int32_t token) {
     double u = ((double)(mix(key, (uint32_t)token) >> 12) + 0.5) * 0x1p-52;
     return -ln_of(-ln_of(u));
 }
@@ -113,7 +111,7 @@ INLINE int within(last_of last, float value, int32_t token) {
 }
 
 /* The least whole number of which a million is not below `top_p` parts of `total`. */
-static uint64_t share_of(uint64_t total, uint64_t top_p) {
+INLINE uint64_t share_of(uint64_t total, uint64_t top_p) {
     return top_p * (total / MICRO) + (top_p * (total % MICRO) + MICRO - 1) / MICRO;
 }
 
@@ -127,6 +125,7 @@ typedef struct {
     int32_t n;
     float best;
     float *block_best;
+    float *tail;            /* the last block, filled up with the least there is */
 } view;
 
 /* What is at hand for a choice, all of it in the caller's scratch. */
@@ -139,17 +138,19 @@ INLINE int32_t end_of(const view *all, int32_t start) {
     return all->n - start < BLOCK ? all->n : start + BLOCK;
 }
 
-/* Sixty-four values from `start` on; behind the last logit, the least there is. */
-INLINE const float *block_at(const view *all, int32_t start, float *padded) {
-    int32_t size = end_of(all, start) - start;
-    if (size == BLOCK) return all->logits + start;
-    for (int32_t j = 0; j < BLOCK; j++) padded[j] = j < size ? all->logits[start + j] : LEAST;
-    return padded;
+INLINE const float *block_at(const view *all, int32_t start) {
+    return all->n - start < BLOCK ? all->tail : all->logits + start;
+}
+
+INLINE void fill_tail(view *all) {
+    int32_t size = all->n % BLOCK;
+    for (int32_t j = 0; j < BLOCK; j++) all->tail[j] = LEAST;
+    memcpy(all->tail, all->logits + (all->n - size), (size_t)size * sizeof *all->tail);
 }
 
 INLINE float best_of_block(const view *all, int32_t start) {
-    float padded[BLOCK], lanes[16];
-    const float *block = block_at(all, start, padded);
+    float lanes[16];
+    const float *block = block_at(all, start);
     for (int32_t j = 0; j < 16; j++) lanes[j] = LEAST;
     for (int32_t i = 0; i < BLOCK; i += 16)
         for (int32_t j = 0; j < 16; j++) lanes[j] = block[i + j] > lanes[j] ? block[i + j] : lanes[j];  /* NaN: Y4 */
@@ -167,11 +168,12 @@ INLINE void find_best(view *all) {
 }
 
 INLINE void look(view *all) {
+    fill_tail(all);
     for (int32_t b = 0; b < blocks_of(all); b++) all->block_best[b] = best_of_block(all, b * BLOCK);
     find_best(all);
 }
 
-static int32_t first_best(const view *all) {
+INLINE int32_t first_best(const view *all) {
     int32_t block = 0;
     while (all->block_best[block] != all->best) block++;
     int32_t token = block * BLOCK;
@@ -179,7 +181,7 @@ static int32_t first_best(const view *all) {
     return token;
 }
 
-static int32_t at_least(const view *all, float threshold, ah_entry *out) {
+INLINE int32_t at_least(const view *all, float threshold, ah_entry *out) {
     int32_t found = 0;
     for (int32_t i = 0; i < all->n; i += BLOCK) {
         if (!(all->block_best[i / BLOCK] >= threshold)) continue;
@@ -194,7 +196,7 @@ static int32_t at_least(const view *all, float threshold, ah_entry *out) {
 }
 
 /* The entry at which the weights, added up in the order, first reach `need` (at least 1, at most their sum). */
-static ah_entry reaching(ah_entry *entries, int32_t n, uint64_t need) {
+INLINE ah_entry reaching(ah_entry *entries, int32_t n, uint64_t need) {
     int32_t low = 0, high = n - 1;
     uint32_t draw = 1;
     while (low < high) {
@@ -229,7 +231,7 @@ static ah_entry reaching(ah_entry *entries, int32_t n, uint64_t need) {
 #define FEW 64
 
 /* The `k`-th greatest of the blocks' greatest: at least `k` logits are not below it, and seldom many more. */
-static float kth_block(const view *all, int32_t k) {
+INLINE float kth_block(const view *all, int32_t k) {
     float top[FEW];
     for (int32_t i = 0; i < FEW; i++) top[i] = LEAST;
     for (int32_t b = 0; b < blocks_of(all); b++) {
@@ -243,7 +245,7 @@ static float kth_block(const view *all, int32_t k) {
 }
 
 /* At least `k` logits, unless fewer are finite: all from some threshold on. Returns how many. */
-static int32_t at_least_first(const view *all, int32_t k, ah_entry *out) {
+INLINE int32_t at_least_first(const view *all, int32_t k, ah_entry *out) {
     if (k <= FEW && k <= blocks_of(all)) return at_least(all, kth_block(all, k), out);
     for (float width = 4.0f;; width *= 1.5f) {
         float threshold = all->best - width;
@@ -254,7 +256,7 @@ static int32_t at_least_first(const view *all, int32_t k, ah_entry *out) {
 }
 
 /* The first `k` of the order, unsorted, in `out`; fewer if fewer are finite. Returns how many. */
-static int32_t first_of_order(const view *all, int32_t k, ah_entry *out, last_of *last) {
+INLINE int32_t first_of_order(const view *all, int32_t k, ah_entry *out, last_of *last) {
     int32_t found = at_least_first(all, k, out);
     last->value = LEAST;
     last->token = all->n;
@@ -277,26 +279,26 @@ INLINE double gap_of(float value, float best, double temperature) {
 
 /* The weight of every token, and their sum. */
 INLINE uint64_t weigh(const view *all, double temperature, uint64_t *weights) {
-    uint64_t sums[8] = {0}, total = 0;
+    uint64_t total = 0;
     const float best = all->best;
     for (int32_t i = 0; i < all->n; i += BLOCK) {
-        float padded[BLOCK];
         double gaps[BLOCK];
         uint64_t *to = weights + i;
         if (gap_of(all->block_best[i / BLOCK], best, temperature) < -28.0) {
             memset(to, 0, BLOCK * sizeof *to);
             continue;
         }
-        const float *block = block_at(all, i, padded);
+        const float *block = block_at(all, i);
         for (int32_t j = 0; j < BLOCK; j++) {
             double gap = ((double)block[j] - (double)best) / temperature;
             gaps[j] = block[j] == best ? 0.0 : gap;
         }
-        for (int32_t j = 0; j < BLOCK; j++) to[j] = weight_of(gaps[j]);
-        for (int32_t k = 0; k < BLOCK; k += 8)
-            for (int32_t j = 0; j < 8; j++) sums[j] += to[k + j];
+        for (int32_t j = 0; j < BLOCK; j++) {
+            uint64_t weight = weight_of(gaps[j]);
+            to[j] = weight;
+            total += weight;
+        }
     }
-    for (int32_t j = 0; j < 8; j++) total += sums[j];
     return total;
 }
 
@@ -311,29 +313,24 @@ typedef struct {
 
 /* For several values at once, the least first. */
 INLINE void measure(const view *all, const uint64_t *weights, part cuts[CUTS]) {
-    uint64_t sums[CUTS][8] = {{0}}, counts[CUTS][8] = {{0}};
+    const float first = cuts[0].from, second = cuts[1].from, third = cuts[2].from;
+    uint64_t a = 0, b = 0, c = 0, na = 0, nb = 0, nc = 0;
     for (int32_t i = 0; i < all->n; i += BLOCK) {
-        if (!(all->block_best[i / BLOCK] >= cuts[0].from)) continue;
-        float padded[BLOCK];
-        const float *block = block_at(all, i, padded);
-        for (int32_t k = 0; k < BLOCK; k += 8)
-            for (int32_t c = 0; c < CUTS; c++) {
-                const float from = cuts[c].from;
-                for (int32_t j = 0; j < 8; j++) {
-                    uint64_t mask = block[k + j] >= from ? ~(uint64_t)0 : 0;
-                    sums[c][j] += weights[i + k + j] & mask;
-                    counts[c][j] -= mask;
-                }
-            }
-    }
-    for (int32_t c = 0; c < CUTS; c++) {
-        cuts[c].weight = 0;
-        cuts[c].count = 0;
-        for (int32_t j = 0; j < 8; j++) {
-            cuts[c].weight += sums[c][j];
-            cuts[c].count += (int64_t)counts[c][j];
+        if (!(all->block_best[i / BLOCK] >= first)) continue;
+        const float *block = block_at(all, i);
+        const uint64_t *weight = weights + i;
+        for (int32_t j = 0; j < BLOCK; j++) {
+            a += weight[j] & -(uint64_t)(block[j] >= first);
+            b += weight[j] & -(uint64_t)(block[j] >= second);
+            c += weight[j] & -(uint64_t)(block[j] >= third);
+            na += block[j] >= first;
+            nb += block[j] >= second;
+            nc += block[j] >= third;
         }
     }
+    cuts[0] = (part){first, a, (int64_t)na};
+    cuts[1] = (part){second, b, (int64_t)nb};
+    cuts[2] = (part){third, c, (int64_t)nc};
 }
 
 #define ENOUGH 128
@@ -371,8 +368,7 @@ INLINE ah_entry nucleus_of_all(const view *all, uint64_t top_p, double temperatu
     int32_t found = 0;
     for (int32_t i = 0; i < all->n; i += BLOCK) {
         if (!(all->block_best[i / BLOCK] >= low.from)) continue;
-        float padded[BLOCK];
-        const float *block = block_at(all, i, padded);
+        const float *block = block_at(all, i);
         int32_t any = 0;
         for (int32_t j = 0; j < BLOCK; j++)
             any |= (block[j] >= low.from) & ((high.count == 0) | (block[j] < high.from));
@@ -386,10 +382,10 @@ INLINE ah_entry nucleus_of_all(const view *all, uint64_t top_p, double temperatu
     return reaching(at->entries, found, need - high.weight);
 }
 
-static ah_entry nucleus_of(ah_entry *entries, int32_t n, uint64_t top_p, float best, double temperature) {
+INLINE ah_entry nucleus_of(ah_entry *entries, int32_t n, uint64_t top_p, float best, double temperature) {
     uint64_t total = 0;
     for (int32_t i = 0; i < n; i++)
-        total += entries[i].weight = ah_weight(gap_of(entries[i].value, best, temperature));
+        total += entries[i].weight = weight_of(gap_of(entries[i].value, best, temperature));
     return reaching(entries, n, share_of(total, top_p));
 }
 
@@ -397,13 +393,13 @@ static ah_entry nucleus_of(ah_entry *entries, int32_t n, uint64_t top_p, float b
  * bound that needs none: with c = 1 - u, noise = -ln(-ln(1 - c)) <= -ln(c), and the exponent of c bounds that. */
 INLINE int32_t noisiest(const view *all, const ah_sampling *sampling, double temperature, last_of last, uint64_t key) {
     int32_t chosen = first_best(all);
-    double top = ah_noise(key, chosen);
+    double top = noise_of(key, chosen);
     const float best = all->best, scale = (float)(1.0 / temperature);
     for (int32_t i = 0; i < all->n; i += BLOCK) {
         if (!(all->block_best[i / BLOCK] >= last.value)) continue;
         const float enough = (float)(top - 0.01);   /* 0.01 is far more than all rounding in `bound` */
-        float padded[BLOCK], bound[BLOCK];
-        const float *block = block_at(all, i, padded);
+        float bound[BLOCK];
+        const float *block = block_at(all, i);
         int32_t size = end_of(all, i) - i, any = 0;
         for (int32_t j = 0; j < BLOCK; j++) {
             int32_t rest = (int32_t)(~mix(key, (uint32_t)(i + j)) >> 33);       /* c, to 31 bits */
@@ -418,8 +414,8 @@ INLINE int32_t noisiest(const view *all, const ah_sampling *sampling, double tem
             if (bound[j] < enough || !within(last, block[j], i + j)) continue;
             double gap = gap_of(block[j], best, temperature);
             if (sampling->min_p_micro > 0                                                       /* Y10 */
-                && ah_weight(gap) * (uint64_t)MICRO < ((uint64_t)sampling->min_p_micro << 40)) continue;
-            double score = gap + ah_noise(key, i + j);
+                && weight_of(gap) * (uint64_t)MICRO < ((uint64_t)sampling->min_p_micro << 40)) continue;
+            double score = gap + noise_of(key, i + j);
             if (score > top || (score == top && i + j < chosen)) {
                 top = score;
                 chosen = i + j;
@@ -448,7 +444,7 @@ INLINE int32_t choose(const view *all, const ah_sampling *sampling, uint64_t key
 
 /* ---- Y3: penalties and bias ---- */
 
-static float edited(float logit, const ah_sampling *sampling, const ah_edit *edit) {
+INLINE float edited(float logit, const ah_sampling *sampling, const ah_edit *edit) {
     double x = (double)logit, penalty = (double)sampling->repetition_penalty_micro / MICRO;
     x = x + (double)edit->bias_micro / MICRO;
     if (edit->seen) x = x > 0.0 ? x / penalty : x * penalty;
@@ -466,6 +462,7 @@ INLINE void edit(float *logits, view *all, const ah_sampling *sampling, ah_edit 
         edits[i].kept = *at;
         *at = edited(*at, sampling, &edits[i]);
     }
+    fill_tail(all);
     for (int32_t i = 0; few && i < count; i++) {
         if (edits[i].token < 0 || edits[i].token >= all->n) continue;
         int32_t block = edits[i].token / BLOCK;
@@ -475,13 +472,13 @@ INLINE void edit(float *logits, view *all, const ah_sampling *sampling, ah_edit 
     else look(all);
 }
 
-static void put_back(float *logits, int32_t n, const ah_edit *edits, int32_t count) {
+INLINE void put_back(float *logits, int32_t n, const ah_edit *edits, int32_t count) {
     for (int32_t i = 0; i < count; i++)
         if (edits[i].token >= 0 && edits[i].token < n) logits[edits[i].token] = edits[i].kept;
 }
 
 /* The greatest in order, for the trace. */
-static int32_t lead(const view *all, int32_t wanted, ah_leader *leaders, ah_entry *entries) {
+INLINE int32_t lead(const view *all, int32_t wanted, ah_leader *leaders, ah_entry *entries) {
     last_of last;
     if (wanted <= 0 || all->best == LEAST) return 0;
     int32_t found = first_of_order(all, wanted, entries, &last);
@@ -513,19 +510,15 @@ typedef struct {
     int32_t *found;
 } asked;
 
-static size_t whole_blocks(int32_t n) { return ((size_t)n + BLOCK - 1) / BLOCK; }
-
-size_t ah_scratch_bytes(int32_t vocabulary) {
-    size_t blocks = whole_blocks(vocabulary);
-    return blocks * BLOCK * (sizeof(uint64_t) + sizeof(ah_entry)) + blocks * sizeof(float);
-}
+INLINE size_t whole_blocks(int32_t n) { return ((size_t)n + BLOCK - 1) / BLOCK; }
 
 INLINE int32_t step(const asked *of) {
     size_t blocks = whole_blocks(of->n);
     uint64_t *weights = of->scratch;
     ah_entry *entries = (ah_entry *)(weights + blocks * BLOCK);
+    float *tail = (float *)(entries + blocks * BLOCK);
     room at = {entries, weights};
-    view all = {of->logits, of->n, LEAST, (float *)(entries + blocks * BLOCK)};
+    view all = {of->logits, of->n, LEAST, tail + BLOCK, tail};
     look(&all);
     if (of->wanted > 0) *of->found = lead(&all, of->wanted, of->leaders, entries);
     if (!of->sampling) return 0;
@@ -535,26 +528,29 @@ INLINE int32_t step(const asked *of) {
     return token;
 }
 
-static int32_t step_plain(const asked *of) { return step(of); }
+int32_t ah_step_3(const asked *of);
+int32_t ah_step_4(const asked *of);
 
-#if defined(LEVELS)
-__attribute__((target("avx,avx2,bmi,bmi2")))
-static int32_t step_avx2(const asked *of) { return step(of); }
+#if defined(AH_LEVEL) && AH_LEVEL == 3
+int32_t ah_step_3(const asked *of) { return step(of); }
+#elif defined(AH_LEVEL) && AH_LEVEL == 4
+int32_t ah_step_4(const asked *of) { return step(of); }
+#else
 
-__attribute__((target("avx,avx2,bmi,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
-static int32_t step_avx512(const asked *of) { return step(of); }
-
+#if defined(AH_LEVELS)
 static int all_of(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
-/* What the processor has and the system saves. */
+/* What the processor has and the system saves: what the compiler was told each level is. */
 static int32_t level_of_machine(void) {
-    uint32_t a, b, c, d, low, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !all_of(c, 1u << 27 | 1u << 28)) return 1;           /* osxsave, avx */
+    uint32_t a, b, c, d, b7, extended, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !__get_cpuid(0x80000001, &a, &b, &extended, &d)) return 1;
+    /* fma, sse4.2, movbe, popcnt, osxsave, avx, f16c; lzcnt */
+    if (!all_of(c, 1u << 12 | 1u << 20 | 1u << 22 | 1u << 23 | 1u << 27 | 1u << 28 | 1u << 29)) return 1;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if (!all_of(low, 0x06) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 1;
-    if (!all_of(b, 1u << 3 | 1u << 5 | 1u << 8)) return 1;                                      /* bmi1, avx2, bmi2 */
+    if (!all_of(low, 0x06) || !(extended & 1u << 5) || !__get_cpuid_count(7, 0, &a, &b7, &c, &d)) return 1;
+    if (!all_of(b7, 1u << 3 | 1u << 5 | 1u << 8)) return 1;                                     /* bmi1, avx2, bmi2 */
     /* avx512 f, dq, cd, bw, vl */
-    return all_of(low, 0xe6) && all_of(b, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31) ? 3 : 2;
+    return all_of(low, 0xe6) && all_of(b7, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31) ? 4 : 3;
 }
 
 /* Asked once: in a virtual machine the question is dear. Whoever asks at the same time finds the same. */
@@ -570,14 +566,19 @@ static int32_t level(void) {
 
 static int32_t step_here(const asked *of) {
     switch (level()) {
-    case 3: return step_avx512(of);
-    case 2: return step_avx2(of);
-    default: return step_plain(of);
+    case 4: return ah_step_4(of);
+    case 3: return ah_step_3(of);
+    default: return step(of);
     }
 }
 #else
-static int32_t step_here(const asked *of) { return step_plain(of); }
+static int32_t step_here(const asked *of) { return step(of); }
 #endif
+
+size_t ah_scratch_bytes(int32_t vocabulary) {
+    size_t blocks = whole_blocks(vocabulary);
+    return blocks * BLOCK * (sizeof(uint64_t) + sizeof(ah_entry)) + (blocks + BLOCK) * sizeof(float);
+}
 
 int32_t ah_step(float *logits, int32_t vocabulary, const ah_sampling *sampling, ah_edit *edits, int32_t edit_count,
                 uint64_t key, void *scratch, int32_t wanted, ah_leader *leaders, int32_t *found) {
@@ -591,3 +592,9 @@ int32_t ah_leaders(float *logits, int32_t vocabulary, int32_t wanted, ah_leader 
     step_here(&of);
     return found;
 }
+
+uint64_t ah_weight(double gap) { return weight_of(gap); }
+
+double ah_noise(uint64_t key, int32_t token) { return noise_of(key, token); }
+
+#endif
