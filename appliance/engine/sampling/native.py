@@ -121,8 +121,8 @@ class NativeSampler:
         key = key_of(self._seed, self._position)
         token = self._native.step(logits, self._sampling_at, self._edits_at, len(self._places), key)
         self._position += 1
-        if self._history.kept:
-            self._write(token, self._history.said(token))
+        if (edit := self._history.said(token)) is not None:
+            self._write(token, edit)
         return token
 
     def led(self) -> bytes:

@@ -81,11 +81,6 @@ class History:
                 if 0 <= token < vocabulary:
                     self._edit(token).seen = True
 
-    @property
-    def kept(self) -> bool:
-        """Whether tokens of the answer matter at all."""
-        return self._repeats or self._counts
-
     def said(self, token: int) -> Edit | None:
         """What is now known about the token, if it matters."""
         if not (self._repeats or self._counts):
