@@ -23,12 +23,19 @@ from setuptools.command.build_ext import build_ext
 KERNELS = Path("appliance/engine/fixed/kernels")
 PLAIN = [KERNELS / name for name in ("scalar.c", "pool.c", "model.c", "extras.c", "processor.c")]
 SAMPLING = Path("appliance/engine/sampling/sampling.c")
-X86_ONLY = {KERNELS / "avx2.c": ("v3", []), KERNELS / "avx512.c": ("v4", ["avx512bf16", "avx512vnni"])}
+X86_ONLY: dict[Path, tuple[str, list[str]]] = {
+    KERNELS / "avx2.c": ("v3", []), KERNELS / "avx512.c": ("v4", ["avx512bf16", "avx512vnni"]),
+}
+SAMPLING_FLAGS = ["-fno-trapping-math"]     # nobody asks for traps, and without them loops become vectors
+SAMPLING_LEVELS = {"v3": ["-DAH_LEVEL=3"], "v4": ["-DAH_LEVEL=4", "-mprefer-vector-width=512"]}
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
          "-fno-sanitize=undefined", "-fvisibility=hidden", "-g0"]
 
 
-def compiler() -> tuple[list[str], Callable[[str, list[str]], list[str]]]:
+Spelled = Callable[[str, list[str]], list[str]]
+
+
+def compiler() -> tuple[list[str], Spelled]:
     """The command, and how it is told a level of x86-64 and what a processor has beyond it."""
     found = importlib.util.find_spec("ziglang")
     if found is None or found.origin is None:
@@ -38,16 +45,26 @@ def compiler() -> tuple[list[str], Callable[[str, list[str]], list[str]]]:
     return zig, lambda level, more: ["-mcpu=" + "+".join([f"x86_64_{level}", *more])]
 
 
+def sources(spelled: Spelled) -> list[tuple[Path, list[str]]]:
+    """What is compiled, and how."""
+    plain: list[tuple[Path, list[str]]] = [(source, []) for source in PLAIN]
+    if platform.machine() != "x86_64":
+        return [*plain, (SAMPLING, SAMPLING_FLAGS)]
+    return [
+        *plain,
+        *((source, spelled(level, more)) for source, (level, more) in X86_ONLY.items()),
+        (SAMPLING, [*SAMPLING_FLAGS, "-DAH_LEVELS"]),
+        *((SAMPLING, [*SAMPLING_FLAGS, *spelled(level, []), *flags]) for level, flags in SAMPLING_LEVELS.items()),
+    ]
+
+
 def build(library: Path) -> None:
     command, spelled = compiler()
-    sources: dict[Path, list[str]] = {source: [] for source in [*PLAIN, SAMPLING]}
-    if platform.machine() == "x86_64":
-        sources |= {source: spelled(level, more) for source, (level, more) in X86_ONLY.items()}
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         objects = []
-        for source, flags in sources.items():
-            objects.append(f"{scratch}/{source.stem}.o")
+        for number, (source, flags) in enumerate(sources(spelled)):
+            objects.append(f"{scratch}/{number}-{source.stem}.o")
             subprocess.run([*command, *FLAGS, *flags, "-c", str(source), "-o", objects[-1]], check=True)
         partial = library.with_suffix(".partial")
         subprocess.run([*command, "-shared", "-s", *objects, "-lpthread", "-lm", "-o", str(partial)], check=True)

@@ -6,14 +6,23 @@
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 ENGINE: Final = Path(__file__).resolve().parent.parent / "appliance" / "engine"
 SOURCE: Final = ENGINE / "fixed" / "cuda" / "fixed.cu"
-BESIDE: Final = (ENGINE / "fixed" / "kernels" / "extras.c", ENGINE / "sampling" / "sampling.c")
+EXTRAS: Final = ENGINE / "fixed" / "kernels" / "extras.c"
+SAMPLING: Final = ENGINE / "sampling" / "sampling.c"
+FAST: Final = ("-O3", "-fno-trapping-math")
+LEVELS: Final = (       # as setup.py has them: beside a device, a token leaves little time for its choice
+    (*FAST, "-DAH_LEVELS"),
+    (*FAST, "-DAH_LEVEL=3", "-march=x86-64-v3"),
+    (*FAST, "-DAH_LEVEL=4", "-march=x86-64-v4", "-mprefer-vector-width=512"),
+)
 PLAIN: Final = ("-O2", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-w")
 NVCC: Final = ("nvcc", "-std=c++17", "-O3", "-fmad=false", "-arch=sm_90", "-Xcompiler", "-fPIC", "-cudart", "static")
 # jumps between stacks are what fortified longjmp forbids
@@ -24,9 +33,11 @@ def build(library: Path, *, emulated: bool = False) -> None:
     """Raises CalledProcessError, or FileNotFoundError where there is no such compiler."""
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        objects = [f"{scratch}/{source.stem}.o" for source in BESIDE]
-        for source, to in zip(BESIDE, objects, strict=True):
-            subprocess.run(["gcc", "-std=c11", *PLAIN, "-c", str(source), "-o", to], check=True)
+        levels: Sequence[Sequence[str]] = LEVELS if platform.machine() == "x86_64" and not emulated else ((),)
+        objects: list[str] = []
+        for source, flags in [(EXTRAS, ()), *((SAMPLING, flags) for flags in levels)]:
+            objects.append(f"{scratch}/{len(objects)}.o")
+            subprocess.run(["gcc", "-std=c11", *PLAIN, *flags, "-c", str(source), "-o", objects[-1]], check=True)
         command = [*EMULATED, str(SOURCE), "-x", "none"] if emulated else [*NVCC, str(SOURCE)]
         subprocess.run([*command, "-shared", *objects, "-o", str(library), "-lm"], check=True)
 

@@ -53,7 +53,7 @@ class Case:
         )
 
 
-def _logit(kind: str, draw: random.Random, vocabulary: int) -> float:
+def logit(kind: str, draw: random.Random, vocabulary: int) -> float:
     gaussian = draw.gauss(0, 2.5)
     match kind:
         case "peaked":
@@ -89,7 +89,7 @@ def drawn(draw: random.Random, sizes: tuple[int, ...] = (1, 2, 3, 63, 64, 65, 12
         frequency_penalty_micro=draw.choice([0, 0, 300_000, -100 * MICRO]),
         logit_bias=tuple(sorted(biases.items())),
     )
-    logits = array("f", [_logit(kind, draw, vocabulary) for _ in range(vocabulary)])
+    logits = array("f", [logit(kind, draw, vocabulary) for _ in range(vocabulary)])
     return Case(logits, sampling, draw.randbytes(32), tuple(draw.randrange(vocabulary) for _ in range(4)))
 
 

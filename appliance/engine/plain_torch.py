@@ -14,7 +14,7 @@ from appliance.engine.fixed.architecture import Format, Weights, names
 from appliance.engine.fixed.library import open_library
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.sampling.native import NativeSampler, NativeSampling
-from appliance.engine.trace import LEADERS, Trace
+from appliance.engine.trace import Trace
 from foundation import cbor
 from foundation.digests import tagged_sha256
 
@@ -78,7 +78,7 @@ class TorchEngine:
             token = sampler.choose_at(logits.data_ptr())
             if token in request.stop_tokens:
                 return
-            yield trace.step(token, self._sampling.leaders(logits.data_ptr(), LEADERS))
+            yield trace.add(token, sampler.led())
             tokens = [token]
 
     def logits(self, tokens: list[int], past: Past) -> torch.Tensor:

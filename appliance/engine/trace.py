@@ -15,6 +15,12 @@ from foundation.digests import tagged_sha256
 TAG: Final = "anchorhold/trace/v1"
 START: Final = tagged_sha256(TAG)
 LEADERS: Final = 8      # how many of the greatest logits a step covers
+_PLACE: Final = struct.Struct("<II")
+
+
+def packed(leaders: Sequence[tuple[int, float]]) -> bytes:
+    """(token, logit) of the greatest logits, greatest first, as they are hashed: ids and float32 bits."""
+    return b"".join(struct.pack("<If", *leader) for leader in leaders)
 
 
 class Trace:
@@ -25,8 +31,10 @@ class Trace:
         self._position = 0
 
     def step(self, token: int, leaders: Sequence[tuple[int, float]]) -> Step:
-        """`leaders`: (token, logit) of the greatest logits, greatest first; ids and float32 bits are hashed."""
-        packed = b"".join(struct.pack("<If", *leader) for leader in leaders)
-        self.digest = tagged_sha256(TAG, self.digest, struct.pack("<II", self._position, token), packed)
+        return self.add(token, packed(leaders))
+
+    def add(self, token: int, leaders: bytes) -> Step:
+        """The same with the leaders packed already."""
+        self.digest = tagged_sha256(TAG, self.digest, _PLACE.pack(self._position, token), leaders)
         self._position += 1
         return Step(token, self.digest)

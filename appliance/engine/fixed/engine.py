@@ -186,7 +186,6 @@ class Answer:
     """The tokens of one answer, chosen one after the other, with the trace of the way."""
 
     def __init__(self, sampling: NativeSampling, request: EngineRequest) -> None:
-        self._native: Final = sampling
         self._sampler: Final = NativeSampler(sampling, request.sampling, request.seed, request.prompt)
         self._stop: Final = request.stop_tokens
         self._trace: Final = Trace()
@@ -202,7 +201,7 @@ class Answer:
             if token in self._stop:
                 self.ended = True
                 break
-            steps.append(self._trace.step(token, self._native.leaders(at, LEADERS)))
+            steps.append(self._trace.add(token, self._sampler.led()))
             self.count += 1
             self.last = token
             if self.count == room or index == len(guesses) or token != guesses[index]:

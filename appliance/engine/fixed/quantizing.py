@@ -45,7 +45,8 @@ def quantized(tensor: Tensor, quantization: Quantization, library: Library) -> T
     scales = 2 * rows * -(-columns // quantization.group)
     source, made = Held(tensor.data), HugeMemory(library.kernels, size + scales)
     library.kernels.fixed_quantize(
-        source.address, rows, columns, _CODES[quantization.format], quantization.group, made.address, made.address + size,
+        source.address, rows, columns, _CODES[quantization.format], quantization.group,
+        made.address, made.address + size,
     )
     both = made.view.toreadonly()
     return Tensor(quantization.format, tensor.shape, both[:size], both[size:])

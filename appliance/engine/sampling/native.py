@@ -7,6 +7,7 @@ shown by `self_test`, not assumed.
 from __future__ import annotations
 
 import ctypes
+import sys
 from array import array
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +15,7 @@ from typing import Final
 from appliance.engine.protocol import MICRO, Sampling
 from appliance.engine.sampling import reference
 from appliance.engine.sampling.rules import RANGES, Edit, History, SamplingRefused, key_of
+from appliance.engine.trace import LEADERS, packed
 
 
 class _Sampling(ctypes.Structure):
@@ -31,39 +33,62 @@ class _Edit(ctypes.Structure):
     ]
 
 
+class _Leader(ctypes.Structure):
+    _fields_ = [("token", ctypes.c_int32), ("value", ctypes.c_float)]
+
+
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
+_FUNCTIONS: Final = {
+    "ah_step": (_INT, [_POINTER, _INT, _POINTER, _POINTER, _INT, ctypes.c_uint64, _POINTER, _INT, _POINTER, _POINTER]),
+    "ah_leaders": (_INT, [_POINTER, _INT, _INT, _POINTER, _POINTER]),
+    "ah_scratch_bytes": (ctypes.c_size_t, [_INT]),
+    "ah_weight": (ctypes.c_uint64, [ctypes.c_double]),
+    "ah_noise": (ctypes.c_double, [ctypes.c_uint64, _INT]),
+}
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name, None)
+        if function is None:
+            raise SamplingRefused("sampling.library", expected=f"a function {name}", got="none")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
 class NativeSampling:
-    """The functions of one loaded library, with the scratch they need for a vocabulary."""
+    """The functions of one loaded library, with the scratch they need for a vocabulary. One call at a time."""
 
     def __init__(self, library: ctypes.CDLL, vocabulary: int) -> None:
         self.vocabulary: Final = vocabulary
-        self._choose = library.ah_choose
-        self._choose.restype = ctypes.c_int32
-        self._choose.argtypes = [
-            ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_uint64,
-            ctypes.c_void_p,
-        ]
+        _declared(library)
+        self._step = library.ah_step
         self._leaders = library.ah_leaders
-        self._leaders.restype = ctypes.c_int32
-        self._leaders.argtypes = [
-            ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
-        ]
-        library.ah_scratch_bytes.restype = ctypes.c_size_t
-        library.ah_scratch_bytes.argtypes = [ctypes.c_int32]
-        size = library.ah_scratch_bytes(vocabulary)
-        self._scratch = (ctypes.c_uint64 * (size // 8 + 1))()
+        # made once: a step allocates nothing of its own
+        self._scratch = (ctypes.c_uint64 * (library.ah_scratch_bytes(vocabulary) // 8 + 1))()
         self._scratch_at = ctypes.addressof(self._scratch)
+        self._led = (_Leader * LEADERS)()
+        self._led_at = ctypes.addressof(self._led)
+        self._found = ctypes.c_int32()
+        self._found_at = ctypes.addressof(self._found)
 
-    def choose(self, logits: int, sampling: _Sampling, edits: ctypes.Array[_Edit], edit_count: int, key: int) -> int:
-        token: int = self._choose(
-            logits, self.vocabulary, ctypes.byref(sampling), edits, edit_count, key, self._scratch_at
-        )
+    def step(self, logits: int, sampling: int, edits: int, edit_count: int, key: int) -> int:
+        """The token from the float32 logits at that address; what it was chosen from is `led` until the next call."""
+        token: int = self._step(logits, self.vocabulary, sampling, edits, edit_count, key, self._scratch_at,
+                                LEADERS, self._led_at, self._found_at)
         return token
 
+    def led(self) -> bytes:
+        """The leaders of the last step, in order, as a trace covers them (`trace.packed`)."""
+        size = self._found.value * ctypes.sizeof(_Leader)
+        return bytes(self._led)[:size] if sys.byteorder == "little" else packed(
+            [(leader.token, leader.value) for leader in self._led[:self._found.value]])
+
     def leaders(self, logits: int, wanted: int) -> list[tuple[int, float]]:
-        """The greatest logits at that address, in order: what a step's trace covers."""
-        tokens, values = (ctypes.c_int32 * wanted)(), (ctypes.c_float * wanted)()
-        found = self._leaders(logits, self.vocabulary, wanted, tokens, values, self._scratch_at)
-        return list(zip(tokens[:found], values[:found], strict=True))
+        """The greatest logits at that address, in order."""
+        leaders = (_Leader * wanted)()
+        found = self._leaders(logits, self.vocabulary, wanted, leaders, self._scratch_at)
+        return [(leader.token, leader.value) for leader in leaders[:found]]
 
 
 class NativeSampler:
@@ -77,8 +102,9 @@ class NativeSampler:
         self._seed: Final = seed
         self._position = 0
         self._sampling: Final = _Sampling(*(getattr(sampling, name) for name in RANGES))
+        self._sampling_at: Final = ctypes.addressof(self._sampling)
         self._places: dict[int, int] = {}
-        self._edits = (_Edit * max(16, 2 * len(self._history.edits)))()
+        self._take((_Edit * max(16, 2 * len(self._history.edits)))())
         for token, edit in self._history.edits.items():
             self._write(token, edit)
 
@@ -93,12 +119,15 @@ class NativeSampler:
     def choose_at(self, logits: int) -> int:
         """The next token from the float32 logits at this address, which are left as they were."""
         key = key_of(self._seed, self._position)
-        token = self._native.choose(logits, self._sampling, self._edits, len(self._places), key)
+        token = self._native.step(logits, self._sampling_at, self._edits_at, len(self._places), key)
         self._position += 1
-        self._history.said(token)
-        if (edit := self._history.edits.get(token)) is not None:
+        if (edit := self._history.said(token)) is not None:
             self._write(token, edit)
         return token
+
+    def led(self) -> bytes:
+        """What the last token was chosen from, as a trace covers it: before any other sampler's choice."""
+        return self._native.led()
 
     def choose(self, logits: array[float]) -> int:
         """The same from an array of float32."""
@@ -108,12 +137,16 @@ class NativeSampler:
             )
         return self.choose_at(logits.buffer_info()[0])
 
+    def _take(self, edits: ctypes.Array[_Edit]) -> None:
+        self._edits = edits
+        self._edits_at = ctypes.addressof(edits)
+
     def _write(self, token: int, edit: Edit) -> None:
         place = self._places.setdefault(token, len(self._places))
         if place == len(self._edits):
             larger = (_Edit * (2 * place))()
             ctypes.memmove(larger, self._edits, ctypes.sizeof(self._edits))
-            self._edits = larger
+            self._take(larger)
         self._edits[place] = _Edit(token, edit.seen, edit.count, edit.bias_micro)
 
 
@@ -135,8 +168,7 @@ def self_test(library: ctypes.CDLL) -> None:
 
 
 def _test_arithmetic(library: ctypes.CDLL) -> None:
-    library.ah_weight.restype, library.ah_weight.argtypes = ctypes.c_uint64, [ctypes.c_double]
-    library.ah_noise.restype, library.ah_noise.argtypes = ctypes.c_double, [ctypes.c_uint64, ctypes.c_int32]
+    _declared(library)
     for number in range(256):
         gap = -number * 28.5 / 255
         if library.ah_weight(gap) != reference.weight(gap):

@@ -81,11 +81,14 @@ class History:
                 if 0 <= token < vocabulary:
                     self._edit(token).seen = True
 
-    def said(self, token: int) -> None:
-        if self._repeats or self._counts:
-            edit = self._edit(token)
-            edit.seen = True
-            edit.count += 1
+    def said(self, token: int) -> Edit | None:
+        """What is now known about the token, if it matters."""
+        if not (self._repeats or self._counts):
+            return None
+        edit = self._edit(token)
+        edit.seen = True
+        edit.count += 1
+        return edit
 
     def _edit(self, token: int) -> Edit:
         return self.edits.setdefault(token, Edit())

@@ -38,15 +38,23 @@ typedef struct {
     int32_t token;
 } ah_entry;
 
+/* One of the greatest logits, as a step's trace covers it. */
+typedef struct {
+    int32_t token;
+    float value;
+} ah_leader;
+
 AH_EXPORT size_t ah_scratch_bytes(int32_t vocabulary);
 
-/* The token. `scratch` has `ah_scratch_bytes(vocabulary)`, aligned to 8; logits are edited and put back. */
-AH_EXPORT int32_t ah_choose(float *logits, int32_t vocabulary, const ah_sampling *sampling, ah_edit *edits,
-                            int32_t edit_count, uint64_t key, void *scratch);
+/* The token, and with it the `wanted` greatest logits before any edit, in order; `found` says how many there are (with 0
+ * wanted neither is written). `scratch` has `ah_scratch_bytes(vocabulary)`, aligned to 8; logits are edited and put
+ * back. */
+AH_EXPORT int32_t ah_step(float *logits, int32_t vocabulary, const ah_sampling *sampling, ah_edit *edits,
+                          int32_t edit_count, uint64_t key, void *scratch, int32_t wanted, ah_leader *leaders,
+                          int32_t *found);
 
-/* The `wanted` greatest logits in order, for the trace; returns how many there are. Same scratch. */
-AH_EXPORT int32_t ah_leaders(const float *logits, int32_t vocabulary, int32_t wanted, int32_t *tokens, float *values,
-                             void *scratch);
+/* The leaders alone; returns how many there are. Same scratch. */
+AH_EXPORT int32_t ah_leaders(float *logits, int32_t vocabulary, int32_t wanted, ah_leader *leaders, void *scratch);
 
 /* Y12 and Y14, for tests. */
 AH_EXPORT uint64_t ah_weight(double gap);

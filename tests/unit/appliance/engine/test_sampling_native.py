@@ -14,20 +14,26 @@ from pathlib import Path
 
 import pytest
 
+from appliance.engine.fixed.library import PATH
 from appliance.engine.protocol import MICRO, Sampling
 from appliance.engine.sampling import reference
 from appliance.engine.sampling.native import NativeSampler, NativeSampling, self_test
 from appliance.engine.sampling.rules import SamplingRefused
+from appliance.engine.trace import LEADERS, packed
 from tests.native import BUILDS, SAMPLING, can_run, compiled
-from tests.sampling_cases import VECTORS, Case, drawn
+from tests.sampling_cases import VECTORS, Case, drawn, logit
 
 CASES = int(os.environ.get("ANCHORHOLD_SAMPLING_CASES", "2000"))
 
 
-@pytest.fixture(scope="module", params=BUILDS)
+@pytest.fixture(scope="module", params=[*BUILDS, "shipped"])
 def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if request.param == "shipped":
+        if not PATH.is_file():
+            pytest.skip("no kernels here: make setup builds them")
+        return ctypes.CDLL(str(PATH))
     if not can_run(request.param):
-        pytest.skip("this processor has no AVX2")
+        pytest.skip(f"this processor has no {request.param.upper()}")
     return compiled(SAMPLING, tmp_path_factory.mktemp(request.param), *BUILDS[request.param])
 
 
@@ -61,6 +67,49 @@ def test_the_same_tokens_over_a_whole_vocabulary(library: ctypes.CDLL) -> None:
     ):
         case = Case(logits, sampling, draw.randbytes(32), (), steps=1)
         assert tokens(library, case) == case.tokens()
+
+
+@pytest.mark.parametrize("kind", ["peaked", "tied", "equal", "huge", "special"])
+def test_the_end_of_a_nucleus_among_many(library: ctypes.CDLL, kind: str) -> None:
+    # sampling.md Y6, Y9: closed in on from both sides, among equal values and where halves of a range are no numbers
+    draw = random.Random(kind)
+    for vocabulary, temperature, top_p in ((5000, MICRO, 950_000), (4133, 1, 999_999), (2048, 100 * MICRO, 300_000)):
+        logits = array("f", [logit(kind, draw, vocabulary) for _ in range(vocabulary)])
+        sampling = Sampling(temperature_micro=temperature, top_p_micro=top_p)
+        case = Case(logits, sampling, draw.randbytes(32), (), steps=2)
+        assert tokens(library, case) == case.tokens()
+
+
+def test_as_many_as_there_are_blocks_or_more(library: ctypes.CDLL) -> None:
+    # sampling.md Y8: the first k are looked for in two ways
+    draw = random.Random(24)
+    logits = array("f", [draw.gauss(0, 2.5) for _ in range(64 * 70)])
+    for top_k in (1, 63, 64, 65, 70, 71, 4479):
+        case = Case(logits, Sampling(temperature_micro=2 * MICRO, top_k=top_k), draw.randbytes(32), (), steps=2)
+        assert tokens(library, case) == case.tokens()
+
+
+def test_many_edits_and_few(library: ctypes.CDLL) -> None:
+    # sampling.md Y3, Y16: the greatest of a block is found anew where a logit in it changed
+    draw = random.Random(25)
+    logits = array("f", [draw.gauss(0, 2.5) for _ in range(64 * 40 + 7)])
+    before = logits.tobytes()
+    first = sorted(range(len(logits)), key=lambda token: -logits[token])
+    for said in (1, 3, 9, 10, 11, 500):
+        sampling = Sampling(repetition_penalty_micro=3 * MICRO, logit_bias=((len(logits) - 1, -5 * MICRO),))
+        case = Case(logits, sampling, bytes(32), tuple(first[:said]), steps=3)
+        assert tokens(library, case) == case.tokens()
+        assert logits.tobytes() == before
+
+
+def test_what_a_step_was_chosen_from_is_before_any_edit(library: ctypes.CDLL) -> None:
+    # sampling.md Y3, engine.md X23
+    logits = array("f", [float(t % 50) for t in range(200)])
+    native = NativeSampling(library, len(logits))
+    sampler = NativeSampler(native, Sampling(logit_bias=((7, 80 * MICRO), (49, -9 * MICRO))), bytes(32))
+    assert sampler.choose(logits) == 7
+    assert sampler.led() == packed(native.leaders(logits.buffer_info()[0], LEADERS))
+    assert sampler.led()[:8] == packed([(49, 49.0)])
 
 
 def test_weights_and_noise(library: ctypes.CDLL) -> None:
@@ -106,7 +155,7 @@ def test_a_library_that_chooses_otherwise_is_found_out(tmp_path: Path, right: st
     changed = tmp_path / "changed.c"
     changed.write_text(source.replace(right, wrong), encoding="utf-8")
     with pytest.raises(SamplingRefused, match="self-test"):
-        self_test(compiled(changed, tmp_path, "-O1"))
+        self_test(compiled(changed, tmp_path, "-O0"))
 
 
 def test_a_sound_library_passes_its_test(library: ctypes.CDLL) -> None:
@@ -118,3 +167,9 @@ def test_logits_of_another_size_are_refused(library: ctypes.CDLL) -> None:
     for wrong in (array("f", [0.0] * 7), array("d", [0.0] * 8)):
         with pytest.raises(SamplingRefused, match="logits"):
             sampler.choose(wrong)
+
+
+def test_a_library_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.c").write_text("int ah_choose(void) { return 0; }\n", encoding="utf-8")
+    with pytest.raises(SamplingRefused, match="ah_step"):
+        NativeSampling(compiled(tmp_path / "other.c", tmp_path), 8)
