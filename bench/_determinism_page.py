@@ -42,10 +42,10 @@ NOTES: Final = """
 - **Whole logits** of every said token of `fixed` were compared too, not only the leading eight: see the table above.
 """
 
-PEER_NOTES: Final = """- **Our `vllm` engine** in its pinned profile, with our sampler: ten such requests for each
-  temperature.
-  Threads, kernels, chunks, prefixes and neighbours are not its to vary: its profile fixes them, and another value is
-  another engine.
+PEER_NOTES: Final = """\
+- **Our `vllm` engine** in its pinned profile, with our sampler: ten such requests for each temperature. Threads,
+  kernels, chunks, prefixes and neighbours are not its to vary: its profile fixes them, and another value is another
+  engine.
 - **The others**, {versions},
   in bf16 and one thread, vLLM without compilation: six requests for each temperature, prompts of 40 to 64 tokens, 8 to
   16 said, the engine's own sampler out of the request's seed. Their reference is a process of its own that serves these
