@@ -185,7 +185,11 @@ def cells(peer: Peer, planned: Iterator[Start]) -> Iterator[Cell]:
     seconds: dict[tuple[str, float], float] = {}
     for start in planned:
         began = time.perf_counter()
-        answers = peer.answers(start)
+        try:
+            answers = peer.answers(start)
+        except RuntimeError as error:
+            print(f"  did not run, {start.runs[0].row}: {error}", flush=True)
+            continue
         took = (time.perf_counter() - began) / len(answers)
         for run, answer in zip(start.runs, answers, strict=True):
             place = run.row, run.temperature
