@@ -22,7 +22,7 @@ HEAD: Final = """# What reaches a bit
 runs**, at T = 0, 0.7 and 1 together (a third each), each against one reference run of the same request. A trace digest
 covers every token before it, with the bits of the eight greatest logits each was chosen from: a run whose words agree
 and whose logits do not is counted by the second number. "-": this disturbance does not apply to that engine, its
-profile forbids it, or it was not tried.
+profile forbids it, it was not tried, or the engine ended instead of answering.
 
 """
 
@@ -50,9 +50,10 @@ PEER_NOTES: Final = """\
   in bf16 and one thread, vLLM without compilation: six requests for each temperature, prompts of 40 to 64 tokens, 8 to
   16 said, the engine's own sampler out of the request's seed. Their reference is a process of its own that serves these
   requests one after the other; the trace digests are ours, made of their raw logits. A prefix is reused from 32 tokens
-  on. AVX2 is asked for by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA. vLLM's chunks are of 16 and 23 tokens;
-  llama.cpp's are of its n_ubatch. `transformers` draws the tokens of a batch from one generator, so beside others its
-  words at T > 0 change by that too, and not by rounding alone.
+  on. AVX2 is asked for by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA. vLLM's chunks are of 16 and 23 tokens, at
+  T = 0 alone: its CPU build fails on a seeded request whose prompt is cut. llama.cpp's are of its n_ubatch.
+  `transformers` draws the tokens of a batch from one generator, so beside others its words at T > 0 change by that too,
+  and not by rounding alone.
 
 ## What it says
 
@@ -110,7 +111,7 @@ def _unfinished(cells: Sequence[Cell]) -> Iterator[str]:
         rows = {row: {cell.temperature for cell in cells if cell.engine == engine and cell.row == row}
                 for row in DISTURBANCES}
         if lacking := [row for row, had in rows.items() if had and had != set(TEMPERATURES)]:
-            yield f"- **Not finished**, so not of every temperature: {engine}: {'; '.join(lacking)}.\n"
+            yield f"- **Not of every temperature**: {engine}: {'; '.join(lacking)}.\n"
 
 
 def _done(cells: Sequence[Cell]) -> str:
