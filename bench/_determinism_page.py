@@ -45,7 +45,7 @@ NOTES: Final = """
 PEER_NOTES: Final = """\
 - **Our `vllm` engine** in its pinned profile, with our sampler: ten such requests for each temperature. Threads,
   kernels, chunks, prefixes and neighbours are not its to vary: its profile fixes them, and another value is another
-  engine.
+  engine. Its runs in a new process are of four processes; those of `fixed` have a process each.
 - **The others**, {versions},
   in bf16 and one thread, vLLM without compilation: six requests for each temperature, prompts of 40 to 64 tokens, 8 to
   16 said, the engine's own sampler out of the request's seed. Their reference is a process of its own that serves these
