@@ -59,12 +59,12 @@ class Speed:
     token: float        # seconds of a decoded token
 
 
-def write_checkpoint(architecture: Architecture, folder: Path) -> None:
+def write_checkpoint(architecture: Architecture, folder: Path, weights: Weights | None = None) -> None:
     """As this family's checkpoints are: config.json and one file of bf16 safetensors."""
     if (folder / "model.safetensors").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    a, made, at, header = architecture, MadeWeights(architecture), 0, {}
+    a, made, at, header = architecture, weights or MadeWeights(architecture), 0, {}
     for name, shape in names(a):
         size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
