@@ -13,6 +13,8 @@ VLLM_TESTS := tests/vllm tests/unit/appliance/engine/test_vllm_sampling.py
 KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
+ENGINE  ?= fixed
+DEMO    := $(if $(filter vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
@@ -41,8 +43,8 @@ $(VLLM_VENV)/.ready: $(VLLM_VENV)/.fetched pyproject.toml $(KERNELS)
 	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; frames and heights on screen
-	$(BIN)/anchorhold demo
+demo: $(DEMO)/.ready ## Run the whole path on this machine; ENGINE=scripted, fixed (the default), torch or vllm
+	$(DEMO)/bin/anchorhold demo --engine $(ENGINE)
 
 image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))

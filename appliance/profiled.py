@@ -23,12 +23,13 @@ from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization
 from appliance.engine.fixed.library import open_library
 from appliance.engine.golden import prove
-from appliance.engine.observe import NUMERIC_LIBRARIES, Traits, machine, observe
+from appliance.engine.observe import NUMERIC_LIBRARIES, Traits, machine, observe, variables
 from appliance.engine.profile import FILE, Profile, ProfileRefused, Settings, digest_of, refuse_drift
 from appliance.engine.protocol import Engine, Sampling
 from appliance.engine.sampling import native
 from appliance.engine.sampling.rules import RANGES
 from appliance.models import Described, LoadedModel, describe, load_model
+from appliance.models.laying_out import laid_out
 from appliance.text import ModelText
 from foundation.digests import tagged_sha256
 from measurements.pack.errors import PackMalformed
@@ -181,15 +182,15 @@ def _torch(model: ModelFiles, described: Described, threads: int) -> tuple[Engin
     )
 
 
-def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine, Traits]:  # noqa: ARG001  # its own
-    from appliance.engine.vllm_engine import SETTINGS, VllmEngine  # noqa: PLC0415  # where vllm is installed
+def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine, Traits]:  # noqa: ARG001  # it has one
+    from appliance.engine.vllm_engine import ENVIRONMENT, SETTINGS, VllmEngine  # noqa: PLC0415  # where vllm is installed
 
-    path = getattr(model, "path", None)
-    if not isinstance(path, Path):
-        raise ProfileRefused("profile.engine", expected="a model's folder, which vllm reads by itself", got="a pack")
     weights: LoadedModel = load_model(model.tensors(), described)
     length_max = described.architecture.positions_max
-    engine = VllmEngine(path, length_max)
+    # What it is given: once it runs it writes variables of its own, one of them new every time.
+    given = {**machine().environment, **variables(ENVIRONMENT)}
+    with laid_out(model) as path:
+        engine = VllmEngine(path, length_max)
     seen = machine()
     chosen = {f"vllm.{name}": json.dumps(value) for name, value in SETTINGS.items()}
     return engine, Traits(
@@ -201,7 +202,7 @@ def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine
         activations="bf16",
         length_max=length_max,
         rotary=weights.rotary_digest,
-        machine=replace(seen, flags={**seen.flags, **chosen}),
+        machine=replace(seen, environment=given, flags={**seen.flags, **chosen}),
         libraries=NUMERIC_LIBRARIES,
     )
 
