@@ -14,6 +14,7 @@ KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/e
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
 ENGINE  ?= fixed
+SIZES   ?= 19M 160M
 DEMO    := $(if $(filter vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
 
 .DEFAULT_GOAL := help
@@ -41,6 +42,11 @@ $(VLLM_VENV)/.fetched: $(VLLM_LOCK)
 
 $(VLLM_VENV)/.ready: $(VLLM_VENV)/.fetched pyproject.toml $(KERNELS)
 	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VLLM_VENV)/.peers: requirements/peers-build.txt requirements/peers.txt $(VLLM_VENV)/.ready
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/peers-build.txt
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r requirements/peers.txt
 	@touch $@
 
 demo: $(DEMO)/.ready ## Run the whole path on this machine; ENGINE=scripted, fixed (the default), torch or vllm
@@ -88,6 +94,9 @@ fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (defau
 
 bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
 	$(BIN)/python -m bench
+
+peers: setup $(VLLM_VENV)/.peers ## The engine beside vLLM, transformers and llama.cpp (needs a C++ compiler); SIZES="19M 160M"
+	$(BIN)/python -m bench.engine --peers $(VLLM_BIN)/python --sizes $(SIZES)
 
 gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs

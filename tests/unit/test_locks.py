@@ -60,7 +60,15 @@ def test_the_lock_of_vllm_has_all_that_the_rest_of_the_project_needs() -> None:
     assert locked.keys().isdisjoint({"torchaudio", "torchcodec", "torchvision"})
 
 
-@pytest.mark.parametrize("name", ["cell", "broker", "dev", "vllm"])
+@pytest.mark.parametrize("name", ["peers-build", "peers"])
+def test_peers_change_no_version_that_vllm_stands_on(name: str) -> None:
+    vllm, peers = (entries((LOCKS / f"{each}.txt").read_text("utf-8")) for each in ("vllm", name))
+    both = vllm.keys() & peers.keys()
+    assert "numpy" in both or name != "peers"
+    assert {each: vllm[each].split()[0] for each in both} == {each: peers[each].split()[0] for each in both}
+
+
+@pytest.mark.parametrize("name", ["cell", "broker", "dev", "vllm", "peers-build", "peers"])
 def test_no_lock_says_where_packages_are_fetched(name: str) -> None:
     text = (LOCKS / f"{name}.txt").read_text("utf-8")
     assert entries(text)
