@@ -29,7 +29,6 @@ from appliance.engine.protocol import Engine, Sampling
 from appliance.engine.sampling import native
 from appliance.engine.sampling.rules import RANGES
 from appliance.models import Described, LoadedModel, describe, load_model
-from appliance.models.laying_out import laid_out
 from appliance.text import ModelText
 from foundation.digests import tagged_sha256
 from measurements.pack.errors import PackMalformed
@@ -184,6 +183,7 @@ def _torch(model: ModelFiles, described: Described, threads: int) -> tuple[Engin
 
 def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine, Traits]:  # noqa: ARG001  # it has one
     from appliance.engine.vllm_engine import ENVIRONMENT, SETTINGS, VllmEngine  # noqa: PLC0415  # where vllm is installed
+    from appliance.models.laying_out import laid_out  # noqa: PLC0415  # in no image
 
     weights: LoadedModel = load_model(model.tensors(), described)
     length_max = described.architecture.positions_max
