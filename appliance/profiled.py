@@ -130,7 +130,10 @@ def load(
     limited = described.limited(most if length_max is None else max(1, min(length_max, most)))
     native.self_test(open_library().kernels)        # the sampler is the same in every engine
     text = ModelText.of(files, context_tokens=limited.architecture.positions_max)
-    made, traits = maker(model, limited, threads)
+    try:
+        made, traits = maker(model, limited, threads)
+    except ModuleNotFoundError as absent:
+        raise ProfileRefused("profile.engine", expected=f"what {engine} stands on", got=f"no {absent.name}") from None
     observed = observe(traits, files, defaults=defaults_of(sampling), stop_tokens=text.stop_tokens)
     return Loaded(made, text, limited.architecture.vocabulary, observed)
 
