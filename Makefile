@@ -96,7 +96,7 @@ bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmark
 	$(BIN)/python -m bench
 
 peers: setup $(VLLM_VENV)/.peers ## The engine beside vLLM, transformers and llama.cpp (needs a C++ compiler); SIZES="19M 160M"
-	$(BIN)/python -m bench.engine --peers $(VLLM_BIN)/python --sizes $(SIZES)
+	$(BIN)/python -m bench.engine --peers $(CURDIR)/$(VLLM_BIN)/python --sizes $(SIZES)
 
 gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
