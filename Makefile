@@ -5,8 +5,17 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
 LOCK    := requirements/dev.txt
+# vLLM pins other releases of what the rest uses, so it has an environment of its own.
+VLLM_VENV  := .venv-vllm
+VLLM_BIN   := $(VLLM_VENV)/bin
+VLLM_LOCK  := requirements/vllm.txt
+VLLM_TESTS := tests/vllm tests/unit/appliance/engine/test_vllm_sampling.py
+KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
+ENGINE  ?= fixed
+SIZES   ?= 19M 160M
+DEMO    := $(if $(filter vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
@@ -20,14 +29,28 @@ help: ## Print this help
 
 setup: $(STAMP) ## Make .venv with the anchorhold command and everything locked in requirements/
 
-$(STAMP): $(LOCK) pyproject.toml setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
+$(STAMP): $(LOCK) pyproject.toml $(KERNELS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup ## Run the whole path on this machine: devnet gateway, host, cell; frames and heights on screen
-	$(BIN)/anchorhold demo
+$(VLLM_VENV)/.fetched: $(VLLM_LOCK)
+	$(PYTHON) -m venv --clear $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VLLM_LOCK)
+	@touch $@
+
+$(VLLM_VENV)/.ready: $(VLLM_VENV)/.fetched pyproject.toml $(KERNELS)
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VLLM_VENV)/.peers: requirements/peers-build.txt requirements/peers.txt $(VLLM_VENV)/.ready
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/peers-build.txt
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r requirements/peers.txt
+	@touch $@
+
+demo: $(DEMO)/.ready ## Run the whole path on this machine; ENGINE=scripted, fixed (the default), torch or vllm
+	$(DEMO)/bin/anchorhold demo --engine $(ENGINE)
 
 image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
@@ -37,13 +60,18 @@ demo-governance: setup ## Propose a release, vote, release its key, follow a rec
 	$(BIN)/python -m anchorhold.demo_governance
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image and not vllm"
+	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.fetched; then $(MAKE) --no-print-directory vllm; \
+		else echo "vllm: not to be had here; its tests, and the demo with it, are skipped"; fi
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
 	@$(BIN)/anchorhold image build || echo "image: not to be had here; the test of a whole image says that it skips"
 	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
+
+vllm: $(VLLM_VENV)/.ready ## Make .venv-vllm with vLLM for the CPU, locked, and run what needs it
+	$(VLLM_BIN)/python -m pytest -m vllm $(VLLM_TESTS)
 
 test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
 	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
@@ -67,6 +95,9 @@ fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (defau
 bench: setup ## Every benchmark, as ratios side by side (figures: docs/benchmarks/)
 	$(BIN)/python -m bench
 
+peers: setup $(VLLM_VENV)/.peers ## The engine beside vLLM, transformers and llama.cpp (needs a C++ compiler); SIZES="19M 160M"
+	$(BIN)/python -m bench.engine --peers $(CURDIR)/$(VLLM_BIN)/python --sizes $(SIZES)
+
 gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
 	cd governance && node build.mjs
@@ -84,4 +115,4 @@ locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-t
 	requirements/lock.sh
 
 clean: ## Remove what was built, the environment included
-	rm -rf build $(VENV) *.egg-info gateway/node_modules governance/node_modules
+	rm -rf build $(VENV) $(VLLM_VENV) *.egg-info gateway/node_modules governance/node_modules

@@ -22,6 +22,7 @@ from typing import Final, TextIO
 from anchorhold.client import Expected, Question, Service, Taken, open_plain
 from anchorhold.client import chat as chat_request
 from anchorhold.demo_audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, replay_of, roots_of
+from anchorhold.demo_engines import Choice, EngineAbsent
 from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.feeding import CellDeclined, evidence, feed, propose, standing
 from anchorhold.receipt_log import ReceiptLog
@@ -41,7 +42,6 @@ from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import PriceSchedule
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.frames import FRAME_BYTES
-from devnet import profiled
 from devnet.gateway import Answered, Gateway, chat
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
@@ -123,8 +123,11 @@ class Ticket:
 
 
 class Demo:
-    def __init__(self, folder: Path, prompts: Sequence[Prompt], screen: Screen) -> None:
+    def __init__(
+        self, folder: Path, prompts: Sequence[Prompt], screen: Screen, engine: Choice = Choice.FIXED
+    ) -> None:
         self._folder: Final = folder
+        self._engine: Final = engine
         self._prompts: Final = prompts
         self._screen: Final = screen
         self._subnet: Final = Subnet(secrets.token_bytes(16))
@@ -142,7 +145,7 @@ class Demo:
         self._tell_who_is_who()
         self._folder.mkdir(parents=True, exist_ok=True)
         screen.step("The owner of a model seals it into a pack and gives the key to a broker")
-        with key_owner(self._folder, profiled.write) as owner:
+        with key_owner(self._folder, self._engine.write_model) as owner:
             await self._serve(owner)
 
     async def _serve(self, owner: KeyOwner) -> None:
@@ -195,6 +198,7 @@ class Demo:
     def _tell_of_the_owner(self, owner: KeyOwner) -> None:
         say = self._screen.say
         say(f"     model      {owner.identity.name}, root {_start(owner.identity.model_root)}  (very small)")
+        say(f"     engine     {self._engine.value}")
         say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
         say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
 
@@ -225,7 +229,7 @@ class Demo:
         config.write_text(
             CONFIG.format(
                 gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
-                engine=profiled.engine_lines(self._folder / "model"),
+                engine=self._engine.lines(self._folder / "model"),
             )
             + owner.config_section()
         )
@@ -405,7 +409,7 @@ class Demo:
             raise DemoFailed("a tampered copy of the bundle passed")
         with owner.opened() as model:
             again = replay_of(kept, bundle, owner.ring, model)
-        say(f"     {again} answers computed again by the owner of the keys: the same, to the bit")
+        say(f"     {self._engine.replayed(again)}")
         say(f"     one bit of a receipt turned: refused, {done.tampered.failed[0].code}")
         say(f"     again by hand: anchorhold audit {self._folder / BUNDLE} --devnet {self._folder / ROOTS}")
 
@@ -446,19 +450,32 @@ async def _follow(process: asyncio.subprocess.Process, kept: TextIO, news: Mappi
     async for raw in process.stderr:
         kept.write(raw.decode("utf-8", "replace"))
         kept.flush()
-        event = json.loads(raw).get("event")
-        if event in news:
+        if (event := _event(raw)) in news:
             news[event].set()
     await process.wait()
-    for event in news.values():
-        event.set()
+    for each in news.values():
+        each.set()
 
 
-def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool) -> int:
+def _event(raw: bytes) -> str:
+    """Of a line of the cell's log; none in one that an engine's library wrote past it."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return ""
+    return str(line.get("event")) if isinstance(line, dict) else ""
+
+
+def run(
+    folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool, engine: Choice = Choice.FIXED
+) -> int:
     """0 when all held, 2 with the reason when something did not."""
     try:
-        asyncio.run(Demo(folder, prompts, Screen(out, words)).run())
-    except (DemoFailed, CellDeclined, BridgeError, ReportRefused, ReceiptRefused, AnswerRefused) as reason:
+        engine.check_installed()
+        asyncio.run(Demo(folder, prompts, Screen(out, words), engine).run())
+    except (
+        EngineAbsent, DemoFailed, CellDeclined, BridgeError, ReportRefused, ReceiptRefused, AnswerRefused,
+    ) as reason:
         print(f"demo: failed: {reason}", file=sys.stderr)
         return 2
     return 0

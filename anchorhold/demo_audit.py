@@ -16,6 +16,7 @@ from anchorhold.replay_runs import mind_of
 from anchorhold.replaying import Openings, Replayer, records
 from anchorhold.reporting import Told
 from appliance.config import MeasuredConfig
+from appliance.profiled import close
 from attestation.auditor.audit import audit
 from attestation.auditor.bundle import Answer, AnswersPart, AskedPart, AuditBundle
 from attestation.auditor.errors import AuditRefused
@@ -59,13 +60,17 @@ def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) ->
     said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
     shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
     config = MeasuredConfig.parse(kept.config)
-    replayer = Replayer(mind_of(config, model), config, shown[0].receipt, Openings(ring))
-    replayer.check_engine(shown[0].receipt)
-    for record in shown:
-        again = replayer.replay(record)
-        if not again.same:
-            got = again.differs or again.unread
-            raise AuditRefused("replay", expected=f"the same answer at {again.place}", got=got)
+    mind = mind_of(config, model)
+    try:
+        replayer = Replayer(mind, config, shown[0].receipt, Openings(ring))
+        replayer.check_engine(shown[0].receipt)
+        for record in shown:
+            again = replayer.replay(record)
+            if not again.same:
+                got = again.differs or again.unread
+                raise AuditRefused("replay", expected=f"the same answer at {again.place}", got=got)
+    finally:
+        close(mind.engine)
     return len(shown)
 
 

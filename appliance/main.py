@@ -54,7 +54,7 @@ FAILED: Final = 70      # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
 REFUSED_ENGINE: Final = 73
-WITH_MODEL: Final = ("fixed-1", "torch-1")
+WITH_MODEL: Final = ("fixed-1", "torch-1", "vllm-1")
 
 _log = structlog.get_logger()
 

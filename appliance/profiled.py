@@ -23,7 +23,7 @@ from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization
 from appliance.engine.fixed.library import open_library
 from appliance.engine.golden import prove
-from appliance.engine.observe import NUMERIC_LIBRARIES, Traits, machine, observe
+from appliance.engine.observe import NUMERIC_LIBRARIES, Traits, machine, observe, variables
 from appliance.engine.profile import FILE, Profile, ProfileRefused, Settings, digest_of, refuse_drift
 from appliance.engine.protocol import Engine, Sampling
 from appliance.engine.sampling import native
@@ -130,7 +130,10 @@ def load(
     limited = described.limited(most if length_max is None else max(1, min(length_max, most)))
     native.self_test(open_library().kernels)        # the sampler is the same in every engine
     text = ModelText.of(files, context_tokens=limited.architecture.positions_max)
-    made, traits = maker(model, limited, threads)
+    try:
+        made, traits = maker(model, limited, threads)
+    except ModuleNotFoundError as absent:
+        raise ProfileRefused("profile.engine", expected=f"what {engine} stands on", got=f"no {absent.name}") from None
     observed = observe(traits, files, defaults=defaults_of(sampling), stop_tokens=text.stop_tokens)
     return Loaded(made, text, limited.architecture.vocabulary, observed)
 
@@ -181,15 +184,16 @@ def _torch(model: ModelFiles, described: Described, threads: int) -> tuple[Engin
     )
 
 
-def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine, Traits]:  # noqa: ARG001  # its own
-    from appliance.engine.vllm_engine import SETTINGS, VllmEngine  # noqa: PLC0415  # where vllm is installed
+def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine, Traits]:  # noqa: ARG001  # it has one
+    from appliance.engine.vllm_engine import ENVIRONMENT, SETTINGS, VllmEngine  # noqa: PLC0415  # where vllm is installed
+    from appliance.models.laying_out import laid_out  # noqa: PLC0415  # in no image
 
-    path = getattr(model, "path", None)
-    if not isinstance(path, Path):
-        raise ProfileRefused("profile.engine", expected="a model's folder, which vllm reads by itself", got="a pack")
     weights: LoadedModel = load_model(model.tensors(), described)
     length_max = described.architecture.positions_max
-    engine = VllmEngine(path, length_max)
+    # What it is given: once it runs it writes variables of its own, one of them new every time.
+    given = {**machine().environment, **variables(ENVIRONMENT)}
+    with laid_out(model) as path:
+        engine = VllmEngine(path, length_max)
     seen = machine()
     chosen = {f"vllm.{name}": json.dumps(value) for name, value in SETTINGS.items()}
     return engine, Traits(
@@ -201,7 +205,7 @@ def _vllm(model: ModelFiles, described: Described, threads: int) -> tuple[Engine
         activations="bf16",
         length_max=length_max,
         rotary=weights.rotary_digest,
-        machine=replace(seen, flags={**seen.flags, **chosen}),
+        machine=replace(seen, environment=given, flags={**seen.flags, **chosen}),
         libraries=NUMERIC_LIBRARIES,
     )
 

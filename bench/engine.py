@@ -1,7 +1,7 @@
 """The fixed engine beside its peers, in one run: same random weights, same prompt lengths, same threads.
 
     python -m bench engine                      ours alone
-    python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make bench-peers`)
+    python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make peers`)
 
 Checkpoints of three sizes are made from a seed under build/bench. Of each engine, the best of a few rounds: prefill of
 a prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at

@@ -31,6 +31,6 @@ def write(target: Path) -> None:
         (target / FILE).write_bytes(encode(loaded.observed, golden))
 
 
-def engine_lines(folder: Path) -> str:
+def engine_lines(folder: Path, engine: str = FIXED) -> str:
     """What a measured configuration says of the engine for that model."""
-    return f'engine = "{FIXED}"\nprofile = "{digest_of((folder / FILE).read_bytes()).hex()}"'
+    return f'engine = "{engine}"\nprofile = "{digest_of((folder / FILE).read_bytes()).hex()}"'

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 from anchorhold.command import Verbs
+
+ENGINES: Final = ("scripted", "fixed", "torch", "vllm")     # of anchorhold.demo_engines, unloaded
 
 
 def add(verbs: Verbs) -> None:
@@ -21,11 +24,16 @@ def add(verbs: Verbs) -> None:
         help="your own prompts, one a line; - for standard input. They and their answers are then not shown",
     )
     parser.add_argument("--show", action="store_true", help="show them all the same")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="fixed",
+        help="what answers, default fixed; torch and vllm need what they are called after",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.demo import PROMPTS, run
+    from anchorhold.demo_engines import Choice
     from foundation.secrecy import Prompt
 
     if arguments.prompts is None:
@@ -39,7 +47,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(prompts) < 2:
         print("anchorhold: usage: expected at least two prompts, one a line", file=sys.stderr)
         return 1
-    return run(arguments.folder, prompts, sys.stdout, words=arguments.prompts is None or arguments.show)
+    words = arguments.prompts is None or arguments.show
+    return run(arguments.folder, prompts, sys.stdout, words=words, engine=Choice(arguments.engine))
 
 
 def _is_text(raw: bytes) -> bool:

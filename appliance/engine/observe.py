@@ -111,10 +111,15 @@ def machine() -> Machine:
         isa=_isa(),
         threads=_threads(torch),
         binding=_ranges(sorted(os.sched_getaffinity(0))),
-        environment={name: text for name, text in sorted(os.environ.items()) if _VARIABLE.fullmatch(name)},
+        environment=variables(os.environ),
         flags={} if torch is None else _flags(torch),
         backends={"libc": " ".join(platform.libc_ver()), **({} if torch is None else _backends(torch))},
     )
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those by which libraries choose."""
+    return {name: text for name, text in sorted(environment.items()) if _VARIABLE.fullmatch(name)}
 
 
 def _isa() -> str:

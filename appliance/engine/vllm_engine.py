@@ -4,14 +4,18 @@ Every setting known to move a bit is fixed here; `SETTINGS` and `ENVIRONMENT` ar
 them. vLLM is asked for its greatest logit alone: `vllm_sampling.OneSampling`, inside its process, leaves our choice
 as the only one (docs/spec/sampling.md).
 
-Its bits are those of one profile: another thread count, instruction set or release is another engine. Nothing here
+It runs inside this process, on one thread: a cell starts nobody (docs/spec/secrecy.md S9), and what is observed is then
+what computes. Its bits are those of one profile: another instruction set or release is another engine. Nothing here
 makes them independent of shape, as `fixed` is.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from itertools import count
@@ -35,18 +39,23 @@ BLOCK_SIZE: Final = 32      # the CPU's attention takes multiples of 32 alone
 # What is read from the environment before vllm is imported, by it and by what it stands on.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "ATEN_CPU_CAPABILITY": "avx2",
+    "GLOO_SOCKET_IFNAME": "lo",                 # its group of one listens, whatever for: nowhere but here
     "HF_HUB_OFFLINE": "1",
     "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "1",                     # read when torch is loaded, for every thread of the process
     "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "TORCH_COMPILE_DISABLE": "1",               # else some of it is compiled by whatever g++ is there
+    "TORCH_CPP_LOG_LEVEL": "ERROR",             # written past the log
+    "VLLM_CONFIGURE_LOGGING": "0",              # its records go to the process's own log, or to nobody
     "VLLM_CPU_ATTN_SPLIT_KV": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "0",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "1",      # in one process the binding is ignored, silently
-    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",      # it can bind processes of its own alone
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_USE_V2_MODEL_RUNNER": "0",
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+THREADS: Final = 1
+_ONE: Final = threading.Lock()      # vllm keeps its groups in globals: to end one engine is to end each in the process
 SETTINGS: Final[Mapping[str, Any]] = {
     "async_scheduling": False,
     "block_size": BLOCK_SIZE,
@@ -62,21 +71,38 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "max_num_seqs": 1,
     "seed": 0,
     "skip_tokenizer_init": True,
+    "use_tqdm_on_load": False,
 }
 
 
 class VllmEngine:
-    """One request at a time; closing a run in the middle aborts it before the next begins."""
+    """One request at a time; closing a run in the middle aborts it before the next begins. `folder` is read here, and
+    never again."""
 
     def __init__(self, folder: Path, positions_max: int) -> None:
+        """Raises `EngineRefused` where torch was loaded before, for more threads, or another of these runs."""
         os.environ.update(ENVIRONMENT)
-        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415  # it reads the environment when imported
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")     # to its own authors
+        import torch  # noqa: PLC0415  # it and vllm read the environment when imported
 
+        if (threads := torch.get_num_threads()) != THREADS:
+            raise EngineRefused(
+                "engine.threads", expected=f"OMP_NUM_THREADS={THREADS} from before torch was loaded", got=threads)
+        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415
+
+        if not _ONE.acquire(blocking=False):
+            raise EngineRefused("engine.process", expected="no other vllm engine in this process", got="one")
         self._positions_max: Final = positions_max
         self._numbers: Final = count()
-        self._engine: LLMEngine = LLMEngine.from_engine_args(EngineArgs(
-            model=str(folder), max_model_len=positions_max, max_num_batched_tokens=positions_max, **SETTINGS,
-        ))
+        self._engine: LLMEngine
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(
+                model=str(folder), max_model_len=positions_max, max_num_batched_tokens=positions_max, **SETTINGS,
+            ))
+        except BaseException:
+            _ONE.release()
+            raise
 
     @property
     def id(self) -> str:
@@ -115,8 +141,9 @@ class VllmEngine:
                 yield from zip(said.token_ids, map(_leaders, said.logprobs), strict=True)
 
     def close(self) -> None:
-        """Ends its processes."""
+        """Lets go of its memory. Once."""
         self._engine.engine_core.shutdown()
+        _ONE.release()
 
     def __enter__(self) -> Self:
         return self

@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from anchorhold.command import main
+from anchorhold.demo_engines import Choice
+from anchorhold.verbs.demo import ENGINES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +80,41 @@ def test_the_bundle_it_leaves_is_audited_again_by_hand(tmp_path: Path, capsys: p
     capsys.readouterr()
     assert main(["compare", arguments[1], arguments[1], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["compared"] == 7
+
+
+def test_the_engines_it_offers_are_those_there_are() -> None:
+    assert [choice.value for choice in Choice] == list(ENGINES)
+
+
+@pytest.mark.parametrize(("engine", "line", "said"), [
+    ("scripted", 'engine = "scripted-1"', "words that no model weighed"),
+    ("torch", 'engine = "torch-1"', "on the same machine: no more is promised"),
+])
+def test_another_engine_answers(tmp_path: Path, engine: str, line: str, said: str) -> None:
+    ended = demo(tmp_path, "--engine", engine)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.decode().splitlines()
+    assert lines[-1] == "audit: ok"
+    assert any("7 answers computed again by the owner of the keys: the same, to the bit" in each and said in each
+               for each in lines)
+    assert line in (tmp_path / "build/demo/cell.toml").read_text().splitlines()
+
+
+def test_an_engine_that_is_none_is_told_which_there_are(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "--engine", "llama")
+    assert ended.returncode == 1
+    last = ended.stderr.decode().splitlines()[-1]
+    assert all(engine in last for engine in ENGINES)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
+def test_an_engine_that_is_not_installed_is_told_how_it_comes(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "--engine", "vllm")
+    assert ended.returncode == 2
+    assert ended.stderr.decode() == (
+        "demo: failed: the engine vllm needs vllm, which is not installed here; `make demo ENGINE=vllm` brings it\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_prompts_of_ones_own(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tests.little_engine import needs_kernels, write_model
 from tests.packs import KEY, OTHER_KEY
 
 pytestmark = needs_kernels
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def engine(*words: object) -> int:
@@ -52,6 +56,17 @@ def test_a_profile_is_proven_where_it_was_written(model: Path, capsys: pytest.Ca
         said = capsys.readouterr().out
         assert f"{digest}, as expected" in said
         assert "golden prompts  6, each as it was" in said
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
+def test_an_engine_that_is_not_installed_is_refused_by_name(model: Path, tmp_path: Path) -> None:
+    """In a process of its own: vLLM's settings are left in the environment."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "anchorhold.command", "engine", "profile", str(model), "--engine", "vllm-1",
+         "--out", str(tmp_path / "profile.json")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("profile.engine: expected what vllm-1 stands on, got no vllm")
+    assert not (tmp_path / "profile.json").exists()
 
 
 def test_writing_it_again_gives_the_same_bytes(model: Path, tmp_path: Path) -> None:

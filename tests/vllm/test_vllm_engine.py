@@ -6,6 +6,9 @@ Where vllm is not installed these skip; `make vllm` installs and runs them.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from appliance.engine.errors import EngineRefused
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
 from foundation.refusal import Refused
 
@@ -66,17 +70,45 @@ def said(engine: Any, asked: EngineRequest) -> list[Step]:
 ASKED = [request(number, temperature) for number in range(4) for temperature in TEMPERATURES]
 
 
-def test_the_same_steps_whatever_ran_before_was_cancelled_or_restarted(folder: Path, engine: Any) -> None:
-    alone = [said(engine, each) for each in ASKED]
-    assert all(len(steps) == 12 for steps in alone)
-    for place, each in reversed(list(enumerate(ASKED))):
-        running = engine.run(request(100 + place, MICRO, 40))
-        list(islice(running, 3))
-        running.close()
-        assert said(engine, each) == alone[place]
+def test_the_same_steps_whatever_ran_before_was_cancelled_or_restarted(folder: Path) -> None:
+    with start(folder) as engine:
+        fingerprint = engine.fingerprint
+        alone = [said(engine, each) for each in ASKED]
+        assert all(len(steps) == 12 for steps in alone)
+        for place, each in reversed(list(enumerate(ASKED))):
+            running = engine.run(request(100 + place, MICRO, 40))
+            list(islice(running, 3))
+            running.close()
+            assert said(engine, each) == alone[place]
     with start(folder) as another:
-        assert another.fingerprint == engine.fingerprint
+        assert another.fingerprint == fingerprint
         assert [said(another, each) for each in ASKED] == alone
+
+
+def test_it_computes_in_this_process_and_a_second_one_beside_it_is_refused(folder: Path, engine: Any) -> None:
+    """secrecy.md S9: the cell starts nobody."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = "".join((task / "children").read_text() for task in tasks).split()
+    assert [child for child in children if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()] == []
+    before = said(engine, request(3, 0))
+    with pytest.raises(EngineRefused, match=r"engine\.process"):
+        start(folder)
+    assert said(engine, request(3, 0)) == before
+
+
+def test_torch_loaded_for_more_threads_is_refused(folder: Path) -> None:
+    asked = f"""
+import torch
+from pathlib import Path
+from appliance.engine.vllm_engine import VllmEngine
+try:
+    VllmEngine(Path({str(folder)!r}), {POSITIONS})
+except Exception as refusal:
+    print(refusal)
+"""
+    ended = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True,
+                           env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert ended.stdout.endswith("OMP_NUM_THREADS=1 from before torch was loaded, got 2\n")
 
 
 def test_the_seed_and_the_temperature_choose(engine: Any) -> None:

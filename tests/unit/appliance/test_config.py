@@ -92,7 +92,8 @@ def test_an_engine_with_a_model_has_a_profile_and_one_without_has_none() -> None
     named = f'engine = "fixed-1"\nprofile = "{digest.hex()}"'
     with_model = MeasuredConfig.parse((GOOD.replace('engine = "scripted-1"', named) + RELEASE).encode())
     assert with_model.profile == digest
-    choose_mind(with_model)
+    for engine in ("fixed-1", "torch-1", "vllm-1"):
+        choose_mind(replace(with_model, engine=engine))
     for wrong in (
         replace(with_model, profile=None), replace(with_model, release=None), replace(with_model, engine="scripted-1"),
     ):
