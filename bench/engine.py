@@ -3,10 +3,10 @@
     python -m bench engine                      ours alone
     python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make peers`)
 
-Checkpoints of three sizes are made from a seed under build/bench. Of each engine, the best of a few rounds: prefill of
-a prompt, then decoded tokens. What a decode must read is every matrix once a token; it is held against the rate at
-which memory is read (memchr, on as many threads). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0
-and Q4_0 of it.
+Checkpoints of three sizes are made from a seed under build/bench. The engines take turns, so that a bad minute of a
+shared machine meets them all; of each the best counts: prefill of a prompt, then decoded tokens. What a decode must read
+is every matrix once a token; it is held against the rate at which memory is read (memchr, on as many threads, after each
+turn). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0 and Q4_0 of it.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ LIKE: Final = {"bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}      # what llama
 class Speed:
     prefill: float      # seconds of a prompt
     token: float        # seconds of a decoded token
+
+    def best(self, other: Speed) -> Speed:
+        return Speed(min(self.prefill, other.prefill), min(self.token, other.token))
 
 
 def write_checkpoint(architecture: Architecture, folder: Path, weights: Weights | None = None) -> None:
@@ -150,12 +153,12 @@ def ours(engine: FixedEngine, asked: EngineRequest, rounds: int) -> Speed:
     return Speed(prefill, token)
 
 
-def repetitive(engine: FixedEngine, tokens: int, rounds: int) -> float:
-    """Seconds a token of an answer that repeats itself: a bias keeps random weights at one token."""
+def repetitive(engine: FixedEngine, tokens: int, rounds: int) -> Speed:
+    """Of an answer that repeats itself: a bias keeps random weights at one token."""
     circle = tuple(range(100, 116))
     sampling = Sampling(logit_bias=((circle[0], 900 * MICRO),))
     asked = EngineRequest(circle * 8, tokens, bytes(32), sampling)
-    return ours(engine, asked, rounds).token
+    return ours(engine, asked, rounds)
 
 
 def peer(python: str, kind: str, model: Path, arguments: argparse.Namespace, temperature: float) -> Speed | None:
@@ -188,38 +191,49 @@ def peers(python: str, folder: Path, bits: str, arguments: argparse.Namespace) -
                 yield f"{kind} {model.stem if model.is_file() else 'bf16'}", temperature, speed
 
 
-def show(name: str, temperature: float, speed: Speed, prompt: int, reads: int, rate: float, base: Speed) -> None:
-    print(f"  {name:18} T={temperature:g}"
-          f"   prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
-          f"   decode {1 / speed.token:8.1f} tok/s ({base.token / speed.token:5.2f})"
-          f"   {reads / speed.token / 1e9:6.1f} GB/s, {reads / speed.token / rate:4.0%} of the read rate", flush=True)
+Turn = tuple[str, float, Speed]     # who, at which temperature
+
+
+def contest(weights: Weights, bits: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Turn]:
+    engine = FixedEngine(weights, threads=arguments.threads, speculate=False)
+    for temperature in (0.0, 0.5, 1.0):
+        asked = request(arguments.prompt, arguments.tokens, temperature)
+        yield f"fixed {bits}", temperature, ours(engine, asked, arguments.rounds)
+    guessing = FixedEngine(weights, threads=arguments.threads)
+    yield f"fixed {bits}, again", 0.0, repetitive(guessing, arguments.tokens, arguments.rounds)
+    if arguments.peers:
+        yield from peers(arguments.peers, folder, bits, arguments)
+
+
+def show(best: dict[tuple[str, float], Speed], bits: str, prompt: int, reads: int, rate: float) -> None:
+    base = best[f"fixed {bits}", 0.0]
+    for (name, temperature), speed in best.items():
+        print(f"  {name:18} T={temperature:<3g}"
+              f"   prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
+              f"   decode {1 / speed.token:8.1f} tok/s ({base.token / speed.token:5.2f})"
+              f"   {reads / speed.token / 1e9:6.1f} GB/s, {reads / speed.token / rate:4.0%} of the read rate",
+              flush=True)
 
 
 def measure(size: str, arguments: argparse.Namespace) -> None:
     folder = FOLDER / size
     write_checkpoint(SIZES[size], folder)
-    rate = max(read_rate(arguments.threads), read_rate(arguments.threads))
-    print(f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens; memory read at "
-          f"{rate / 1e9:.1f} GB/s. In brackets: speed as a share of ours in bf16 (int8, int4) at T=0", flush=True)
+    print(f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens. "
+          "In brackets: speed as a share of ours at T=0", flush=True)
     with open_folder(folder) as files:
         plain = Resident(load_model(files.tensors(), describe(files.file("config.json"))))
         for bits, quantization in BITS.items():
             weights: Weights = plain if bits == "bf16" else QuantizedWeights(plain, quantization, open_library())
-            reads = bytes_a_token(weights)
-            engine = FixedEngine(weights, threads=arguments.threads, speculate=False)
-            base = ours(engine, request(arguments.prompt, arguments.tokens, 0), arguments.rounds)
-            for temperature in (0.0, 0.5, 1.0):
-                asked = request(arguments.prompt, arguments.tokens, temperature)
-                speed = ours(engine, asked, arguments.rounds)
-                show(f"fixed {bits}", temperature, speed, arguments.prompt, reads, rate, base)
-            guessing = FixedEngine(weights, threads=arguments.threads)
-            token = repetitive(guessing, arguments.tokens, arguments.rounds)
-            show(f"fixed {bits}, again", 0, Speed(base.prefill, token), arguments.prompt, reads, rate, base)
-            if arguments.peers:
-                for name, temperature, speed in peers(arguments.peers, folder, bits, arguments):
-                    show(name, temperature, speed, arguments.prompt, reads, rate, base)
-            again = ours(engine, request(arguments.prompt, arguments.tokens, 0), arguments.rounds)
-            show(f"fixed {bits}, last", 0, again, arguments.prompt, reads, rate, base)
+            best: dict[tuple[str, float], Speed] = {}
+            rate = 0.0
+            for number in range(arguments.passes):
+                for name, temperature, speed in contest(weights, bits, folder, arguments):
+                    print(f"    pass {number + 1} of {arguments.passes}: {name} at T={temperature:g}",
+                          file=sys.stderr, flush=True)
+                    rate = max(rate, read_rate(arguments.threads))
+                    best[name, temperature] = speed.best(best.get((name, temperature), speed))
+            print(f" {bits}, memory read at {rate / 1e9:.1f} GB/s", flush=True)
+            show(best, bits, arguments.prompt, bytes_a_token(weights), rate)
 
 
 def main() -> None:
@@ -230,7 +244,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
     parser.add_argument("--tokens", type=int, default=64, help="decoded")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of each engine in a pass; the best counts")
+    parser.add_argument("--passes", type=int, default=2, help="through all engines in turn; the best counts")
     arguments = parser.parse_args(sys.argv[1:])
     for size in arguments.sizes:
         measure(size, arguments)
