@@ -4,9 +4,9 @@
     python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make peers`)
 
 Checkpoints of three sizes are made from a seed under build/bench. The engines take turns, so that a bad minute of a
-shared machine meets them all; of each the best counts: prefill of a prompt, then decoded tokens. What a decode must read
-is every matrix once a token; it is held against the rate at which memory is read (memchr, on as many threads, after each
-turn). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0 and Q4_0 of it.
+shared machine meets them all; of each the best counts: prefill of a prompt, then decoded tokens. What a decode must
+read is every matrix once a token; it is held against the rate at which memory is read (memchr, on as many threads,
+after each turn). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0 and Q4_0 of it.
 """
 
 from __future__ import annotations
