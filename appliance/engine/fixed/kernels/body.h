@@ -9,6 +9,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { HALVES = 16 / WORDS };
+enum { AHEAD = 8192 };      /* bytes of weights asked for early where each is used once: two pages, as processors stop at one */
 
 /* ---- exponential, docs/spec/engine.md X9 */
 INLINE V exponential(V x) {
@@ -61,6 +62,7 @@ INLINE void line(int tm, int tn, int p0, int pn, const uint8_t *const *w, const 
         for (int m = 0; m < tm; m++) xs[m] = load_operand(x + m * x_bytes + p * CHUNK);
         UNROLL
         for (int n = 0; n < tn; n++) {
+            if (tn == 1) __builtin_prefetch(w[n] + p * WORDS * 4 + AHEAD);
             Words v = load_words(w[n] + p * WORDS * 4);
             UNROLL
             for (int m = 0; m < tm; m++) s[n][m][p] = pairs(v, xs[m], s[n][m][p]);
@@ -161,12 +163,13 @@ enum { PIECE_PARTS = PIECE_BLOCKS / WORDS, OFFSET_INT4 = 8 };
 
 typedef V Scaled[CODES_ROWS][CODES_COLUMNS][PIECE_PARTS];
 
-/* Part p of a piece that has `blocks` blocks, of tn rows by tm. */
-INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, const uint8_t *const *w, const bf16 *const *scales,
-                      int shift, const uint8_t *x, int64_t x_bytes, Scaled s) {
+/* Part p of a piece that has `blocks` blocks, of tn rows by tm. What `open` rows have behind them may be read with them:
+ * it meets zeros of x. */
+INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, int open, const uint8_t *const *w,
+                      const bf16 *const *scales, int shift, const uint8_t *x, int64_t x_bytes, Scaled s) {
     enum { CHAINS = 2 };
     Integers sum[CODES_ROWS][CODES_COLUMNS][CHAINS];
-    const int chains = tn == 1 ? CHAINS : 1, left = blocks - p * WORDS;
+    const int chains = tn == 1 ? CHAINS : 1, left = open ? WORDS : blocks - p * WORDS;
     UNROLL
     for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) {
         sum[n][m][0] = load_integers(x + m * x_bytes + PIECE_CORRECTIONS + p * WORDS * 4);
@@ -183,6 +186,7 @@ INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, const uint8
         }
         UNROLL
         for (int n = 0; n < tn; n++) {
+            if (tn == 1) __builtin_prefetch(w[n] + j * 64 + AHEAD);
             Words v = load_some(w[n] + (j * blocks + p * WORDS) * 4, left);
             UNROLL
             for (int m = 0; m < tm; m++) {
@@ -210,6 +214,7 @@ INLINE void blocks_of(int format, int tm, int tn, int p, int blocks, const uint8
 INLINE void quantized_tile(int format, int tm, int tn, const Matrix *w, int first, int shift, const uint8_t *x,
                            int64_t x_bytes, float *y, int64_t y_stride) {
     const int blocks = (w->columns + BLOCK - 1) / BLOCK, block_bytes = format == INT8 ? 32 : 16;
+    const int open = (w->rows - first - tn) * w->row_bytes >= PIECE_BLOCKS * 4;
     const uint8_t *row[CODES_ROWS];
     const bf16 *scales[CODES_ROWS];
     UNROLL
@@ -225,8 +230,8 @@ INLINE void quantized_tile(int format, int tm, int tn, const Matrix *w, int firs
         UNROLL
         for (int p = 0; p < PIECE_PARTS; p++) {
             if (b + PIECE_BLOCKS <= blocks)
-                blocks_of(format, tm, tn, p, PIECE_BLOCKS, row, scales, shift, x, x_bytes, s);
-            else blocks_of(format, tm, tn, p, blocks - b, row, scales, shift, x, x_bytes, s);
+                blocks_of(format, tm, tn, p, PIECE_BLOCKS, 1, row, scales, shift, x, x_bytes, s);
+            else blocks_of(format, tm, tn, p, blocks - b, open, row, scales, shift, x, x_bytes, s);
         }
         UNROLL
         for (int n = 0; n < tn; n++) {
