@@ -196,9 +196,9 @@ Turn = tuple[str, float, Speed]     # who, at which temperature
 
 def contest(weights: Weights, bits: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Turn]:
     engine = FixedEngine(weights, threads=arguments.threads, speculate=False)
-    for temperature in (0.0, 0.5, 1.0):
-        asked = request(arguments.prompt, arguments.tokens, temperature)
-        yield f"fixed {bits}", temperature, ours(engine, asked, arguments.rounds)
+    for _ in range(arguments.rounds):       # temperatures take turns too
+        for temperature in (0.0, 0.5, 1.0):
+            yield f"fixed {bits}", temperature, ours(engine, request(arguments.prompt, arguments.tokens, temperature), 1)
     guessing = FixedEngine(weights, threads=arguments.threads)
     yield f"fixed {bits}, again", 0.0, repetitive(guessing, arguments.tokens, arguments.rounds)
     if arguments.peers:
