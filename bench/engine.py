@@ -198,7 +198,8 @@ def contest(weights: Weights, bits: str, folder: Path, arguments: argparse.Names
     engine = FixedEngine(weights, threads=arguments.threads, speculate=False)
     for _ in range(arguments.rounds):       # temperatures take turns too
         for temperature in (0.0, 0.5, 1.0):
-            yield f"fixed {bits}", temperature, ours(engine, request(arguments.prompt, arguments.tokens, temperature), 1)
+            asked = request(arguments.prompt, arguments.tokens, temperature)
+            yield f"fixed {bits}", temperature, ours(engine, asked, 1)
     guessing = FixedEngine(weights, threads=arguments.threads)
     yield f"fixed {bits}, again", 0.0, repetitive(guessing, arguments.tokens, arguments.rounds)
     if arguments.peers:

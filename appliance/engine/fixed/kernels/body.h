@@ -9,7 +9,7 @@
 #define UNROLL _Pragma("GCC unroll 16")
 
 enum { HALVES = 16 / WORDS };
-enum { AHEAD = 8192 };      /* bytes of weights asked for early where each is used once: two pages, as processors stop at one */
+enum { AHEAD = 8192 };      /* bytes of weights asked for early where each is used once: processors stop at a page's end */
 
 /* ---- exponential, docs/spec/engine.md X9 */
 INLINE V exponential(V x) {
