@@ -71,7 +71,8 @@ class EngineBroke(RuntimeError):
 class GatedEngine:
     """Says back the prompt's last line, but only once it is let; remembers what it was asked, in order.
 
-    A prompt that ends in `break` makes it fail after its first tokens; one that ends in `on and on` has no end.
+    A prompt that ends in `break` makes it fail after its first tokens; one that ends in `on and on` has no end, and a
+    token more only when there may be `more`.
     """
 
     id = "gated"
@@ -82,6 +83,7 @@ class GatedEngine:
         self.began = threading.Event()
         self.asked: list[bytes] = []
         self.ended = threading.Event()
+        self.more = threading.Event()
         if opened:
             self.gate.set()
 
@@ -96,6 +98,7 @@ class GatedEngine:
                 raise EngineBroke(f"it broke over {words!r}")
             while words.endswith(b"on and on"):
                 yield Step(0x2E, bytes(32))
+                self.more.wait()
         finally:
             self.ended.set()
 

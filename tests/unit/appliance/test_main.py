@@ -178,6 +178,7 @@ def test_a_signal_while_an_answer_is_under_way_ends_it_with_0(tmp_path: Path, qu
     address = Address.parse(f"unix:{tmp_path}/cell.sock")
     engine = GatedEngine()
     assert asyncio.run(served(engine, one_block("on and on"), address, signal.SIGTERM)) == 0
+    engine.more.set()
     assert engine.ended.wait(30)
     assert quiet[-1]["event"] == "stopped"
     for thread in threading.enumerate():
