@@ -277,6 +277,7 @@ def test_a_token_that_is_none_ends_the_run() -> None:
 def test_stopping_in_the_middle_of_an_answer_ends_the_thread() -> None:
     """Nothing waits for an engine that would go on for long: it is left at its next piece."""
     engine = GatedEngine()
+    engine.more.set()
 
     async def work() -> None:
         async with Running(engine) as running:
