@@ -32,13 +32,13 @@ NOTES: Final = """
 - **Models.** Random weights in bf16, symmetric about nought, so that prompts matter; 2 layers, 4 heads over 2,
   vocabulary 512. "Wide": width 2048, so the sums of q, k, v, gate, up and head have 2,048 terms; hidden 384. "Tall":
   width 256, hidden 4160, so the sum of down has 4,160. int8 and int4 are in groups of 32. All but "tall" are one
-  checkpoint, read by every engine here.
+  checkpoint, read by every engine here. One weight in 997 has a rare upper byte, so that tight rows have patches.
 - **`fixed`.** 16 requests for each temperature out of a seed: prompts of 10 to 44 tokens, half of them going in
   circles, 4 to 14 tokens said, with and without top_k, top_p, a repetition penalty, and a bias that makes half of the
-  answers go to and fro between two tokens. The reference: scalar kernels, one thread, one row a pass, no guesses, a
-  new engine; so every row compares kernels too. The scalar row has 16 shorter requests (2 to 5 tokens, 3 said): those
-  kernels are plain C and take some 20 ms a token. Requests, and what is done around them, come from seeded generators;
-  `--seed` gives others.
+  answers go to and fro between two tokens. The reference: scalar kernels, one thread, one row a pass, weights as
+  they came, no guesses, a new engine; so every row compares kernels, and tight rows, too. The scalar row has 16 shorter
+  requests (2 to 5 tokens, 3 said): those kernels are plain C and take some 20 ms a token. Requests, and what is done
+  around them, come from seeded generators; `--seed` gives others.
 - **Whole logits** of every said token of `fixed` were compared too, not only the leading eight: see the table above.
 """
 

@@ -3,10 +3,12 @@
     python -m bench engine                      ours alone
     python -m bench.engine --peers PYTHON       with vLLM, transformers and llama.cpp (`make peers`)
 
-Checkpoints of three sizes are made from a seed under build/bench. The engines take turns, so that a bad minute of a
-shared machine meets them all; of each the best counts: prefill of a prompt, then decoded tokens. What a decode must
-read is every matrix once a token; it is held against the rate at which memory is read (memchr, on as many threads,
-after each turn). llama.cpp reads a GGUF made of the same checkpoint, and its own Q8_0 and Q4_0 of it.
+Checkpoints of three sizes are made from a seed under build/bench, their weights normally distributed as trained ones
+are nearly. The engines take turns, so that a bad minute of a shared machine meets them all; of each the best counts:
+prefill of a prompt, then decoded tokens. Every matrix counts once a token, in the bytes of its format; that is held
+against the rate at which memory is read (memchr, on as many threads, after each turn). What comes out above it was
+read in fewer bytes: tight rows, or several tokens a pass. llama.cpp reads a GGUF made of the same checkpoint, and its
+own Q8_0 and Q4_0 of it.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import struct
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import shake_256
 from pathlib import Path
+from statistics import NormalDist
 from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Tensor, Weights, names
@@ -50,6 +55,7 @@ SIZES: Final = {
     "1.1B": _llama(22, 2048, 32, 4, 5632, 32000),
 }
 BITS: Final = {"bf16": Quantization(), "int8": Quantization(Format.INT8, 32), "int4": Quantization(Format.INT4, 32)}
+_REPEAT: Final = 1 << 22        # bytes drawn for one tensor; a larger one repeats them
 LIKE: Final = {"bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}      # what llama.cpp has beside each
 
 
@@ -62,12 +68,30 @@ class Speed:
         return Speed(min(self.prefill, other.prefill), min(self.token, other.token))
 
 
+class NormalWeights(MadeWeights):
+    """Of a standard deviation of 0.02: one of 65,536 quantiles each."""
+
+    _quantiles: Final = array("H", (
+        struct.unpack("<I", struct.pack("<f", NormalDist(0, 0.02).inv_cdf((i + 0.5) / 65536)))[0] + 0x8000 >> 16
+        for i in range(65536)
+    ))
+
+    def tensor(self, name: str) -> Tensor:
+        tensor = super().tensor(name)
+        if "norm" in name:
+            return tensor
+        size = len(tensor.data)
+        drawn = array("H", shake_256(name.encode()).digest(min(size, _REPEAT)))
+        made = array("H", map(self._quantiles.__getitem__, drawn)).tobytes()
+        return replace(tensor, data=memoryview(made * -(-size // len(made)))[:size])
+
+
 def write_checkpoint(architecture: Architecture, folder: Path, weights: Weights | None = None) -> None:
     """As this family's checkpoints are: config.json and one file of bf16 safetensors."""
     if (folder / "model.safetensors").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    a, made, at, header = architecture, weights or MadeWeights(architecture), 0, {}
+    a, made, at, header = architecture, weights or NormalWeights(architecture), 0, {}
     for name, shape in names(a):
         size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
@@ -217,13 +241,14 @@ def show(best: dict[tuple[str, float], Speed], bits: str, prompt: int, reads: in
 
 
 def measure(size: str, arguments: argparse.Namespace) -> None:
-    folder = FOLDER / size
+    folder = FOLDER / f"normal-{size}"
     write_checkpoint(SIZES[size], folder)
     print(f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens. "
           "In brackets: speed as a share of ours at T=0", flush=True)
     with open_folder(folder) as files:
         plain = Resident(load_model(files.tensors(), describe(files.file("config.json"))))
-        for bits, quantization in BITS.items():
+        for bits in arguments.bits:
+            quantization = BITS[bits]
             weights: Weights = plain if bits == "bf16" else QuantizedWeights(plain, quantization, open_library())
             best: dict[tuple[str, float], Speed] = {}
             rate = 0.0
@@ -240,6 +265,7 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the fixed engine beside its peers.")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["19M", "160M"])
+    parser.add_argument("--bits", nargs="+", choices=BITS, default=list(BITS))
     parser.add_argument("--peers", metavar="PYTHON",
                         help="an interpreter that has vllm, transformers, llama_cpp and gguf")
     parser.add_argument("--threads", type=int, default=1)

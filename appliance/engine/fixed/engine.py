@@ -44,10 +44,12 @@ class FixedEngine:
         rows_max: int = 128,
         speculate: bool = True,
         batch_bytes_max: int = 0,
+        tight: bool = True,
     ) -> None:
-        """`rows_max`: rows in a pass; `batch_bytes_max`: how much memory `run_many` may take for keys and values."""
+        """`rows_max`: rows in a pass; `batch_bytes_max`: how much memory `run_many` may take for keys and values;
+        `tight`: bf16 matrices are kept in three quarters of their bytes, beside the weights that were given."""
         self.library: Final = library or open_library()
-        self.model: Final = Model(weights, self.library, threads=threads, rows_max=rows_max)
+        self.model: Final = Model(weights, self.library, threads=threads, rows_max=rows_max, tight=tight)
         self.batch_bytes_max: Final = batch_bytes_max
         self._speculate: Final = speculate
         self._sampling: Final = NativeSampling(self.library.kernels, weights.architecture.vocabulary)

@@ -40,6 +40,7 @@ class CMatrix(ctypes.Structure):
         ("columns", ctypes.c_int32),
         ("group", ctypes.c_int32),
         ("format", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("uppers", "patched", "patches")),
     ]
 
 
@@ -84,6 +85,8 @@ _FUNCTIONS: Final = {
     "fixed_product": (_INT, [_INT, _POINTER, _POINTER, _POINTER, _INT, _POINTER]),
     "fixed_quantize": (None, [_POINTER, _INT, _INT, _INT, _INT, _POINTER, _POINTER]),
     "fixed_factors": (_INT, [_POINTER, _POINTER, _LONG]),
+    "fixed_uppers": (_LONG, [_POINTER, _LONG, _POINTER]),
+    "fixed_tighten": (None, [_POINTER, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER]),
     "fixed_finite": (_INT, [_POINTER, _LONG]),
     "fixed_memory_new": (_POINTER, [ctypes.c_size_t]),
     "fixed_memory_free": (None, [_POINTER, ctypes.c_size_t]),

@@ -1,7 +1,7 @@
 """A model bound to the kernels: weights checked and pointed at, key-value caches, rows in and logits out.
 
-Nothing is copied: the weights are used where their owner keeps them. What this does not establish: that they are the
-weights somebody meant (docs/spec/pack.md does).
+The weights are used where their owner keeps them, but for bf16 matrices, which are read from tight rows of our own
+(tight.py). What this does not establish: that they are the weights somebody meant (docs/spec/pack.md does).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from appliance.engine.errors import EngineRefused
@@ -26,8 +27,9 @@ from appliance.engine.fixed.architecture import (
     Weights,
     names,
 )
-from appliance.engine.fixed.library import CEnds, CLayer, CMatrix, CSizes, Library
+from appliance.engine.fixed.library import CEnds, CLayer, CMatrix, CSizes, Library, Variant
 from appliance.engine.fixed.memory import Held, HugeMemory
+from appliance.engine.fixed.tight import tighten
 
 _CODES: Final = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
 _LARGEST: Final = {     # bounds before allocation: no size can make an index overflow
@@ -69,8 +71,9 @@ def row_bytes(form: Format, columns: int) -> int:
 class _Pointing:
     """Tensors to addresses, each checked for its shape and size, all held."""
 
-    def __init__(self, library: Library, weights: Weights) -> None:
+    def __init__(self, library: Library, weights: Weights, *, tight: bool) -> None:
         self._library = library
+        self._tight = tight
         self._weights = weights
         self._group = weights.architecture.quantization.group
         self._shapes = dict(names(weights.architecture))
@@ -110,23 +113,27 @@ class _Pointing:
         stride = row_bytes(form, columns)
         matrix = CMatrix(self._sized(tensor.data, name, rows * stride), None, stride, 0, rows, columns, 0, _CODES[form])
         if form is Format.BF16:
-            matrix.data = self._factors(matrix.data, name, rows * columns)
+            self._factors(matrix, name)
         else:
             self._scale(matrix, tensor, name)
         return matrix
 
-    def _factors(self, address: int, name: str, count: int) -> int:
-        """engine.md X6: where the weights are, or a copy of them without what is too small to multiply by."""
-        kernels = self._library.kernels
-        match kernels.fixed_factors(address, None, count):
+    def _factors(self, matrix: CMatrix, name: str) -> None:
+        """engine.md X6: what is too small to multiply by goes, and then they become tight rows where they can."""
+        kernels, count, made = self._library.kernels, matrix.rows * matrix.columns, None
+        match kernels.fixed_factors(matrix.data, None, count):
             case 0:
-                return address
+                pass
             case 1:
                 made = HugeMemory(kernels, 2 * count)
-                kernels.fixed_factors(address, made.address, count)
-                return self.hold(made.view).address
+                kernels.fixed_factors(matrix.data, made.address, count)
+                matrix.data = made.address
             case _:
                 raise EngineRefused("engine.weights", expected=f"weights below 2^60 in {name}", got="another")
+        if self._tight and (rows := tighten(kernels, matrix)) is not None:
+            self.held.append(rows)
+        elif made is not None:
+            self.hold(made.view)
 
     def _scale(self, matrix: CMatrix, tensor: Tensor, name: str) -> None:
         if tensor.scales is None:
@@ -191,7 +198,9 @@ class Cache:
 class Model:
     """Weights, threads and buffers. One pass at a time; whoever calls meanwhile waits."""
 
-    def __init__(self, weights: Weights, library: Library, *, threads: int, rows_max: int = 128) -> None:
+    def __init__(
+        self, weights: Weights, library: Library, *, threads: int, rows_max: int = 128, tight: bool = True
+    ) -> None:
         a = weights.architecture
         check_architecture(a)
         if not 1 <= threads <= 1024 or not 1 <= rows_max <= 4096:
@@ -201,8 +210,9 @@ class Model:
         self.library: Final = library
         self.rows_max: Final = rows_max
         self.weights: Final = weights
-        pointing = _Pointing(library, weights)
-        layers = (CLayer * a.layers)(*(_layer(pointing, a, index) for index in range(a.layers)))
+        pointing = _Pointing(library, weights, tight=tight and library.variant is not Variant.CUDA)
+        with ThreadPoolExecutor(threads) as pool:
+            layers = (CLayer * a.layers)(*pool.map(lambda index: _layer(pointing, a, index), range(a.layers)))
         ends = _ends(pointing, a, weights)
         sizes = CSizes(a.layers, a.width, a.heads, a.kv_heads, a.head_width, a.hidden, a.vocabulary, a.positions_max,
                        a.rotary_width, rows_max, a.epsilon)

@@ -39,6 +39,7 @@ static inline float fold(const V *s, int parts) {
 }
 
 static inline Words load_words(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline void store_words(uint8_t *p, Words w) { _mm256_storeu_si256((__m256i *)p, w); }
 static inline void apart(Words w, V *even, V *odd) {
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
     *odd = _mm256_castsi256_ps(_mm256_and_si256(w, _mm256_set1_epi32((int)0xffff0000)));
@@ -58,6 +59,19 @@ static inline V pairs(Words w, Operand x, V sum) {
     return fma_(even, x.even, fma_(odd, x.odd, sum));
 }
 
+static inline Words lower(Words w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
+static inline Words upper(Words w) { return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)); }
+typedef __m256i Uppers;
+static inline Uppers load_uppers(const uint8_t *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p)); }
+static inline void open_line(const uint8_t *woven, int second, Uppers uppers, Words line[4]) {
+    for (int half = 0; half < 2; half++) {
+        Words names = load_words(woven + 2 * LINE + half * 32), low = load_words(woven + second * LINE + half * 32);
+        Words high = _mm256_shuffle_epi8(uppers, second ? upper(names) : lower(names));
+        line[half] = _mm256_unpacklo_epi8(low, high);
+        line[2 + half] = _mm256_unpackhi_epi8(low, high);
+    }
+}
+
 static inline __m256i first(int count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
 }
@@ -68,8 +82,6 @@ static inline Integers load_integers(const uint8_t *p) { return load_words(p); }
 static inline Integers no_integers(void) { return _mm256_setzero_si256(); }
 static inline Integers add_integers(Integers a, Integers b) { return _mm256_add_epi32(a, b); }
 static inline V to_floats(Integers a) { return _mm256_cvtepi32_ps(a); }
-static inline Words lower(Words w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
-static inline Words upper(Words w) { return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)); }
 static inline Integers fours(__m256i twos, Integers sum) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(twos, _mm256_set1_epi16(1)));
 }
@@ -86,5 +98,8 @@ static inline V load_scales(const bf16 *scales, int part, int shift, int blocks)
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)s));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
+
+#define FOLDED_TOGETHER 0
+#define fold_together(s, y, y_stride) ((void)(s))
 
 #include "body.h"

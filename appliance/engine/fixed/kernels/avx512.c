@@ -44,13 +44,48 @@ static inline float fold(const V *s, int parts) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
+
+/* The trees of a whole tile, six rows of weights by two of x, as one: each step adds the upper half of what is left of
+ * each sum to its lower half, and puts two of them side by side. */
+#define FOLDED_TOGETHER 12
+static inline V four(V a, V b, V c, V d) {      /* of each four numbers left */
+    V ab = add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    V cd = add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    return add(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+static inline void fold_together(V s[6][3][2], float *y, int64_t y_stride) {
+    V v[12];
+    for (int m = 0; m < 2; m++)
+        for (int n = 0; n < 6; n++) v[6 * m + n] = add(s[n][m][0], s[n][m][1]);
+    V a = four(v[0], v[1], v[2], v[3]), b = four(v[4], v[5], v[6], v[7]), c = four(v[8], v[9], v[10], v[11]);
+    V ab = add(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    V cc = add(_mm512_shuffle_ps(c, c, 0x44), _mm512_shuffle_ps(c, c, 0xee));
+    V sums = add(_mm512_shuffle_ps(ab, cc, 0x88), _mm512_shuffle_ps(ab, cc, 0xdd));    /* sum i at 4 (i mod 4) + i div 4 */
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m512i second = _mm512_setr_epi32(9, 13, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm512_mask_storeu_ps(y, 0x3f, _mm512_permutexvar_ps(first, sums));
+    _mm512_mask_storeu_ps(y + y_stride, 0x3f, _mm512_permutexvar_ps(second, sums));
+}
+
 static inline Words load_words(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline void store_words(uint8_t *p, Words w) { _mm512_storeu_si512(p, w); }
 static inline Operand load_operand(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline void store_operand(uint8_t *to, const bf16 *from) { memcpy(to, from, 64); }
 static inline V pairs(Words w, Operand x, V sum) { return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)x); }
 static inline void apart(Words w, V *even, V *odd) {
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+}
+
+static inline Words lower(Words w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+static inline Words upper(Words w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
+typedef __m512i Uppers;
+static inline Uppers load_uppers(const uint8_t *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p)); }
+static inline void open_line(const uint8_t *woven, int second, Uppers uppers, Words line[2]) {
+    Words names = load_words(woven + 2 * LINE), low = load_words(woven + second * LINE);
+    Words high = _mm512_shuffle_epi8(uppers, second ? upper(names) : lower(names));
+    line[0] = _mm512_unpacklo_epi8(low, high);
+    line[1] = _mm512_unpackhi_epi8(low, high);
 }
 
 static inline __mmask16 first(int count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1); }
@@ -61,8 +96,6 @@ static inline Integers load_integers(const uint8_t *p) { return _mm512_loadu_si5
 static inline Integers no_integers(void) { return _mm512_setzero_si512(); }
 static inline Integers add_integers(Integers a, Integers b) { return _mm512_add_epi32(a, b); }
 static inline V to_floats(Integers a) { return _mm512_cvtepi32_ps(a); }
-static inline Words lower(Words w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
-static inline Words upper(Words w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
 static inline Integers codes_int8(Words w, Words x, Integers sum) { return _mm512_dpbusd_epi32(sum, w, x); }
 static inline Integers codes_int4(Words w, Words x, Integers sum) { return _mm512_dpbusd_epi32(sum, w, x); }
 static inline V load_scales(const bf16 *scales, int part, int shift, int blocks) {

@@ -42,6 +42,34 @@ typedef struct {
 
 typedef V Sums[TILE_ROWS][FEW][PARTS];
 
+/* A pair of tight rows as they were, one `stride` behind the other. */
+INLINE void open_pair(const Matrix *w, int first, uint8_t *to, int64_t stride) {
+    const uint8_t *from = (const uint8_t *)w->data + first * w->row_bytes;
+    const Uppers uppers = load_uppers(w->uppers);
+    for (int64_t at = 0; at < 2 * (int64_t)w->columns; at += 2 * LINE, from += WOVEN_LINE) {
+        UNROLL
+        for (int ahead = 0; ahead < WOVEN_LINE; ahead += LINE) __builtin_prefetch(from + ahead + AHEAD);
+        UNROLL
+        for (int second = 0; second < 2; second++) {
+            Words line[PARTS];
+            open_line(from, second, uppers, line);
+            UNROLL
+            for (int p = 0; p < PARTS; p++) store_words(to + second * stride + at + p * WORDS * 4, line[p]);
+        }
+    }
+    const Patch *end = w->patches + w->patched[first / 2 + 1];
+    for (const Patch *patch = w->patches + w->patched[first / 2]; patch < end; patch++)
+        memcpy(to + patch->second * stride + 2 * (int64_t)patch->column, &patch->value, 2);
+}
+
+/* Tight rows of a tile are opened, which their x, four rows at least, makes worth while. */
+INLINE void open_rows(Rows *rows, const Matrix *w, int first, uint8_t *opened) {
+    const int64_t stride = opened_bytes(w->columns);
+    rows->whole = rows->lines = (w->columns + LINE - 1) / LINE;
+    for (int n = 0; n < TILE_ROWS; n += 2) open_pair(w, first + n, opened + n * stride, stride);
+    for (int n = 0; n < TILE_ROWS; n++) rows->row[n] = opened + n * stride;
+}
+
 INLINE void point_at(Rows *rows, const Matrix *w, int first, int tn) {
     rows->whole = w->columns / LINE;
     rows->lines = (w->columns + LINE - 1) / LINE;
@@ -105,6 +133,7 @@ INLINE void tile(int tm, int tn, const Rows *rows, int first, int end, const uin
             store(kept + ((2 * n + m) * PARTS + p0 + p) * WORDS, s[n][m][p0 + p]);
     }
     if (end < rows->lines) return;
+    if (tm * tn == FOLDED_TOGETHER) { fold_together(s, y, y_stride); return; }
     UNROLL
     for (int n = 0; n < tn; n++) UNROLL for (int m = 0; m < tm; m++) y[m * y_stride + n] = fold(s[n][m], PARTS);
 }
@@ -119,14 +148,67 @@ INLINE void few(int tm, const Matrix *w, int first, int end, const uint8_t *x, i
     }
 }
 
-static __attribute__((noinline)) void few_bf16(const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes,
-                                               int m, float *y, int64_t y_stride) {
-    switch (m) {
-    case 1: few(1, w, first, end, x, x_bytes, y, y_stride); break;
-    case 2: few(2, w, first, end, x, x_bytes, y, y_stride); break;
-    default: few(3, w, first, end, x, x_bytes, y, y_stride);
+/* A line of a pair that has patches. */
+static __attribute__((noinline)) const Patch *patched(const Patch *patch, const Patch *end, int k, Words line[2][PARTS]) {
+    uint8_t opened[2][2 * LINE];
+    for (int n = 0; n < 2; n++) for (int p = 0; p < PARTS; p++) store_words(opened[n] + p * WORDS * 4, line[n][p]);
+    for (; patch < end && patch->column < k + LINE; patch++)
+        memcpy(opened[patch->second] + 2 * (patch->column - k), &patch->value, 2);
+    for (int n = 0; n < 2; n++) for (int p = 0; p < PARTS; p++) line[n][p] = load_words(opened[n] + p * WORDS * 4);
+    return patch;
+}
+
+/* Pairs of tight rows, opened in registers: again one sequential stream. `first` is even, and so is `end`, but for a last
+ * row that has no other. */
+INLINE void few_tight(int tm, const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes, float *y,
+                      int64_t y_stride) {
+    const Uppers uppers = load_uppers(w->uppers);
+    const uint8_t *from = (const uint8_t *)w->data + first * w->row_bytes;
+    const Patch *patch = w->patches + w->patched[first / 2];
+    for (int n = first; n < end; n += 2) {
+        const Patch *patches_end = w->patches + w->patched[n / 2 + 1];
+        int next = patch < patches_end ? patch->column : INT32_MAX;
+        V s[2][FEW][PARTS];
+        UNROLL
+        for (int i = 0; i < 2; i++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int p = 0; p < PARTS; p++)
+            s[i][m][p] = all(0.0f);
+        const uint8_t *at = x;
+        for (int k = 0; k < w->columns; k += LINE, at += LINE_OPERAND, from += WOVEN_LINE) {
+            Words line[2][PARTS];
+            UNROLL
+            for (int ahead = 0; ahead < WOVEN_LINE; ahead += LINE) __builtin_prefetch(from + ahead + AHEAD);
+            UNROLL
+            for (int i = 0; i < 2; i++) open_line(from, i, uppers, line[i]);
+            if (__builtin_expect(next < k + LINE, 0)) {
+                patch = patched(patch, patches_end, k, line);
+                next = patch < patches_end ? patch->column : INT32_MAX;
+            }
+            UNROLL
+            for (int p = 0; p < PARTS; p++) UNROLL for (int m = 0; m < tm; m++) {
+                Operand xs = load_operand(at + m * x_bytes + p * CHUNK);
+                UNROLL
+                for (int i = 0; i < 2; i++) s[i][m][p] = pairs(line[i][p], xs, s[i][m][p]);
+            }
+        }
+        UNROLL
+        for (int m = 0; m < tm; m++) {
+            y[m * y_stride + n] = fold(s[0][m], PARTS);
+            if (n + 1 < end) y[m * y_stride + n + 1] = fold(s[1][m], PARTS);
+        }
     }
 }
+
+#define FEW_OF(few) \
+    static __attribute__((noinline)) void dots_##few(const Matrix *w, int first, int end, const uint8_t *x, int64_t xb, \
+                                                     int m, float *y, int64_t ys) { \
+        switch (m) { \
+        case 1: few(1, w, first, end, x, xb, y, ys); break; \
+        case 2: few(2, w, first, end, x, xb, y, ys); break; \
+        default: few(3, w, first, end, x, xb, y, ys); \
+        } \
+    }
+FEW_OF(few)
+FEW_OF(few_tight)
 
 /* A tile of rows of weights by all rows of x, two by two, as many lines at once as the nearest cache holds. */
 INLINE void many(const Rows *rows, const uint8_t *x, int64_t x_bytes, int m, float *y, int64_t y_stride, float *sums) {
@@ -142,16 +224,22 @@ INLINE void many(const Rows *rows, const uint8_t *x, int64_t x_bytes, int m, flo
     }
 }
 
-static __attribute__((noinline)) void many_bf16(const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes,
-                                                int m, float *y, int64_t y_stride, float *sums) {
+static __attribute__((noinline)) void dots_bf16(const Matrix *w, int first, int end, const uint8_t *x, int64_t x_bytes,
+                                                int m, float *y, int64_t y_stride, float *room) {
+    float *sums = room + TILE_ROWS_MAX * opened_bytes(w->columns) / 4;
+    uint8_t *opened = (uint8_t *)room;
     Rows rows;
     int n = first;
-    for (; n + TILE_ROWS <= end; n += TILE_ROWS) {
-        point_at(&rows, w, n, TILE_ROWS);
+    for (; m > FEW && n + TILE_ROWS <= end; n += TILE_ROWS) {
+        if (w->format == TIGHT) open_rows(&rows, w, n, opened);
+        else point_at(&rows, w, n, TILE_ROWS);
         many(&rows, x, x_bytes, m, y + n, y_stride, sums);
     }
-    for (int r = 0; n < end && r < m; r += FEW)
-        few_bf16(w, n, end, x + r * x_bytes, x_bytes, m - r, y + r * y_stride, y_stride);
+    for (int r = 0; n < end && r < m; r += FEW) {
+        const uint8_t *at = x + r * x_bytes;
+        if (w->format == TIGHT) dots_few_tight(w, n, end, at, x_bytes, m - r, y + r * y_stride, y_stride);
+        else dots_few(w, n, end, at, x_bytes, m - r, y + r * y_stride, y_stride);
+    }
 }
 
 /* ---- products over int8 and int4, X7 and X8
@@ -270,11 +358,10 @@ QUANTIZED(INT4)
 
 /* y[m][n] = row n of w by row m of x, for n in first .. end. */
 static void dots(const Matrix *w, int first, int end, const void *x, int64_t x_bytes, int m, float *y, int64_t y_stride,
-                 float *sums) {
+                 float *room) {
     if (w->format == INT8) dots_INT8(w, first, end, x, x_bytes, m, y, y_stride);
     else if (w->format == INT4) dots_INT4(w, first, end, x, x_bytes, m, y, y_stride);
-    else if (m > FEW) many_bf16(w, first, end, x, x_bytes, m, y, y_stride, sums);
-    else few_bf16(w, first, end, x, x_bytes, m, y, y_stride);
+    else dots_bf16(w, first, end, x, x_bytes, m, y, y_stride, room);
 }
 
 /* ---- what products take */
@@ -322,7 +409,7 @@ static void prepare_codes(const float *from, uint8_t *to, int n, int offset) {
 }
 
 static void prepare(int format, const float *from, void *to, int n) {
-    if (format == BF16) prepare_bf16(from, to, n);
+    if (format == BF16 || format == TIGHT) prepare_bf16(from, to, n);
     else prepare_codes(from, to, n, format == INT8 ? OFFSET_INT8 : OFFSET_INT4);
 }
 

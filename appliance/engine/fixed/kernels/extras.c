@@ -1,4 +1,5 @@
-/* What stands beside the pass: what bf16 weights may be, and the making of int8 and int4 weights (engine.md X6 to X8). */
+/* What stands beside the pass: what bf16 weights may be, their tight rows, and the making of int8 and int4 weights
+ * (engine.md X6 to X8). */
 #include <math.h>
 
 #include "model.h"
@@ -19,6 +20,51 @@ int fixed_finite(const bf16 *numbers, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if ((numbers[i] & 0x7f80) == 0x7f80) return 0;
     return 1;
+}
+
+int64_t fixed_uppers(const bf16 *from, int64_t n, uint8_t *uppers) {
+    int64_t seen[256] = {0}, rest = n;
+    for (int64_t i = 0; i < n; i++) seen[from[i] >> 8]++;
+    for (int u = 0; u < UPPERS; u++) {
+        int most = 0;
+        for (int b = 1; b < 256; b++)
+            if (seen[b] > seen[most]) most = b;
+        uppers[u] = (uint8_t)most;
+        rest -= seen[most];
+        seen[most] = 0;
+    }
+    return rest;
+}
+
+/* One line of one row of a pair. */
+static Patch *weave(const bf16 *row, int32_t first, int32_t columns, const uint8_t *name, int second, uint8_t *woven,
+                    Patch *patch) {
+    for (int i = 0; i < LINE; i++) {
+        int32_t at = first + place_of(i);
+        if (at >= columns) continue;
+        woven[second * LINE + i] = (uint8_t)row[at];
+        uint8_t named = name[row[at] >> 8];
+        if (named < UPPERS) woven[2 * LINE + i] |= (uint8_t)(named << 4 * second);
+        else *patch++ = (Patch){at, row[at], (uint16_t)second};
+    }
+    return patch;
+}
+
+void fixed_tighten(const bf16 *from, int32_t rows, int32_t columns, const uint8_t *uppers, uint8_t *to, int32_t *patched,
+                   Patch *patches) {
+    uint8_t name[256];
+    Patch *patch = patches;
+    memset(name, UPPERS, sizeof name);
+    for (int u = UPPERS - 1; u >= 0; u--) name[uppers[u]] = (uint8_t)u;     /* where several are one byte, the first */
+    for (int32_t n = 0; n < rows; n += 2, from += 2 * (int64_t)columns) {
+        *patched++ = (int32_t)(patch - patches);
+        for (int32_t k = 0; k < columns; k += LINE, to += WOVEN_LINE) {
+            memset(to, 0, WOVEN_LINE);
+            patch = weave(from, k, columns, name, 0, to, patch);
+            if (n + 1 < rows) patch = weave(from + columns, k, columns, name, 1, to, patch);
+        }
+    }
+    *patched = (int32_t)(patch - patches);
 }
 
 /* To the nearest integer, ties to even, by the same shift as X9. */

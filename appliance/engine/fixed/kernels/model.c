@@ -111,8 +111,8 @@ typedef struct {
     Part parts[3];
     const uint8_t *x;
     int64_t x_bytes, y_stride;
-    float *sums;                    /* room of each thread */
-    int64_t sums_stride;
+    float *room;                    /* of each thread */
+    int64_t room_stride;
     int count, m, step, clean;
 } Product;
 
@@ -124,7 +124,7 @@ static void product_unit(void *context, int unit, int thread) {
         if (unit >= units) { unit -= units; continue; }
         int first = unit * p->step, end = first + p->step < w->rows ? first + p->step : w->rows;
         float *y = p->parts[i].y;
-        p->kernels->dots(w, first, end, p->x, p->x_bytes, p->m, y, p->y_stride, p->sums + thread * p->sums_stride);
+        p->kernels->dots(w, first, end, p->x, p->x_bytes, p->m, y, p->y_stride, p->room + thread * p->room_stride);
         const bf16 *bias = p->parts[i].bias;
         for (int m = 0; bias && m < p->m; m++)
             for (int n = first; n < end; n++) y[m * p->y_stride + n] = y[m * p->y_stride + n] + widen(bias[n]);
@@ -147,7 +147,7 @@ static void multiply(Pool *pool, Product *p) {
 
 static Product product_of(const Model *model, const Matrix *w, const bf16 *bias, float *y, int64_t y_stride) {
     Product p = {.kernels = model->kernels, .x = model->operands, .x_bytes = model->operand_bytes, .y_stride = y_stride,
-                 .m = model->rows, .sums = model->per_thread, .sums_stride = model->thread_floats, .count = 1,
+                 .m = model->rows, .room = model->per_thread, .room_stride = model->thread_floats, .count = 1,
                  .parts = {{w, bias, y}}};
     return p;
 }
@@ -285,16 +285,17 @@ static void attend_unit(void *context, int unit, int thread) {
     if (layer->window && bottom - layer->window + 1 > 0) low = bottom - layer->window + 1;
 
     float *mixed = model->per_thread + thread * model->thread_floats, *scores = mixed + HEADS_AT_ONCE * wide;
-    float *sums = scores + HEADS_AT_ONCE * model->scores_stride;
-    uint8_t *queries = (uint8_t *)(sums + HEADS_AT_ONCE * SUMS_ROOM);
+    float *room = scores + HEADS_AT_ONCE * model->scores_stride;
+    uint8_t *queries = (uint8_t *)(room + room_floats(HEADS_AT_ONCE, wide));
     int64_t query_bytes = operand_bytes(BF16, s->head_width);
     for (int r = 0; r < group.count; r++)
         for (int h = 0; h < heads; h++)
             model->kernels->prepare(BF16, model->qkv + (group.first + r) * qkv_width(s) + (h0 + h) * s->head_width,
                                     queries + (r * heads + h) * query_bytes, s->head_width);
-    Matrix rows = {keys + low * wide, 0, wide * (int64_t)sizeof(bf16), 0, (int32_t)(top - low + 1), wide, 0, BF16};
+    Matrix rows = {.data = keys + low * wide, .row_bytes = wide * (int64_t)sizeof(bf16), .rows = (int32_t)(top - low + 1),
+                   .columns = wide, .format = BF16};
     model->kernels->dots(&rows, 0, rows.rows, queries, query_bytes, group.count * heads, scores + low,
-                         model->scores_stride, sums);
+                         model->scores_stride, room);
 
     float scale = 1.0f / sqrtf((float)s->head_width);
     for (int r = 0; r < group.count; r++) {
@@ -408,14 +409,16 @@ Pool *fixed_pool_new(int threads) { return pool_new(threads); }
 void fixed_pool_free(Pool *pool) { pool_free(pool); }
 
 static int greater(int a, int b) { return a > b ? a : b; }
+static int widest(const Sizes *s) { return greater(s->width, greater(s->hidden, s->heads * s->head_width)); }
 
 /* The buffers of a pass, one piece of memory: taken once, so that no request can fail for want of it. */
 static int take_memory(Model *model) {
     const Sizes *s = &model->s;
     int64_t rows = s->rows_max;
-    int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride + SUMS_ROOM);
-    int64_t multiplying = (rows + HEADS_AT_ONCE) * SUMS_ROOM;
-    model->thread_floats = (attending > multiplying ? attending : multiplying) + 64;
+    int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride)
+                        + room_floats(HEADS_AT_ONCE, model->head_padded);
+    int64_t multiplying = room_floats(s->rows_max, widest(s));
+    model->thread_floats = padded((int)(attending > multiplying ? attending : multiplying) + 64, 16);
     int64_t floats[] = {
         rows * s->width, rows * s->width, rows * qkv_width(s), rows * heads_width(s), rows * 2 * s->hidden,
         model->thread_floats * pool_threads(model->pool), rows * model->operand_bytes / 4,
@@ -437,8 +440,7 @@ static int take_memory(Model *model) {
 }
 
 static int64_t largest_operand(const Sizes *s) {
-    int widest = greater(s->width, greater(s->hidden, s->heads * s->head_width));
-    int64_t plain = operand_bytes(BF16, widest), codes = operand_bytes(INT8, widest);
+    int64_t plain = operand_bytes(BF16, widest(s)), codes = operand_bytes(INT8, widest(s));
     return plain > codes ? plain : codes;
 }
 
@@ -471,8 +473,8 @@ void fixed_model_free(Model *model) {
 
 int fixed_product(int variant, Pool *pool, const Matrix *w, const float *x, int32_t m, float *y) {
     const Kernels *kernels = kernels_of(variant);
-    int64_t x_bytes = operand_bytes(w->format, w->columns), sums = (m + HEADS_AT_ONCE) * SUMS_ROOM;
-    size_t bytes = (size_t)(m * x_bytes + sums * pool_threads(pool) * 4);
+    int64_t x_bytes = operand_bytes(w->format, w->columns), room = room_floats(m, w->columns);
+    size_t bytes = (size_t)(m * x_bytes + room * pool_threads(pool) * 4);
     uint8_t *operands = fixed_memory_new(bytes);
     if (!operands) return OUT_OF_BOUNDS;
     uint32_t numbers = numbers_now();
@@ -480,7 +482,7 @@ int fixed_product(int variant, Pool *pool, const Matrix *w, const float *x, int3
     for (int i = 0; i < m; i++)
         kernels->prepare(w->format, x + (int64_t)i * w->columns, operands + i * x_bytes, w->columns);
     Product p = {.kernels = kernels, .x = operands, .x_bytes = x_bytes, .y_stride = w->rows, .m = m,
-                 .sums = (float *)(operands + m * x_bytes), .sums_stride = sums, .count = 1, .parts = {{w, 0, y}}};
+                 .room = (float *)(operands + m * x_bytes), .room_stride = room, .count = 1, .parts = {{w, 0, y}}};
     multiply(pool, &p);
     numbers_set(numbers);
     fixed_memory_free(operands, bytes);

@@ -11,7 +11,18 @@
 
 enum { LANES = 32, LINE = 64, BLOCK = 32, PIECE = 512, PIECE_BLOCKS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
 enum { TILE_ROWS_MAX = 6, UNIT_ROWS = 24, SUMS_ROOM = TILE_ROWS_MAX * LANES };
-enum { BF16 = 0, INT8 = 1, INT4 = 2 };
+enum { BF16 = 0, INT8 = 1, INT4 = 2, TIGHT = 3 };
+
+/* Tight rows: bf16 in three quarters of its bytes, and the same numbers. Upper bytes (sign and exponent) are few, so four
+ * bits name one of sixteen; a number that has another is a patch. Rows lie woven in pairs: of each line the lower bytes of
+ * both, then 64 bytes that name an upper byte of the first row in their lower half, of the second in their upper half.
+ * Byte i of these stands for element `place_of(i)` of the line, so that two registers interleave into one. */
+enum { WOVEN_LINE = 3 * LINE, UPPERS = 16 };
+
+typedef struct {
+    int32_t column;
+    uint16_t value, second;         /* 1: of the second row of its pair */
+} Patch;
 
 /* A piece of quantized x: the codes of 512 numbers, then for each of its 16 blocks a correction and a scale (X8). */
 enum { PIECE_CORRECTIONS = 512, PIECE_SCALES = 576, PIECE_BYTES = 640 };
@@ -24,14 +35,18 @@ typedef struct {
     const bf16 *scales;
     int64_t row_bytes, row_scales;
     int32_t rows, columns, group, format;
+    /* tight rows */
+    const uint8_t *uppers;          /* sixteen */
+    const int32_t *patched;         /* patches of pair i are those from patched[i] to patched[i + 1], line by line */
+    const Patch *patches;
 } Matrix;
 
 /* One instruction set's kernels. A product takes x as `prepare` leaves it: rounded or quantized for weights of that
- * format, filled up with zeros, in the layout of this instruction set (at most `operand_bytes`). `sums` is room for
- * SUMS_ROOM floats for each row of x. */
+ * format, filled up with zeros, in the layout of this instruction set (at most `operand_bytes`). `room` is of
+ * `room_floats`. */
 typedef struct {
     void (*dots)(const Matrix *w, int first, int end, const void *x, int64_t x_bytes, int m, float *y, int64_t y_stride,
-                 float *sums);
+                 float *room);
     void (*prepare)(int format, const float *from, void *to, int n);
     void (*norm)(const float *x, const bf16 *gain, float *y, int n, float epsilon);
     float (*softmax)(float *scores, int64_t low, int64_t top, float scale);
@@ -63,9 +78,17 @@ static inline bf16 factor(float f) {
 
 static inline int padded(int n, int to) { return (n + to - 1) / to * to; }
 
+static inline int place_of(int byte) { return byte % 16 < 8 ? byte / 16 * 8 + byte % 8 : LANES + byte / 16 * 8 + byte % 8; }
+
 /* Room for one prepared row of n numbers. */
 static inline int64_t operand_bytes(int format, int n) {
-    return format == BF16 ? (int64_t)padded(n, LINE) * 4 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
+    return format == BF16 || format == TIGHT ? (int64_t)padded(n, LINE) * 4 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
+}
+
+/* What a thread needs to multiply m rows of x, two by two, of n numbers: a tile of rows of weights opened, and sums. */
+static inline int64_t opened_bytes(int n) { return (int64_t)padded(n, LINE) * 2 + LINE; }
+static inline int64_t room_floats(int m, int n) {
+    return TILE_ROWS_MAX * opened_bytes(n) / 4 + (int64_t)padded(m, 2) * SUMS_ROOM;
 }
 
 /* engine.md X3 */

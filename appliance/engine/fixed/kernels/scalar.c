@@ -39,6 +39,7 @@ static inline float fold(const V *s, int parts) {
 }
 
 static inline Words load_words(const uint8_t *p) { Words w; memcpy(w.b, p, sizeof w.b); return w; }
+static inline void store_words(uint8_t *p, Words w) { memcpy(p, w.b, sizeof w.b); }
 static inline void apart(Words w, V *even, V *odd) {
     EACH {
         even->f[i] = widen((bf16)(w.b[4 * i] | w.b[4 * i + 1] << 8));
@@ -55,6 +56,16 @@ static inline V pairs(Words w, Operand x, V sum) {
     V even, odd;
     apart(w, &even, &odd);
     return fma_(even, x.even, fma_(odd, x.odd, sum));
+}
+
+typedef const uint8_t *Uppers;
+static inline Uppers load_uppers(const uint8_t *p) { return p; }
+static inline void open_line(const uint8_t *woven, int second, Uppers uppers, Words line[2]) {
+    for (int i = 0; i < LINE; i++) {
+        int name = woven[2 * LINE + i] >> 4 * second & 15, at = 2 * place_of(i);
+        line[at / LINE].b[at % LINE] = woven[second * LINE + i];
+        line[at / LINE].b[at % LINE + 1] = uppers[name];
+    }
 }
 
 static inline Words load_some(const uint8_t *p, int count) {
@@ -79,5 +90,8 @@ static inline V load_scales(const bf16 *scales, int part, int shift, int blocks)
     for (int i = 0; i < blocks; i++) r.f[i] = widen(scales[i >> shift]);
     return r;
 }
+
+#define FOLDED_TOGETHER 0
+#define fold_together(s, y, y_stride) ((void)(s))
 
 #include "body.h"

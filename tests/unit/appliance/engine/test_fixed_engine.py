@@ -34,8 +34,8 @@ RUNS = int(os.environ.get("ANCHORHOLD_MATRIX_RUNS", str(len(TEMPERATURES))))   #
 
 
 def plainest(family: str, bits: str) -> FixedEngine:
-    """Token by token: one thread, one row a pass, no guesses, the plainest kernels."""
-    return engine(family, bits, Variant.SCALAR, rows_max=1, speculate=False)
+    """Token by token: one thread, one row a pass, weights as they came, no guesses, the plainest kernels."""
+    return engine(family, bits, Variant.SCALAR, rows_max=1, speculate=False, tight=False)
 
 
 @pytest.mark.parametrize("bits", BITS)
