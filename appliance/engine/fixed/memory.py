@@ -6,6 +6,8 @@ import ctypes
 import weakref
 from typing import Final
 
+from appliance.engine.errors import EngineRefused
+
 
 class _PyBuffer(ctypes.Structure):
     """The C structure behind a memoryview (the stable buffer protocol)."""
@@ -43,12 +45,12 @@ class Held:
 
 
 class HugeMemory:
-    """Zeroed bytes of our own, in huge pages where the system has them."""
+    """Zeroed bytes of our own, in huge pages where the system has them. Raises `EngineRefused` for want of it."""
 
     def __init__(self, kernels: ctypes.CDLL, size: int) -> None:
         address = kernels.fixed_memory_new(size)
         if not address:
-            raise MemoryError(f"{size} bytes for weights")
+            raise EngineRefused("engine.memory", expected=f"{size} bytes for weights", got="less")
         self.address: Final[int] = address
         self._array = (ctypes.c_ubyte * size).from_address(address)
         weakref.finalize(self._array, kernels.fixed_memory_free, address, size)

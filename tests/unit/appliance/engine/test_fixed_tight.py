@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Architecture, Format, Tensor
 from appliance.engine.fixed.library import CMatrix, Library, Variant, declared, open_library
 from appliance.engine.fixed.made import MadeWeights
-from appliance.engine.fixed.memory import Held
+from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.model import Model
 from appliance.engine.fixed.tight import TIGHT, row_bytes, tighten
 from tests.fixed_models import FAMILIES, prompt, variants
@@ -103,6 +104,11 @@ def test_weights_of_too_many_kinds_stay_as_they_are():
     matrix, held = matrix_of(numbers, 8)
     assert tighten(declared(), matrix) is None
     assert (matrix.data, matrix.format, matrix.row_bytes) == (held.address, 0, 1024)
+
+
+def test_no_memory_for_weights_is_a_refusal():
+    with pytest.raises(EngineRefused, match=r"engine\.memory"):
+        HugeMemory(declared(), 1 << 60)
 
 
 class Outlying(MadeWeights):
