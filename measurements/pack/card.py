@@ -58,7 +58,7 @@ class Claims:
     @classmethod
     def of(cls, members: Mapping[str, object]) -> Self:
         if set(members) != {*_CLAIMS, "sampling"}:
-            odd = sorted(set(members) ^ {*_CLAIMS, "sampling"})
+            odd = sorted(map(str, set(members) ^ {*_CLAIMS, "sampling"}))     # CBOR has keys that are no text
             raise PackMalformed(
                 "pack.card", expected=f"{', '.join(_CLAIMS)} and sampling", got=f"missing or unknown: {odd}"[:256]
             )

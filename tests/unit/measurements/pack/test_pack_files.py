@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from measurements.pack.card import Card
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import check_names, check_small, kind_of, looks_like
 from measurements.pack.folder import Folder
@@ -172,6 +173,11 @@ def test_links_folders_and_pipes_are_refused(tmp_path: Path):
 ])
 def test_a_card_says_what_it_has_to_and_nothing_else(tmp_path: Path, changes: dict[str, Any], code: str):
     assert refused(write_folder(tmp_path / "m", **changes)).code == code
+
+
+def test_a_card_whose_names_are_no_text_is_refused():
+    with pytest.raises(PackMalformed, match=r"pack\.card: .*missing or unknown: \['7', 'family'"):
+        Card.of({"claims": {7: "", "name": "a", "odd": "b"}, "measured": {}})
 
 
 @pytest.mark.parametrize("number", range(32))
