@@ -288,6 +288,7 @@ REMAINDER: Final = "chunks that leave a remainder of one"
 PREFIX: Final = "a prefix reused"
 NEIGHBOURS: Final = "1 to 8 sequences in a pass"
 SPECULATION: Final = "speculation"
+AS_THEY_CAME: Final = "weights read as they came, not from tight rows"
 OTHERS: Final = "other prompts before"
 CANCELLED: Final = "a cancelled request before"
 DISTURBANCES: Final[Mapping[str, Disturb]] = {
@@ -302,12 +303,14 @@ DISTURBANCES: Final[Mapping[str, Disturb]] = {
     PREFIX: over_a_prefix,
     NEIGHBOURS: beside_others,
     SPECULATION: made(Settings(speculate=True)),
-    "weights read as they came, not from tight rows": made(Settings(tight=False)),
+    AS_THEY_CAME: made(Settings(tight=False)),
     "all of these at once": everything,
 }
 
 
-def available() -> list[str]:
-    """Those that this machine's processor can do."""
+def available(quantization: Quantization) -> list[str]:
+    """Those that this machine's processor can do, and that are something to these weights."""
     lacks = {f"{_KERNELS}{each.name}" for each in Variant if each not in variants()}
+    if quantization.format is not Format.BF16:
+        lacks.add(AS_THEY_CAME)
     return [row for row in DISTURBANCES if row not in lacks]

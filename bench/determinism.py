@@ -110,7 +110,7 @@ def fixed(column: Column, folder: Path, runs: int, seed: int, processes: int = P
     with opened(folder, column.quantization) as machines:
         for temperature in _asked.TEMPERATURES:
             pooled = pool(machines, _asked.seeded(seed, column.name, temperature), temperature, min(size, runs))
-            for row in available():
+            for row in available(column.quantization):
                 yield cell(machines, column.name, row, temperature, pooled, runs_of(row, runs, processes), seed)
 
 

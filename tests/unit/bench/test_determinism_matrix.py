@@ -74,7 +74,7 @@ def test_a_small_matrix_has_no_difference(folder: Path, tmp_path: Path, quantiza
     for cell in fixed(Column("fixed bf16", "", quantization, 1), folder, runs=4, seed=2, processes=1):
         record.keep(cell)
     cells = record.cells()
-    assert len(cells) == len(available()) * len(TEMPERATURES)
+    assert len(cells) == len(available(quantization)) * len(TEMPERATURES)
     assert all(cell.tally.same and cell.tally.logits == cell.tally.tokens > 0 for cell in cells)
     assert {cell.tally.runs for cell in cells} == {1, 4}
     for counted in ("parts", "guessed", "together", "reused"):  # no disturbance was empty
