@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Final, cast
@@ -68,9 +68,7 @@ class EvenWeights(MadeWeights):
             return tensor
         data = bytearray(tensor.data)
         upper = data[1::2].replace(b"\xbb", b"\xbd")
-        rare = upper[::_RARELY]
-        rare[:] = (_RARE * (len(rare) // len(_RARE) + 1))[:len(rare)]
-        upper[::_RARELY] = rare
+        upper[::_RARELY] = bytes(islice(cycle(_RARE), len(upper[::_RARELY])))
         data[1::2] = upper
         return replace(tensor, data=memoryview(data).toreadonly())
 

@@ -24,6 +24,7 @@ from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import shake_256
 from pathlib import Path
 from statistics import NormalDist
@@ -32,7 +33,7 @@ from typing import Final
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Tensor, Weights, names
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import open_library
-from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.made import REPEAT, MadeWeights
 from appliance.engine.fixed.memory import HugeMemory
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling
@@ -55,7 +56,6 @@ SIZES: Final = {
     "1.1B": _llama(22, 2048, 32, 4, 5632, 32000),
 }
 BITS: Final = {"bf16": Quantization(), "int8": Quantization(Format.INT8, 32), "int4": Quantization(Format.INT4, 32)}
-_REPEAT: Final = 1 << 22        # bytes drawn for one tensor; a larger one repeats them
 LIKE: Final = {"bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}      # what llama.cpp has beside each
 
 
@@ -68,22 +68,25 @@ class Speed:
         return Speed(min(self.prefill, other.prefill), min(self.token, other.token))
 
 
-class NormalWeights(MadeWeights):
-    """Of a standard deviation of 0.02: one of 65,536 quantiles each."""
-
-    _quantiles: Final = array("H", (
+@cache
+def _quantiles() -> array[int]:
+    return array("H", (
         struct.unpack("<I", struct.pack("<f", NormalDist(0, 0.02).inv_cdf((i + 0.5) / 65536)))[0] + 0x8000 >> 16
         for i in range(65536)
     ))
 
+
+class NormalWeights(MadeWeights):
+    """Of a standard deviation of 0.02: one of 65,536 quantiles each."""
+
     def tensor(self, name: str) -> Tensor:
-        tensor = super().tensor(name)
         if "norm" in name:
-            return tensor
-        size = len(tensor.data)
-        drawn = array("H", shake_256(name.encode()).digest(min(size, _REPEAT)))
-        made = array("H", map(self._quantiles.__getitem__, drawn)).tobytes()
-        return replace(tensor, data=memoryview(made * -(-size // len(made)))[:size])
+            return super().tensor(name)
+        shape = self._shapes[name]
+        size = 2 * shape[0] * shape[1]
+        drawn = array("H", shake_256(name.encode()).digest(min(size, REPEAT)))
+        made = array("H", map(_quantiles().__getitem__, drawn)).tobytes()
+        return Tensor(Format.BF16, shape, memoryview(made * -(-size // len(made)))[:size])
 
 
 def write_checkpoint(architecture: Architecture, folder: Path, weights: Weights | None = None) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import Library, Variant, declared, open_library
+from appliance.engine.fixed.library import CMatrix, Library, Variant, declared, open_library
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import EngineRequest, Sampling, Step
@@ -44,6 +45,18 @@ def weights(family: str, bits: str = "bf16") -> Weights:
 def engine(family: str = "llama", bits: str = "bf16", variant: Variant | None = None, **settings: int) -> FixedEngine:
     library: Library = open_library(variant)
     return FixedEngine(weights(family, bits), library=library, **settings)
+
+
+def multiplied(
+    kernels: ctypes.CDLL, variant: Variant, matrix: CMatrix, x: list[list[float]], threads: int = 1
+) -> bytes:
+    """One product by itself: float32, row of x by row of x."""
+    given_x = (ctypes.c_float * (len(x) * matrix.columns))(*(number for row in x for number in row))
+    y = (ctypes.c_float * (len(x) * matrix.rows))()
+    pool = kernels.fixed_pool_new(threads)
+    assert kernels.fixed_product(variant.value, pool, ctypes.byref(matrix), given_x, len(x), y) == 0
+    kernels.fixed_pool_free(pool)
+    return bytes(y)
 
 
 def prompt(length: int, *, vocabulary: int = 75, start: int = 0) -> tuple[int, ...]:

@@ -100,6 +100,11 @@ class Library:
     kernels: ctypes.CDLL
     variant: Variant
 
+    @property
+    def tightens(self) -> bool:
+        """A device lays weights out in memory of its own."""
+        return self.variant is not Variant.CUDA
+
     def variants(self) -> Iterator[Variant]:
         """What this machine can run."""
         return (variant for variant in Variant if self.kernels.fixed_has(variant.value))

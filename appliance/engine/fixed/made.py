@@ -12,7 +12,7 @@ from typing import Final
 from appliance.engine.fixed.architecture import Architecture, Format, Tensor, names
 
 _HIGH_BYTES: Final = bytes((0x3C, 0xBC, 0x3D, 0xBD, 0x3C, 0xBC, 0x3D, 0xBB)[b & 7] for b in range(256))
-_REPEAT: Final = 1 << 22    # bytes drawn for one tensor; a larger one repeats them
+REPEAT: Final = 1 << 22    # bytes drawn for one tensor; a larger one repeats them
 
 
 class MadeWeights:
@@ -41,7 +41,7 @@ class MadeWeights:
     def tensor(self, name: str) -> Tensor:
         shape = self._shapes[name]
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        drawn = shake_256(self._seed + b"\0" + name.encode()).digest(min(2 * count, _REPEAT))
+        drawn = shake_256(self._seed + b"\0" + name.encode()).digest(min(2 * count, REPEAT))
         data = bytearray(drawn)
         data[1::2] = b"\x3f" * (len(drawn) // 2) if "norm" in name else drawn[1::2].translate(_HIGH_BYTES)
         data *= -(-2 * count // len(data))

@@ -27,7 +27,7 @@ from appliance.engine.fixed.architecture import (
     Weights,
     names,
 )
-from appliance.engine.fixed.library import CEnds, CLayer, CMatrix, CSizes, Library, Variant
+from appliance.engine.fixed.library import CEnds, CLayer, CMatrix, CSizes, Library
 from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.tight import tighten
 
@@ -210,7 +210,7 @@ class Model:
         self.library: Final = library
         self.rows_max: Final = rows_max
         self.weights: Final = weights
-        pointing = _Pointing(library, weights, tight=tight and library.variant is not Variant.CUDA)
+        pointing = _Pointing(library, weights, tight=tight and library.tightens)
         with ThreadPoolExecutor(threads) as pool:
             layers = (CLayer * a.layers)(*pool.map(lambda index: _layer(pointing, a, index), range(a.layers)))
         ends = _ends(pointing, a, weights)

@@ -14,7 +14,6 @@ from appliance.engine.fixed.architecture import LINE
 from appliance.engine.fixed.library import CMatrix
 from appliance.engine.fixed.memory import Held, HugeMemory
 
-TIGHT: Final = 3            # the format's number in `order.h`
 _UPPERS: Final = 16
 _PATCH_BYTES: Final = 8
 _MOST: Final = (1 << 31) - 1
@@ -45,7 +44,7 @@ def tighten(kernels: ctypes.CDLL, matrix: CMatrix) -> Held | None:
     held = Held(HugeMemory(kernels, size).view if size >= _LARGE else memoryview(bytearray(size)))
     start = held.address
     ctypes.memmove(start + at_uppers, uppers, _UPPERS)
-    plain, matrix.data, matrix.row_bytes, matrix.format = matrix.data, start, stride, TIGHT
+    plain, matrix.data, matrix.row_bytes = matrix.data, start, stride
     matrix.uppers, matrix.patched, matrix.patches = start + at_uppers, start + at_patched, start + at_patches
     kernels.fixed_tighten(plain, matrix.rows, matrix.columns, uppers, start, matrix.patched, matrix.patches)
     return held

@@ -44,7 +44,6 @@ static inline float fold(const V *s, int parts) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
 }
 
-
 /* The trees of a whole tile, six rows of weights by two of x, as one: each step adds the upper half of what is left of
  * each sum to its lower half, and puts two of them side by side. */
 #define FOLDED_TOGETHER 12

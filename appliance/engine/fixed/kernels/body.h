@@ -42,20 +42,24 @@ typedef struct {
 
 typedef V Sums[TILE_ROWS][FEW][PARTS];
 
+/* One line of a pair of tight rows, but for its patches. */
+INLINE void open_woven(const uint8_t *woven, Uppers uppers, Words line[2][PARTS]) {
+    UNROLL
+    for (int ahead = 0; ahead < WOVEN_LINE; ahead += LINE) __builtin_prefetch(woven + ahead + AHEAD);
+    UNROLL
+    for (int i = 0; i < 2; i++) open_line(woven, i, uppers, line[i]);
+}
+
 /* A pair of tight rows as they were, one `stride` behind the other. */
 INLINE void open_pair(const Matrix *w, int first, uint8_t *to, int64_t stride) {
     const uint8_t *from = (const uint8_t *)w->data + first * w->row_bytes;
     const Uppers uppers = load_uppers(w->uppers);
     for (int64_t at = 0; at < 2 * (int64_t)w->columns; at += 2 * LINE, from += WOVEN_LINE) {
+        Words line[2][PARTS];
+        open_woven(from, uppers, line);
         UNROLL
-        for (int ahead = 0; ahead < WOVEN_LINE; ahead += LINE) __builtin_prefetch(from + ahead + AHEAD);
-        UNROLL
-        for (int second = 0; second < 2; second++) {
-            Words line[PARTS];
-            open_line(from, second, uppers, line);
-            UNROLL
-            for (int p = 0; p < PARTS; p++) store_words(to + second * stride + at + p * WORDS * 4, line[p]);
-        }
+        for (int i = 0; i < 2; i++) UNROLL for (int p = 0; p < PARTS; p++)
+            store_words(to + i * stride + at + p * WORDS * 4, line[i][p]);
     }
     const Patch *end = w->patches + w->patched[first / 2 + 1];
     for (const Patch *patch = w->patches + w->patched[first / 2]; patch < end; patch++)
@@ -148,6 +152,8 @@ INLINE void few(int tm, const Matrix *w, int first, int end, const uint8_t *x, i
     }
 }
 
+static inline int next_patched(const Patch *patch, const Patch *end) { return patch < end ? patch->column : INT32_MAX; }
+
 /* A line of a pair that has patches. */
 static __attribute__((noinline)) const Patch *patched(const Patch *patch, const Patch *end, int k, Words line[2][PARTS]) {
     uint8_t opened[2][2 * LINE];
@@ -167,7 +173,7 @@ INLINE void few_tight(int tm, const Matrix *w, int first, int end, const uint8_t
     const Patch *patch = w->patches + w->patched[first / 2];
     for (int n = first; n < end; n += 2) {
         const Patch *patches_end = w->patches + w->patched[n / 2 + 1];
-        int next = patch < patches_end ? patch->column : INT32_MAX;
+        int next = next_patched(patch, patches_end);
         V s[2][FEW][PARTS];
         UNROLL
         for (int i = 0; i < 2; i++) UNROLL for (int m = 0; m < tm; m++) UNROLL for (int p = 0; p < PARTS; p++)
@@ -175,13 +181,10 @@ INLINE void few_tight(int tm, const Matrix *w, int first, int end, const uint8_t
         const uint8_t *at = x;
         for (int k = 0; k < w->columns; k += LINE, at += LINE_OPERAND, from += WOVEN_LINE) {
             Words line[2][PARTS];
-            UNROLL
-            for (int ahead = 0; ahead < WOVEN_LINE; ahead += LINE) __builtin_prefetch(from + ahead + AHEAD);
-            UNROLL
-            for (int i = 0; i < 2; i++) open_line(from, i, uppers, line[i]);
+            open_woven(from, uppers, line);
             if (__builtin_expect(next < k + LINE, 0)) {
                 patch = patched(patch, patches_end, k, line);
-                next = patch < patches_end ? patch->column : INT32_MAX;
+                next = next_patched(patch, patches_end);
             }
             UNROLL
             for (int p = 0; p < PARTS; p++) UNROLL for (int m = 0; m < tm; m++) {
@@ -231,13 +234,13 @@ static __attribute__((noinline)) void dots_bf16(const Matrix *w, int first, int 
     Rows rows;
     int n = first;
     for (; m > FEW && n + TILE_ROWS <= end; n += TILE_ROWS) {
-        if (w->format == TIGHT) open_rows(&rows, w, n, opened);
+        if (w->uppers) open_rows(&rows, w, n, opened);
         else point_at(&rows, w, n, TILE_ROWS);
         many(&rows, x, x_bytes, m, y + n, y_stride, sums);
     }
     for (int r = 0; n < end && r < m; r += FEW) {
         const uint8_t *at = x + r * x_bytes;
-        if (w->format == TIGHT) dots_few_tight(w, n, end, at, x_bytes, m - r, y + r * y_stride, y_stride);
+        if (w->uppers) dots_few_tight(w, n, end, at, x_bytes, m - r, y + r * y_stride, y_stride);
         else dots_few(w, n, end, at, x_bytes, m - r, y + r * y_stride, y_stride);
     }
 }
@@ -409,7 +412,7 @@ static void prepare_codes(const float *from, uint8_t *to, int n, int offset) {
 }
 
 static void prepare(int format, const float *from, void *to, int n) {
-    if (format == BF16 || format == TIGHT) prepare_bf16(from, to, n);
+    if (format == BF16) prepare_bf16(from, to, n);
     else prepare_codes(from, to, n, format == INT8 ? OFFSET_INT8 : OFFSET_INT4);
 }
 

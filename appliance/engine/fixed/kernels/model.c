@@ -418,7 +418,7 @@ static int take_memory(Model *model) {
     int64_t attending = HEADS_AT_ONCE * (2 * (int64_t)model->head_padded + model->scores_stride)
                         + room_floats(HEADS_AT_ONCE, model->head_padded);
     int64_t multiplying = room_floats(s->rows_max, widest(s));
-    model->thread_floats = padded((int)(attending > multiplying ? attending : multiplying) + 64, 16);
+    model->thread_floats = (attending > multiplying ? attending : multiplying) + 64;
     int64_t floats[] = {
         rows * s->width, rows * s->width, rows * qkv_width(s), rows * heads_width(s), rows * 2 * s->hidden,
         model->thread_floats * pool_threads(model->pool), rows * model->operand_bytes / 4,

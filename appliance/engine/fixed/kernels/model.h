@@ -53,13 +53,13 @@ EXPORT void fixed_quantize(const bf16 *from, int32_t rows, int32_t columns, int3
 
 /* engine.md X6: what a matrix holds, and in `to`, where that is not 0, what its products take. */
 EXPORT int fixed_factors(const bf16 *from, bf16 *to, int64_t n);
+EXPORT int fixed_finite(const bf16 *numbers, int64_t n);
 
 /* bf16 rows to tight ones (order.h). `fixed_uppers` chooses the sixteen upper bytes and gives back how many patches are
  * left; `fixed_tighten` writes the rows, where patches of each begin, and the patches. */
 EXPORT int64_t fixed_uppers(const bf16 *from, int64_t n, uint8_t *uppers);
 EXPORT void fixed_tighten(const bf16 *from, int32_t rows, int32_t columns, const uint8_t *uppers, uint8_t *to,
                    int32_t *patched, Patch *patches);
-EXPORT int fixed_finite(const bf16 *numbers, int64_t n);
 EXPORT void *fixed_memory_new(size_t bytes);                               /* zeros in huge pages; 0: no memory */
 EXPORT void fixed_memory_free(void *memory, size_t bytes);
 

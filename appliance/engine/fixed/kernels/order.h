@@ -11,7 +11,7 @@
 
 enum { LANES = 32, LINE = 64, BLOCK = 32, PIECE = 512, PIECE_BLOCKS = 16, HEADS_AT_ONCE = 8, SPAN = 128 };
 enum { TILE_ROWS_MAX = 6, UNIT_ROWS = 24, SUMS_ROOM = TILE_ROWS_MAX * LANES };
-enum { BF16 = 0, INT8 = 1, INT4 = 2, TIGHT = 3 };
+enum { BF16 = 0, INT8 = 1, INT4 = 2 };
 
 /* Tight rows: bf16 in three quarters of its bytes, and the same numbers. Upper bytes (sign and exponent) are few, so four
  * bits name one of sixteen; a number that has another is a patch. Rows lie woven in pairs: of each line the lower bytes of
@@ -35,8 +35,7 @@ typedef struct {
     const bf16 *scales;
     int64_t row_bytes, row_scales;
     int32_t rows, columns, group, format;
-    /* tight rows */
-    const uint8_t *uppers;          /* sixteen */
+    const uint8_t *uppers;          /* sixteen, of tight rows; 0: rows of bf16 as they are, or quantized ones */
     const int32_t *patched;         /* patches of pair i are those from patched[i] to patched[i + 1], line by line */
     const Patch *patches;
 } Matrix;
@@ -82,7 +81,7 @@ static inline int place_of(int byte) { return byte % 16 < 8 ? byte / 16 * 8 + by
 
 /* Room for one prepared row of n numbers. */
 static inline int64_t operand_bytes(int format, int n) {
-    return format == BF16 || format == TIGHT ? (int64_t)padded(n, LINE) * 4 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
+    return format == BF16 ? (int64_t)padded(n, LINE) * 4 : (int64_t)padded(n, PIECE) / PIECE * PIECE_BYTES;
 }
 
 /* What a thread needs to multiply m rows of x, two by two, of n numbers: a tile of rows of weights opened, and sums. */

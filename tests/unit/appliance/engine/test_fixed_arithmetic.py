@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import random
 import struct
@@ -23,7 +22,7 @@ from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from tests import fixed_reference as plain
-from tests.fixed_models import FAMILIES, prompt, variants, weights
+from tests.fixed_models import FAMILIES, multiplied, prompt, variants, weights
 from tests.fixed_reference import Reference, dot, exponential, f32, fma, narrow, widen
 
 CODES = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
@@ -37,18 +36,12 @@ def bf16_tensor(numbers: list[int], rows: int) -> Tensor:
 
 
 def product(variant: Variant, tensor: Tensor, x: list[list[float]], group: int = 0, threads: int = 1) -> list[bytes]:
-    kernels = declared()
     rows, columns = tensor.shape
     data = Held(tensor.data)
     scales = Held(tensor.scales) if tensor.scales is not None else None
     matrix = CMatrix(data.address, scales.address if scales else None, row_bytes(tensor.format, columns),
                      -(-columns // group) if group else 0, rows, columns, group, CODES[tensor.format])
-    given_x = (ctypes.c_float * (len(x) * columns))(*(number for row in x for number in row))
-    y = (ctypes.c_float * (len(x) * rows))()
-    pool = kernels.fixed_pool_new(threads)
-    assert kernels.fixed_product(variant.value, pool, ctypes.byref(matrix), given_x, len(x), y) == 0
-    kernels.fixed_pool_free(pool)
-    raw = bytes(y)
+    raw = multiplied(declared(), variant, matrix, x, threads)
     return [raw[i:i + 4 * rows] for i in range(0, len(raw), 4 * rows)]
 
 

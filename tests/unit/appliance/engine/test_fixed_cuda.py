@@ -6,11 +6,11 @@ IEEE 754 has it is shown by the self-test on a GPU (`python -m bench.gpu`).
 
 from __future__ import annotations
 
-import ctypes
 import math
 import random
 import shutil
 import struct
+from array import array
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from bench._device_library import build
 from tests import fixed_reference as plain
-from tests.fixed_models import BITS, FAMILIES, engine, request, steps, weights
+from tests.fixed_models import BITS, FAMILIES, engine, multiplied, request, steps, weights
 
 CODES = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
 QUANTIZATIONS = [
@@ -62,15 +62,11 @@ def test_a_device_reaches_no_bit(emulated: Library, family: str, bits: str) -> N
 
 
 def product(library: Library, tensor: Tensor, x: list[list[float]], group: int) -> list[list[float]]:
-    kernels, (rows, columns) = library.kernels, tensor.shape
+    rows, columns = tensor.shape
     data, scales = Held(tensor.data), Held(tensor.scales) if tensor.scales is not None else None
     matrix = CMatrix(data.address, scales.address if scales else None, row_bytes(tensor.format, columns),
                      -(-columns // group) if group else 0, rows, columns, group, CODES[tensor.format])
-    given_x = (ctypes.c_float * (len(x) * columns))(*(number for row in x for number in row))
-    y = (ctypes.c_float * (len(x) * rows))()
-    pool = kernels.fixed_pool_new(1)
-    assert kernels.fixed_product(library.variant.value, pool, ctypes.byref(matrix), given_x, len(x), y) == 0
-    kernels.fixed_pool_free(pool)
+    y = array("f", multiplied(library.kernels, library.variant, matrix, x))
     return [list(y[m * rows:(m + 1) * rows]) for m in range(len(x))]
 
 

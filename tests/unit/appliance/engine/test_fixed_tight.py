@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Architecture, Format, Tensor
-from appliance.engine.fixed.library import CMatrix, Library, Variant, declared, open_library
+from appliance.engine.fixed.library import CMatrix, Library, declared, open_library
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.model import Model
-from appliance.engine.fixed.tight import TIGHT, row_bytes, tighten
-from tests.fixed_models import FAMILIES, prompt, variants
+from appliance.engine.fixed.tight import row_bytes, tighten
+from tests.fixed_models import FAMILIES, multiplied, prompt, variants
 
 COMMON = [sign | upper for upper in range(0x39, 0x3F) for sign in (0, 0x80)]
 RARE = [sign | upper for upper in range(0x27, 0x39) for sign in (0, 0x80)]
@@ -36,16 +36,6 @@ def matrix_of(numbers: array[int], rows: int) -> tuple[CMatrix, Held]:
     held = Held(memoryview(numbers.tobytes()))
     columns = len(numbers) // rows
     return CMatrix(held.address, None, 2 * columns, 0, rows, columns, 0, 0), held
-
-
-def multiplied(variant: Variant, matrix: CMatrix, x: list[list[float]], threads: int = 1) -> bytes:
-    kernels = declared()
-    given_x = (ctypes.c_float * (len(x) * matrix.columns))(*(number for row in x for number in row))
-    y = (ctypes.c_float * (len(x) * matrix.rows))()
-    pool = kernels.fixed_pool_new(threads)
-    assert kernels.fixed_product(variant.value, pool, ctypes.byref(matrix), given_x, len(x), y) == 0
-    kernels.fixed_pool_free(pool)
-    return bytes(y)
 
 
 def tightened(numbers: array[int], rows: int) -> tuple[CMatrix, Held]:
@@ -69,9 +59,10 @@ def test_a_product_does_not_feel_them(rows: int, columns: int, m: int, seed: int
     if rows_of_it is None:      # a small matrix with too many rare numbers stays as it is
         assert sum(number >> 8 in RARE for number in numbers) * 256 > len(numbers)
         return
-    assert matrix.format == TIGHT
+    assert matrix.uppers
+    assert matrix.row_bytes == row_bytes(columns)
     for variant in variants():
-        assert multiplied(variant, matrix, x, threads=2) == multiplied(variant, plain, x)
+        assert multiplied(declared(), variant, matrix, x, threads=2) == multiplied(declared(), variant, plain, x)
     assert held.bytes == 2 * len(numbers)
 
 
@@ -83,7 +74,7 @@ def test_every_weight_is_the_one_that_was():
     ones = [[float(k == column) for k in range(columns)] for column in range(columns)]
     for variant in variants():
         for asked in (ones, ones[:1], ones[1:3], ones[3:6]):     # many rows of x, and few
-            got = array("f", multiplied(variant, matrix, asked))
+            got = array("f", multiplied(declared(), variant, matrix, asked))
             first = ones.index(asked[0])
             for place in range(len(asked)):
                 column = [struct.pack("<I", numbers[n * columns + first + place] << 16) for n in range(rows)]
@@ -104,6 +95,7 @@ def test_weights_of_too_many_kinds_stay_as_they_are():
     matrix, held = matrix_of(numbers, 8)
     assert tighten(declared(), matrix) is None
     assert (matrix.data, matrix.format, matrix.row_bytes) == (held.address, 0, 1024)
+    assert not matrix.uppers
 
 
 def test_no_memory_for_weights_is_a_refusal():
