@@ -17,7 +17,7 @@ from typing import Final
 import torch
 
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor, names
-from appliance.engine.fixed.library import open_library
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import quantized
 from appliance.models.config import METHOD, describe
 from appliance.models.errors import ModelRefused

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from appliance.engine.fixed import engine as fixed
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization
-from appliance.engine.fixed.library import open_library
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.golden import prove
 from appliance.engine.observe import NUMERIC_LIBRARIES, Traits, machine, observe, variables
 from appliance.engine.profile import FILE, Profile, ProfileRefused, Settings, digest_of, refuse_drift

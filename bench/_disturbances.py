@@ -24,9 +24,10 @@ from typing import Final, cast
 
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import Variant, declared, open_library
+from appliance.engine.fixed.library import Variant, declared
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Cache, Model
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.models.config import describe

@@ -32,9 +32,9 @@ from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Tensor, Weights, names
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import open_library
 from appliance.engine.fixed.made import REPEAT, MadeWeights
 from appliance.engine.fixed.memory import HugeMemory
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling
 from appliance.models.config import describe

@@ -21,8 +21,9 @@ from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import Library, open_device, open_library
+from appliance.engine.fixed.library import Library
 from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.proven import open_device, open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
 from bench._device_library import build

@@ -7,8 +7,9 @@ from functools import cache
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import CMatrix, Library, Variant, declared, open_library
+from appliance.engine.fixed.library import CMatrix, Library, Variant, declared
 from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights
 from appliance.engine.protocol import EngineRequest, Sampling, Step
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Format, Weights, names
-from appliance.engine.fixed.library import open_library
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.sampling.native import NativeSampler, NativeSampling
 from appliance.engine.trace import Trace

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torch import float32
 from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
 
-from appliance.engine.fixed.library import open_library
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.protocol import Sampling
 from appliance.engine.sampling.native import NativeSampler, NativeSampling
 from appliance.engine.sampling.rows import ARGUMENT, Rows, as_argument, of_argument

@@ -20,8 +20,9 @@ from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Architecture, Weights
 from appliance.engine.fixed.drafting import Drafter
-from appliance.engine.fixed.library import Library, open_library
+from appliance.engine.fixed.library import Library
 from appliance.engine.fixed.model import Model
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.sequence import Cached, extend, fill
 from appliance.engine.protocol import SEED_BYTES, EngineRequest, Step
 from appliance.engine.sampling.native import NativeSampler, NativeSampling

@@ -1,8 +1,7 @@
-"""The kernels as Python calls them. A library that computes anything else than it must is refused where it is loaded.
+"""The kernels as Python calls them: structures, functions, and the file they are in.
 
-`open_library` finds `_kernels.so` beside this file (`pip install` built it), declares its functions and chooses the
-widest variant the processor has. All variants give the same bits, which `self_test` has shown before anything is
-served.
+`pip install` built `_kernels.so` beside this file. What is declared here has not been tested yet: `proven.py` opens the
+library for use.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, unique
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -111,7 +109,7 @@ class Library:
 
 
 def declared(path: Path = PATH) -> ctypes.CDLL:
-    """The library with its functions declared, tested by nobody yet."""
+    """The library with its functions declared. It has not passed the self-test."""
     if not path.is_file():
         raise EngineRefused("engine.no-kernels", expected=f"the built {path.name}", got="no file",
                             hint="make setup builds it, and so does: python setup.py build_ext --inplace")
@@ -123,29 +121,3 @@ def declared(path: Path = PATH) -> ctypes.CDLL:
     except (OSError, AttributeError) as error:
         raise EngineRefused("engine.no-kernels", expected=f"{path.name} of this version", got=error) from None
     return kernels
-
-
-@cache
-def open_library(variant: Variant | None = None) -> Library:
-    """The kernels in this variant, or in the widest this machine has. Raises `EngineRefused`."""
-    from appliance.engine.fixed.self_test import check  # noqa: PLC0415 - it computes with what is opened here
-
-    kernels = declared()
-    widest = max((v for v in Variant if kernels.fixed_has(v.value)), key=lambda v: v.value)
-    if variant is not None and not kernels.fixed_has(variant.value):
-        raise EngineRefused("engine.variant", expected=f"a processor with {variant.name}", got=f"{widest.name} at most")
-    library = Library(kernels, variant or widest)
-    check(library)
-    return library
-
-
-def open_device(path: Path) -> Library:
-    """The same functions out of `cuda/fixed.cu`, held against the same digest. Raises `EngineRefused`."""
-    from appliance.engine.fixed.self_test import check  # noqa: PLC0415 - as above
-
-    kernels = declared(path)
-    if not kernels.fixed_has(Variant.CUDA.value):
-        raise EngineRefused("engine.variant", expected="a CUDA device", got="none")
-    library = Library(kernels, Variant.CUDA)
-    check(library)
-    return library

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor
-from appliance.engine.fixed.library import PATH, CMatrix, Library, Variant, declared, open_library
+from appliance.engine.fixed.library import PATH, CMatrix, Library, Variant, declared
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from tests import fixed_reference as plain
 from tests.fixed_models import FAMILIES, multiplied, prompt, variants, weights

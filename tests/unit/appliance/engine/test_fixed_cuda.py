@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.library import CMatrix, Library, open_device, open_library
+from appliance.engine.fixed.library import CMatrix, Library
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
+from appliance.engine.fixed.proven import open_device, open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from bench._device_library import build
 from tests import fixed_reference as plain

@@ -19,9 +19,10 @@ from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Tensor
 from appliance.engine.fixed.drafting import Drafter
 from appliance.engine.fixed.engine import FixedEngine, fingerprint
-from appliance.engine.fixed.library import Variant, open_library
+from appliance.engine.fixed.library import Variant
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Model, check_architecture
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.protocol import EngineRequest, Sampling
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.trace import START, TAG

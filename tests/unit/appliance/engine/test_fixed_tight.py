@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Architecture, Format, Tensor
-from appliance.engine.fixed.library import CMatrix, Library, declared, open_library
+from appliance.engine.fixed.library import CMatrix, Library, declared
 from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.model import Model
+from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.tight import row_bytes, tighten
 from tests.fixed_models import FAMILIES, multiplied, prompt, variants
 
