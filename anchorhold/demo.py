@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -26,7 +27,7 @@ from anchorhold.demo_engines import Choice, EngineAbsent
 from anchorhold.demo_keys import KeyOwner, key_owner
 from anchorhold.feeding import CellDeclined, evidence, feed, propose, standing
 from anchorhold.receipt_log import ReceiptLog
-from anchorhold.reporting import Hearing, ReportRefused
+from anchorhold.reporting import Hearing, ReportRefused, deliver
 from appliance.release import State
 from appliance.window import Checkpoint, Judged, Piece
 from attestation.auditor.bundle import audit_nonce
@@ -343,9 +344,9 @@ class Demo:
                 raise DemoFailed(f"the cell believed {what}")
 
     def _deliver(self) -> None:
-        for told in self._hearing.told.values():
-            if self._gateway.report_answer(OPERATOR, told.report()) != "recorded":
-                raise DemoFailed(f"the gateway did not take the answer at {told.place}")
+        delivered = deliver(self._hearing.told.values(), partial(self._gateway.report_answer, OPERATOR))
+        if missing := [str(each) for each in delivered if each.outcome != "recorded"]:
+            raise DemoFailed(f"expected the gateway to take every answer, got {'; '.join(missing)}")
         sealed = sum(self._open(ticket) for ticket in self._tickets)
         redeemed = f"{len(self._tickets)} tickets redeemed, each by its own caller"
         self._screen.say(f"     {redeemed}; {sealed} could be opened by nobody else; every receipt holds")

@@ -249,7 +249,7 @@ class Replayer:
             chat = ChatRequest.decode(record.request.payload, RAISED)
         speaker = self._mind.script.speaker(chat)
         full = len(self._engine.steps) >= asked.max_tokens
-        return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end(full=full)]
+        return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end(full=full).words]
 
     def _margins(self, asked: EngineRequest, number: int, said: Sequence[bytes], words: bytes) -> str:
         """What the engine weighed there: its own token, and the first of its leaders that the record goes on with."""

@@ -6,6 +6,7 @@ not the one it was said for, or that does not parse, is refused here only so tha
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +42,30 @@ class Told:
             height=height, index=index, answer=self.answer.reveal(), receipt=self.signed.body,
             signature=self.signed.signature,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of one answer at the gateway: `recorded`, `repeated`, `diverged`, or the refusal."""
+
+    place: tuple[int, int]
+    outcome: str | Refused
+
+    def __str__(self) -> str:
+        height, index = self.place
+        return f"answer {height}/{index}: {self.outcome}"
+
+
+def deliver(answers: Iterable[Told], report: Callable[[Report], str]) -> list[Delivered]:
+    """Bring every answer to the gateway. One that it refuses keeps none of the others back."""
+    return [Delivered(told.place, _outcome(told, report)) for told in answers]
+
+
+def _outcome(told: Told, report: Callable[[Report], str]) -> str | Refused:
+    try:
+        return report(told.report())
+    except Refused as refusal:
+        return refusal
 
 
 class Hearing:

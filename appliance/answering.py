@@ -20,12 +20,13 @@ from appliance.receipts import Conclusion, ReceiptBook
 from appliance.window import Answered, Checkpoint, Piece, Say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import ChatLimits, ChatRequest
-from attestation.receipts.outcome import NO_TRACE, Finish, Outcome, answer_digest
+from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
 from attestation.sealed.errors import SealedRefused
 from attestation.sealed.frames import AnswerKeys, FrameWriter
 from attestation.sealed.request import Mode, Place, Unsealed
+from foundation.limits import PIECE_BYTES_MAX
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
@@ -66,34 +67,33 @@ class Seed:
 class Voice(Protocol):
     """How words leave the cell: in the clear, or in frames."""
 
-    def hear(self, words: bytes) -> bytes | None:
-        """One token's words; what is to be said now, if anything."""
+    def hear(self, words: bytes) -> list[bytes]:
+        """One token's words; the pieces that are to be said now."""
 
     def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
         """The words that came with the end; what is left to say, and what the receipt says of it."""
 
 
 class PlainVoice:
-    """Pieces of so many tokens, as they come."""
+    """Pieces of so many tokens, as they come, and none larger than the window carries."""
 
     def __init__(self) -> None:
         self._piece = bytearray()
         self._tokens = 0
 
-    def hear(self, words: bytes) -> bytes | None:
+    def hear(self, words: bytes) -> list[bytes]:
         self._piece += words
         self._tokens += 1
-        return None if self._tokens % PIECE_TOKENS else self._taken()
+        return [] if self._tokens % PIECE_TOKENS else self._taken()
 
     def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
         self._piece += rest
-        last = self._taken()
-        return [last] if last else [], Conclusion.plain(outcome, seed.policy, seed.value)
+        return self._taken(), Conclusion.plain(outcome, seed.policy, seed.value)
 
-    def _taken(self) -> bytes | None:
-        piece = bytes(self._piece)
+    def _taken(self) -> list[bytes]:
+        words = bytes(self._piece)
         self._piece.clear()
-        return piece or None
+        return [words[at : at + PIECE_BYTES_MAX] for at in range(0, len(words), PIECE_BYTES_MAX)]
 
 
 class SealedVoice:
@@ -106,12 +106,12 @@ class SealedVoice:
         self._room: Final = room
         self._frames: Final[list[bytes]] = []
 
-    def hear(self, words: bytes) -> bytes | None:
+    def hear(self, words: bytes) -> list[bytes]:
         frame = self._writer.hear(words)
         if frame is None:
-            return None
+            return []
         self._frames.append(frame)
-        return frame if self._streams else None
+        return [frame] if self._streams else []
 
     def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
         self._writer.hear_rest(rest)
@@ -181,13 +181,13 @@ class Answering:
             if said > job.max_tokens:
                 raise AssertionError("an engine that says more than it was asked for")      # window.md N15
             words.append(heard := speaker.hear(step.token))
-            if (piece := voice.hear(heard)) is not None:
+            for piece in voice.hear(heard):
                 yield Piece(height, index, piece)
-            if speaker.done:
+            if speaker.stopped:
                 break
-        words.append(rest := speaker.end(full=said >= job.max_tokens))
-        outcome = Outcome(_finish(speaker, said, job.max_tokens), len(job.prompt), said, answer_digest(words), trace)
-        pieces, conclusion = voice.end(rest, outcome, task.seed)
+        end = speaker.end(full=said >= job.max_tokens)
+        outcome = Outcome(end.finish, len(job.prompt), said, answer_digest([*words, end.words]), trace)
+        pieces, conclusion = voice.end(end.words, outcome, task.seed)
         for piece in pieces:
             yield Piece(height, index, piece)
         return conclusion
@@ -226,12 +226,6 @@ class Answering:
 def _code(refusal: Refused) -> str:
     """As a receipt carries it (receipt.md T6): some codes name fields, whose names have underscores."""
     return refusal.code.replace("_", "-")
-
-
-def _finish(speaker: Speaker, said: int, asked: int) -> Finish:
-    if speaker.calls_tools:
-        return Finish.TOOL_CALLS
-    return Finish.LENGTH if said >= asked and not speaker.done else Finish.STOP
 
 
 def _sampling(chat: ChatRequest, default: Sampling) -> Sampling:

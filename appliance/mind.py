@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from appliance.engine.protocol import Engine, Sampling
-from appliance.text import Finish, Listener, Text, render, room
+from appliance.text import End, Finish, Text, render, room
 from attestation.consensus.chat import ChatRequest
 from foundation.digests import DIGEST_BYTES
 from measurements.pack.opening import OpenedPack
@@ -23,17 +23,13 @@ class Speaker(Protocol):
     """One answer, from tokens to the bytes people read."""
 
     @property
-    def done(self) -> bool:
-        """A stop text was said: no further token is asked for."""
-
-    @property
-    def calls_tools(self) -> bool:
-        """What was said, to its end, asks for tools to be called."""
+    def stopped(self) -> bool:
+        """A stop text came, or more words than an answer may have: no further token is asked for."""
 
     def hear(self, token: int) -> bytes:
         """The bytes that are certain with this token; perhaps none yet."""
 
-    def end(self, *, full: bool) -> bytes:
+    def end(self, *, full: bool) -> End:
         """What was held back, once there are no more tokens; `full` if there were as many as asked for."""
 
 
@@ -72,14 +68,13 @@ MakeMind: TypeAlias = Callable[[OpenedPack | None], Mind]
 class ByteSpeaker:
     """Tokens are bytes. Raises ValueError for one that is not: an engine's nonsense is no answer (window.md N15)."""
 
-    done: Final = False
-    calls_tools: Final = False
+    stopped: Final = False
 
     def hear(self, token: int) -> bytes:
         return bytes((token,))
 
-    def end(self, *, full: bool) -> bytes:  # noqa: ARG002  # nothing is ever held back
-        return b""
+    def end(self, *, full: bool) -> End:
+        return End(b"", Finish.LENGTH if full else Finish.STOP)
 
 
 class ByteScript:
@@ -96,26 +91,6 @@ class ByteScript:
 
     def speaker(self, chat: ChatRequest) -> Speaker:  # noqa: ARG002  # bytes are bytes, whatever was asked
         return ByteSpeaker()
-
-
-class ModelSpeaker:
-    """What a model's own tokenizer makes of tokens (text.md L11 to L16)."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener: Final = listener
-        self.calls_tools = False
-
-    @property
-    def done(self) -> bool:
-        return self._listener.stopped
-
-    def hear(self, token: int) -> bytes:
-        return self._listener.hear(token)
-
-    def end(self, *, full: bool) -> bytes:
-        end = self._listener.end(full=full)
-        self.calls_tools = end.finish is Finish.TOOL_CALLS
-        return end.words
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,4 +111,4 @@ class ModelScript:
         return room(self.text, prompt, asked, most)
 
     def speaker(self, chat: ChatRequest) -> Speaker:
-        return ModelSpeaker(self.text.listen(chat))
+        return self.text.listen(chat)

@@ -32,6 +32,7 @@ from appliance.window import (
     decode_ask,
     encode_say,
 )
+from foundation.limits import DECLINED_CHARACTERS_MAX
 from foundation.refusal import Refused
 from vsock_bridge.server import Answer, CellServer, Failed
 
@@ -66,7 +67,7 @@ class StreamService:
             self.refused += 1
             self.forks += isinstance(refusal, Forked)
             _log.warning("refused", exc_info=refusal)
-            await answer.end(encode_say(Declined(refusal.code, str(refusal))))
+            await answer.end(encode_say(Declined(refusal.code, str(refusal)[:DECLINED_CHARACTERS_MAX])))
 
     async def _serve(self, ask: Ask, answer: Answer) -> None:
         match ask:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from attestation.consensus.blocks import Block
-from attestation.consensus.slices import HEADERS_MAX, VERSION, Body
+from attestation.consensus.slices import VERSION, Body
 from devnet.replica import Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
@@ -39,6 +39,7 @@ from foundation.candid import (
     decode,
     encode,
 )
+from foundation.limits import HEADERS_MAX
 from foundation.refusal import Refused
 
 ARTEFACTS = Path(__file__).resolve().parent.parent / "gateway"

@@ -33,13 +33,13 @@ from appliance.ordering.refusals import Forked, OrderRefused
 from attestation.consensus.blocks import Header, Kind, check_requests
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import (
-    HEADERS_MAX,
     Body,
     SliceProof,
     SliceRefused,
     VerifiedSlice,
     verify_slice,
 )
+from foundation.limits import HEADERS_MAX
 from foundation.secrecy import Prompt
 
 

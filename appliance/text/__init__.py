@@ -14,9 +14,10 @@ from typing import Protocol
 
 from appliance.text.byte_text import ByteText, pieces, render
 from appliance.text.errors import ModelTextRefused, PromptRefused, TextRefused
-from appliance.text.listener import End, Finish, Listener
+from appliance.text.listener import End, Listener
 from appliance.text.model_text import ModelText
 from attestation.consensus.chat import ChatRequest
+from attestation.receipts.outcome import Finish
 
 __all__ = [
     "ByteText", "End", "Finish", "Listener", "ModelText", "ModelTextRefused", "PromptRefused", "Text", "TextRefused",

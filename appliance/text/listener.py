@@ -8,7 +8,7 @@
     end = listener.end(full=listener.tokens == asked)
 
 What is said never holds a piece of a character or of a stop text, and what all calls say together depends on the bytes
-of the tokens alone, however these were cut into tokens (text.md L11 to L16).
+of the tokens alone, however these were cut into tokens (text.md L11 to L16, L30).
 """
 
 from __future__ import annotations
@@ -16,18 +16,11 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Final
 
 from attestation.consensus.chat import AssistantMessage, encode_message
-
-
-class Finish(IntEnum):
-    """Why an answer ended, by the numbers that window and receipt use."""
-
-    STOP = 0
-    LENGTH = 1
-    TOOL_CALLS = 2
+from attestation.receipts.outcome import Finish
+from foundation.limits import WORDS_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +36,7 @@ class Listener:
 
     def __init__(
         self, pieces: Sequence[bytes], stops: Sequence[str], *, strips_first_space: bool = False,
-        read_calls: Callable[[str], AssistantMessage | None] | None = None,
+        read_calls: Callable[[str], AssistantMessage | None] | None = None, bytes_max: int = WORDS_BYTES_MAX,
     ) -> None:
         self._pieces: Final = pieces
         self._stops: Final = tuple(stops)
@@ -51,7 +44,10 @@ class Listener:
         self._decoder: Final = codecs.getincrementaldecoder("utf-8")("replace")
         self._strips = strips_first_space
         self._waiting = ""              # may be the beginning of a stop text
-        self._kept: list[str] = []      # all words, where they may turn out to be calls
+        self._kept = bytearray()        # all words, where they may turn out to be calls
+        self._bytes_max: Final = bytes_max
+        self._room = bytes_max          # bytes that may still be said
+        self._is_cut = False            # there were more words than that
         self.tokens = 0
         self.stopped = False
 
@@ -65,14 +61,16 @@ class Listener:
         """No more tokens; `full` if the engine gave as many as were asked for. Once."""
         words = b"" if self.stopped else self._say(self._decoder.decode(b"", final=True))
         words += self._let_go(self._waiting)
-        finish = Finish.LENGTH if full and not self.stopped else Finish.STOP
+        finish = Finish.LENGTH if self._is_cut or (full and not self.stopped) else Finish.STOP
         if self._read_calls is None:
             return End(words, finish)
-        kept = "".join(self._kept)
-        message = self._read_calls(kept) if finish is Finish.STOP else None
+        message = self._read_calls(self._kept.decode()) if finish is Finish.STOP else None
         if message is None:
-            return End(kept.encode(), finish)
-        return End(encode_message(message), Finish.TOOL_CALLS)
+            return End(bytes(self._kept), finish)
+        raw = encode_message(message)
+        if len(raw) > self._bytes_max:
+            return End(bytes(self._kept), Finish.LENGTH)
+        return End(raw, Finish.TOOL_CALLS)
 
     def _say(self, text: str) -> bytes:
         if self.stopped or not text:
@@ -90,10 +88,16 @@ class Listener:
         return self._let_go(said)
 
     def _let_go(self, text: str) -> bytes:
+        words = text.encode()
+        if len(words) > self._room:
+            words = words[: self._room].decode(errors="ignore").encode()      # up to the last whole character
+            self.stopped = self._is_cut = True
+            self._waiting = ""
+        self._room -= len(words)
         if self._read_calls is not None:
-            self._kept.append(text)
+            self._kept += words
             return b""
-        return text.encode()
+        return words
 
     def _cut(self) -> int | None:
         """Where the stop text begins that is complete first; of two, the longer."""

@@ -20,11 +20,11 @@ from typing import Final, Self
 
 from attestation.auditor.errors import AuditRefused
 from attestation.consensus.blocks import REQUESTS_MAX, BlockRefused, Request, requests_from
-from attestation.consensus.slices import HEADERS_MAX
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX
 from attestation.receipts.sealing import SIGNED_BYTES_MAX
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.limits import HEADERS_MAX
 
 FORMAT: Final = "anchorhold/audit/v1"
 PART_TAG: Final = "anchorhold/audit/part/v1"

@@ -19,13 +19,14 @@ from typing import Final, Self
 from attestation.consensus.refusals import ConsensusRefused
 from foundation import cbor, merkle
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.limits import BLOCK_REQUESTS_MAX, SLICE_BYTES_MAX
 from foundation.secrecy import Prompt
 
 VERSION: Final = 1
 PRINCIPAL_BYTES_MAX: Final = 29
-REQUESTS_MAX: Final = 256
-PAYLOAD_BYTES_MAX: Final = 5 << 18      # the gateway seals no more than 1 MiB in a block
-BODY_BYTES_MAX: Final = 3 << 19         # with what stands around them; less than an item on the window (wire.md W19)
+REQUESTS_MAX: Final = BLOCK_REQUESTS_MAX
+PAYLOAD_BYTES_MAX: Final = 5 << 18      # of one request; the gateway takes less
+BODY_BYTES_MAX: Final = SLICE_BYTES_MAX
 HEADER_BYTES_MAX: Final = 165           # every field at its widest
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BODY_BYTES_MAX
 UINT_MAX: Final = (1 << 64) - 1

@@ -16,16 +16,13 @@ from itertools import pairwise
 from typing import Final, Self, TypeAlias, TypeVar
 
 from foundation import cbor
+from foundation import limits as agreed
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
-MODEL_CHARACTERS_MAX: Final = 128
 SEED_MAX: Final = (1 << 64) - 1
-MILLION: Final = 1_000_000
-TOKENS: Final = 1 << 20                                         # a token id is below this, whatever the vocabulary
-BIAS_MICRO_MAX: Final = 100 * MILLION
-PENALTY_MICRO: Final = (-2 * MILLION, 2 * MILLION)
-REPETITION_PENALTY_MICRO: Final = (MILLION // 10, 10 * MILLION)
+PENALTY_MICRO: Final = (-agreed.PENALTY_MICRO_MAX, agreed.PENALTY_MICRO_MAX)
+REPETITION_PENALTY_MICRO: Final = (agreed.REPETITION_PENALTY_MICRO_MIN, agreed.REPETITION_PENALTY_MICRO_MAX)
 
 
 class ChatRefused(Refused):
@@ -52,8 +49,8 @@ class ChatLimits:
     stop_bytes: int
     max_tokens: int
     logit_biases: int
-    temperature_micro: int = 2 * MILLION
-    top_k: int = 1 << 20
+    temperature_micro: int = agreed.TEMPERATURE_MICRO_MAX
+    top_k: int = agreed.TOP_K_MAX
     items: int = 1 << 17           # CBOR items in all: what decoding may allocate
 
 
@@ -64,11 +61,12 @@ LLM_CANISTER: Final = ChatLimits(
 """The limits of the IC's own LLM canister, as far as it states them."""
 
 RAISED: Final = ChatLimits(
-    payload_bytes=128 << 10, messages=128, text_bytes=128 << 10, tools=64, properties=64, tool_calls=64,
-    arguments=64, stops=16, stop_bytes=256, max_tokens=32768, logit_biases=256,
+    payload_bytes=agreed.PAYLOAD_BYTES_MAX, messages=agreed.MESSAGES_MAX, text_bytes=agreed.PAYLOAD_BYTES_MAX,
+    tools=agreed.TOOLS_MAX, properties=agreed.PROPERTIES_MAX, tool_calls=agreed.TOOL_CALLS_MAX,
+    arguments=agreed.ARGUMENTS_MAX, stops=agreed.STOPS_MAX, stop_bytes=agreed.STOP_BYTES_MAX,
+    max_tokens=agreed.TOKENS_MAX, logit_biases=agreed.LOGIT_BIASES_MAX,
 )
-"""What a cell's profile starts from, and what the gateway takes (gateway/src/Limits.mo): one set, so that no request is
-ordered only to be refused for a limit."""
+"""What a cell takes, and the gateway with it: no request is ordered only to be refused for a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,12 +280,12 @@ class _Reader:
         fields, limits = _map(value, "sampling", (), _SAMPLING), self._limits
         return Sampling(
             temperature_micro=_integer(fields, "temperature_micro", 0, limits.temperature_micro),
-            top_p_micro=_integer(fields, "top_p_micro", 1, MILLION),
+            top_p_micro=_integer(fields, "top_p_micro", 1, agreed.TOP_P_MICRO_MAX),
             top_k=_integer(fields, "top_k", 1, limits.top_k),
             max_tokens=_integer(fields, "max_tokens", 1, limits.max_tokens),
             stop=_optional(fields, "stop", self._stops),
             seed=_integer(fields, "seed", 0, SEED_MAX),
-            min_p_micro=_integer(fields, "min_p_micro", 0, MILLION),
+            min_p_micro=_integer(fields, "min_p_micro", 0, agreed.MIN_P_MICRO_MAX),
             repetition_penalty_micro=_integer(fields, "repetition_penalty_micro", *REPETITION_PENALTY_MICRO),
             presence_penalty_micro=_integer(fields, "presence_penalty_micro", *PENALTY_MICRO),
             frequency_penalty_micro=_integer(fields, "frequency_penalty_micro", *PENALTY_MICRO),
@@ -316,7 +314,8 @@ class _Reader:
 def _bias(value: cbor.Value) -> tuple[int, int]:
     match value:
         case [int(token), int(bias)] if (
-            type(token) is type(bias) is int and 0 <= token < TOKENS and abs(bias) <= BIAS_MICRO_MAX
+            type(token) is type(bias) is int and 0 <= token <= agreed.BIASED_TOKEN_MAX
+            and abs(bias) <= agreed.LOGIT_BIAS_MICRO_MAX
         ):
             return token, bias
         case _:
@@ -325,8 +324,8 @@ def _bias(value: cbor.Value) -> tuple[int, int]:
 
 def _model(value: cbor.Value) -> str:
     # Printable ASCII without a space, and short: the one text of a request that is ever written to a log.
-    if not isinstance(value, str) or not 1 <= len(value) <= MODEL_CHARACTERS_MAX:
-        raise ChatRefused("model", expected=f"1 to {MODEL_CHARACTERS_MAX} characters", got="something else")
+    if not isinstance(value, str) or not 1 <= len(value) <= agreed.MODEL_BYTES_MAX:
+        raise ChatRefused("model", expected=f"1 to {agreed.MODEL_BYTES_MAX} characters", got="something else")
     if not all("!" <= character <= "~" for character in value):
         raise ChatRefused("model", expected="printable ASCII", got="other characters")
     return value

@@ -40,10 +40,10 @@ from attestation.consensus.certificate import demanded, parse_certificate, verif
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.hashtree import lookup
 from foundation import cbor
+from foundation.limits import HEADERS_MAX
 
 VERSION: Final = 1
 CERTIFICATE_BYTES_MAX: Final = 64 << 10
-HEADERS_MAX: Final = 4096
 PROOF_BYTES_MAX: Final = 16 + CERTIFICATE_BYTES_MAX + HEADERS_MAX * HEADER_BYTES_MAX
 _PROOF_ITEMS_MAX: Final = 4 + 10 * HEADERS_MAX
 _BODY_ITEMS_MAX: Final = 3 + 5 * REQUESTS_MAX

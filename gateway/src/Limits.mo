@@ -2,9 +2,9 @@
 /// which an auditor of the canister sees.
 ///
 /// Shapes follow the Internet Computer's LLM canister; the figures are raised from its 10 messages, 10 KiB and
-/// 1,000 tokens. What bounds one request is the same in a cell's profile (attestation/consensus/chat.py RAISED), so that
-/// nothing is ordered only to be refused there. A block must fit in one query reply with its certificate (3 MiB on the Internet Computer),
-/// and a request in one ingress message (2 MiB).
+/// 1,000 tokens. Cells and hosts have the same figures (foundation/limits.py; a test compares them), so that nothing is
+/// ordered only to be refused by a cell, and every answer that a cell may give is taken. A block must fit in one query
+/// reply with its certificate (3 MiB on the Internet Computer), and a request or an answer in one ingress message (2 MiB).
 module {
   // One request.
   public let payloadBytesMax : Nat = 131_072;
@@ -46,7 +46,7 @@ module {
 
   // What reporters bring.
   public let reportersMax : Nat = 64;
-  public let answerBytesMax : Nat = 524_288;
+  public let answerBytesMax : Nat = 655_360;
   public let receiptBytesMax : Nat = 16_384;
   public let signatureBytesMax : Nat = 16_384;
   public let signaturesMax : Nat = 16; // kept per answer, one per reporter

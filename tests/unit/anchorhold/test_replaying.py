@@ -14,7 +14,7 @@ from appliance.engine.trace import Trace
 from appliance.mind import Mind
 from appliance.receipts import ReceiptBook
 from appliance.rings import Rings
-from appliance.text import render
+from appliance.text import End, render
 from appliance.window import Answered, Piece
 from attestation.auditor.audit import audit
 from attestation.auditor.errors import AuditRefused
@@ -22,6 +22,7 @@ from attestation.auditor.findings import Standing, Status
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
 from attestation.consensus.chat import Sampling as ChatSampling
+from attestation.receipts.outcome import Finish
 from attestation.receipts.sealing import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.request import Mode, unseal
@@ -217,14 +218,13 @@ class NumberScript:
 
 
 class NumberSpeaker:
-    done = False
-    calls_tools = False
+    stopped = False
 
     def hear(self, token: int) -> bytes:
         return b"%03d " % token
 
-    def end(self, *, full: bool) -> bytes:
-        return b""
+    def end(self, *, full: bool) -> End:
+        return End(b"", Finish.LENGTH if full else Finish.STOP)
 
 
 def computed(of: Mind, count: int = 6) -> list[Record]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from anchorhold.feeding import CellDeclined, evidence, feed, propose, says, standing
+from appliance.answering import Answering
 from appliance.device import BACKLOG_BYTES_MAX, Device
 from appliance.engine.protocol import Engine
 from appliance.identity import Identity
@@ -90,11 +91,12 @@ class Cell:
 
 @asynccontextmanager
 async def cell(
-    engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BYTES_MAX, identity: Identity | None = None
+    engine: Engine | None = None, backlog_bytes_max: int = BACKLOG_BYTES_MAX, identity: Identity | None = None,
+    answers: Answering | None = None,
 ) -> AsyncIterator[Cell]:
     engine = engine or GatedEngine()
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
-    device = Device(answering(engine), backlog_bytes_max=backlog_bytes_max)
+    device = Device(answers or answering(engine), backlog_bytes_max=backlog_bytes_max)
     gate = ModelGate(shut=False)
     stream = StreamService(sequencer, device, gate)
     observe = ObserveService(sequencer, device, stream, gate, engine.id, identity)

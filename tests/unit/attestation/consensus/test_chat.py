@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from attestation.consensus.chat import (
     LLM_CANISTER,
-    MILLION,
     RAISED,
     SEED_MAX,
     Argument,
@@ -29,6 +28,7 @@ from attestation.consensus.chat import (
     UserMessage,
 )
 from foundation import cbor
+from foundation.limits import MILLION
 from foundation.secrecy import Prompt
 
 texts = st.builds(lambda text: Prompt(text.encode()), st.text(max_size=12))

@@ -13,7 +13,6 @@ from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.consensus.slices import (
-    HEADERS_MAX,
     PROOF_BYTES_MAX,
     Body,
     SliceProof,
@@ -26,6 +25,7 @@ from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, NEIGHBOUR, RangesLayout, Subnet
 from foundation import cbor
+from foundation.limits import HEADERS_MAX
 
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"slices")
