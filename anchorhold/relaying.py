@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,10 +42,28 @@ UNREACHABLE: Final = 0      # no status of HTTP: the broker could not be reached
 Send = Callable[[Carry], tuple[int, bytes]]
 
 
+# R25: all that a cell has to ask a broker. Written out here: the host does not take the cell's word for it.
+_PART: Final = "[a-z0-9][a-z0-9._-]{0,63}"
+ERRANDS: Final = (
+    ("POST", re.compile("auth")), ("POST", re.compile("attest")),
+    ("GET", re.compile(f"resource/{_PART}(?:/{_PART}){{2}}")),
+)
+
+
 class RelayRefused(Refused):
     """The address is none, or the cell says what no cell says."""
 
     stage = "relay"
+
+
+def refuse_other_errands(carry: Carry) -> None:
+    """Raises `RelayRefused` for what is not one of RCAR's three, before anything leaves the host."""
+    if not any(carry.method == method and path.fullmatch(carry.path) for method, path in ERRANDS):
+        raise RelayRefused(
+            "relay.errand", expected="POST auth, POST attest or GET resource/<repository>/<type>/<tag>",
+            got=f"{carry.method[:16]!r} {carry.path[:64]!r}")
+    if carry.method == "GET" and carry.body:
+        raise RelayRefused("relay.body", expected="none with GET", got=f"{len(carry.body)} bytes")
 
 
 @dataclass
@@ -56,6 +75,7 @@ class BrokerAddress:
     cookie: str | None = None
 
     def __call__(self, carry: Carry) -> tuple[int, bytes]:
+        refuse_other_errands(carry)
         parts = urlsplit(self.url)
         if parts.scheme != "https" or not parts.hostname:
             raise RelayRefused("relay.url", expected="https://host[:port]", got=self.url[:64])
@@ -89,6 +109,7 @@ async def relay(host: Host, send: Send) -> Standing:
             case Standing():
                 return said
             case Carry(number):
+                refuse_other_errands(said)
                 status, body = await asyncio.to_thread(send, said)
                 said = await _ask(host, encode_ask(Brought(number, status, body)))
             case Declined():    # somebody else is at it: the cell hears one attempt, the newest

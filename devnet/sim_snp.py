@@ -96,6 +96,7 @@ class ReportFields:
     author_key_digest: bytes = bytes(48)
     firmware: tuple[int, int, int] = (1, 58, 10)        # major, minor, build
     mitigations: int = 0x3F
+    chip_masked: bool = False           # the host hides which chip it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Chip:
         put(0x180, tcb, 8)
         if fields.version >= 3:
             put(0x188, bytes(MODELS[self.product].cpuid), 3)
-        put(0x1A0, self.hardware_id.ljust(64, b"\0"), 64)
+        put(0x1A0, bytes(64) if fields.chip_masked else self.hardware_id.ljust(64, b"\0"), 64)
         put(0x1E0, tcb, 8)
         put(0x1E8, bytes([build, minor, major]), 3)
         put(0x1EC, bytes([build, minor, major]), 3)

@@ -34,6 +34,8 @@ def add_arguments(boot: Parser) -> None:
                       help="development: give it a simulated chip, kept here with what a broker needs to believe it")
     boot.add_argument("--vcpus", type=int, default=1, metavar="N", help="default 1")
     boot.add_argument("--vcpu-type", default="EPYC-v4", metavar="NAME", help="default EPYC-v4; it is measured")
+    boot.add_argument("--allow-smt", action="store_true",
+                      help="snp: let the machine run where sibling threads are on; the default policy refuses it then")
     boot.add_argument("--memory", type=int, default=512, metavar="MIB", help="default 512")
     boot.add_argument("--guest-cid", type=int, default=42, metavar="N", help="of the machine on its host; default 42")
     boot.add_argument("--console", action="store_true", help="show the console; a release says nothing there")
@@ -64,7 +66,7 @@ def boot(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
     from image_build.boot.handed import Handed
-    from image_build.boot.plan import Disk, Image, Plan, Platform
+    from image_build.boot.plan import SNP_POLICY, SNP_POLICY_SMT, Disk, Image, Plan, Platform
 
     platform, image = Platform(arguments.platform), Image.below(arguments.image)
     firmware = arguments.firmware or _firmware(arguments.tools, platform)
@@ -76,7 +78,8 @@ def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
     table = handed.write_table(run / "table") if handed is not None and platform is Platform.EMULATED else None
     plan = Plan(
         platform, image, firmware, run, tuple(disks), vcpus=arguments.vcpus, vcpu_type=arguments.vcpu_type,
-        memory_mib=arguments.memory, console=arguments.console, table=table, guest_cid=arguments.guest_cid)
+        memory_mib=arguments.memory, console=arguments.console, table=table, guest_cid=arguments.guest_cid,
+        snp_policy=SNP_POLICY_SMT if arguments.allow_smt else SNP_POLICY)
     return plan, None if measurement is None else measurement.hex()
 
 

@@ -85,6 +85,8 @@ def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> Non
     """From the next decision on; a revocation is never taken back."""
     if not value:
         raise StoreRefused("store.revocation", expected="a value", got="none")
+    if kind is RevocationKind.CHIP and not any(value):
+        raise StoreRefused("store.revocation", expected="a chip's id", got="zeros, which name no chip")
     with store.change() as change:
         append_revocation(change, kind, value, now_ns)
 

@@ -138,6 +138,12 @@ class Terms:
         code = state.value if state in (ReleaseState.SUPERSEDED, ReleaseState.WITHDRAWN) and state else "unapproved"
         raise Denied(f"release.{code}", expected="an approved release", got=named)
 
+    def refuse_revoked_chip(self, chip: bytes | None) -> None:
+        """R11: a machine that nobody can name may be a revoked one, as soon as there are any."""
+        if chip is None and any(kind is RevocationKind.CHIP for kind, _ in self.revoked):
+            raise Denied("revoked.chip.unknown", expected="a chip that is named, since some are revoked", got="masked")
+        self.refuse_revoked(RevocationKind.CHIP, chip)
+
     def refuse_revoked(self, kind: RevocationKind, value: bytes | None) -> None:
         if value is not None and (kind, value) in self.revoked:
             raise Denied(f"revoked.{kind.value}", expected="not revoked", got=value.hex()[:32])
@@ -216,7 +222,7 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
     if keyset is not None:
         terms.refuse_revoked(RevocationKind.KEY, keyset.digest)
     chip, measurement = _identity(evidence)
-    terms.refuse_revoked(RevocationKind.CHIP, chip)     # before the policy: a revoked chip is called revoked
+    terms.refuse_revoked_chip(chip)     # before the policy: a revoked chip is called revoked
     terms.refuse_revoked(RevocationKind.MEASUREMENT, measurement)
     if not appraisal.accepted:
         claim = appraisal.unmet[0] if appraisal.unmet else None
@@ -248,7 +254,7 @@ def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms
         raise Denied("release.unapproved", expected="the release it was admitted as", got=release.name)
     terms.refuse_revoked(RevocationKind.RELEASE, admission.release.encode())
     terms.refuse_revoked(RevocationKind.MEASUREMENT, admission.measurement)
-    terms.refuse_revoked(RevocationKind.CHIP, admission.chip)
+    terms.refuse_revoked_chip(admission.chip)
     terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
     terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
     if offer.version < (least := terms.least_versions.get(offer.resource, 0)):     # governance.md V20
@@ -317,7 +323,7 @@ def _endorsed(evidence: _E, held: Endorsements) -> _E:
 def _identity(evidence: VerifiedSnp | VerifiedTdx) -> tuple[bytes | None, bytes]:
     match evidence:
         case VerifiedSnp():
-            return evidence.chip_id, evidence.measurement
+            return evidence.chip, evidence.measurement
         case VerifiedTdx():
             report = evidence.report
             return evidence.pck.ppid, report.mr_td + b"".join(report.rtmrs)

@@ -116,7 +116,10 @@ def _holder(kind: KeyKind, product: Product, values: dict[str, bytes]) -> tuple[
     if kind is KeyKind.VCEK:
         if CSP_ID in values:
             raise _malformed("csp-id", "absent from a VCEK", "present")
-        return read_hwid(_needed(values, HWID), HWID_BYTES[product]), None
+        hwid = read_hwid(_needed(values, HWID), HWID_BYTES[product])
+        if not any(hwid):   # E49: zeros are what a report writes to name no chip
+            raise _malformed("hwid", "a chip's id", "zeros")
+        return hwid, None
     if HWID in values:
         raise _malformed("hwid", "absent from a VLEK", "present")
     return None, read_text(_needed(values, CSP_ID))

@@ -15,6 +15,7 @@ def snp_facts(verified: VerifiedSnp) -> dict[str, object]:
         "key": verified.key.name,
         "csp_id": verified.csp_id,
         "chip_id": None if verified.chip_id is None else verified.chip_id.hex(),
+        "hwid": None if verified.hwid is None else verified.hwid.hex(),
         "version": verified.version,
         "vmpl": verified.vmpl,
         "guest_svn": verified.guest_svn,

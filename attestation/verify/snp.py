@@ -132,6 +132,7 @@ def verify_snp(
         report_id_ma=report.report_id_ma,
         cpuid=report.cpuid,
         chip_id=_chip_id(report, product),
+        hwid=vek.hwid,
         current_firmware=report.current_firmware,
         committed_firmware=report.committed_firmware,
         launch_mitigations=report.launch_mitigations,

@@ -77,7 +77,8 @@ class VerifiedSnp:
     report_id: bytes
     report_id_ma: bytes
     cpuid: Cpuid | None
-    chip_id: bytes | None
+    chip_id: bytes | None       # as the report says it; None: masked
+    hwid: bytes | None          # as the certificate of a VCEK says it; a VLEK's names none
     current_firmware: Firmware
     committed_firmware: Firmware
     launch_mitigations: int | None
@@ -92,6 +93,11 @@ class VerifiedSnp:
     def __post_init__(self) -> None:
         if self.seal is not SEAL:
             raise TypeError("VerifiedSnp is made by attestation.verify.snp alone")
+
+    @property
+    def chip(self) -> bytes | None:
+        """E49: the chip that signed, whatever the report hides; None where a VLEK signed and the report is masked."""
+        return self.hwid or self.chip_id
 
 
 VerifiedEvidence = VerifiedSnp

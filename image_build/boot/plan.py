@@ -22,7 +22,8 @@ END_PORT: Final = 5009              # boot.md J9: where the host may listen for 
 MEMORY_MIB_MIN, MEMORY_MIB_MAX = 128, 1 << 24
 DISKS_MAX: Final = 8
 TX_BUFFER_BYTES: Final = 32768      # vhost-device-vsock 0.3.0 loses packets above it with its own default
-SNP_POLICY: Final = 0x30000         # SMT allowed, no debugging, no migration
+SNP_POLICY: Final = 0x20000         # J1: as the default policy wants it: no sibling threads, debugging or migration
+SNP_POLICY_SMT: Final = 0x30000     # sibling threads allowed: for a policy that says why it leaves `smt` open
 CBIT_POSITION, REDUCED_PHYSICAL_BITS = 51, 1
 QUOTE_CID, QUOTE_PORT = "2", "4050"
 

@@ -179,6 +179,8 @@ def _rotate(value: Mapping[str, Any]) -> RotateKey:
 def _chips(chips: list[bytes]) -> tuple[bytes, ...]:
     if not 1 <= len(chips) <= CHIPS_MAX or any(len(chip) not in CHIP_BYTES for chip in chips):
         raise PayloadRefused("payload.chips", expected=f"1 to {CHIPS_MAX} chip ids", got=f"{len(chips)} of others")
+    if not all(map(any, chips)):    # V11: zeros are how a report hides its chip
+        raise PayloadRefused("payload.chips", expected="chip ids", got="zeros, which name no chip")
     if chips != sorted(set(chips)):
         raise PayloadRefused("payload.chips", expected="each chip once, in order", got="otherwise")
     return tuple(chips)

@@ -43,6 +43,14 @@ def test_what_would_be_started(
     assert said[-1] == (f"# measurement {expected.hex()}" if platform != "tdx" else said[-1])
 
 
+def test_sibling_threads_are_allowed_where_it_is_said(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policies = []
+    for words in ([], ["--allow-smt"]):
+        assert boot(image, "--platform", "snp", *words) == 0
+        policies.append("policy=0x30000," in capsys.readouterr().out)
+    assert policies == [False, True]
+
+
 def test_a_devnets_chip_is_made_once_and_then_measured_anew(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     devnet = image / "devnet"
     assert boot(image, "--devnet", str(devnet), "--model", str(image / "pack")) == 0

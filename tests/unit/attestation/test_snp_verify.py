@@ -478,6 +478,15 @@ class TestBindings:
         assert GENOA.case(kind, chip_id=bytes(64)).verify().chip_id is None
         assert TURIN.case(kind, chip_id=bytes(64)).verify().chip_id is None
 
+    @pytest.mark.parametrize("forge", [GENOA, TURIN], ids=["Genoa", "Turin"])
+    @pytest.mark.parametrize("shown", [True, False], ids=["shown", "masked"])
+    def test_the_chip_that_signed_is_named_by_its_certificate(self, forge: Forge, shown: bool) -> None:  # E49
+        chip_id = forge.chip.ljust(64, b"\0") if shown else bytes(64)
+        verified = forge.case(chip_id=chip_id).verify()
+        assert (verified.hwid, verified.chip) == (forge.chip, forge.chip)
+        by_provider = forge.case(KeyKind.VLEK, chip_id=chip_id).verify()
+        assert (by_provider.hwid, by_provider.chip) == (None, forge.chip if shown else None)
+
     def test_a_vlek_is_bound_to_no_chip(self) -> None:  # evidence.md E48, E13
         assert GENOA.case(KeyKind.VLEK, chip_id=b"\x09" * 64).verify().chip_id == b"\x09" * 64
 

@@ -173,6 +173,13 @@ def test_chip_ids_of_another_shape(value: bytes, size: int) -> None:  # evidence
         read_hwid(value, size)
 
 
+@pytest.mark.parametrize("product", [Product.GENOA, Product.TURIN])
+def test_zeros_name_no_chip(product: Product) -> None:  # evidence.md E49
+    forge = Forge(product)
+    with pytest.raises(FormatRefused, match=r"vek\.hwid"):
+        Vek.of(forge.make_vek(amd={"4": bytes(len(forge.chip))}))
+
+
 def test_a_critical_extension_we_do_not_know_is_refused() -> None:  # evidence.md E15
     assert refused(critical_oid="1.3.6.1.4.1.3704.1.77") == "vek.extensions"
     assert refused(critical_oid="2.999.1") == "vek.extensions"

@@ -11,13 +11,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attestation.evidence.snp_report import GuestPolicy
+from attestation.policy import document
+from attestation.policy.appraise import appraise
+from attestation.policy.claims import Standing
 from image_build.boot.ending import MEANS, Code, Ending, How, Stage, Told, parse_line
 from image_build.boot.handed import Handed, disk_of_text
-from image_build.boot.plan import BootRefused, Disk, Image, Plan, Platform, Table, device_command, emulator_command
+from image_build.boot.plan import (
+    SNP_POLICY_SMT,
+    BootRefused,
+    Disk,
+    Image,
+    Plan,
+    Platform,
+    Table,
+    device_command,
+    emulator_command,
+)
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.manifest import measure_snp
 from measurements.launch.snp import signature_of
+from measurements.reference import ReferenceValues
 from tests.firmware import HASHES_AT, LittleFirmware
+from tests.unit.attestation.forge import Forge
 
 IMAGE = Image(Path("/i/vmlinuz"), Path("/i/initrd.img"), Path("/i/root.img"), "console=null a.b=c")
 EMULATED = Plan(
@@ -59,13 +75,45 @@ def test_each_platform_has_its_machine() -> None:
     assert after(EMULATED, "-accel") == ["tcg"]
     assert after(EMULATED, "-device")[0] == "loader,file=/r/table,addr=0x810c00,force-raw=on"
     assert after(SNP, "-object")[1] == (
-        "sev-snp-guest,id=guest,cbitpos=51,reduced-phys-bits=1,policy=0x30000,kernel-hashes=on")
+        "sev-snp-guest,id=guest,cbitpos=51,reduced-phys-bits=1,policy=0x20000,kernel-hashes=on")
     assert (after(SNP, "-accel"), after(SNP, "-smp"), after(SNP, "-cpu")) == (["kvm"], ["4"], ["EPYC-v4"])
     guest = json.loads(after(TDX, "-object")[1])
     assert (guest["qom-type"], guest["quote-generation-socket"]["type"]) == ("tdx-guest", "vsock")
     assert "kernel-irqchip=split" in after(TDX, "-machine")[0]
     for plan in (SNP, TDX):
         assert "memory-backend=memory,confidential-guest-support=guest" in after(plan, "-machine")[0]
+
+
+def guest_policy(plan: Plan) -> int:
+    """POLICY as the command line states it: what the processor will put into every report of this machine."""
+    [guest] = [each for each in after(plan, "-object") if each.startswith("sev-snp-guest,")]
+    return int(dict(part.partition("=")[::2] for part in guest.split(","))["policy"], 0)
+
+
+def claims_of(policy: int) -> dict[str, Standing]:
+    """Sound evidence but for this POLICY, judged by the built-in default: what it makes of the guest's bits."""
+    forge = Forge()
+    case = forge.case(policy=policy)
+    case.lists = [forge.crl()]
+    references = ReferenceValues.of({
+        "snp.measurement": [b"\x11" * 48], "snp.report_data": [b"\x22" * 64], "snp.chip_id": [forge.chip]})
+    appraisal = appraise(case.verify(), references, document.builtin("strict"))
+    assert [claim.code for claim in appraisal.unmet if not claim.code.startswith("snp.policy.")] == ["snp.root"]
+    return {claim.code: claim.standing for claim in appraisal.claims if claim.code.startswith("snp.policy.")}
+
+
+def test_the_default_policy_takes_the_machine_that_the_default_command_starts() -> None:
+    """J1: the forged root apart, a machine of this command line fails no claim of `strict`."""
+    stated = guest_policy(SNP)
+    assert not GuestPolicy(stated).debug
+    assert Standing.NOT_MET not in claims_of(stated).values()
+
+
+def test_a_machine_that_may_share_its_cores_is_asked_for_by_name_and_refused_by_the_default_policy() -> None:
+    shared = guest_policy(replace(SNP, snp_policy=SNP_POLICY_SMT))
+    claims = claims_of(shared)
+    assert [code for code, standing in claims.items() if standing is Standing.NOT_MET] == ["snp.policy.smt"]
+    assert shared ^ guest_policy(SNP) == 1 << 16
 
 
 def test_the_device_is_a_process_where_the_kernel_has_none() -> None:

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.broker.administration import add_secret, forget_secret, revoke, set_release
-from attestation.broker.errors import BrokerRefused, Denied, Unauthenticated, Unknown
-from attestation.broker.session import SESSION_SECONDS, TOKEN_SECONDS, ReleaseState, RevocationKind, refuse_lax
+from attestation.broker.errors import BrokerRefused, Denied, StoreRefused, Unauthenticated, Unknown
+from attestation.broker.session import SESSION_SECONDS, TOKEN_SECONDS, ReleaseState, RevocationKind, Terms, refuse_lax
 from attestation.evidence.bundle import DeviceEvidence
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
@@ -32,8 +32,9 @@ from attestation.report_data import Purpose, Statement
 from attestation.tee.produce import release
 from devnet.broker import measurement_of
 from devnet.sim_snp import PatchLevels, SimulatedSnp
-from devnet.tee import simulated_snp
+from devnet.tee import policy_document, simulated_snp
 from foundation.secrecy import Secret
+from measurements.reference import ReferenceValues
 from tests.little_broker import (
     MODEL_KEY,
     MODEL_ROOT,
@@ -232,6 +233,48 @@ def test_what_is_revoked_gets_nothing(little: LittleBroker, kind: RevocationKind
             cell.fetch(little.broker, MODEL_KEY)
     assert caught.value.code == f"revoked.{kind.value}"
     assert little.last().details["code"] == f"revoked.{kind.value}"
+
+
+def masked_is_taken(little: LittleBroker) -> None:
+    """From here on by a policy that asks for no list of machines and lets a report hide its own."""
+    lenient = (policy_document(TEE).decode() + 'chip_id = { unchecked = "any machine of this site" }\n'
+               'masked_chip_id = "accept"\n')
+    little.broker._judging = replace(little.broker._judging, policy=document.parse(lenient.encode()))
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_a_revoked_chip_that_hides_its_id_gets_nothing(little: LittleBroker, when: str) -> None:
+    """R11: CHIP_ID is the host's to mask; the HWID in the certificate is not."""
+    masked_is_taken(little)
+    hidden = bent(TEE, chip_masked=True)
+    assert LittleCell(hidden).admitted(little.broker).fetch(little.broker, MODEL_KEY)
+    cell = LittleCell(hidden)
+    cell.ask(little.broker)
+    if when == "between":
+        cell.attest(little.broker)
+    revoke(little.store, RevocationKind.CHIP, TEE.platform.hardware_id, NOW_NS)
+    with pytest.raises(Denied) as caught:
+        cell.attest(little.broker) if when == "before" else cell.fetch(little.broker, MODEL_KEY)
+    assert caught.value.code == "revoked.chip"
+
+
+def test_a_chip_that_nobody_can_name_is_denied_once_any_is_revoked(little: LittleBroker) -> None:
+    """R11: a VLEK's certificate names no chip, and a masked report neither."""
+    terms = Terms(document.builtin("strict"), ReferenceValues.none(), {})
+    terms.refuse_revoked_chip(None)
+    terms = replace(terms, revoked=frozenset({(RevocationKind.MEASUREMENT, b"\x01" * 48)}))
+    terms.refuse_revoked_chip(None)
+    terms = replace(terms, revoked=frozenset({(RevocationKind.CHIP, b"\x01" * 64)}))
+    terms.refuse_revoked_chip(b"\x02" * 64)
+    with pytest.raises(Denied) as caught:
+        terms.refuse_revoked_chip(None)
+    assert caught.value.code == "revoked.chip.unknown"
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_zeros_cannot_be_revoked(little: LittleBroker, size: int) -> None:
+    with pytest.raises(StoreRefused):
+        revoke(little.store, RevocationKind.CHIP, bytes(size), NOW_NS)
 
 
 @pytest.mark.parametrize("state", [ReleaseState.PROPOSED, ReleaseState.RETIRED])

@@ -8,6 +8,7 @@ import base64
 import copy
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from anchorhold.relaying import BrokerAddress
-from appliance.release import State
+from anchorhold.relaying import BrokerAddress, RelayRefused
+from appliance.release import Carry, State
 from attestation.broker import session
 from attestation.broker.errors import Denied
 from attestation.broker.rates import Rate
@@ -121,6 +122,31 @@ def test_a_cell_over_the_relay(place: tuple[int, str], little: LittleBroker) -> 
     assert carried(releaser(little), BrokerAddress("https://localhost:1")).failure == "broker.unreachable"
     # A relay that does not know the broker's certificate does not speak to it; the cell may try again.
     assert carried(releaser(little), BrokerAddress(f"https://localhost:{place[0]}")).failure == "broker.unreachable"
+
+
+@pytest.mark.parametrize(("method", "path"), [
+    ("GET", "auth"), ("PUT", "attest"), ("POST", "resource/a/b/c"), ("DELETE", "resource/a/b/c"),
+    ("GET", "resource/a/b"), ("GET", "resource/a/b/c/d"), ("GET", "resource/../../admin"), ("GET", ""),
+    ("GET", "resource/a/b/..?x=/y"),
+    ("POST", "attest?x"), ("POST", "../../admin/revoke"), ("GET", "resource/a/b/c\r\nx: y"), ("post", "auth"),
+    ("POST", "auth "), ("GET", "resource//b/c"), ("GET", "resource/a/b/c\n"),
+])
+def test_a_relay_runs_no_other_errand(method: str, path: str) -> None:
+    """R25: a cell is no way for its image's author to speak to whatever else the host can reach."""
+    with socket.create_server(("localhost", 0)) as listening:
+        listening.setblocking(False)
+        send = BrokerAddress(f"https://localhost:{listening.getsockname()[1]}")
+        with pytest.raises(RelayRefused) as caught:
+            send(Carry(1, method, path, b""))
+        assert caught.value.code == "relay.errand"
+        with pytest.raises(BlockingIOError):
+            listening.accept()      # nobody even knocked
+
+
+def test_a_relay_carries_no_body_with_a_question_that_has_none() -> None:
+    with pytest.raises(RelayRefused) as caught:
+        BrokerAddress("https://localhost:1")(Carry(1, "GET", "resource/a/b/c", b"more"))
+    assert caught.value.code == "relay.body"
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), [

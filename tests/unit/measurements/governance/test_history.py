@@ -186,7 +186,7 @@ def test_authorities_read_back() -> None:
 # -- payload: governance.md V4
 
 @pytest.mark.parametrize("action", [
-    Adopt(FIRST, None), Adopt(FIRST, 7), Withdraw("0.1.0", FIRST.digest, "why"), RevokeChips((bytes(8), CHIP), "why"),
+    Adopt(FIRST, None), Adopt(FIRST, 7), Withdraw("0.1.0", FIRST.digest, "why"), RevokeChips((b"\1" * 8, CHIP), "why"),
     RotateKey(KEY, 2, "why"), AmendCharter(KEEPERS),
 ], ids=lambda action: type(action).__name__)
 def test_payloads_read_back_and_have_one_encoding(action: Action) -> None:
@@ -208,7 +208,8 @@ def test_payloads_read_back_and_have_one_encoding(action: Action) -> None:
     (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "two\nlines")), "payload.reason"),
     (Payload(1, bytes(32), RevokeChips((), "x")), "payload.chips"),
     (Payload(1, bytes(32), RevokeChips((bytes(9),), "x")), "payload.chips"),
-    (Payload(1, bytes(32), RevokeChips((CHIP, bytes(64)), "x")), "payload.chips"),
+    (Payload(1, bytes(32), RevokeChips((CHIP, bytes(63) + b"\1"), "x")), "payload.chips"),
+    (Payload(1, bytes(32), RevokeChips((bytes(64),), "x")), "payload.chips"),
     (Payload(1, bytes(32), RotateKey("key", 2, "x")), "payload.rotate-key"),
     (Payload(1, bytes(32), RotateKey(KEY, 1, "x")), "payload.rotate-key"),
 ], ids=str)
