@@ -5,12 +5,8 @@ Nothing is "not checked" by silence: a claim a policy leaves out is listed as `U
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 class Standing(Enum):
@@ -66,33 +62,3 @@ class Appraisal:
     def wants_only_collateral(self) -> bool:
         """Refused, and only for want of collateral."""
         return bool(self.unmet) and all(claim.collateral for claim in self.unmet)
-
-
-class Ledger:
-    """Collects the claims of one appraisal. The one mutable thing here, alive only while it is written."""
-
-    def __init__(self) -> None:
-        self._claims: list[Claim] = []
-
-    def judge(
-        self,
-        code: str,
-        rule: str,
-        requirement: T | Unchecked,
-        *,
-        met: Callable[[T], bool],
-        expected: Callable[[T], str],
-        got: object,
-        collateral: bool = False,
-    ) -> None:
-        """Write down one comparison; an `Unchecked` requirement is written down as such."""
-        if isinstance(requirement, Unchecked):
-            self._claims.append(
-                Claim(code, rule, Standing.UNCHECKED, f"unchecked: {requirement.reason}", str(got))
-            )
-            return
-        standing = Standing.MET if met(requirement) else Standing.NOT_MET
-        self._claims.append(Claim(code, rule, standing, expected(requirement), str(got), collateral))
-
-    def claims(self) -> tuple[Claim, ...]:
-        return tuple(self._claims)

@@ -6,10 +6,11 @@ Every field below is one rule of docs/spec/evidence-gpu.md and one claim of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from attestation.policy.claims import Claim, Ledger, Unchecked
-from attestation.policy.comparing import judge_one_of, judge_root
+from attestation.policy.claims import Claim, Unchecked
 from attestation.policy.fields import (
     OneOf,
     Required,
@@ -22,6 +23,7 @@ from attestation.policy.fields import (
     ruled,
     set_of,
 )
+from attestation.policy.rows import Row, judged, listed, plain, root, word
 from attestation.verify.verified_gpu import RimKind, VerifiedGpu
 from measurements.reference import ReferenceValues
 
@@ -69,82 +71,6 @@ class GpuPolicy:
     )
 
 
-def appraise_gpu(evidence: VerifiedGpu, references: ReferenceValues, policy: GpuPolicy) -> tuple[Claim, ...]:
-    """Every claim of `policy` about `evidence`, met or not, in a fixed order."""
-    ledger = Ledger()
-    _judge_device(ledger, evidence, references, policy)
-    _judge_firmware(ledger, evidence, policy)
-    _judge_rims(ledger, evidence, policy)
-    return ledger.claims()
-
-
-def _judge_device(
-    ledger: Ledger, evidence: VerifiedGpu, references: ReferenceValues, policy: GpuPolicy
-) -> None:
-    judge_root(ledger, "gpu", "E105", policy.simulated_roots, evidence.root)
-    _judge_word(ledger, "gpu.product", "E106", policy.products, evidence.product)
-    judge_one_of(ledger, references, "gpu.device", "E106", policy.devices, evidence.device_id)
-    judge_one_of(ledger, references, "gpu.nonce", "E107", policy.nonce, evidence.nonce)
-    ledger.judge(
-        "gpu.revocation",
-        "E107",
-        policy.revocation,
-        met=lambda _: False,
-        expected=lambda _: "a fresh answer about revocation",
-        got="none can be had offline",
-        collateral=True,
-    )
-
-
-def _judge_firmware(ledger: Ledger, evidence: VerifiedGpu, policy: GpuPolicy) -> None:
-    ledger.judge(
-        "gpu.firmware-id",
-        "E108",
-        policy.firmware_id,
-        met=lambda _: evidence.firmware_id_bound,
-        expected=lambda _: "the firmware id of the device's certificate",
-        got="the same" if evidence.firmware_id_bound else "none in the report",
-    )
-    _judge_word(ledger, "gpu.driver", "E108", policy.driver_versions, evidence.driver_version)
-    _judge_word(ledger, "gpu.vbios", "E108", policy.vbios_versions, evidence.vbios_version)
-
-
-def _judge_rims(ledger: Ledger, evidence: VerifiedGpu, policy: GpuPolicy) -> None:
-    rims = evidence.rims
-    held = frozenset() if rims is None else rims.kinds
-    ledger.judge(
-        "gpu.rims",
-        "E109",
-        policy.rims,
-        met=lambda wanted: wanted <= held,
-        expected=lambda wanted: (
-            f"manifests for: {', '.join(sorted(kind.value for kind in wanted)) or 'nothing'}"
-        ),
-        got=", ".join(sorted(kind.value for kind in held)) or "none",
-        collateral=True,
-    )
-    differing = frozenset() if rims is None else rims.differing
-    # E109: whoever brings a manifest wants it heeded: what it contradicts is unmet even where none is asked for.
-    heeded = policy.rims if rims is None else Required.REQUIRED
-    ledger.judge(
-        "gpu.measurements",
-        "E109",
-        heeded,
-        met=lambda _: rims is not None and not differing,
-        expected=lambda _: "every measurement the manifests speak of, as they state it",
-        got=_measured(evidence),
-    )
-    uncovered = frozenset(evidence.measurements) if rims is None else rims.uncovered
-    ledger.judge(
-        "gpu.measurements.uncovered",
-        "E109",
-        policy.uncovered_measurements,
-        met=lambda known: uncovered <= known,
-        expected=lambda known: f"none outside the manifests but {sorted(known)}",
-        got=f"{sorted(uncovered)}" if uncovered else "none",
-    )
-
-
 def _measured(evidence: VerifiedGpu) -> str:
     if evidence.rims is None:
         return "not compared"
@@ -152,14 +78,42 @@ def _measured(evidence: VerifiedGpu) -> str:
     return f"{len(evidence.rims.matched)} as stated" + (f", different at {different}" if different else "")
 
 
-def _judge_word(
-    ledger: Ledger, code: str, rule: str, requirement: frozenset[str] | Unchecked, got: str
-) -> None:
-    ledger.judge(
-        code,
-        rule,
-        requirement,
-        met=lambda allowed: got in allowed,
-        expected=lambda allowed: " or ".join(sorted(allowed)) or "none",
-        got=got or "not stated",
-    )
+def _uncovered(evidence: VerifiedGpu) -> frozenset[int]:
+    return frozenset(evidence.measurements) if evidence.rims is None else evidence.rims.uncovered
+
+
+def _kinds(kinds: Iterable[RimKind], none: str) -> str:
+    return ", ".join(sorted(kind.value for kind in kinds)) or none
+
+
+CLAIMS: Final[tuple[Row[VerifiedGpu], ...]] = (
+    root("gpu"),
+    word("gpu.product", "products", lambda evidence: evidence.product),
+    listed("gpu.device", "devices", "gpu.device", lambda evidence: evidence.device_id),
+    listed("gpu.nonce", "nonce", "gpu.nonce", lambda evidence: evidence.nonce),
+    Row("gpu.revocation", "revocation", lambda *_: False, lambda *_: "a fresh answer about revocation",
+        lambda _: "none can be had offline", collateral=True),
+    plain("gpu.firmware-id", "firmware_id", lambda _, evidence: evidence.firmware_id_bound,
+          "the firmware id of the device's certificate",
+          lambda evidence: "the same" if evidence.firmware_id_bound else "none in the report"),
+    word("gpu.driver", "driver_versions", lambda evidence: evidence.driver_version),
+    word("gpu.vbios", "vbios_versions", lambda evidence: evidence.vbios_version),
+    plain("gpu.rims", "rims",
+          lambda wanted, evidence: wanted <= (evidence.rims.kinds if evidence.rims else frozenset()),
+          lambda wanted: f"manifests for: {_kinds(wanted, 'nothing')}",
+          lambda evidence: _kinds(evidence.rims.kinds if evidence.rims else (), "none"), collateral=True),
+    # E109: a manifest that was brought is heeded: what it contradicts is unmet even where no manifest is asked for.
+    Row("gpu.measurements", "rims",
+        lambda _, facts: facts.evidence.rims is not None and not facts.evidence.rims.differing,
+        lambda *_: "every measurement the manifests speak of, as they state it", _measured,
+        requirement=lambda policy, evidence: policy.rims if evidence.rims is None else Required.REQUIRED),
+    plain("gpu.measurements.uncovered", "uncovered_measurements",
+          lambda known, evidence: _uncovered(evidence) <= known,
+          lambda known: f"none outside the manifests but {sorted(known)}",
+          lambda evidence: f"{sorted(_uncovered(evidence))}" if _uncovered(evidence) else "none"),
+)
+
+
+def appraise_gpu(evidence: VerifiedGpu, references: ReferenceValues, policy: GpuPolicy) -> tuple[Claim, ...]:
+    """Every claim of `policy` about `evidence`, met or not, in a fixed order."""
+    return judged(CLAIMS, policy, evidence, references)

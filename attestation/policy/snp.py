@@ -10,11 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from attestation.evidence.snp_report import Cpuid, Firmware, KeyKind, Product, Tcb
-from attestation.policy.claims import Claim, Ledger, Unchecked
-from attestation.policy.comparing import judge_flag, judge_one_of, judge_root, listed, listing
+from attestation.policy.claims import Claim, Unchecked
 from attestation.policy.fields import (
     Flag,
     OneOf,
@@ -32,6 +31,7 @@ from attestation.policy.fields import (
     show,
     table_of,
 )
+from attestation.policy.rows import Facts, Row, any_of, at_least, flag, judged, listed, plain, root
 from attestation.verify.verified import Revocation, VerifiedSnp
 from measurements.reference import ReferenceValues
 
@@ -112,6 +112,7 @@ def _read_root(value: object) -> bytes:
 
 
 _read_product: Final = member_of(Product)
+Requirement: TypeAlias = "Callable[[SnpPolicy, VerifiedSnp], object] | None"
 _UINT32: Final = (1 << 32) - 1
 _UINT64: Final = (1 << 64) - 1
 
@@ -253,247 +254,6 @@ class SnpPolicy:
     )
 
 
-def appraise_snp(evidence: VerifiedSnp, references: ReferenceValues, policy: SnpPolicy) -> tuple[Claim, ...]:
-    """Every claim of `policy` about `evidence`, met or not, in a fixed order."""
-    ledger = Ledger()
-    _judge_origin(ledger, evidence, references, policy)
-    _judge_firmware(ledger, evidence, policy)
-    _judge_guest_policy(ledger, evidence, policy)
-    _judge_platform(ledger, evidence, policy)
-    _judge_identity(ledger, evidence, references, policy)
-    return ledger.claims()
-
-
-def _judge_origin(
-    ledger: Ledger, evidence: VerifiedSnp, references: ReferenceValues, policy: SnpPolicy
-) -> None:
-    judge_root(ledger, "snp", "E140", policy.simulated_roots, evidence.root)
-    ledger.judge(
-        "snp.product",
-        "E141",
-        policy.products,
-        met=lambda allowed: evidence.product in allowed,
-        expected=_names,
-        got=evidence.product.value,
-    )
-    ledger.judge(
-        "snp.key",
-        "E142",
-        policy.keys,
-        met=lambda allowed: ReportKey(evidence.key.name) in allowed,
-        expected=_names,
-        got=evidence.key.name,
-    )
-    ledger.judge(
-        "snp.csp-id",
-        "E143",
-        policy.csp_ids,
-        met=lambda allowed: evidence.key is KeyKind.VCEK or evidence.csp_id in allowed,
-        expected=lambda allowed: f"a VCEK, or one of: {', '.join(sorted(allowed)) or 'none'}",
-        got=evidence.csp_id or "a VCEK",
-    )
-    ledger.judge(
-        "snp.revocation",
-        "E144",
-        policy.crl,
-        met=lambda _: evidence.revocation is Revocation.FRESH,
-        expected=lambda _: Revocation.FRESH.value,
-        got=evidence.revocation.value,
-        collateral=True,
-    )
-    ledger.judge(
-        "snp.version",
-        "E145",
-        policy.report_version,
-        met=lambda least: evidence.version >= least,
-        expected=_at_least,
-        got=evidence.version,
-    )
-    chip = evidence.chip_id
-    ledger.judge(
-        "snp.chip",
-        "E146",
-        policy.chip_id,
-        met=listed(references, "snp.chip_id", chip),
-        expected=listing(references, "snp.chip_id"),
-        got="masked" if chip is None else chip.hex(),
-    )
-    ledger.judge(
-        "snp.chip.masked",
-        "E147",
-        policy.masked_chip_id,
-        met=lambda masked: chip is not None or masked is MaskedChip.ACCEPT,
-        expected=lambda masked: "a chip id" if masked is MaskedChip.REFUSE else "a chip id or a masked one",
-        got="masked" if chip is None else "a chip id",
-    )
-
-
-def _judge_firmware(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy) -> None:
-    reported, committed, current = evidence.reported_tcb, evidence.committed_tcb, evidence.current_tcb
-    ledger.judge(
-        "snp.tcb.order",
-        "E148",
-        policy.tcb_order,
-        met=lambda _: current.at_least(committed) and committed.at_least(reported),
-        expected=lambda _: "reported <= committed <= current in every part",
-        got=f"reported [{reported}], committed [{committed}], current [{current}]",
-    )
-    ledger.judge(
-        "snp.tcb.reported",
-        "E149",
-        policy.minimum_tcb,
-        met=lambda rows: _reaches(reported, _minimum(rows, evidence)),
-        expected=lambda rows: _minimum_text(rows, evidence),
-        got=reported,
-    )
-    # E150: the launch TCB is held against the same rows, so it can't be checked where they are not stated.
-    launch = policy.minimum_tcb if isinstance(policy.launch_tcb, LaunchTcb) else policy.launch_tcb
-    ledger.judge(
-        "snp.tcb.launch",
-        "E150",
-        launch,
-        met=lambda rows: _reaches(evidence.launch_tcb, _minimum(rows, evidence)),
-        expected=lambda rows: _minimum_text(rows, evidence),
-        got=evidence.launch_tcb,
-    )
-    # E151: the committed build is the floor the machine can still be rolled back to.
-    build = min(evidence.committed_firmware, evidence.current_firmware)
-    ledger.judge(
-        "snp.firmware",
-        "E151",
-        policy.minimum_firmware,
-        met=lambda least: evidence.product in least and build >= least[evidence.product],
-        expected=lambda least: f">= {least.get(evidence.product, 'a stated minimum, and none is')}",
-        got=f"committed {evidence.committed_firmware}, current {evidence.current_firmware}",
-    )
-    ledger.judge(
-        "snp.mitigations.launch",
-        "E181",
-        policy.launch_mitigations,
-        met=_covers(evidence.product, evidence.launch_mitigations),
-        expected=_mask_text(evidence.product),
-        got=_mask(evidence.launch_mitigations),
-    )
-    ledger.judge(
-        "snp.mitigations.current",
-        "E182",
-        policy.current_mitigations,
-        met=_covers(evidence.product, evidence.current_mitigations),
-        expected=_mask_text(evidence.product),
-        got=_mask(evidence.current_mitigations),
-    )
-
-
-def _judge_guest_policy(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy) -> None:
-    bits = evidence.policy
-    ledger.judge(
-        "snp.policy.abi",
-        "E152",
-        policy.minimum_abi,
-        met=lambda least: bits.abi >= least,
-        expected=lambda least: f">= {least[0]}.{least[1]}",
-        got=f"{bits.abi[0]}.{bits.abi[1]}",
-    )
-    judge_flag(ledger, "snp.policy.smt", "E153", policy.smt, bits.smt)
-    judge_flag(ledger, "snp.policy.migration-agent", "E154", policy.migration_agent, bits.migration_agent)
-    judge_flag(ledger, "snp.policy.debug", "E155", policy.debug, bits.debug)
-    judge_flag(ledger, "snp.policy.single-socket", "E156", policy.single_socket, bits.single_socket)
-    judge_flag(ledger, "snp.policy.cxl", "E157", policy.cxl, bits.cxl)
-    judge_flag(ledger, "snp.policy.aes-256-xts", "E158", policy.aes_256_xts, bits.aes_256_xts)
-    judge_flag(ledger, "snp.policy.rapl-disabled", "E159", policy.rapl_disabled, bits.rapl_disabled)
-    judge_flag(
-        ledger, "snp.policy.ciphertext-hiding", "E160", policy.ciphertext_hiding, bits.ciphertext_hiding
-    )
-    judge_flag(
-        ledger, "snp.policy.page-swap-disabled", "E161", policy.page_swap_disabled, bits.page_swap_disabled
-    )
-    ledger.judge(
-        "snp.policy.unknown-bits",
-        "E162",
-        policy.unknown_policy_bits,
-        met=lambda flag: flag.met_by(bool(bits.unknown_bits) or not bits.must_be_one),
-        expected=lambda flag: f"bit 17 set and bits 26 to 63 clear, otherwise {flag.value}",
-        got=f"{bits.raw:#x}",
-    )
-
-
-def _judge_platform(ledger: Ledger, evidence: VerifiedSnp, policy: SnpPolicy) -> None:
-    info = evidence.platform
-    judge_flag(ledger, "snp.platform.smt", "E163", policy.platform_smt, info.smt)
-    judge_flag(ledger, "snp.platform.tsme", "E164", policy.platform_tsme, info.tsme)
-    judge_flag(ledger, "snp.platform.ecc", "E165", policy.platform_ecc, info.ecc)
-    judge_flag(
-        ledger, "snp.platform.rapl-disabled", "E166", policy.platform_rapl_disabled, info.rapl_disabled
-    )
-    judge_flag(
-        ledger,
-        "snp.platform.ciphertext-hiding",
-        "E167",
-        policy.platform_ciphertext_hiding,
-        info.ciphertext_hiding,
-    )
-    judge_flag(ledger, "snp.platform.alias-check", "E168", policy.alias_check, info.alias_check_complete)
-    judge_flag(
-        ledger, "snp.platform.iommu-write-safe", "E169", policy.iommu_write_safe, info.iommu_write_safe
-    )
-    judge_flag(ledger, "snp.platform.trusted-io", "E170", policy.trusted_io, info.trusted_io)
-    ledger.judge(
-        "snp.platform.unknown-bits",
-        "E171",
-        policy.unknown_platform_bits,
-        met=lambda flag: flag.met_by(bool(info.unknown_bits)),
-        expected=lambda flag: f"bits 8 to 63 set: {flag.value}",
-        got=f"{info.raw:#x}",
-    )
-
-
-def _judge_identity(
-    ledger: Ledger, evidence: VerifiedSnp, references: ReferenceValues, policy: SnpPolicy
-) -> None:
-    ledger.judge(
-        "snp.vmpl",
-        "E172",
-        policy.vmpl,
-        met=lambda allowed: evidence.vmpl in allowed,
-        expected=lambda allowed: f"one of {sorted(allowed)}",
-        got=evidence.vmpl,
-    )
-    ledger.judge(
-        "snp.guest-svn",
-        "E173",
-        policy.minimum_guest_svn,
-        met=lambda least: evidence.guest_svn >= least,
-        expected=_at_least,
-        got=evidence.guest_svn,
-    )
-    compared: tuple[tuple[str, str, str, OneOf | Unchecked, bytes], ...] = (
-        ("snp.id-key", "E174", "snp.id_key_digest", policy.id_key_digest, evidence.id_key_digest),
-        (
-            "snp.author-key",
-            "E175",
-            "snp.author_key_digest",
-            policy.author_key_digest,
-            evidence.author_key_digest,
-        ),
-        ("snp.family-id", "E176", "snp.family_id", policy.family_id, evidence.family_id),
-        ("snp.image-id", "E177", "snp.image_id", policy.image_id, evidence.image_id),
-        ("snp.measurement", "E178", "snp.measurement", policy.measurement, evidence.measurement),
-        ("snp.host-data", "E179", "snp.host_data", policy.host_data, evidence.host_data),
-        ("snp.report-data", "E180", "snp.report_data", policy.report_data, evidence.report_data),
-    )
-    for code, rule, reference, requirement, got in compared:
-        judge_one_of(ledger, references, reference, rule, requirement, got, code=code)
-
-
-
-def _names(allowed: frozenset[Product] | frozenset[ReportKey]) -> str:
-    return " or ".join(sorted(member.value for member in allowed)) or "none"
-
-
-def _at_least(least: int) -> str:
-    return f">= {least}"
-
-
 def reaches_minimum(rows: tuple[TcbMinimum, ...], evidence: VerifiedSnp) -> bool:
     """Whether what the chip reports, and what it launched under, reach the row for its model. No row: no."""
     least = _minimum(rows, evidence)
@@ -525,20 +285,125 @@ def _minimum_text(rows: tuple[TcbMinimum, ...], evidence: VerifiedSnp) -> str:
     return f">= {least}"
 
 
-def _covers(product: Product, vector: int | None) -> Callable[[Mapping[Product, int]], bool]:
-    # E181, E182: a superset of the mask. A report too old to carry the vector shows no mitigation.
-    def covers(masks: Mapping[Product, int]) -> bool:
-        mask = masks.get(product)
-        return mask is not None and mask & ~(vector or 0) == 0
+def _mitigations(code: str, field: str, vector: Callable[[VerifiedSnp], int | None]) -> Row[VerifiedSnp]:
+    """E181, E182: a superset of the mask. A report too old to carry the vector shows no mitigation."""
+    def covers(masks: Mapping[Product, int], evidence: VerifiedSnp) -> bool:
+        mask = masks.get(evidence.product)
+        return mask is not None and mask & ~(vector(evidence) or 0) == 0
 
-    return covers
+    def wanted(masks: Mapping[Product, int], facts: Facts[VerifiedSnp]) -> str:
+        product = facts.evidence.product
+        return f"all bits of {masks[product]:#x}" if product in masks else f"a mask for {product.value}"
+
+    def shown(evidence: VerifiedSnp) -> str:
+        got = vector(evidence)
+        return "not in this report version" if got is None else f"{got:#x}"
+
+    return Row(code, field, lambda masks, facts: covers(masks, facts.evidence), wanted, shown)
 
 
-def _mask(vector: int | None) -> str:
-    return "not in this report version" if vector is None else f"{vector:#x}"
+def _tcb(
+    code: str, field: str, level: Callable[[VerifiedSnp], Tcb], requirement: Requirement = None
+) -> Row[VerifiedSnp]:
+    return Row(code, field, lambda rows, facts: _reaches(level(facts.evidence), _minimum(rows, facts.evidence)),
+               lambda rows, facts: _minimum_text(rows, facts.evidence), level, requirement=requirement)
 
 
-def _mask_text(product: Product) -> Callable[[Mapping[Product, int]], str]:
-    return lambda masks: (
-        f"all bits of {masks[product]:#x}" if product in masks else f"a mask for {product.value}"
-    )
+def _policy_flag(name: str) -> Row[VerifiedSnp]:
+    """A bit of the guest's policy, under its own name in the policy document."""
+    return flag(f"snp.policy.{name.replace('_', '-')}", name, lambda evidence: bool(getattr(evidence.policy, name)))
+
+
+def _platform_flag(name: str, field: str) -> Row[VerifiedSnp]:
+    code = name.removesuffix("_complete").replace("_", "-")
+    return flag(f"snp.platform.{code}", field, lambda evidence: bool(getattr(evidence.platform, name)))
+
+
+def _in_order(evidence: VerifiedSnp) -> bool:
+    return (evidence.current_tcb.at_least(evidence.committed_tcb)
+            and evidence.committed_tcb.at_least(evidence.reported_tcb))
+
+
+def _build(evidence: VerifiedSnp) -> Firmware:
+    """E151: the committed build is the floor the machine can still be rolled back to."""
+    return min(evidence.committed_firmware, evidence.current_firmware)
+
+
+CLAIMS: Final[tuple[Row[VerifiedSnp], ...]] = (
+    root("snp"),
+    plain("snp.product", "products", lambda allowed, evidence: evidence.product in allowed,
+          lambda allowed: any_of(product.value for product in allowed), lambda evidence: evidence.product.value),
+    plain("snp.key", "keys", lambda allowed, evidence: ReportKey(evidence.key.name) in allowed,
+          lambda allowed: any_of(key.value for key in allowed), lambda evidence: evidence.key.name),
+    plain("snp.csp-id", "csp_ids",
+          lambda allowed, evidence: evidence.key is KeyKind.VCEK or evidence.csp_id in allowed,
+          lambda allowed: f"a VCEK, or one of: {', '.join(sorted(allowed)) or 'none'}",
+          lambda evidence: evidence.csp_id or "a VCEK"),
+    plain("snp.revocation", "crl", lambda _, evidence: evidence.revocation is Revocation.FRESH,
+          Revocation.FRESH.value, lambda evidence: evidence.revocation.value, collateral=True),
+    at_least("snp.version", "report_version", lambda evidence: evidence.version),
+    listed("snp.chip", "chip_id", "snp.chip_id", lambda evidence: evidence.chip_id, absent="masked"),
+    plain("snp.chip.masked", "masked_chip_id",
+          lambda masked, evidence: evidence.chip_id is not None or masked is MaskedChip.ACCEPT,
+          lambda masked: "a chip id" if masked is MaskedChip.REFUSE else "a chip id or a masked one",
+          lambda evidence: "masked" if evidence.chip_id is None else "a chip id"),
+    plain("snp.tcb.order", "tcb_order", lambda _, evidence: _in_order(evidence),
+          "reported <= committed <= current in every part",
+          lambda evidence: f"reported [{evidence.reported_tcb}], committed [{evidence.committed_tcb}], "
+                           f"current [{evidence.current_tcb}]"),
+    _tcb("snp.tcb.reported", "minimum_tcb", lambda evidence: evidence.reported_tcb),
+    # E150: the launch TCB is held against the same rows, so it can't be checked where they are not stated.
+    _tcb("snp.tcb.launch", "launch_tcb", lambda evidence: evidence.launch_tcb,
+         lambda policy, _: policy.minimum_tcb if isinstance(policy.launch_tcb, LaunchTcb) else policy.launch_tcb),
+    Row("snp.firmware", "minimum_firmware",
+        lambda least, facts: facts.evidence.product in least
+        and _build(facts.evidence) >= least[facts.evidence.product],
+        lambda least, facts: f">= {least.get(facts.evidence.product, 'a stated minimum, and none is')}",
+        lambda evidence: f"committed {evidence.committed_firmware}, current {evidence.current_firmware}"),
+    _mitigations("snp.mitigations.launch", "launch_mitigations", lambda evidence: evidence.launch_mitigations),
+    _mitigations("snp.mitigations.current", "current_mitigations", lambda evidence: evidence.current_mitigations),
+    plain("snp.policy.abi", "minimum_abi", lambda least, evidence: evidence.policy.abi >= least,
+          lambda least: f">= {least[0]}.{least[1]}",
+          lambda evidence: f"{evidence.policy.abi[0]}.{evidence.policy.abi[1]}"),
+    _policy_flag("smt"),
+    _policy_flag("migration_agent"),
+    _policy_flag("debug"),
+    _policy_flag("single_socket"),
+    _policy_flag("cxl"),
+    _policy_flag("aes_256_xts"),
+    _policy_flag("rapl_disabled"),
+    _policy_flag("ciphertext_hiding"),
+    _policy_flag("page_swap_disabled"),
+    plain("snp.policy.unknown-bits", "unknown_policy_bits",
+          lambda wanted, evidence: wanted.met_by(
+              bool(evidence.policy.unknown_bits) or not evidence.policy.must_be_one),
+          lambda wanted: f"bit 17 set and bits 26 to 63 clear, otherwise {wanted.value}",
+          lambda evidence: f"{evidence.policy.raw:#x}"),
+    _platform_flag("smt", "platform_smt"),
+    _platform_flag("tsme", "platform_tsme"),
+    _platform_flag("ecc", "platform_ecc"),
+    _platform_flag("rapl_disabled", "platform_rapl_disabled"),
+    _platform_flag("ciphertext_hiding", "platform_ciphertext_hiding"),
+    _platform_flag("alias_check_complete", "alias_check"),
+    _platform_flag("iommu_write_safe", "iommu_write_safe"),
+    _platform_flag("trusted_io", "trusted_io"),
+    plain("snp.platform.unknown-bits", "unknown_platform_bits",
+          lambda wanted, evidence: wanted.met_by(bool(evidence.platform.unknown_bits)),
+          lambda wanted: f"bits 8 to 63 set: {wanted.value}", lambda evidence: f"{evidence.platform.raw:#x}"),
+    plain("snp.vmpl", "vmpl", lambda allowed, evidence: evidence.vmpl in allowed,
+          lambda allowed: f"one of {sorted(allowed)}", lambda evidence: evidence.vmpl),
+    at_least("snp.guest-svn", "minimum_guest_svn", lambda evidence: evidence.guest_svn),
+    listed("snp.id-key", "id_key_digest", "snp.id_key_digest", lambda evidence: evidence.id_key_digest),
+    listed("snp.author-key", "author_key_digest", "snp.author_key_digest",
+           lambda evidence: evidence.author_key_digest),
+    listed("snp.family-id", "family_id", "snp.family_id", lambda evidence: evidence.family_id),
+    listed("snp.image-id", "image_id", "snp.image_id", lambda evidence: evidence.image_id),
+    listed("snp.measurement", "measurement", "snp.measurement", lambda evidence: evidence.measurement),
+    listed("snp.host-data", "host_data", "snp.host_data", lambda evidence: evidence.host_data),
+    listed("snp.report-data", "report_data", "snp.report_data", lambda evidence: evidence.report_data),
+)
+
+
+def appraise_snp(evidence: VerifiedSnp, references: ReferenceValues, policy: SnpPolicy) -> tuple[Claim, ...]:
+    """Every claim of `policy` about `evidence`, met or not, in a fixed order."""
+    return judged(CLAIMS, policy, evidence, references)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.evidence.tdx_collateral import TcbStatus
-from attestation.policy.claims import Claim, Ledger, Unchecked
-from attestation.policy.comparing import allowed, judge_one_of, judge_root
+from attestation.policy.claims import Claim, Unchecked
 from attestation.policy.fields import (
     Flag,
     OneOf,
@@ -26,6 +25,7 @@ from attestation.policy.fields import (
     ruled,
     set_of,
 )
+from attestation.policy.rows import Facts, Row, allowed, at_least, bits_flag, judged, listed, plain, root
 from attestation.verify.verified_tdx import VerifiedTdx
 from measurements.reference import ReferenceValues
 
@@ -116,139 +116,78 @@ class TdxPolicy:
     events: OneOf | Unchecked = ruled("E97", "something unknown was measured during boot", one_of(48))
 
 
+def _digests(evidence: VerifiedTdx) -> frozenset[bytes]:
+    log = evidence.event_log
+    return frozenset() if log is None else frozenset(bound.event.digest for bound in log.events)
+
+
+def _attribute(code: str, field: str, bits: int) -> Row[VerifiedTdx]:
+    return bits_flag(f"tdx.attributes.{code}", field, lambda evidence: evidence.report.td_attributes & bits)
+
+
+def _register(number: int) -> Row[VerifiedTdx]:
+    name = f"rtmr{number}"
+    return listed(f"tdx.{name}", name, f"tdx.{name}", lambda evidence: evidence.report.rtmrs[number])
+
+
+def _field(name: str) -> Row[VerifiedTdx]:
+    """A field of the TD report, under its own name in the policy and among the reference values."""
+    return listed(f"tdx.{name.replace('_', '-')}", name, f"tdx.{name}",
+                  lambda evidence: getattr(evidence.report, name))
+
+
+def _knows_events(wanted: OneOf, facts: Facts[VerifiedTdx]) -> bool:
+    known = allowed(wanted, facts.references, "tdx.events")
+    return facts.evidence.event_log is not None and _digests(facts.evidence) <= known
+
+
+CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
+    root("tdx"),
+    plain("tdx.tcb.status", "tcb_status", lambda allowed, evidence: evidence.tcb.status in allowed,
+          lambda allowed: " or ".join(sorted(status.value for status in allowed)) or "none",
+          lambda evidence: f"{evidence.tcb.status.value} (platform {evidence.tcb.platform.value}, module "
+                           f"{evidence.tcb.module.value}, quoting enclave {evidence.tcb.quoting_enclave.value})"),
+    plain("tdx.tcb.advisories", "forbidden_advisories",
+          lambda forbidden, evidence: not forbidden.intersection(evidence.tcb.advisories),
+          lambda forbidden: f"none of {', '.join(sorted(forbidden)) or 'no advisories'}",
+          lambda evidence: ", ".join(evidence.tcb.advisories) or "none"),
+    at_least("tdx.tcb.evaluation-number", "minimum_evaluation_number", lambda evidence: evidence.evaluation_number,
+             collateral=True),
+    listed("tdx.ppid", "ppid", "tdx.ppid", lambda evidence: evidence.pck.ppid),
+    listed("tdx.fmspc", "fmspc", "tdx.fmspc", lambda evidence: evidence.pck.fmspc),
+    plain("tdx.second-opinion", "second_opinion", lambda _, evidence: not evidence.second_opinion.declined,
+          "dcap-qvl to verify it to the end",
+          lambda evidence: f"declined: {evidence.second_opinion.declined.splitlines()[0]}"
+          if evidence.second_opinion.declined else evidence.second_opinion.status),
+    _attribute("debug", "debug", _DEBUG),
+    _attribute("sept-ve-disable", "sept_ve_disable", _SEPT_VE_DISABLE),
+    _attribute("migratable", "migratable", _MIGRATABLE),
+    _attribute("perfmon", "perfmon", _PERFMON),
+    _attribute("unknown", "unknown_attributes", ~_KNOWN & (1 << 64) - 1),
+    plain("tdx.xfam", "xfam",
+          lambda _, evidence: evidence.report.xfam & _XFAM_REQUIRED == _XFAM_REQUIRED
+          and not evidence.report.xfam & ~_XFAM_PERMITTED,
+          f"all of {_XFAM_REQUIRED:#x} and nothing outside {_XFAM_PERMITTED:#x}",
+          lambda evidence: f"{evidence.report.xfam:#x}"),
+    bits_flag("tdx.service-td", "service_td",
+              lambda evidence: int.from_bytes(evidence.report.mr_service_td or b"", "big")),
+    _field("mr_seam"),
+    _field("mr_signer_seam"),
+    _field("mr_td"),
+    *(_register(number) for number in range(4)),
+    _field("mr_config_id"),
+    _field("mr_owner"),
+    _field("mr_owner_config"),
+    _field("report_data"),
+    plain("tdx.event-log", "event_log", lambda _, evidence: evidence.event_log is not None,
+          "a log that replays to the four RTMRs",
+          lambda evidence: "none" if evidence.event_log is None else f"one of {len(evidence.event_log.events)} events"),
+    Row("tdx.events", "events", _knows_events,
+        lambda wanted, facts: f"only digests among {len(allowed(wanted, facts.references, 'tdx.events'))} known ones",
+        lambda evidence: f"{len(_digests(evidence))} digests"),
+)
+
+
 def appraise_tdx(evidence: VerifiedTdx, references: ReferenceValues, policy: TdxPolicy) -> tuple[Claim, ...]:
     """Every claim of `policy` about `evidence`, met or not, in a fixed order."""
-    ledger = Ledger()
-    _judge_platform(ledger, evidence, references, policy)
-    _judge_attributes(ledger, evidence, policy)
-    _judge_identity(ledger, evidence, references, policy)
-    _judge_events(ledger, evidence, references, policy)
-    return ledger.claims()
-
-
-def _judge_platform(
-    ledger: Ledger, evidence: VerifiedTdx, references: ReferenceValues, policy: TdxPolicy
-) -> None:
-    judge_root(ledger, "tdx", "E79", policy.simulated_roots, evidence.root)
-    tcb = evidence.tcb
-    ledger.judge(
-        "tdx.tcb.status",
-        "E80",
-        policy.tcb_status,
-        met=lambda allowed: tcb.status in allowed,
-        expected=lambda allowed: " or ".join(sorted(status.value for status in allowed)) or "none",
-        got=f"{tcb.status.value} (platform {tcb.platform.value}, module {tcb.module.value}, "
-        f"quoting enclave {tcb.quoting_enclave.value})",
-    )
-    ledger.judge(
-        "tdx.tcb.advisories",
-        "E81",
-        policy.forbidden_advisories,
-        met=lambda forbidden: not forbidden.intersection(tcb.advisories),
-        expected=lambda forbidden: f"none of {', '.join(sorted(forbidden)) or 'no advisories'}",
-        got=", ".join(tcb.advisories) or "none",
-    )
-    ledger.judge(
-        "tdx.tcb.evaluation-number",
-        "E82",
-        policy.minimum_evaluation_number,
-        met=lambda least: evidence.evaluation_number >= least,
-        expected=lambda least: f">= {least}",
-        got=evidence.evaluation_number,
-        collateral=True,
-    )
-    judge_one_of(ledger, references, "tdx.ppid", "E83", policy.ppid, evidence.pck.ppid)
-    judge_one_of(ledger, references, "tdx.fmspc", "E83", policy.fmspc, evidence.pck.fmspc)
-    opinion = evidence.second_opinion
-    ledger.judge(
-        "tdx.second-opinion",
-        "E84",
-        policy.second_opinion,
-        met=lambda _: not opinion.declined,
-        expected=lambda _: "dcap-qvl to verify it to the end",
-        got=f"declined: {opinion.declined.splitlines()[0]}" if opinion.declined else opinion.status,
-    )
-
-
-def _judge_attributes(ledger: Ledger, evidence: VerifiedTdx, policy: TdxPolicy) -> None:
-    attributes, xfam = evidence.report.td_attributes, evidence.report.xfam
-    for code, rule, requirement, bits in (
-        ("tdx.attributes.debug", "E85", policy.debug, _DEBUG),
-        ("tdx.attributes.sept-ve-disable", "E86", policy.sept_ve_disable, _SEPT_VE_DISABLE),
-        ("tdx.attributes.migratable", "E87", policy.migratable, _MIGRATABLE),
-        ("tdx.attributes.perfmon", "E88", policy.perfmon, _PERFMON),
-        ("tdx.attributes.unknown", "E89", policy.unknown_attributes, ~_KNOWN & (1 << 64) - 1),
-    ):
-        _judge_flag(ledger, code, rule, requirement, attributes & bits)
-    ledger.judge(
-        "tdx.xfam",
-        "E90",
-        policy.xfam,
-        met=lambda _: xfam & _XFAM_REQUIRED == _XFAM_REQUIRED and not xfam & ~_XFAM_PERMITTED,
-        expected=lambda _: f"all of {_XFAM_REQUIRED:#x} and nothing outside {_XFAM_PERMITTED:#x}",
-        got=f"{xfam:#x}",
-    )
-    _judge_flag(
-        ledger,
-        "tdx.service-td",
-        "E96",
-        policy.service_td,
-        int.from_bytes(evidence.report.mr_service_td or b"", "big"),
-    )
-
-
-def _judge_identity(
-    ledger: Ledger, evidence: VerifiedTdx, references: ReferenceValues, policy: TdxPolicy
-) -> None:
-    report = evidence.report
-    compared: tuple[tuple[str, str, OneOf | Unchecked, bytes], ...] = (
-        ("tdx.mr_seam", "E91", policy.mr_seam, report.mr_seam),
-        ("tdx.mr_signer_seam", "E91", policy.mr_signer_seam, report.mr_signer_seam),
-        ("tdx.mr_td", "E92", policy.mr_td, report.mr_td),
-        ("tdx.rtmr0", "E93", policy.rtmr0, report.rtmrs[0]),
-        ("tdx.rtmr1", "E93", policy.rtmr1, report.rtmrs[1]),
-        ("tdx.rtmr2", "E93", policy.rtmr2, report.rtmrs[2]),
-        ("tdx.rtmr3", "E93", policy.rtmr3, report.rtmrs[3]),
-        ("tdx.mr_config_id", "E94", policy.mr_config_id, report.mr_config_id),
-        ("tdx.mr_owner", "E94", policy.mr_owner, report.mr_owner),
-        ("tdx.mr_owner_config", "E94", policy.mr_owner_config, report.mr_owner_config),
-        ("tdx.report_data", "E95", policy.report_data, report.report_data),
-    )
-    for reference, rule, requirement, got in compared:
-        judge_one_of(ledger, references, reference, rule, requirement, got)
-
-
-def _judge_events(
-    ledger: Ledger, evidence: VerifiedTdx, references: ReferenceValues, policy: TdxPolicy
-) -> None:
-    log = evidence.event_log
-    ledger.judge(
-        "tdx.event-log",
-        "E97",
-        policy.event_log,
-        met=lambda _: log is not None,
-        expected=lambda _: "a log that replays to the four RTMRs",
-        got="none" if log is None else f"one of {len(log.events)} events",
-    )
-    digests = frozenset() if log is None else frozenset(bound.event.digest for bound in log.events)
-    ledger.judge(
-        "tdx.events",
-        "E97",
-        policy.events,
-        met=lambda wanted: log is not None and digests <= allowed(wanted, references, "tdx.events"),
-        expected=lambda wanted: (
-            f"only digests among {len(allowed(wanted, references, 'tdx.events'))} known ones"
-        ),
-        got=f"{len(digests)} digests",
-    )
-
-
-def _judge_flag(ledger: Ledger, code: str, rule: str, requirement: Flag | Unchecked, bits: int) -> None:
-    ledger.judge(
-        code,
-        rule,
-        requirement,
-        met=lambda flag: flag.met_by(bits != 0),
-        expected=lambda flag: "set" if flag is Flag.REQUIRED else "clear",
-        got=f"set ({bits:#x})" if bits else "clear",
-    )
+    return judged(CLAIMS, policy, evidence, references)

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from attestation.evidence.snp_report import Cpuid, Firmware, GuestPolicy, KeyKind, PlatformInfo, Product, Tcb
+from attestation.policy import gpu, snp, tdx
 from attestation.policy.claims import Claim, Standing, Unchecked
 from attestation.policy.fields import Flag, OneOf, Required, rules_of
+from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import (
     LaunchTcb,
     MaskedChip,
@@ -22,6 +24,7 @@ from attestation.policy.snp import (
     TcbMinimum,
     appraise_snp,
 )
+from attestation.policy.tdx import TdxPolicy
 from attestation.verify.verified import Revocation, TrustAnchor, VerifiedSnp
 from measurements.reference import ReferenceValues
 from tests.unit.attestation.forge import Forge
@@ -507,3 +510,11 @@ def test_what_a_claim_says(
 ) -> None:
     claim = claims(replace(OPEN, **change), replace(VERIFIED, **evidence))[code]
     assert (claim.expected, claim.got) == (expected, got)
+
+
+@pytest.mark.parametrize(("section", "claims"), [
+    (SnpPolicy, snp.CLAIMS), (TdxPolicy, tdx.CLAIMS), (GpuPolicy, gpu.CLAIMS),
+])
+def test_every_field_of_a_section_has_a_claim(section: type, claims: tuple[Any, ...]) -> None:  # evidence.md E134
+    assert {row.field for row in claims} == {rule.name for rule in rules_of(section)}
+    assert len({row.code for row in claims}) == len(claims)
