@@ -7,7 +7,7 @@ last tests hand the judge sources that break each rule, so that it cannot pass b
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,60 @@ def test_a_file_imports_only_what_its_room_may(path: Path):  # evidence-producti
     module = module_of(path)
     names = imported(path.read_text(), module, is_package=path.name == "__init__.py")
     assert violations(module, names) == []
+
+
+def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Who imports whom, of these modules alone. Importing `a.b.c` is no import of the package `a.b` as well."""
+    graph = {}
+    for module, path in files.items():
+        names = imported(path.read_text(), module, is_package=path.name == "__init__.py") & (files.keys() - {module})
+        graph[module] = {
+            name for name in names
+            if files[name].name != "__init__.py" or not any(other.startswith(f"{name}.") for other in names)
+        }
+    return graph
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Every set of modules that import each other in a circle (Tarjan's strongly connected components)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    open_: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        open_.append(module)
+        for other in sorted(graph[module]):
+            if other not in order:
+                visit(other)
+                lowest[module] = min(lowest[module], lowest[other])
+            elif other in open_:
+                lowest[module] = min(lowest[module], order[other])
+        if lowest[module] == order[module]:
+            circle = open_[open_.index(module):]
+            del open_[open_.index(module):]
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for module in graph:
+        if module not in order:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    files = {module_of(path): path for path in (*sources(), *sorted((ROOT / "tests").rglob("*.py")))}
+    assert circles(import_graph(files)) == []
+
+
+@pytest.mark.parametrize(("graph", "circle"), [
+    ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
+    ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}, [["a", "b", "c"]]),
+    ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+])
+def test_the_judge_sees_a_circle(graph: dict[str, set[str]], circle: list[list[str]]):
+    assert circles(graph) == circle
 
 
 def test_the_rooms_are_there():
