@@ -5,17 +5,18 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.ready
 LOCK    := requirements/dev.txt
-# vLLM pins other releases of what the rest uses, so it has an environment of its own.
+# torch, vLLM and transformers have an environment of their own: docs/vllm-environment.md says what pip must see for it.
 VLLM_VENV  := .venv-vllm
 VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_LOCK  := requirements/vllm.txt
 VLLM_TESTS := tests/vllm tests/unit/appliance/engine/test_vllm_sampling.py
+LOCK_TOOLS := build/lock-tools
 KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
 ENGINE  ?= fixed
 SIZES   ?= 19M 160M
-DEMO    := $(if $(filter vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
+DEMO    := $(if $(filter torch vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
 
 .DEFAULT_GOAL := help
 .PHONY: $(shell awk -F ':' '/^[a-z-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
@@ -61,7 +62,7 @@ demo-governance: setup ## Propose a release, vote, release its key, follow a rec
 	$(BIN)/python -m anchorhold.demo_governance
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image and not vllm"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image and not vllm and not torch"
 	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.fetched; then $(MAKE) --no-print-directory vllm; \
 		elif grep -qs "DO NOT MATCH THE HASHES" $(VLLM_VENV)/fetching.log; then exit 1; \
 		else echo "vllm: not to be had here; its tests, and the demo with it, are skipped"; fi
@@ -72,8 +73,9 @@ test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulate
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz
 
-vllm: $(VLLM_VENV)/.ready ## Make .venv-vllm with vLLM for the CPU, locked, and run what needs it
+vllm: $(VLLM_VENV)/.ready ## Make .venv-vllm with torch and vLLM for the CPU, locked, and run what needs them
 	$(VLLM_BIN)/python -m pytest -m vllm $(VLLM_TESTS)
+	$(VLLM_BIN)/python -m pytest -n auto -m torch
 
 test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
 	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
@@ -110,11 +112,16 @@ gateway-check: setup ## Prove that both checked-in canisters are what their sour
 	ANCHORHOLD_REQUIRE_NODE=1 $(BIN)/python -m pytest -q -p no:xdist \
 		tests/unit/measurements/governance/test_candid_second_opinion.py
 
-little-model: setup ## Make the little model anew (some minutes) and compare every byte with what is checked in
-	$(BIN)/python -m devnet.little_model --check
+little-model: $(VLLM_VENV)/.ready ## Make the little model anew (some minutes) and compare every byte with what is checked in
+	$(VLLM_BIN)/python -m devnet.little_model --check
 
-locks: setup ## Resolve requirements/*.txt anew from pyproject.toml (needs pip-tools on the PATH)
-	requirements/lock.sh
+$(LOCK_TOOLS)/.ready: requirements/lock-tools.txt
+	$(PYTHON) -m venv --clear $(LOCK_TOOLS)
+	$(LOCK_TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock-tools.txt
+	@touch $@
+
+locks: $(LOCK_TOOLS)/.ready ## Resolve requirements/*.txt anew from pyproject.toml, with Python 3.11
+	requirements/lock.sh $(CURDIR)/$(LOCK_TOOLS)/bin
 
 clean: ## Remove what was built, the environment included
 	rm -rf build $(VENV) $(VLLM_VENV) *.egg-info gateway/node_modules governance/node_modules

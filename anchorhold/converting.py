@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import torch
-
+from anchorhold.bf16 import NotFinite, rounded
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor, names
 from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import quantized
@@ -26,7 +25,7 @@ from appliance.models.loading import quantization_of, stored
 from measurements.pack.files import WEIGHTS_INDEX
 from measurements.pack.opening import TensorView
 
-_DTYPES: Final = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_DTYPES: Final = ("BF16", "F16", "F32")
 _Part = tuple[str, str, tuple[int, ...], memoryview]        # name, type, shape and bytes in a file
 
 
@@ -66,12 +65,11 @@ def _rounded(name: str, view: TensorView) -> Tensor:
     """As bf16, to nearest, ties to even; a number that is none has no place in a model."""
     if view.dtype not in _DTYPES:
         raise ModelRefused("convert.type", expected=f"{', '.join(_DTYPES)} in {name[:128]}", got=view.dtype)
-    weights = torch.frombuffer(bytearray(view.data), dtype=_DTYPES[view.dtype]).to(torch.bfloat16)
-    if not bool(torch.isfinite(weights).all()):
-        raise ModelRefused("convert.number", expected=f"finite numbers of bf16 in {name[:128]}", got="another")
-    raw = bytearray(2 * weights.numel())
-    torch.frombuffer(raw, dtype=torch.bfloat16).copy_(weights)
-    return Tensor(Format.BF16, view.shape, memoryview(raw))
+    try:
+        return Tensor(Format.BF16, view.shape, memoryview(rounded(view.data, view.dtype)))
+    except NotFinite:
+        raise ModelRefused(
+            "convert.number", expected=f"finite numbers of bf16 in {name[:128]}", got="another") from None
 
 
 def _write(path: Path, parts: Iterator[_Part]) -> list[str]:

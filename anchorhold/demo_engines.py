@@ -36,8 +36,8 @@ class Choice(Enum):
         library = _LIBRARIES.get(self)
         if library is not None and find_spec(library) is None:
             raise EngineAbsent(
-                f"the engine {self.value} needs {library}, which is not installed here; "
-                f"`make demo ENGINE={self.value}` brings it")
+                f"the engine {self.value} needs {library}, which this environment is without; `make vllm` makes the "
+                f"one that has it, and `make demo ENGINE={self.value}` runs there")
 
     def write_model(self, target: Path) -> None:
         """Makes `target` with the little model, and the profile of this engine where it has one."""

@@ -133,7 +133,9 @@ def load(
     try:
         made, traits = maker(model, limited, threads)
     except ModuleNotFoundError as absent:
-        raise ProfileRefused("profile.engine", expected=f"what {engine} stands on", got=f"no {absent.name}") from None
+        raise ProfileRefused(
+            "profile.engine", expected=f"what {engine} stands on", got=f"no {absent.name} (`make vllm` brings it)",
+        ) from None
     observed = observe(traits, files, defaults=defaults_of(sampling), stop_tokens=text.stop_tokens)
     return Loaded(made, text, limited.architecture.vocabulary, observed)
 

@@ -7,25 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    DynamicCache,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
-from transformers.masking_utils import eager_mask
-from transformers.models.llama.modeling_llama import eager_attention_forward
-
 from devnet.model import safetensors_head
+from tests.elsewhere import brought
 
+torch, transformers = brought("torch"), brought("transformers")
+eager_mask = brought("transformers.masking_utils").eager_mask
+eager_attention_forward = brought("transformers.models.llama.modeling_llama").eager_attention_forward
 torch.set_num_threads(1)
 
 SIZES: dict[str, Any] = {
@@ -36,28 +23,29 @@ SIZES: dict[str, Any] = {
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 
-CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "llama": (LlamaConfig, LlamaForCausalLM, {}),
-    "llama-tied": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
-    "llama3-scaled": (LlamaConfig, LlamaForCausalLM, {"rope_parameters": LLAMA3_ROPE}),
-    "llama-linear": (LlamaConfig, LlamaForCausalLM, {
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {}),
+    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
+    "llama3-scaled": ("Llama", {"rope_parameters": LLAMA3_ROPE}),
+    "llama-linear": ("Llama", {
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}}),
-    "llama-biases": (LlamaConfig, LlamaForCausalLM, {"attention_bias": True}),
-    "llama-wide-heads": (LlamaConfig, LlamaForCausalLM, {"head_dim": 32, "num_key_value_heads": 6}),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"use_sliding_window": False}),
-    "qwen2-tied-window": (Qwen2Config, Qwen2ForCausalLM, {
+    "llama-biases": ("Llama", {"attention_bias": True}),
+    "llama-wide-heads": ("Llama", {"head_dim": 32, "num_key_value_heads": 6}),
+    "qwen2": ("Qwen2", {"use_sliding_window": False}),
+    "qwen2-tied-window": ("Qwen2", {
         "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 24}),
-    "qwen3-tied-biases": (Qwen3Config, Qwen3ForCausalLM, {
+    "qwen3": ("Qwen3", {"head_dim": 24}),
+    "qwen3-tied-biases": ("Qwen3", {
         "head_dim": 32, "tie_word_embeddings": True, "attention_bias": True}),
-    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None, "head_dim": 16}),
-    "mistral-window": (MistralConfig, MistralForCausalLM, {"sliding_window": 7}),
+    "mistral": ("Mistral", {"sliding_window": None, "head_dim": 16}),
+    "mistral-window": ("Mistral", {"sliding_window": 7}),
 }
 
 
 def peer(name: str) -> Any:
     """The model, in float32, its weights rounded to bf16; biases and norms are no longer zeros and ones."""
-    config, model, changes = CASES[name]
+    family, changes = CASES[name]
+    config, model = (getattr(transformers, f"{family}{what}") for what in ("Config", "ForCausalLM"))
     torch.manual_seed(sum(name.encode()))
     made = model(config(**{**SIZES, **changes}, attn_implementation="eager")).eval()
     with torch.no_grad():
@@ -92,7 +80,7 @@ def to_codes(x: torch.Tensor) -> torch.Tensor:
     return (torch.round(blocks * (127.0 / top)) * (top / 127.0)).flatten(-2)[..., :width]
 
 
-class NarrowCache(DynamicCache):
+class NarrowCache(transformers.DynamicCache):
     """Keys and values rounded to bf16, as ours are kept."""
 
     def update(self, key_states: Any, value_states: Any, *rest: Any, **more: Any) -> Any:
@@ -103,8 +91,8 @@ def _narrow_attention(module: Any, query: torch.Tensor, *rest: Any, **more: Any)
     return eager_attention_forward(module, to_bf16(query), *rest, **more)
 
 
-AttentionInterface.register("narrow", _narrow_attention)
-AttentionMaskInterface.register("narrow", eager_mask)
+transformers.AttentionInterface.register("narrow", _narrow_attention)
+transformers.AttentionMaskInterface.register("narrow", eager_mask)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,10 @@ def main() -> int:
     job.add_argument("--out", type=Path, help="the folder to make; must not exist")
     job.add_argument("--check", action="store_true", help="make it anew and compare with what is checked in")
     arguments = parser.parse_args()
+    if find_spec("torch") is None:
+        print("little model: made with torch, which this environment is without; `make little-model` has one with it",
+              file=sys.stderr)
+        return 1
     if arguments.out is not None:
         _make(arguments.out)
         return 0

@@ -90,7 +90,7 @@ def train(shape: Shape, tokenizer: Tokenizer, steps: int, told: Callable[[int, f
         tokens, answers = next(batches)
         loss = _loss(shape, weights, tokens, answers)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0, foreach=False)
         optimizer.step()
         told(step, loss.item())

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from anchorhold.command import main
 from anchorhold.demo_engines import Choice
 from anchorhold.verbs.demo import ENGINES
+from tests.elsewhere import brought
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,9 +88,11 @@ def test_the_engines_it_offers_are_those_there_are() -> None:
 
 @pytest.mark.parametrize(("engine", "line", "said"), [
     ("scripted", 'engine = "scripted-1"', "words that no model weighed"),
-    ("torch", 'engine = "torch-1"', "on the same machine: no more is promised"),
+    pytest.param("torch", 'engine = "torch-1"', "on the same machine: no more is promised", marks=pytest.mark.torch),
 ])
 def test_another_engine_answers(tmp_path: Path, engine: str, line: str, said: str) -> None:
+    if engine == "torch":
+        brought("torch")
     ended = demo(tmp_path, "--engine", engine)
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.decode().splitlines()
@@ -108,12 +110,16 @@ def test_an_engine_that_is_none_is_told_which_there_are(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
-def test_an_engine_that_is_not_installed_is_told_how_it_comes(tmp_path: Path) -> None:
-    ended = demo(tmp_path, "--engine", "vllm")
+@pytest.mark.parametrize("engine", ["torch", "vllm"])
+def test_an_engine_that_is_not_installed_is_told_how_it_comes(tmp_path: Path, engine: str) -> None:
+    code = (f"import sys; sys.modules[{engine!r}] = None; from anchorhold.command import main; "
+            f"raise SystemExit(main(['demo', '--engine', {engine!r}]))")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                           capture_output=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.decode() == (
-        "demo: failed: the engine vllm needs vllm, which is not installed here; `make demo ENGINE=vllm` brings it\n")
+        f"demo: failed: the engine {engine} needs {engine}, which this environment is without; `make vllm` makes the "
+        f"one that has it, and `make demo ENGINE={engine}` runs there\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from anchorhold.command import main
 from appliance.engine.profile import FILE, digest_of
 from measurements.pack.sealing import seal_pack
+from tests.elsewhere import brought
 from tests.little_engine import needs_kernels, write_model
 from tests.packs import KEY, OTHER_KEY
 
@@ -58,14 +58,17 @@ def test_a_profile_is_proven_where_it_was_written(model: Path, capsys: pytest.Ca
         assert "golden prompts  6, each as it was" in said
 
 
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed here")
-def test_an_engine_that_is_not_installed_is_refused_by_name(model: Path, tmp_path: Path) -> None:
-    """In a process of its own: vLLM's settings are left in the environment."""
+@pytest.mark.parametrize("name", ["torch-1", "vllm-1"])
+def test_an_engine_that_is_not_installed_is_refused_by_name(model: Path, tmp_path: Path, name: str) -> None:
+    """In a process of its own, where neither library is found: vLLM's settings are left in the environment."""
+    code = ("import sys; sys.modules.update(torch=None, vllm=None); from anchorhold.command import main; "
+            "raise SystemExit(main(sys.argv[1:]))")
     ended = subprocess.run(
-        [sys.executable, "-m", "anchorhold.command", "engine", "profile", str(model), "--engine", "vllm-1",
+        [sys.executable, "-c", code, "engine", "profile", str(model), "--engine", name,
          "--out", str(tmp_path / "profile.json")], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].endswith("profile.engine: expected what vllm-1 stands on, got no vllm")
+    assert ended.stderr == (
+        f"anchorhold: profile: profile.engine: expected what {name} stands on, got no torch (`make vllm` brings it)\n")
     assert not (tmp_path / "profile.json").exists()
 
 
@@ -167,11 +170,12 @@ def test_a_sealed_pack_is_proven_with_its_key(
     assert out.read_bytes() == (model / FILE).read_bytes()
 
 
+@pytest.mark.torch
 def test_an_engine_whose_bits_hang_on_the_machine_states_it(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # profile.md F3
-    pytest.importorskip("torch")
+    brought("torch")
     (model / FILE).unlink()
     assert engine("profile", model, "--engine", "torch-1", "--tokens", "4", "--threads", "1") == 0
     stated = json.loads((model / FILE).read_bytes())["settings"]

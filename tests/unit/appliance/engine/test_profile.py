@@ -29,6 +29,7 @@ from appliance.engine.profile import (
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
 from appliance.engine.scripted import ScriptedEngine
 from foundation.digests import tagged_sha256
+from tests.elsewhere import brought
 
 D = "ab" * 32
 MACHINE = Machine(
@@ -298,9 +299,10 @@ def test_a_machine_is_observed_with_its_variables(monkeypatch: pytest.MonkeyPatc
     Profile.parse(encode(replace(SETTINGS, machine=here), (record(ScriptedEngine(), REQUEST),)))
 
 
+@pytest.mark.torch
 def test_torch_is_observed_where_it_is_loaded() -> None:
     # profile.md F3
-    torch = pytest.importorskip("torch")
+    torch = brought("torch")
     before = observe.machine()
     threads, flush = torch.get_num_threads(), before.flags["flush_denormal"]
     torch.set_num_threads(threads + 1)

@@ -11,7 +11,6 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
 from anchorhold.converting import convert
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor
@@ -20,7 +19,9 @@ from appliance.engine.protocol import EngineRequest
 from appliance.models import LoadedModel, describe, load_model
 from appliance.models.folder import open_folder
 from tests.fixed_reference import codes_of
-from tests.peers import CASES, greedy, logits, peer, to_codes, write
+from tests.peers import CASES, greedy, logits, peer, to_codes, torch, write
+
+pytestmark = pytest.mark.torch
 
 PROMPTS, SPOKEN = 12, 4
 TOKENS = 12             # more than any window here

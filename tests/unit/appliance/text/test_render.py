@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
 from appliance.text import ModelText, PromptRefused, room
 from appliance.text.template import Template
@@ -25,6 +24,7 @@ from attestation.consensus.chat import (
     UserMessage,
 )
 from foundation.secrecy import Prompt
+from tests.elsewhere import brought
 from tests.little_text import BEGINNINGS, CONTROL, ENDS, FAMILIES, SPOKEN, TEMPLATES, files, tokenizer
 
 
@@ -80,9 +80,10 @@ CASES = [(family, talk, tools) for family in FAMILIES for talk in TALKS for tool
          if family != "mistral" or talk not in {"system", "called"}]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("family", "talk", "tools"), CASES)
 def test_the_prompt_is_the_one_the_models_makers_mean(family: str, talk: str, tools: bool) -> None:  # text.md L1, L4
-    theirs = PreTrainedTokenizerFast(
+    theirs = brought("transformers").PreTrainedTokenizerFast(
         tokenizer_object=tokenizer(family), eos_token=ENDS[family], bos_token=BEGINNINGS[family],
     )
     messages, plain = TALKS[talk]
