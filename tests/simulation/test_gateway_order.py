@@ -63,7 +63,7 @@ class Run:
         self.random = Random(self.seed)
         self.bench = Bench(self.seed)
         self.gateway, self.replica = self.bench.gateway, self.bench.replica
-        self.replica._randomness = self.draw
+        self.replica.network.randomness = self.draw
         self.cell = Sequencer(root_key=self.bench.subnet.root_key, canister=GATEWAY, cache=DelegationCache())
 
     def draw(self) -> bytes:
@@ -89,10 +89,10 @@ class Run:
     def starve(self) -> None:
         """A submission that runs out of instructions leaves nothing behind."""
         before = self.gateway.status()
-        allowed, self.replica._fuel_max = self.replica._fuel_max, STARVED_OF_FUEL
+        allowed, self.replica.canister.fuel_max = self.replica.canister.fuel_max, STARVED_OF_FUEL
         with pytest.raises(Rejected):
             self.gateway.submit_sealed(caller(0), b"never taken")
-        self.replica._fuel_max = allowed
+        self.replica.canister.fuel_max = allowed
         assert self.gateway.status() == before
         self.happened["trap"] += 1
 
@@ -117,9 +117,9 @@ class Run:
             self.replica.deliver(call, Rejection(RejectCode.SYS_TRANSIENT, "no randomness now"))
             self.happened["failed draw"] += 1
         elif chance < 0.4:
-            allowed, self.replica._fuel_max = self.replica._fuel_max, STARVED_OF_FUEL
+            allowed, self.replica.canister.fuel_max = self.replica.canister.fuel_max, STARVED_OF_FUEL
             self.replica.deliver(call)
-            self.replica._fuel_max = allowed
+            self.replica.canister.fuel_max = allowed
             self.happened["trapped callback"] += 1
         else:
             self.replica.deliver(call)

@@ -26,7 +26,8 @@ from devnet.gateway import (
     chat,
     gateway_wasm,
 )
-from devnet.replica import ANONYMOUS, RejectCode, Rejected, Rejection
+from devnet.replica import ANONYMOUS, RejectCode, Rejected, Rejection, management
+from devnet.replica.module import exported_functions
 from devnet.subnet import GATEWAY
 from foundation import cbor
 from foundation.digests import tagged_sha256
@@ -426,7 +427,7 @@ def test_the_beacon_is_the_subnets_and_new_in_each_block(bench: Bench) -> None:
         drawn.append(bench.random.randbytes(32))
         return drawn[-1]
 
-    bench.replica._randomness = randomness
+    bench.replica.network.randomness = randomness
     for number in range(3):
         bench.gateway.submit_sealed(caller(number), b"x")
         bench.gateway.seal_block(OWNER)
@@ -464,10 +465,11 @@ def test_overlapping_draws_seal_one_block(bench: Bench) -> None:
     assert gateway.status()["queued"] == 1
 
 
-def test_a_beacon_of_the_wrong_size_seals_nothing(bench: Bench) -> None:
+def test_a_beacon_of_the_wrong_size_seals_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.gateway.submit_sealed(ALICE, b"x")
     call = bench.gateway.begin_seal(OWNER)
-    bench.replica._raw_rand = lambda: b"DIDL\x01\x6d\x7b\x01\x00\x1f" + bytes(31)  # type: ignore[method-assign]
+    short = b"DIDL\x01\x6d\x7b\x01\x00\x1f" + bytes(31)
+    monkeypatch.setitem(management.METHODS, "raw_rand", lambda _: short)
     bench.replica.settle()
     with refused("beacon.size"):
         bench.gateway.end_seal(call)
@@ -478,9 +480,9 @@ def test_a_trap_after_the_draw_loses_nothing(bench: Bench) -> None:
     gateway, replica = bench.gateway, bench.replica
     gateway.submit_sealed(ALICE, b"x")
     call = gateway.begin_seal(OWNER)
-    before, replica._fuel_max = replica._fuel_max, 2_000  # the callback runs out of instructions
+    before, replica.canister.fuel_max = replica.canister.fuel_max, 2_000  # the callback runs out of instructions
     replica.settle()
-    replica._fuel_max = before
+    replica.canister.fuel_max = before
     with pytest.raises(Rejected):
         gateway.end_seal(call)
     assert replica.certified_data == genesis(GATEWAY)
@@ -686,7 +688,7 @@ def test_an_upgrade_sets_certified_data_itself(bench: Bench) -> None:
     bench.gateway.submit_sealed(ALICE, b"x")
     bench.gateway.seal_block(OWNER)
     head = bench.replica.certified_data
-    bench.replica.certified_data = b""
+    bench.replica.canister.certified_data = b""
     bench.gateway.upgrade()
     assert bench.replica.certified_data == head
 
@@ -706,13 +708,9 @@ def test_no_upgrade_while_a_draw_is_outstanding(bench: Bench) -> None:
 
 
 def test_the_checked_in_interface_names_every_method_the_module_exports() -> None:
-    from devnet.wasm_state import _EXPORT, _Reader, _sections
-
-    reader = _Reader(dict(_sections(gateway_wasm()))[_EXPORT])
     exported = set()
-    for _ in range(reader.unsigned()):
-        kind, _, name = reader.name().partition(" ")
-        reader.byte(), reader.unsigned()
+    for function in exported_functions(gateway_wasm()):
+        kind, _, name = function.partition(" ")
         if kind.startswith("canister_") and name and not name.startswith(("__", "@")):
             exported.add(name)
     did = (ARTEFACTS / "gateway.did").read_text("utf-8")

@@ -1,28 +1,36 @@
-"""Makes a canister's hidden state reachable: exports its mutable globals and its start function.
+"""Makes a canister's hidden state reachable: exports its memory, table, mutable globals and start function.
 
-A replica throws away what a trapped message wrote, so the shim must read and restore everything a message can
-change. Linear memory is exported already; mutable globals are not, and a start function would run before kept
-memory could be put back. This edit of the export section (and removal of the start section) is the only
-change made to the module; its code is untouched. Tables and segments are taken to be constant, as the Motoko
-compiler leaves them: a module that rewrites its table or drops segments is not supported.
+A replica throws away what a trapped message wrote, so it must read and restore everything a message can change,
+and a start function would run before kept memory could be put back. This edit of the export section (and removal
+of the start section) is the only change made to the module; its code is untouched. Tables and segments are taken to
+be constant, as the compilers of Motoko and Rust leave them: a module that rewrites its table or drops segments is
+not supported.
 
-The input is a module we built or pinned, not untrusted bytes: a malformed one raises `ModuleRefused`, and the
-engine validates the result again.
+A malformed module raises `ModuleRefused`, and the engine validates the result again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from foundation.refusal import Refused
 
-GLOBAL_EXPORT = "devnet:global:"
-START_EXPORT = "devnet:start"
+GLOBAL_EXPORT: Final = "devnet:global:"
+START_EXPORT: Final = "devnet:start"
+MEMORY_EXPORT: Final = "devnet:memory"
+TABLE_EXPORT: Final = "devnet:table"
+PUBLIC: Final = "icp:public "
+PRIVATE: Final = "icp:private "
 
-_CUSTOM, _IMPORT, _GLOBAL, _EXPORT, _START = 0, 2, 6, 7, 8
-_FUNCTION_KIND, _GLOBAL_KIND = 0, 3
-_MAGIC = b"\0asm\1\0\0\0"
+_CUSTOM, _IMPORT, _TABLE, _MEMORY, _GLOBAL, _EXPORT, _START = 0, 2, 4, 5, 6, 7, 8
+_FUNCTION_KIND, _TABLE_KIND, _MEMORY_KIND, _GLOBAL_KIND = 0, 1, 2, 3
+_MAGIC: Final = b"\0asm\1\0\0\0"
+_GZIP: Final = b"\x1f\x8b\x08"
+_UNPACKED_BYTES_MAX: Final = 100 << 20
+_WIDE: Final = 0x04             # of a memory's limits: 64-bit addresses
 
 
 class ModuleRefused(Refused):
@@ -35,8 +43,17 @@ class Reachable:
 
     wasm: bytes
     global_names: tuple[str, ...]
-    has_start: bool
-    custom_sections: frozenset[str]
+    has_memory: bool
+    has_table: bool
+    pointer: str                            # `i32` or `i64`: how wide the module's addresses are
+    custom_sections: Mapping[str, bytes]
+
+    def metadata(self, name: str) -> tuple[bytes, bool] | None:
+        """A custom section `icp:public NAME` or `icp:private NAME`, and whether it is public."""
+        for prefix, public in ((PUBLIC, True), (PRIVATE, False)):
+            if (found := self.custom_sections.get(prefix + name)) is not None:
+                return found, public
+        return None
 
 
 class _Reader:
@@ -62,7 +79,10 @@ class _Reader:
                 return value
 
     def name(self) -> str:
-        return self.take(self.unsigned()).decode()
+        try:
+            return self.take(self.unsigned()).decode()
+        except UnicodeDecodeError:
+            raise ModuleRefused("name", expected="UTF-8", got="other bytes") from None
 
     def limits(self) -> None:
         flags = self.byte()
@@ -146,6 +166,32 @@ def _exports_with(body: bytes, added: list[tuple[str, int, int]]) -> bytes:
     return _unsigned(count + len(added)) + body[reader.at :] + entries
 
 
+def _count(body: bytes | None) -> int:
+    return _Reader(body).unsigned() if body else 0
+
+
+def _is_wide(body: bytes | None) -> bool:
+    """Whether the first memory has 64-bit addresses."""
+    if not body:
+        return False
+    reader = _Reader(body)
+    return reader.unsigned() > 0 and bool(reader.byte() & _WIDE)
+
+
+def unpacked(wasm: bytes) -> bytes:
+    """The module itself, of one that may be compressed with gzip as installers send it."""
+    if not wasm.startswith(_GZIP):
+        return wasm
+    packed = zlib.decompressobj(wbits=31)
+    try:
+        module = packed.decompress(wasm, _UNPACKED_BYTES_MAX)
+    except zlib.error:
+        raise ModuleRefused("gzip", expected="gzip", got="other bytes") from None
+    if not packed.eof:
+        raise ModuleRefused("gzip", expected=f"a module of at most {_UNPACKED_BYTES_MAX} bytes", got="more, or an end")
+    return module
+
+
 def make_reachable(wasm: bytes) -> Reachable:
     """The module with its state exported. Raises `ModuleRefused` for shapes this does not understand."""
     sections = list(_sections(wasm))
@@ -155,6 +201,10 @@ def make_reachable(wasm: bytes) -> Reachable:
         (f"{GLOBAL_EXPORT}{index}", _GLOBAL_KIND, index) for index, changes in enumerate(mutable) if changes
     ]
     names = tuple(name for name, _, _ in added)
+    memories, tables = _count(bodies.get(_MEMORY)), _count(bodies.get(_TABLE))
+    if memories > 1 or tables > 1:
+        raise ModuleRefused("state", expected="at most one memory and one table", got=f"{memories} and {tables}")
+    added += [(MEMORY_EXPORT, _MEMORY_KIND, 0)] * memories + [(TABLE_EXPORT, _TABLE_KIND, 0)] * tables
     if start := bodies.get(_START):
         added.append((START_EXPORT, _FUNCTION_KIND, _Reader(start).unsigned()))
     if _EXPORT not in bodies:
@@ -164,5 +214,22 @@ def make_reachable(wasm: bytes) -> Reachable:
         for number, body in sections
         if number != _START
     )
-    custom = frozenset(_Reader(body).name() for number, body in sections if number == _CUSTOM)
-    return Reachable(_MAGIC + edited, names, start is not None, custom)
+    custom: dict[str, bytes] = {}
+    for number, body in sections:
+        if number == _CUSTOM:
+            reader = _Reader(body)
+            custom[reader.name()] = body[reader.at :]
+    pointer = "i64" if _is_wide(bodies.get(_MEMORY)) else "i32"
+    return Reachable(_MAGIC + edited, names, memories > 0, tables > 0, pointer, custom)
+
+
+def exported_functions(wasm: bytes) -> frozenset[str]:
+    """The names under which the module exports functions."""
+    reader = _Reader(dict(_sections(wasm)).get(_EXPORT, b"\0"))
+    names = set()
+    for _ in range(reader.unsigned()):
+        name, kind = reader.name(), reader.byte()
+        reader.unsigned()
+        if kind == _FUNCTION_KIND:
+            names.add(name)
+    return frozenset(names)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 import wasmtime
 
-from devnet.instance import KEEPS_MAIN_MEMORY
 from devnet.replica import NotAnswered, RejectCode, Rejected, Rejection, Replica
+from devnet.replica.instance import KEEPS_MAIN_MEMORY
 from foundation.candid import BLOB, decode
 
 CANISTER = bytes.fromhex("00000000fff000050101")
@@ -185,7 +185,7 @@ def test_an_update_commits_everywhere(replica: Replica) -> None:
 
 def test_a_trap_undoes_everything(replica: Replica) -> None:
     replica.ingress("bump", b"")
-    pages = replica._installed().memory.size(replica._installed().store)
+    pages = replica.installed().memory_bytes // 65_536
 
     with pytest.raises(Rejected, match="gone wrong") as refused:
         replica.ingress("bump_and_trap", b"").reply()
@@ -195,7 +195,7 @@ def test_a_trap_undoes_everything(replica: Replica) -> None:
     assert replica.certified_data == (1).to_bytes(8, "little")
     assert replica.outstanding == ()
     assert replica.timer_ns == 0
-    assert replica._installed().memory.size(replica._installed().store) == pages
+    assert replica.installed().memory_bytes // 65_536 == pages
     assert seen(replica.ingress("bump", b"").reply()) == (2, 2, 2)
 
 
@@ -203,7 +203,7 @@ def test_a_trap_after_growth_keeps_earlier_growth(replica: Replica) -> None:
     assert seen(replica.ingress("grow", b"").reply()) == (1, 1, 1)
     with pytest.raises(Rejected):
         replica.ingress("bump_and_trap", b"").reply()
-    assert replica._installed().memory.size(replica._installed().store) == 6
+    assert replica.installed().memory_bytes // 65_536 == 6
     assert peek(replica) == (1, 1, 1)
 
 
@@ -385,6 +385,6 @@ def test_two_runs_of_one_script_agree() -> None:
         for call in reversed(replica.outstanding):
             replica.deliver(call)
         outcomes = [call.outcome for call in calls]
-        return (repr(outcomes).encode(), replica._installed().memory_now(), replica.certified_data)
+        return (repr(outcomes).encode(), replica.installed().memory_now(), replica.certified_data)
 
     assert run() == run()
