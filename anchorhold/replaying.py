@@ -301,7 +301,7 @@ def _driven(concluding: Iterator[Say]) -> tuple[list[bytes], Conclusion]:
             say = next(concluding)
         except StopIteration as ended:
             conclusion: Conclusion = ended.value
-            return pieces, conclusion
+            return ([] if isinstance(conclusion.finish, str) else pieces), conclusion   # window.md N9: void else
         if isinstance(say, Piece):
             pieces.append(say.words)
 

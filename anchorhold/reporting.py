@@ -93,6 +93,7 @@ class Hearing:
         signed = SignedReceipt.parse(raw)
         if signed.receipt.place != place or place in self.told:
             raise ReportRefused("report.place", expected=f"one receipt for {place}", got="another")
-        told = Told(Prompt(bytes(self._pieces.pop(place, b""))), signed, raw)
+        pieces = bytes(self._pieces.pop(place, b""))
+        told = Told(Prompt(b"" if signed.receipt.refused else pieces), signed, raw)     # window.md N9: else void
         self.told[place] = told
         return told

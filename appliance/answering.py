@@ -5,21 +5,30 @@
 
 Whatever is said follows from the request, its place, its beacon and what is measured into the cell, so N cells say the
 same bytes, signatures apart (docs/spec/answer.md A1, A13). One request at a time, on the device's thread.
+
+Text is a function of the request and of the engine's tokens, so what it raises it raises on every cell: that request is
+refused with `text.fault`, and the next one runs. An engine that fails, and want of memory, are of one machine: these go
+through, and end the cell (A23).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Final, Protocol
 
+import structlog
+
+from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import EngineRequest, Sampling, Step
 from appliance.mind import Mind, Speaker
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.receipts import Conclusion, ReceiptBook
+from appliance.text import TextRefused
 from appliance.window import Answered, Checkpoint, Piece, Say
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import ChatLimits, ChatRequest
+from attestation.consensus.chat import ChatLimits, ChatRefused, ChatRequest
 from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
@@ -27,16 +36,30 @@ from attestation.sealed.errors import SealedRefused
 from attestation.sealed.frames import AnswerKeys, FrameWriter
 from attestation.sealed.request import Mode, Place, Unsealed
 from foundation.limits import PIECE_BYTES_MAX
+from foundation.logs import described
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
 PIECE_TOKENS: Final = STEP      # of a plain answer; a frame of a sealed one holds as many
+FAULT: Final = "text.fault"
+_NAMED: Final = (ChatRefused, TextRefused)      # what the text side refuses by codes of its own
+
+_log = structlog.get_logger()
 
 
 class PlainRefused(Refused):
     """A request in the clear, where the configuration wants them sealed."""
 
     stage = "plain"
+
+
+class TextFault(Refused):
+    """A request, or tokens, over which the text side of this release fails: the same on every cell (A23)."""
+
+    stage = "text"
+
+    def __init__(self) -> None:
+        super().__init__(FAULT, expected="text that this release can work with", got="other text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +174,39 @@ class Answering:
         self._book: Final = book
         self._terms: Final = terms
         self._opener: Final = opener
+        self._fault: BaseException | None = None    # behind the newest `text.fault`
 
     def answer(self, request: OrderedRequest) -> Iterator[Say]:
         """What is said about `request`: its pieces and its receipt, or the receipt of a refusal (order.md O13)."""
         conclusion = yield from self.conclude(request)
+        if conclusion.finish == FAULT and self._fault is not None:
+            # The type and place of what was raised; never its text, which may quote the request.
+            _log.error("text fault", height=request.height, index=request.index, reason=described(self._fault))
+            self._fault = None
         issued = self._book.issue(request, conclusion)
         yield Answered(request.height, request.index, issued.signed)
 
     def conclude(self, request: OrderedRequest) -> Generator[Say, None, Conclusion]:
-        """The pieces, and what its receipt will say. Whoever computes an answer again needs no more (audit.md U50)."""
+        """The pieces, and what its receipt will say. Whoever computes an answer again needs no more (audit.md U50).
+
+        Pieces before a refusal are void (window.md N9): there are some only where text failed in the middle.
+        """
         try:
             task = self._task(request)
         except Refused as refusal:
-            sealed = request.kind is Kind.SEALED
-            return Conclusion.refusal(_code(refusal), Seed.of(request).value, sealed=sealed)
-        return (yield from self._run(request, task))
+            return self._refusal(request, refusal)
+        try:
+            return (yield from self._run(request, task))
+        except TextFault as fault:
+            return self._refusal(request, fault)
 
     def close(self, height: int) -> Say:
         """After a block's last receipt."""
         return Checkpoint(height, self._book.checkpoint())
+
+    def _refusal(self, request: OrderedRequest, refusal: Refused) -> Conclusion:
+        self._fault = refusal.__cause__ if isinstance(refusal, TextFault) else None
+        return Conclusion.refusal(_code(refusal), Seed.of(request).value, sealed=request.kind is Kind.SEALED)
 
     def _run(self, request: OrderedRequest, task: Task) -> Generator[Say, None, Conclusion]:
         height, index = request.height, request.index
@@ -179,13 +216,16 @@ class Answering:
         for step in task.steps:
             said, trace = said + 1, step.trace
             if said > job.max_tokens:
-                raise AssertionError("an engine that says more than it was asked for")      # window.md N15
-            words.append(heard := speaker.hear(step.token))
+                raise EngineFault("more tokens than it was asked for")
+            with _text_at_work():
+                heard, stopped = speaker.hear(step.token), speaker.stopped
+            words.append(heard)
             for piece in voice.hear(heard):
                 yield Piece(height, index, piece)
-            if speaker.stopped:
+            if stopped:
                 break
-        end = speaker.end(full=said >= job.max_tokens)
+        with _text_at_work():
+            end = speaker.end(full=said >= job.max_tokens)
         outcome = Outcome(end.finish, len(job.prompt), said, answer_digest([*words, end.words]), trace)
         pieces, conclusion = voice.end(end.words, outcome, task.seed)
         for piece in pieces:
@@ -197,15 +237,18 @@ class Answering:
     def _task(self, request: OrderedRequest) -> Task:
         """Raises `Refused` with the code of its receipt; the order of what is looked at is part of it (A13)."""
         payload, voice = self._opened(request)
-        chat = ChatRequest.decode(payload, self._terms.limits)
-        script, seed = self._mind.script, Seed.of(request, chat)
-        asked = chat.sampling.max_tokens if chat.sampling is not None else None
-        prompt = script.prompt(chat)
-        job = EngineRequest(
-            prompt, script.room(prompt, asked, self._terms.limits.max_tokens), seed.value,
-            _sampling(chat, script.sampling), script.stop_tokens,
-        )
-        return Task(job, self._mind.engine.run(job), seed, script.speaker(chat), voice)
+        script = self._mind.script
+        with _text_at_work():
+            chat = ChatRequest.decode(payload, self._terms.limits)
+            seed = Seed.of(request, chat)
+            asked = chat.sampling.max_tokens if chat.sampling is not None else None
+            prompt = script.prompt(chat)
+            job = EngineRequest(
+                prompt, script.room(prompt, asked, self._terms.limits.max_tokens), seed.value,
+                _sampling(chat, script.sampling), script.stop_tokens,
+            )
+            speaker = script.speaker(chat)
+        return Task(job, self._mind.engine.run(job), seed, speaker, voice)
 
     def _opened(self, request: OrderedRequest) -> tuple[Prompt, Voice]:
         if request.kind is Kind.PLAIN:
@@ -221,6 +264,17 @@ class Answering:
             number=request.id, request=request.request_digest,
         )
         return inside.chat, SealedVoice(keys, inside.mode, inside.room)
+
+
+@contextmanager
+def _text_at_work() -> Iterator[None]:
+    """Around what follows from the request and its tokens alone (A23): it answers, refuses by name, or is a fault."""
+    try:
+        yield
+    except (*_NAMED, MemoryError, EngineFault):
+        raise
+    except Exception as reason:
+        raise TextFault from reason
 
 
 def _code(refusal: Refused) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import Engine, Sampling
 from appliance.text import End, Finish, Text, render, room
 from attestation.consensus.chat import ChatRequest
@@ -66,11 +67,13 @@ MakeMind: TypeAlias = Callable[[OpenedPack | None], Mind]
 
 
 class ByteSpeaker:
-    """Tokens are bytes. Raises ValueError for one that is not: an engine's nonsense is no answer (window.md N15)."""
+    """Tokens are bytes. Raises `EngineFault` for one that is not: an engine's nonsense is no answer (window.md N15)."""
 
     stopped: Final = False
 
     def hear(self, token: int) -> bytes:
+        if not 0 <= token < 256:
+            raise EngineFault("a token that is no byte")
         return bytes((token,))
 
     def end(self, *, full: bool) -> End:

@@ -11,3 +11,7 @@ class EngineRefused(Refused):
     """A request, a model or a machine that an engine will not work with. It serves the next request as before."""
 
     stage: ClassVar[str] = "engine"
+
+
+class EngineFault(Exception):
+    """An engine did not do what engines do: a fault of the machine. It ends the cell (window.md N15)."""

@@ -5,23 +5,21 @@
     MISTRAL   [{"name": ..., "arguments": {...}}, ...]                                                (Mistral)
 
 Either all of an answer reads as calls of tools that were offered, or none of it does and it is words (text.md L17).
+Reading goes forward only, by `scanning.Scan`, and ends at the first character that does not fit (text.md L31).
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Final, TypeAlias
 
+from appliance.text.scanning import Scan, Unfit
 from attestation.consensus.chat import Argument, AssistantMessage, ToolCall
 from foundation.secrecy import Prompt
 
-DEPTH_MAX: Final = 32
 CALLS_MAX: Final = 64
-_BLOCK: Final = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_TEXT: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_OPENS: Final = "<tool_call>"
+_CLOSES: Final = "</tool_call>"
 
 
 class Form(Enum):
@@ -30,17 +28,21 @@ class Form(Enum):
     MISTRAL = "mistral"
 
 
-class _NotCalls(Exception):
-    """The words are words."""
+_Call: TypeAlias = tuple[str, dict[str, str]]
 
 
 def read_calls(form: Form, words: str, offered: frozenset[str], *, first: int) -> AssistantMessage | None:
     """The message that `words` stand for, its calls numbered from `first`; None if they are words."""
+    return scan_calls(form, Scan(words), offered, first=first)
+
+
+def scan_calls(form: Form, scan: Scan, offered: frozenset[str], *, first: int) -> AssistantMessage | None:
+    """The same of a scan that has not begun; how much it looked at can be read from it afterwards."""
     try:
-        content, calls = _read(form, words)
-    except _NotCalls:
+        content, calls = _read(form, scan)
+    except Unfit:
         return None
-    if not calls or len(calls) > CALLS_MAX or any(name not in offered for name, _ in calls):
+    if not calls or any(name not in offered for name, _ in calls):
         return None
     return AssistantMessage(
         Prompt(content.encode()) if content else None,
@@ -48,33 +50,79 @@ def read_calls(form: Form, words: str, offered: frozenset[str], *, first: int) -
     )
 
 
-_Call = tuple[str, dict[str, str]]
-
-
-def _read(form: Form, words: str) -> tuple[str, list[_Call]]:
+def _read(form: Form, scan: Scan) -> tuple[str, list[_Call]]:
     match form:
         case Form.HERMES:
-            content, blocks = _blocks(words)
-            return content, [_one(block, "arguments") for block in blocks]
+            return _blocks(scan)
         case Form.LLAMA:
-            return "", list(_several(words, "parameters", begin="", between=";", end=""))
+            return "", _several(scan, "parameters", begin="", between=";", end="")
         case Form.MISTRAL:
-            return "", list(_several(words, "arguments", begin="[", between=",", end="]"))
+            return "", _several(scan, "arguments", begin="[", between=",", end="]")
 
 
-def _blocks(words: str) -> tuple[str, list[str]]:
-    blocks: list[str] = []
-    at, content = 0, ""
-    for found in _BLOCK.finditer(words):
-        before = words[at : found.start()].strip()
-        if blocks and before:
-            raise _NotCalls
-        content = content or before
-        blocks.append(found[1])
-        at = found.end()
-    if words[at:].strip():
-        raise _NotCalls
-    return content, blocks
+def _blocks(scan: Scan) -> tuple[str, list[_Call]]:
+    content, calls = "", list[_Call]()
+    while (before := scan.before(_OPENS)) is not None:
+        if calls and before.strip():
+            raise Unfit
+        content = content or before.strip()
+        if (block := scan.before(_CLOSES)) is None:
+            raise Unfit
+        inside = Scan(block)
+        try:
+            calls += _several(inside, "arguments", begin="", between="", end="")
+        finally:
+            scan.looks += inside.looks
+        _check_number(calls)
+    if not scan.at_end():
+        raise Unfit
+    return content, calls
+
+
+def _several(scan: Scan, member: str, *, begin: str, between: str, end: str) -> list[_Call]:
+    calls: list[_Call] = []
+    scan.past(begin)
+    depth = len(begin) + 1
+    while True:
+        calls.append(_one(scan, member, depth))
+        _check_number(calls)
+        if not between or not scan.sees(between):
+            break
+        scan.past(between)
+    scan.past(end)
+    if not scan.at_end():
+        raise Unfit
+    return calls
+
+
+def _check_number(calls: list[_Call]) -> None:
+    if len(calls) > CALLS_MAX:
+        raise Unfit
+
+
+def _one(scan: Scan, member: str, depth: int) -> _Call:
+    name: str | None = None
+    arguments: dict[str, str] | None = None
+    for key in scan.members():
+        if key == "name" and name is None:
+            name = scan.string()
+        elif key == member and arguments is None:
+            arguments = _arguments(scan, depth + 1)
+        else:
+            raise Unfit
+    if name is None or arguments is None:
+        raise Unfit
+    return name, arguments
+
+
+def _arguments(scan: Scan, depth: int) -> dict[str, str]:
+    """A text as itself, anything else as it was written (text.md L18)."""
+    arguments: dict[str, str] = {}
+    for key in scan.members():
+        if key in arguments:
+            raise Unfit
+        arguments[key] = scan.string() if scan.sees('"') else scan.written(depth)
+    return arguments
 
 
 def _call(number: int, name: str, arguments: dict[str, str]) -> ToolCall:
@@ -82,103 +130,3 @@ def _call(number: int, name: str, arguments: dict[str, str]) -> ToolCall:
         Prompt(f"call{number:05}".encode()), Prompt(name.encode()),
         tuple(Argument(Prompt(key.encode()), Prompt(value.encode())) for key, value in arguments.items()),
     )
-
-
-# -- a little JSON that keeps the text of each value ----------------------------------------------------------------
-
-
-def _refuse(_: str) -> NoReturn:
-    raise ValueError("not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=str, parse_int=str)
-
-
-def _one(text: str, member: str) -> _Call:
-    (call,) = _several(text, member, begin="", between="", end="")
-    return call
-
-
-def _several(text: str, member: str, *, begin: str, between: str, end: str) -> Iterator[_Call]:
-    if _depth(text) > DEPTH_MAX:
-        raise _NotCalls
-    at = _past(text, 0, begin)
-    while True:
-        call, at = _object(text, at)
-        yield _as_call(text, call, member)
-        at = _blank(text, at)
-        if not between or not text.startswith(between, at):
-            break
-        at += 1
-    if _blank(text, _past(text, at, end)) != len(text):
-        raise _NotCalls
-
-
-def _as_call(text: str, members: dict[str, tuple[int, int]], member: str) -> _Call:
-    if set(members) != {"name", member}:
-        raise _NotCalls
-    name = _value(text, *members["name"])
-    begin, end = members[member]
-    if not text.startswith('"', members["name"][0]) or not text.startswith("{", begin):
-        raise _NotCalls
-    arguments, at = _object(text, begin)
-    if at != end:
-        raise _NotCalls
-    return name, {key: _value(text, *span) for key, span in arguments.items()}
-
-
-def _object(text: str, at: int) -> tuple[dict[str, tuple[int, int]], int]:
-    """The members of the object at `at`: where the value of each begins and ends."""
-    members: dict[str, tuple[int, int]] = {}
-    at = _blank(text, _past(text, at, "{"))
-    while not text.startswith("}", at):
-        if members:
-            at = _past(text, at, ",")
-        begin = _blank(text, at)
-        name, at = _scan(text, begin)
-        if not text.startswith('"', begin) or not isinstance(name, str) or name in members:
-            raise _NotCalls
-        begin = _blank(text, _past(text, at, ":"))
-        _, at = _scan(text, begin)
-        members[name] = (begin, at)
-        at = _blank(text, at)
-    return members, at + 1
-
-
-def _value(text: str, begin: int, end: int) -> str:
-    """A text as itself, anything else as it was written."""
-    value = _scan(text, begin)[0] if text.startswith('"', begin) else text[begin:end]
-    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
-        raise _NotCalls
-    return value
-
-
-def _scan(text: str, at: int) -> tuple[object, int]:
-    try:
-        return _DECODER.raw_decode(text, at)
-    except ValueError:
-        raise _NotCalls from None
-
-
-def _past(text: str, at: int, mark: str) -> int:
-    at = _blank(text, at)
-    if not text.startswith(mark, at):
-        raise _NotCalls
-    return at + len(mark)
-
-
-def _blank(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\n\r":
-        at += 1
-    return at
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in _TEXT.sub("", text):
-        if character in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "}]":
-            depth -= 1
-    return deepest

@@ -54,7 +54,7 @@ class Listener:
     def hear(self, token: int) -> bytes:
         """One more token. A token that the tokenizer does not have says nothing."""
         self.tokens += 1
-        raw = self._pieces[token] if token < len(self._pieces) else b""
+        raw = self._pieces[token] if 0 <= token < len(self._pieces) else b""
         return self._say(self._decoder.decode(raw))
 
     def end(self, *, full: bool) -> End:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 
 from appliance.answering import PIECE_TOKENS, Seed
+from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import Engine, EngineRequest, Step
 from appliance.engine.protocol import Sampling as EngineSampling
 from appliance.engine.sampling.rules import SamplingRefused
@@ -343,7 +344,7 @@ def test_what_an_engine_refuses_keeps_its_place_and_ends_nobody() -> None:
 
 def test_an_engine_that_does_not_stop_ends_the_cell() -> None:
     """window.md N15"""
-    with pytest.raises(AssertionError):
+    with pytest.raises(EngineFault):
         list(answering(Particular()).answer(ordered(max_tokens=3)))
 
 

@@ -20,6 +20,7 @@ from appliance.device import (
     Backlogs,
     Device,
 )
+from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import Engine, Step
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.window import Answered, Checkpoint, Piece, Say, decode_say
@@ -269,7 +270,7 @@ def test_a_token_that_is_none_ends_the_run() -> None:
         async with Running(Nonsense()) as running:
             running.device.enqueue(1, block(1, "x"))
             await asyncio.wait({running.task})
-            assert isinstance(running.task.exception(), ValueError)
+            assert isinstance(running.task.exception(), EngineFault)
 
     play(work())
 

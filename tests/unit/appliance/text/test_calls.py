@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.text import Finish, ModelText
-from appliance.text.calls import CALLS_MAX, DEPTH_MAX, Form, read_calls
+from appliance.text.calls import CALLS_MAX, Form, read_calls
+from appliance.text.scanning import DEPTH_MAX
 from attestation.consensus.chat import (
     RAISED,
     Argument,
@@ -81,6 +82,11 @@ def test_calls_of_each_family(
     (Form.LLAMA, '{"name": "time", "parameters": "{}"}'),
     (Form.LLAMA, '{"name": 5, "parameters": {}}'),
     (Form.LLAMA, '{"name": "time", "parameters": {"a": "\\ud800"}}'),
+    (Form.LLAMA, '{"name": "time", "parameters": {"\\ud800": 1}}'),
+    (Form.HERMES, '<tool_call>{"name": "time", "arguments": {"a": 1, "x\\udfff": "y"}}</tool_call>'),
+    (Form.MISTRAL, '[{"name": "time", "arguments": {"\\ude00\\ud83d": 1}}]'),
+    (Form.MISTRAL, '[{"name": "time\\ud800", "arguments": {}}]'),
+    (Form.LLAMA, '{"\\ud800": "time", "parameters": {}}'),
     (Form.LLAMA, '{"name": "time", "parameters": {}} {"name": "time", "parameters": {}}'),
     (Form.LLAMA, '{"name": "time", "parameters": {"a": ' + "[" * DEPTH_MAX + "]" * DEPTH_MAX + "}}"),
     (Form.LLAMA, '{"name": "time", "parameters": {"a": ' + "[" * 100_000),
