@@ -232,8 +232,8 @@ class Replayer:
         request = record.request
         inside = self._inside(record)
         return AnswerKeys.derive(
-            inside.reply_key, gateway=self._config.gateway, height=request.height, index=request.index,
-            number=request.id, request=request.request_digest)
+            inside.reply_key, config=record.receipt.by.config, gateway=self._config.gateway, height=request.height,
+            index=request.index, number=request.id, request=request.request_digest)
 
     def _inside(self, record: Record) -> _Inside:
         if self._place is None:

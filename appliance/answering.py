@@ -260,8 +260,8 @@ class Answering:
             raise SealedRefused("unsupported", expected="a plain request", got="a sealed one")
         inside = self._opener.unseal(request, place)
         keys = AnswerKeys.derive(
-            inside.reply_key, gateway=self._terms.gateway, height=request.height, index=request.index,
-            number=request.id, request=request.request_digest,
+            inside.reply_key, config=self._book.config, gateway=self._terms.gateway, height=request.height,
+            index=request.index, number=request.id, request=request.request_digest,
         )
         return inside.chat, SealedVoice(keys, inside.mode, inside.room)
 

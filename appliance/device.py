@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -124,9 +124,16 @@ class _Queued:
 class Device:
     """Owns the engine's thread. Everything but making answers happens on the event loop."""
 
-    def __init__(self, answering: Answering | None = None, *, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> None:
-        """Without `answering` nothing may be queued: `serve_with` comes once there is a model."""
+    def __init__(
+        self, answering: Answering | None = None, *, backlog_bytes_max: int = BACKLOG_BYTES_MAX,
+        on_answered: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Without `answering` nothing may be queued: `serve_with` comes once there is a model.
+
+        `on_answered` is told the height of each block whose last receipt is there.
+        """
         self._answering = answering
+        self._on_answered: Final = on_answered
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._stopping: Final = threading.Event()
         self._queue: Final[asyncio.Queue[_Queued]] = asyncio.Queue()
@@ -172,6 +179,8 @@ class Device:
                 self._room.set()
                 self.answered += 1
                 queued.backlog.request_done()
+                if queued.closes:
+                    self._on_answered(queued.request.height)
         finally:
             self._stopping.set()
             self._thread.shutdown(wait=False, cancel_futures=True)

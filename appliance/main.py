@@ -140,7 +140,7 @@ class Cell:
         self._releaser: Final = None if config.release is None else identity.releaser(config.release)
         self._rings: Final = Rings()
         sequencer = Sequencer(root_key=config.root_key, canister=config.gateway, cache=DelegationCache())
-        self.device: Final = Device()
+        self.device: Final = Device(on_answered=self._rings.answered)
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
         self.observe: Final = ObserveService(

@@ -91,6 +91,11 @@ class ReceiptBook:
         self._previous = b""
 
     @property
+    def config(self) -> bytes:
+        """The digest of the measured configuration that every receipt names."""
+        return self._by.config
+
+    @property
     def origin(self) -> str:
         return origin_of(self._raw_key)
 

@@ -93,6 +93,7 @@ class StreamService:
         if released:
             height = released[0].height
             _log.info("released", height=height, requests=len(released))
+            self._rings.hold(height)
             backlog = self._device.enqueue(height, released)
             try:
                 await self._tell(backlog, answer)

@@ -77,11 +77,13 @@ class Question:
             raise AnswerRefused("hand-over", expected="a question that was just asked", got="one that was kept")
         return HandedOver(self.payload, self.inside).encode()
 
-    def reader(self, height: int, index: int, number: int, caller: bytes) -> FrameReader:
-        """For frames as they come. Their words are the cell's; that they are all says `open`, or the reader's `end`."""
+    def reader(self, height: int, index: int, number: int, caller: bytes, config: bytes) -> FrameReader:
+        """For frames as they come, from cells of that measured configuration. Their words are the cell's; that they
+        are all says `open`, or the reader's `end`."""
         request = Request(number, caller, Kind.SEALED, Prompt(self.payload)).digest()
         return FrameReader(AnswerKeys.derive(
-            self.reply_key, gateway=self.place.gateway, height=height, index=index, number=number, request=request,
+            self.reply_key, config=config, gateway=self.place.gateway, height=height, index=index, number=number,
+            request=request,
         ))
 
     def open(self, taken: Taken, receipt_key: bytes, expected: Expected, *, caller: bytes) -> Answer:
@@ -94,7 +96,7 @@ class Question:
             raise AnswerRefused("model", expected="the model it was sealed for", got="another")
         if receipt.refused:
             return refused(receipt, taken)
-        reader = self.reader(taken.height, taken.index, taken.id, caller)
+        reader = self.reader(taken.height, taken.index, taken.id, caller, receipt.by.config)
         words = b"".join(map(reader.hear, split(taken.answer)))
         outcome = reader.end()
         if reader.opening is None:

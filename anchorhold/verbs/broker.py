@@ -80,7 +80,9 @@ def _add_service(jobs: Verbs) -> None:
     new.add_argument("--blocks", type=int, required=True, metavar="N", help="for how many blocks each is in use")
     new.add_argument("--overlap", type=int, required=True, metavar="N", help="and how many more into the next")
     new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
-    turn = _job(parts, "rotate", "one more key; those that are over are forgotten", _rotate_service)
+    turn = _job(parts, "rotate", "one more key; those for answered blocks alone are forgotten", _rotate_service)
+    turn.add_argument("--answered", type=int, default=0, metavar="HEIGHT",
+                      help="every block up to this one has its answer (default: forget no key)")
     for job in (new, turn):
         job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519",
                          help="of the new key (default mlkem768-x25519)")
@@ -229,7 +231,7 @@ def _rotate_service(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker import service
 
     service.rotate(opened.store, opened.wrapping, arguments.resource, _suite(arguments.suite), secrets.token_bytes,
-                   time.time_ns())
+                   time.time_ns(), answered=arguments.answered)
     return _offers(opened, arguments)
 
 

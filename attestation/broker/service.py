@@ -24,11 +24,20 @@ def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, model_root
 
 
 def rotate(
-    store: Store, wrapping: Wrapping, resource: str, suite: SuiteId, randomness: Randomness, now_ns: int
+    store: Store, wrapping: Wrapping, resource: str, suite: SuiteId, randomness: Randomness, now_ns: int, *,
+    answered: int = 0,
 ) -> Ring:
-    """One more key behind those there are. Cells that hold the ring before fetch this one in their own time."""
+    """One more key behind those there are. Cells that hold the ring before fetch this one in their own time.
+
+    `answered`: every block up to this height has its answer, so that keys for those alone are forgotten. It cannot be
+    above the height that the broker was shown.
+    """
     row, ring = held(store, wrapping, resource)
-    new = ring.rotated(suite, randomness)
+    with store.change() as change:
+        shown = change.height()
+    if answered > shown:
+        raise StoreRefused("store.answered", expected=f"at most {shown}, the height shown", got=answered)
+    new = ring.rotated(suite, randomness, answered=answered)
     add_secret(store, wrapping, resource, new.encode(), row.model_root, now_ns, rotate=True)
     return new
 

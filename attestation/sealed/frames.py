@@ -1,14 +1,14 @@
 """A sealed answer: frames of one size under keys that only the client and the cells can derive.
 
-    keys      HKDF-SHA256(reply key, info = dCBOR [tag, gateway, height, index, id, request digest]):
+    keys      HKDF-SHA256(reply key, info = dCBOR [tag, configuration, gateway, height, index, id, request digest]):
               32 bytes for AES-256-GCM-SIV, 32 bytes of salt for the outcome in the receipt
     frame     AES-256-GCM-SIV(key, nonce = 0 0 0, last, number u64be, no AAD) of
               length u16be, that many bytes, zeros up to 130
     answer    frames of words, frames of nothing up to the rung, and one last frame: the opening of the outcome
 
-A key is for one request at one position, and every nonce under it names its frame and whether it is the last: a frame
-that is missing, moved, repeated or of another answer does not open. Nothing is random, so N cells make the same bytes;
-two that diverge show no more than which frames differ (docs/spec/answer.md A14 to A21).
+A key is for one request at one position under one measured configuration, and every nonce under it names its frame and
+whether it is the last: a frame that is missing, moved, repeated or of another answer does not open. Nothing is random,
+so N cells make the same bytes; two that diverge show no more than which frames differ (docs/spec/answer.md A14 to A21).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from attestation.sealed.errors import AnswerRefused
 from foundation import cbor
 from foundation.secrecy import Secret
 
-ANSWER_KEY_TAG: Final = "anchorhold/answer-key/v1"
+ANSWER_KEY_TAG: Final = "anchorhold/answer-key/v2"
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 32
 LENGTH_BYTES: Final = 2
@@ -51,10 +51,11 @@ class AnswerKeys:
 
     @classmethod
     def derive(
-        cls, reply_key: Secret, *, gateway: bytes, height: int, index: int, number: int, request: bytes
+        cls, reply_key: Secret, *, config: bytes, gateway: bytes, height: int, index: int, number: int, request: bytes
     ) -> AnswerKeys:
-        """`number` is the request's id, `request` its digest as it was ordered."""
-        info = cbor.encode([ANSWER_KEY_TAG, gateway, height, index, number, request])
+        """`config` is the digest of the measured configuration that answers, as receipts name it (receipt.md T3);
+        `number` the request's id, `request` its digest as it was ordered."""
+        info = cbor.encode([ANSWER_KEY_TAG, config, gateway, height, index, number, request])
         okm = HKDF(hashes.SHA256(), KEY_BYTES + SALT_BYTES, salt=None, info=info).derive(reply_key.reveal())
         return cls(Secret(okm[:KEY_BYTES]), okm[KEY_BYTES:])
 

@@ -9,7 +9,8 @@
 
 A request that one cell runs and another refuses would give one position two receipts. So a cell asks for nothing but
 what its ring says, and runs no block outside the stretch its ring speaks for: within it, any two rings of a broker
-hold the same keys (answer.md A7 to A9). Rotation adds a key behind the others and forgets those that are over.
+hold the same keys (answer.md A7 to A9). Rotation adds a key behind the others and forgets those whose blocks are
+answered.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from foundation.secrecy import Secret
 
 HEIGHT_MAX: Final = (1 << 63) - 1
 KEYS_MAX: Final = 8
-KEYS_KEPT: Final = 3            # of a rotation: the one that ends, the one in use, the one to come
+KEYS_KEPT: Final = 3            # of a rotation, at least: the one that ends, the one in use, the one to come
 RING_BYTES_MAX: Final = 4096
 OFFER_BYTES_MAX: Final = 2048
 OFFER_TAG: Final = "anchorhold/service-key/offer/v1"
@@ -102,16 +103,21 @@ class Ring:
         )
         return cls(first, then, then + blocks - 1, keys)
 
-    def rotated(self, suite: SuiteId, randomness: Randomness) -> Self:
-        """One more key, as long as the last; those that ended before it are forgotten."""
+    def rotated(self, suite: SuiteId, randomness: Randomness, *, answered: int) -> Self:
+        """One more key, as long as the last. Keys for blocks up to `answered` alone are forgotten.
+
+        Raises `KeysRefused` where there is no room for it: a block that waits for its answer keeps its key.
+        """
         last = self.keys[-1]
         start = self.through + 1
         blocks = start - last.first
         overlap = last.last - self.through
         new = ServiceKey(OpeningKey.make(suite, randomness), start, start + blocks + overlap - 1)
-        keys = (*self.keys, new)[-KEYS_KEPT:]
-        forgotten = [key.last for key in self.keys if key not in keys]
-        return type(self)(max([self.first, *(height + 1 for height in forgotten)]), start, start + blocks - 1, keys)
+        over = [key.last for key in self.keys[: 1 - KEYS_KEPT] if key.last <= answered]
+        keys = (*self.keys[len(over):], new)
+        if len(keys) > KEYS_MAX:
+            raise KeysRefused("full", expected=f"all blocks up to {self.keys[0].last} to be answered", got=answered)
+        return type(self)(max([self.first, *(height + 1 for height in over)]), start, start + blocks - 1, keys)
 
     def check_agrees(self, other: Ring) -> None:
         """Raises `KeysRefused` if the two disagree about any block both speak for."""

@@ -33,11 +33,11 @@ BY = ServedBy("r-1", bytes(32), b"\x01" * 32, MODEL_ROOT, b"\x02" * 32, b"\x03" 
 
 def answering(
     engine: Engine, *, limits: ChatLimits = RAISED, plaintext: bool = True, ring: Ring | None = None,
-    price: PriceSchedule = FREE, key: Ed25519PrivateKey = RECEIPT_KEY,
+    price: PriceSchedule = FREE, key: Ed25519PrivateKey = RECEIPT_KEY, by: ServedBy = BY,
 ) -> Answering:
     """Everything a cell answers with, around `engine`; sealed requests are run where there is a ring."""
     terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE)
-    return Answering(Mind(engine, ByteScript()), ReceiptBook(key, BY, GATEWAY, price), terms, Rings(ring))
+    return Answering(Mind(engine, ByteScript()), ReceiptBook(key, by, GATEWAY, price), terms, Rings(ring))
 
 
 def receipt(raw: bytes, key: Ed25519PrivateKey = RECEIPT_KEY) -> Receipt:

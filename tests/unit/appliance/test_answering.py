@@ -40,7 +40,7 @@ from attestation.sealed.request import Mode, Unsealed, seal
 from attestation.sealed.ring import Ring
 from attestation.sealed.suites import SuiteId
 from foundation.secrecy import Prompt, Secret
-from tests.unit.appliance.orders import PLACE, answering, chat_payload, ordered, receipt
+from tests.unit.appliance.orders import BY, PLACE, answering, chat_payload, ordered, receipt
 
 
 def said(request: OrderedRequest, limits: ChatLimits = RAISED) -> list[Say]:
@@ -254,7 +254,7 @@ def sealed(words: str = "hello", mode: Mode = Mode.WHOLE, caller: bytes | None =
 
 def reader(request: OrderedRequest) -> FrameReader:
     return FrameReader(AnswerKeys.derive(
-        REPLY, gateway=PLACE.gateway, height=request.height, index=request.index, number=request.id,
+        REPLY, config=BY.config, gateway=PLACE.gateway, height=request.height, index=request.index, number=request.id,
         request=request.request_digest,
     ))
 
@@ -273,8 +273,27 @@ def test_a_sealed_answer_is_the_plain_one_in_frames(text: str, mode: Mode) -> No
     assert (told.finish, told.tokens_out, told.answer) == (Finish.SEALED, opened.rung, opened.digest)
     assert (outcome.tokens_in, outcome.tokens_out) == (clear.tokens_in, clear.tokens_out)
     assert told.outcome == outcome.commitment(AnswerKeys.derive(
-        REPLY, gateway=PLACE.gateway, height=1, index=0, number=0, request=bytes(32)).salt)
+        REPLY, config=BY.config, gateway=PLACE.gateway, height=1, index=0, number=0, request=bytes(32)).salt)
     assert told.outcome != outcome.commitment()     # receipt.md T13: nobody guesses a short answer
+
+
+def frames_of_two_releases() -> tuple[list[bytes], list[bytes]]:
+    """One request at one place, answered by two cells that differ in their measured configuration alone."""
+    request = ordered(kind=Kind.SEALED, payload=sealed("a line of more than sixteen bytes"))
+    other = answering(ScriptedEngine(), ring=RING, by=replace(BY, config=b"\x02" * 32))
+    first, second = (
+        [say.words for say in cell.answer(request) if isinstance(say, Piece)]
+        for cell in (answering(ScriptedEngine(), ring=RING), other))
+    return first, second
+
+
+def test_two_releases_never_share_a_key_and_a_nonce() -> None:
+    """answer.md A14: the host learns nothing by laying the two answers side by side."""
+    first, second = frames_of_two_releases()
+    assert len(first) == len(second)
+    assert not set(first) & set(second)
+    blocks = ({frame[at:at + 16] for frame in frames for at in range(0, 144, 16)} for frames in (first, second))
+    assert not set.intersection(*blocks)
 
 
 def test_both_modes_say_the_same_frames_and_streaming_says_them_sooner() -> None:
@@ -317,12 +336,6 @@ def test_a_sealed_request_that_cannot_be_run_has_a_receipt_with_one_code(request
         assert (told.finish, told.kind, told.tokens_in, told.cycles) == (code, Kind.SEALED, 0, 0)
         (after,) = [say for say in cell.answer(ordered(height=request.height, index=1)) if isinstance(say, Answered)]
         assert receipt(after.receipt).finish is Finish.STOP
-
-
-def test_a_block_that_no_ring_speaks_for_ends_the_cell_rather_than_diverge() -> None:
-    """answer.md A9"""
-    with pytest.raises(AssertionError):
-        list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=Kind.SEALED, payload=sealed(), height=201)))
 
 
 class Particular(ScriptedEngine):

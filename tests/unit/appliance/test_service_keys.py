@@ -21,6 +21,7 @@ from appliance.services import ObserveService, ReleaseService, StreamService
 from appliance.window import Answered, Say
 from attestation.broker import service
 from attestation.broker.administration import add_secret
+from attestation.broker.errors import StoreRefused
 from attestation.rcar.grant import GrantPurpose
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
@@ -65,8 +66,9 @@ def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], height: 
     return said, paths
 
 
-def rotated(little: LittleBroker) -> Ring:
-    return service.rotate(little.store, little.wrapping, SERVICE, SuiteId.X25519, os.urandom, NOW_NS)
+def rotated(little: LittleBroker, answered: int = 0) -> Ring:
+    return service.rotate(
+        little.store, little.wrapping, SERVICE, SuiteId.X25519, os.urandom, NOW_NS, answered=answered)
 
 
 def test_both_keys_come_in_one_attested_session(little: LittleBroker) -> None:
@@ -165,7 +167,13 @@ def published(little: LittleBroker, ring: Ring | None = None) -> set[bytes]:
 def test_offers_are_those_of_the_ring(little: LittleBroker) -> None:
     before = published(little)
     assert before < published(little, rotated(little))
-    assert not before <= published(little, rotated(little))     # the oldest is forgotten
+    assert before < published(little, rotated(little))      # no block is known to be answered
+    with pytest.raises(StoreRefused, match="at most 0, the height shown"):
+        rotated(little, answered=12)
+    with little.store.change() as change:
+        change.append("height-shown", {"height": 40, "gateway": GATEWAY}, NOW_NS)
+        change.set_height(40)
+    assert not before <= published(little, rotated(little, answered=12))    # now the oldest is forgotten
     little.audit()
 
 

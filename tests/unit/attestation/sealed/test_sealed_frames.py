@@ -15,7 +15,7 @@ from attestation.sealed.frames import FRAME_BYTES, PLAIN_BYTES, ROOM_BYTES, Answ
 from foundation.secrecy import Secret
 
 REPLY = Secret(b"\x21" * 32)
-FIELDS = {"gateway": b"\x00\x01", "height": 3, "index": 1, "number": 7, "request": b"\x44" * 32}
+FIELDS = {"config": b"\x01" * 32, "gateway": b"\x00\x01", "height": 3, "index": 1, "number": 7, "request": b"\x44" * 32}
 
 
 def keys(**other: object) -> AnswerKeys:
@@ -96,9 +96,10 @@ ANSWER = written([b"%02d " % k for k in range(40)])[1]
 @pytest.mark.parametrize("name", FIELDS)
 def test_an_answer_is_for_one_request_at_one_place(name: str) -> None:
     """answer.md A14"""
-    other = {"gateway": b"\x00\x02", "height": 4, "index": 2, "number": 8, "request": bytes(32)}[name]
+    others = {
+        "config": bytes(32), "gateway": b"\x00\x02", "height": 4, "index": 2, "number": 8, "request": bytes(32)}
     with pytest.raises(AnswerRefused) as refused:
-        read(ANSWER, keys(**{name: other}))
+        read(ANSWER, keys(**{name: others[name]}))
     assert refused.value.code == "answer.frame"
     with pytest.raises(AnswerRefused):
         read(ANSWER, AnswerKeys.derive(Secret(bytes(32)), **FIELDS))  # type: ignore[arg-type]

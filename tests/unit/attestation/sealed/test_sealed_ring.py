@@ -43,7 +43,7 @@ def test_two_rings_never_disagree_about_a_block_both_speak_for(
     """answer.md A8: through any number of rotations; and every block has a key, with the overlap two."""
     rings = [ring(first=5, blocks=blocks, overlap=min(overlap, blocks))]
     for _ in range(7):
-        rings.append(rings[-1].rotated(SuiteId.X25519, os.urandom))
+        rings.append(rings[-1].rotated(SuiteId.X25519, os.urandom, answered=10 ** 9))
     older, newer = rings[min(one, other)], rings[max(one, other)]
     older.check_agrees(newer)
     newer.check_agrees(older)
@@ -58,11 +58,12 @@ def test_two_rings_never_disagree_about_a_block_both_speak_for(
 def test_a_rotation_by_the_numbers() -> None:
     made = ring()
     assert (made.first, made.renew, made.through, blocks_of(made)) == (1, 101, 200, [(1, 120), (101, 220)])
-    second = made.rotated(SuiteId.X25519, os.urandom)
+    second = made.rotated(SuiteId.X25519, os.urandom, answered=0)
     assert (second.first, second.renew, second.through) == (1, 201, 300)
     assert blocks_of(second) == [(1, 120), (101, 220), (201, 320)]
-    third = second.rotated(SuiteId.MLKEM768_X25519, os.urandom)
+    third = second.rotated(SuiteId.MLKEM768_X25519, os.urandom, answered=120)
     assert (third.first, third.renew, third.through) == (121, 301, 400)     # the first key is forgotten
+    assert second.rotated(SuiteId.X25519, os.urandom, answered=119).first == 1       # a block still waits for it
     assert third.keys[-1].key.suite is SuiteId.MLKEM768_X25519
 
 

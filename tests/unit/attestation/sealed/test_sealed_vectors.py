@@ -73,7 +73,7 @@ def test_the_info_is_what_the_specification_says(case: dict[str, Any]) -> None:
 def test_the_keys_of_the_answer(case: dict[str, Any]) -> None:
     """answer.md A14: HKDF by hand (RFC 5869), with no salt and two blocks."""
     info = cbor.encode([
-        "anchorhold/answer-key/v1", of(case, "gateway"), case["height"], case["index"], case["id"],
+        "anchorhold/answer-key/v2", of(case, "config"), of(case, "gateway"), case["height"], case["index"], case["id"],
         of(case, "request_digest"),
     ])
     extracted = hmac.digest(bytes(32), b"\x21" * 32, hashlib.sha256)
