@@ -24,7 +24,6 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.errors import EvidenceRefused
 from attestation.evidence.keyset import Keyset
@@ -235,7 +234,6 @@ class Releaser:
         new_key: Callable[[], ec.EllipticCurvePrivateKey] = new_private_key,
     ) -> None:
         self._wanted: Final = wanted
-        self._broker: Final = Ed25519PublicKey.from_public_bytes(wanted.broker)
         self._attester: Final = attester
         self._new_key: Final = new_key
         self._state = State.NEEDS_KEY
@@ -295,7 +293,7 @@ class Releaser:
     def _challenged(self, attempt: _Attempt, body: bytes) -> Say:
         challenge = Challenge.parse(body)
         attempt.nonce = nonce_bytes(challenge.nonce)
-        check_challenge(self._broker, challenge.signature, attempt.nonce, request_digest(attempt.request))
+        check_challenge(self._wanted.broker, challenge.signature, attempt.nonce, request_digest(attempt.request))
         raw = self._attester.attest(challenge.nonce, attempt.key.jwk())
         return self._carry(State.AWAITS_TOKEN, "POST", ATTEST, raw)
 
@@ -333,7 +331,7 @@ class Releaser:
         self, attempt: _Attempt, body: bytes, resource: str, purpose: GrantPurpose
     ) -> tuple[Secret, GrantContext]:
         sealed = Sealed.parse(body)
-        context = checked_context(sealed, self._broker)
+        context = checked_context(sealed, self._wanted.broker)
         self._check(context, attempt, resource, purpose)
         return open_sealed(sealed, attempt.private), context
 

@@ -1,4 +1,4 @@
-"""Ed25519 public keys that mean one thing to every verifier: one encoding each, and no torsion.
+"""Ed25519 signatures under public keys that mean one thing to every verifier: one encoding each, and no torsion.
 
 The library verifies as RFC 8032 without the cofactor: it recomputes R and compares its bytes, and refuses an S that is
 not reduced. What it does not look at is the public key: one of small order verifies signatures nobody made, and one
@@ -9,9 +9,13 @@ canonical one, it is on the curve, and it lies in the subgroup of prime order.
 from __future__ import annotations
 
 import functools
-from typing import Final
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 
 _P: Final = 2**255 - 19
 _ORDER: Final = 2**252 + 27742317777372353535851937790883648493
@@ -19,6 +23,12 @@ _D: Final = -121665 * pow(121666, -1, _P) % _P
 _ROOT_OF_MINUS_ONE: Final = pow(2, (_P - 1) // 4, _P)
 _Point = tuple[int, int, int, int]      # extended coordinates: x, y, z, xy/z
 _NEUTRAL: Final = (0, 1, 1, 0)
+
+
+class Signer(Protocol):
+    """A private key, wherever it is held."""
+
+    def sign(self, data: bytes, /) -> bytes: ...
 
 
 @functools.lru_cache(maxsize=256)
@@ -32,6 +42,17 @@ def expected_instead(raw: bytes) -> str | None:
     if _is_neutral(point) or not _is_neutral(_times(_ORDER, point)):
         return "a point of prime order"
     return None
+
+
+def holds(raw_key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the holder of this key signed this message. Under an unsound key nothing holds."""
+    if expected_instead(raw_key) is not None:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(raw_key).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _decompressed(raw: bytes) -> _Point | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from attestation.broker.administration import add_release, add_secret, audit
 from attestation.broker.broker import Broker, Keys, load_keys, new_keys
@@ -78,8 +77,8 @@ class LittleBroker:
         return LittleBroker.over(self.store, load_keys(self.store, self.wrapping), tee or snp_tee(), self.wrapping)
 
     @property
-    def public(self) -> Ed25519PublicKey:
-        return self.keys.signing.public_key()
+    def public(self) -> bytes:
+        return self.keys.public
 
     def entries(self) -> list[Entry]:
         with self.store.change() as change:
@@ -130,7 +129,7 @@ class LittleCell:
         self.attest(broker)
         return self
 
-    def open(self, sealed: Sealed, broker: Ed25519PublicKey) -> tuple[GrantContext, bytes]:
+    def open(self, sealed: Sealed, broker: bytes) -> tuple[GrantContext, bytes]:
         return checked_context(sealed, broker), open_sealed(sealed, self.private).reveal()
 
 

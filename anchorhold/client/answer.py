@@ -15,7 +15,7 @@ from attestation.receipts.body import Receipt
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import NO_ANSWER, Finish, Opening, answer_digest
 from attestation.receipts.price import PriceSchedule
-from attestation.receipts.sealing import SignedReceipt, key_id
+from attestation.receipts.sealing import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
 from foundation.secrecy import Prompt
 
@@ -106,9 +106,9 @@ def check_opening(receipt: Receipt, opening: Opening, *, tokens_in: int, tokens_
 
 
 def _signed(taken: Taken, receipt_key: bytes) -> Receipt:
-    receipt = Receipt.parse(taken.receipt)
-    SignedReceipt(receipt, taken.receipt, key_id(receipt_key), taken.signature).verify(receipt_key)
-    return receipt
+    signed = SignedReceipt.of(taken.receipt, taken.signature, receipt_key)
+    signed.verify(receipt_key)
+    return signed.receipt
 
 
 def _check_cell(receipt: Receipt, expected: Expected) -> None:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from attestation.auditor.bundle import AuditBundle, Part, ReleasePart, audit_nonce
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
@@ -21,11 +18,12 @@ from attestation.evidence.bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyAlgorithm, KeyUse
 from attestation.policy.bundle import appraise_bundle
 from attestation.policy.claims import Appraisal
-from attestation.receipts import ed25519
+from attestation.receipts.sealing import check_key
 from attestation.report_data import Purpose
 from attestation.verify.bundle import verify_bundle
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
+from foundation import ed25519
 from foundation.digests import tagged_sha256
 
 NO_ADOPTION: Final = bytes(32)
@@ -91,7 +89,7 @@ def _receipt_key(verified: VerifiedBundle) -> bytes:
     key = verified.keyset.key(KeyUse.RECEIPT)
     if key is None or key.algorithm is not KeyAlgorithm.ED25519:
         raise AuditRefused("receipt-key", expected="an Ed25519 key", got=key.algorithm.name if key else "none")
-    ed25519.public_key(key.raw)
+    check_key(key.raw)
     return key.raw
 
 
@@ -178,14 +176,12 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
         if part.entries or part.decision is not None:
             raise AuditRefused("release", expected="nothing, without a measured broker", got="something")
         return ()
-    key = Ed25519PublicKey.from_public_bytes(measured.broker)
     found: list[Entry] = []
     for raw, signature in part.entries:
         entry = Entry.parse(raw)
-        try:
-            key.verify(signature, tagged_sha256(SIGNATURE_TAG, raw))
-        except InvalidSignature:
-            raise AuditRefused("release", expected=f"entry {entry.position} signed by the broker", got="not") from None
+        if not ed25519.holds(measured.broker, signature, tagged_sha256(SIGNATURE_TAG, raw)):
+            expected = f"entry {entry.position} signed by the broker {measured.broker.hex()}"
+            raise AuditRefused("release", expected=expected, got="a signature that does not hold")
         if entry.kind not in _KINDS or (found and entry.position <= found[-1].position):
             raise AuditRefused("release", expected="grants and releases in the order of the log", got=entry.kind[:40])
         found.append(entry)

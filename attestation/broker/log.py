@@ -14,13 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from attestation.broker.errors import LogRefused
-from attestation.rcar.grant import Signer
-from foundation import cbor
+from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
+from foundation.ed25519 import Signer
 
 VERSION: Final = 1
 ENTRY_TAG: Final = "anchorhold/broker/log/entry/v1"
@@ -90,7 +87,6 @@ def verify(entries: Iterable[tuple[bytes, bytes]], public: bytes, known: Iterabl
 
     `known` are heads seen earlier, each of which must lie on the way: so that an end cut off is noticed.
     """
-    key = Ed25519PublicKey.from_public_bytes(public)
     expected = {head.position: head.digest for head in known}
     head = genesis(public)
     for raw, signature in entries:
@@ -98,10 +94,9 @@ def verify(entries: Iterable[tuple[bytes, bytes]], public: bytes, known: Iterabl
         place = f"entry {head.position + 1}"
         if (entry.position, entry.previous) != (head.position + 1, head.digest):
             raise LogRefused("log.chain", expected=f"{place} behind the one before it", got=f"entry {entry.position}")
-        try:
-            key.verify(signature, tagged_sha256(SIGNATURE_TAG, raw))
-        except InvalidSignature:
-            raise LogRefused("log.signature", expected=f"{place} signed by the broker", got="otherwise") from None
+        if not ed25519.holds(public, signature, tagged_sha256(SIGNATURE_TAG, raw)):
+            wanted = f"{place} signed by the broker {public.hex()}"
+            raise LogRefused("log.signature", expected=wanted, got="a signature that does not hold")
         head = Head(entry.position, entry.digest)
         if expected.pop(entry.position, entry.digest) != entry.digest:
             raise LogRefused("log.fork", expected=f"{place} as it was seen before", got="another entry")

@@ -12,9 +12,10 @@ from attestation.broker.administration import add_secret
 from attestation.broker.errors import StoreRefused
 from attestation.broker.store import SecretRow, Store
 from attestation.broker.wrapping import Wrapping
-from attestation.rcar.grant import GrantPurpose, Signer
+from attestation.rcar.grant import GrantPurpose
 from attestation.sealed.ring import Ring, offers
 from attestation.sealed.suites import Randomness, SuiteId
+from foundation.ed25519 import Signer
 
 
 def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, model_root: bytes, now_ns: int) -> SecretRow:

@@ -26,8 +26,9 @@ from attestation.broker import log
 from attestation.broker.errors import StoreRefused
 from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
 from attestation.evidence.kinds import TeeKind
-from attestation.rcar.grant import NO_ADOPTION, GrantPurpose, Signer
+from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor
+from foundation.ed25519 import Signer
 from measurements.release.manifest import MinimumTcb
 
 BUSY_SECONDS: Final = 30

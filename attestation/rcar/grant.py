@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import ClassVar, Final, Protocol, Self
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import ClassVar, Final, Self
 
 from attestation.rcar.encodings import from_base64url, to_base64url
 from attestation.rcar.errors import GrantRefused
 from attestation.rcar.jwe import Sealed
-from foundation import cbor
+from foundation import cbor, ed25519
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.ed25519 import Signer
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
 GRANT_TAG: Final = "anchorhold/broker/grant/v1"
@@ -32,12 +30,6 @@ CONTEXT_BYTES_MAX: Final = 2048
 NO_ADOPTION: Final = bytes(DIGEST_BYTES)
 """In the place of a decision: an administrator approved, and nobody else was asked."""
 _LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=1, items_max=16)
-
-
-class Signer(Protocol):
-    """The broker's private key, wherever it is held."""
-
-    def sign(self, message: bytes) -> bytes: ...
 
 
 class GrantPurpose(Enum):
@@ -101,7 +93,7 @@ def sign_challenge(signer: Signer, nonce: bytes, request: bytes) -> bytes:
     return signer.sign(_challenge(nonce, request))
 
 
-def check_challenge(broker: Ed25519PublicKey, signature: bytes, nonce: bytes, request: bytes) -> None:
+def check_challenge(broker: bytes, signature: bytes, nonce: bytes, request: bytes) -> None:
     """Raises `GrantRefused` unless this broker challenged this request."""
     _verify(broker, signature, _challenge(nonce, request), "challenge.broker")
 
@@ -117,7 +109,7 @@ def signed(sealed: Sealed, signer: Signer) -> Sealed:
     return replace(sealed, unprotected={SIGNATURE_MEMBER: to_base64url(signature)})
 
 
-def checked_context(sealed: Sealed, broker: Ed25519PublicKey) -> GrantContext:
+def checked_context(sealed: Sealed, broker: bytes) -> GrantContext:
     """The context of a grant this broker signed. Raises `RcarRefused`; whose grant it is, the caller compares."""
     signature = from_base64url("grant.signature", sealed.unprotected.get(SIGNATURE_MEMBER), bytes_max=SIGNATURE_BYTES)
     _verify(broker, signature, _grant(sealed), "grant.broker")
@@ -133,8 +125,7 @@ def _grant(sealed: Sealed) -> bytes:
     return tagged_sha256(GRANT_TAG, cbor.encode(list(sealed.parts)))
 
 
-def _verify(broker: Ed25519PublicKey, signature: bytes, message: bytes, code: str) -> None:
-    try:
-        broker.verify(signature, message)
-    except InvalidSignature:
-        raise GrantRefused(code, expected="signed by the broker measured into this cell", got="not by it") from None
+def _verify(broker: bytes, signature: bytes, message: bytes, code: str) -> None:
+    if not ed25519.holds(broker, signature, message):
+        expected = f"signed by the broker {broker.hex()}, measured into this cell"
+        raise GrantRefused(code, expected=expected, got="a signature that does not hold")

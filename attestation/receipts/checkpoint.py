@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Self
 
-from attestation.receipts import ed25519
-from attestation.receipts.errors import CheckpointRefused
-from attestation.receipts.sealing import Signer, key_id
-from foundation import merkle
+from attestation.receipts.errors import CheckpointRefused, SignatureRefused
+from attestation.receipts.sealing import check_key, key_id
+from foundation import ed25519, merkle
 from foundation.digests import DIGEST_BYTES
+from foundation.ed25519 import Signer
 
 ORIGIN_PREFIX: Final = "anchorhold/receipts/"
 NOTE_BYTES_MAX: Final = 1024
@@ -114,7 +114,10 @@ class SignedCheckpoint:
             raise CheckpointRefused("origin", expected=origin_of(raw_key), got=of.origin)
         if self.name_hash != _name_hash(of.origin, raw_key):
             raise CheckpointRefused("key-hash", expected="that of this key and name", got="another")
-        ed25519.verify(raw_key, self.signature, of.text.encode(), what=f"the checkpoint at {of.size}")
+        check_key(raw_key)
+        if not ed25519.holds(raw_key, self.signature, of.text.encode()):
+            expected = f"the checkpoint at {of.size} signed by {raw_key.hex()}"
+            raise SignatureRefused("signature", expected=expected, got="a signature that does not hold")
         return of
 
 

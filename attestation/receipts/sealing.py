@@ -12,27 +12,18 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
-from attestation.receipts import ed25519
 from attestation.receipts.body import BODY_BYTES_MAX, Receipt
 from attestation.receipts.errors import SignatureRefused
-from foundation import cbor
+from foundation import ed25519
+from foundation.cose import CoseRefused, Sign1
 from foundation.digests import tagged_sha256
+from foundation.ed25519 import Signer
 
-COSE_SIGN1: Final = 18
-ALGORITHM, KEY_ID, TYPE = 1, 4, 16      # labels of COSE headers (RFC 9052; RFC 9596)
-EDDSA: Final = -8
 RECEIPT_TYPE: Final = "application/anchorhold-receipt+cbor"
 KEY_TAG: Final = "anchorhold/receipt/key/v1"
 SIGNED_BYTES_MAX: Final = BODY_BYTES_MAX + 256
-_LIMITS: Final = cbor.Limits(bytes_max=SIGNED_BYTES_MAX, depth_max=3, items_max=8)
-
-
-class Signer(Protocol):
-    """A private Ed25519 key, wherever it is held."""
-
-    def sign(self, data: bytes, /) -> bytes: ...
 
 
 def key_id(raw_key: bytes) -> bytes:
@@ -40,23 +31,15 @@ def key_id(raw_key: bytes) -> bytes:
     return tagged_sha256(KEY_TAG, raw_key)
 
 
-def _protected(key: bytes) -> bytes:
-    return cbor.encode({ALGORITHM: EDDSA, KEY_ID: key, TYPE: RECEIPT_TYPE})
-
-
-def _to_be_signed(protected: bytes, body: bytes) -> bytes:
-    """RFC 9052 section 4.4. It begins with an array's head, so no note and no other statement reads the same."""
-    return cbor.encode(["Signature1", protected, b"", body])
-
-
 def sign(body: bytes, signer: Signer, raw_key: bytes) -> bytes:
     """The signed receipt. `raw_key` is the public half of `signer`."""
-    protected = _protected(key_id(raw_key))
-    return _assembled(protected, body, signer.sign(_to_be_signed(protected, body)))
+    return Sign1.sign(body, signer, key_id=key_id(raw_key), content_type=RECEIPT_TYPE).encode()
 
 
-def _assembled(protected: bytes, body: bytes, signature: bytes) -> bytes:
-    return cbor.encode(cbor.Tag(COSE_SIGN1, [protected, {}, body, signature]))
+def check_key(raw_key: bytes) -> None:
+    """T11. Raises `SignatureRefused` for a key that two verifiers could judge differently."""
+    if (expected := ed25519.expected_instead(raw_key)) is not None:
+        raise SignatureRefused("key", expected=expected, got=raw_key.hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +47,43 @@ class SignedReceipt:
     """A body and a signature that should be over it. Parsed, not believed: `verify` checks it."""
 
     receipt: Receipt
-    body: bytes
-    key: bytes
-    signature: bytes
+    envelope: Sign1
+
+    @property
+    def body(self) -> bytes:
+        return self.envelope.payload
+
+    @property
+    def key(self) -> bytes:
+        return self.envelope.key_id
+
+    @property
+    def signature(self) -> bytes:
+        return self.envelope.signature
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ReceiptRefused`, nothing else."""
         try:
-            value = cbor.decode(raw, _LIMITS, tags=frozenset({COSE_SIGN1}))
-        except cbor.CborRefused as refusal:
-            raise SignatureRefused("cose", expected=refusal.expected, got=refusal.got) from None
-        match value:
-            case cbor.Tag(18, [bytes(protected), dict() as unprotected, bytes(body), bytes(signature)]) if (
-                not unprotected and len(signature) == ed25519.SIGNATURE_BYTES
-            ):
-                pass
-            case _:
-                raise SignatureRefused("cose", expected="18([protected, {}, body, 64 bytes])", got="another value")
-        signed = cls(Receipt.parse(body), body, _key_of(protected), signature)
-        if signed.encode() != raw:
-            raise SignatureRefused("cose", expected="its one encoding", got="another")
-        return signed
+            envelope = Sign1.parse(raw, bytes_max=SIGNED_BYTES_MAX, content_type=RECEIPT_TYPE)
+        except CoseRefused as refusal:
+            code = "protected" if refusal.code == "protected" else "cose"
+            raise SignatureRefused(code, expected=refusal.expected, got=refusal.got) from None
+        return cls(Receipt.parse(envelope.payload), envelope)
+
+    @classmethod
+    def of(cls, body: bytes, signature: bytes, raw_key: bytes) -> Self:
+        """From its parts, as a gateway keeps them. Raises `ReceiptRefused`, nothing else."""
+        return cls(Receipt.parse(body), Sign1(key_id(raw_key), body, signature, RECEIPT_TYPE))
 
     def encode(self) -> bytes:
-        return _assembled(_protected(self.key), self.body, self.signature)
+        return self.envelope.encode()
 
     def verify(self, raw_key: bytes) -> None:
         """Raises `SignatureRefused` unless the holder of this key signed this body."""
         if not hmac.compare_digest(self.key, key_id(raw_key)):
             raise SignatureRefused("key-id", expected=key_id(raw_key).hex(), got=self.key.hex())
-        message = _to_be_signed(_protected(self.key), self.body)
-        ed25519.verify(raw_key, self.signature, message, what=f"the receipt of {self.receipt.place}")
-
-
-def _key_of(protected: bytes) -> bytes:
-    """T10: the algorithm is this one. A header that names another, none, or anything besides, is refused."""
-    try:
-        header = cbor.decode(protected, _LIMITS)
-    except cbor.CborRefused as refusal:
-        raise SignatureRefused("protected", expected=refusal.expected, got=refusal.got) from None
-    key = header.get(KEY_ID) if isinstance(header, dict) else None
-    if not isinstance(key, bytes) or len(key) != len(key_id(b"")) or _protected(key) != protected:
-        raise SignatureRefused("protected", expected="EdDSA, a key id of 32 bytes and the type", got="another header")
-    return key
-
+        check_key(raw_key)
+        if not self.envelope.is_signed_by(raw_key):
+            expected = f"the receipt of {self.receipt.place} signed by {raw_key.hex()}"
+            raise SignatureRefused("signature", expected=expected, got="a signature that does not hold")

@@ -18,15 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Final, Protocol, Self
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import ClassVar, Final, Self
 
 from attestation.sealed.errors import KeysRefused
 from attestation.sealed.suites import OpeningKey, Randomness, SealingKey, SuiteId
-from foundation import cbor
+from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
+from foundation.ed25519 import Signer
 from foundation.secrecy import Secret
 
 HEIGHT_MAX: Final = (1 << 63) - 1
@@ -36,12 +34,6 @@ RING_BYTES_MAX: Final = 4096
 OFFER_BYTES_MAX: Final = 2048
 OFFER_TAG: Final = "anchorhold/service-key/offer/v1"
 _LIMITS: Final = cbor.Limits(bytes_max=RING_BYTES_MAX, depth_max=3, items_max=8 * KEYS_MAX)
-
-
-class Signer(Protocol):
-    """The broker's private key, wherever it is held."""
-
-    def sign(self, data: bytes, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +182,9 @@ class Offer:
                 pass
             case _:
                 raise KeysRefused("offer", expected="an offer and a signature", got="another value")
-        try:
-            Ed25519PublicKey.from_public_bytes(broker).verify(signature, tagged_sha256(OFFER_TAG, offer))
-        except (InvalidSignature, ValueError):
-            raise KeysRefused("signature", expected="signed by the broker", got="not by it") from None
+        if not ed25519.holds(broker, signature, tagged_sha256(OFFER_TAG, offer)):
+            expected = f"an offer signed by the broker {broker.hex()}"
+            raise KeysRefused("signature", expected=expected, got="a signature that does not hold")
         match _decoded(offer):
             case [1, str(resource), int(suite), bytes(public), int(first), int(last)] if (
                 1 <= first <= last <= HEIGHT_MAX and len(resource) <= 200

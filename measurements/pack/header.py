@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from foundation import cbor
+from foundation import cbor, ed25519
+from foundation.cose import CoseRefused, Sign1
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
 from measurements.pack.card import Card, digest
 from measurements.pack.errors import PackMalformed, PackSignatureRefused
@@ -37,10 +37,6 @@ INDEX_TAG: Final = "anchorhold/pack-index/v1"
 CHUNK_TAG: Final = "anchorhold/pack-chunk/v1"
 SIGNATURE_TAG: Final = "anchorhold/pack/v1"
 
-_COSE_SIGN1: Final = 18
-_ALGORITHM, _KEY_ID = 1, 4
-_EDDSA: Final = -8
-_SIGNATURE_BYTES: Final = 64
 _LIMITS: Final = cbor.Limits(bytes_max=ENVELOPE_BYTES_MAX, depth_max=8, items_max=1 << 16)
 _FIELDS: Final = frozenset(
     {"version", "file_id", "key_check", "manifest", "card", "model_root", "index_digest"}
@@ -95,10 +91,8 @@ class SignedHeader:
 
     @classmethod
     def sign(cls, header: Header, key: Ed25519PrivateKey) -> Self:
-        payload, signer = header.encode(), key.public_key().public_bytes_raw()
-        protected = _protected(signer)
-        signature = key.sign(_to_be_signed(protected, payload))
-        envelope = cbor.encode(cbor.Tag(_COSE_SIGN1, [protected, {}, payload, signature]))
+        signer = key.public_key().public_bytes_raw()
+        envelope = Sign1.sign(header.encode(), key, key_id=signer, context=domain(SIGNATURE_TAG)).encode()
         if len(envelope) > ENVELOPE_BYTES_MAX:
             raise PackMalformed("pack.header", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", got=len(envelope))
         return cls(header, signer, MAGIC + len(envelope).to_bytes(LENGTH_BYTES, "big") + envelope)
@@ -109,15 +103,14 @@ class SignedHeader:
         size = envelope_bytes(raw[:PREFIX_BYTES])
         if len(raw) != PREFIX_BYTES + size:
             raise PackMalformed("pack.truncated", expected=f"{size} bytes of header", got=len(raw) - PREFIX_BYTES)
-        protected, payload, signature = _envelope(raw[PREFIX_BYTES:])
-        signer = _signer(protected)
-        try:
-            Ed25519PublicKey.from_public_bytes(signer).verify(signature, _to_be_signed(protected, payload))
-        except (InvalidSignature, ValueError):
+        envelope = _envelope(raw[PREFIX_BYTES:])
+        signer = envelope.key_id
+        if (expected := ed25519.expected_instead(signer)) is not None:
+            raise PackSignatureRefused("pack.signer", expected=expected, got=signer.hex())
+        if not envelope.is_signed_by(signer):
             raise PackSignatureRefused(
-                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature"
-            ) from None
-        return cls(Header.parse(payload), signer, raw)
+                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature")
+        return cls(Header.parse(envelope.payload), signer, raw)
 
     def check_signer(self, expected: bytes) -> None:
         if self.signer != expected:
@@ -165,37 +158,16 @@ def chunk_digest(ciphertext: memoryview) -> bytes:
     return digest_of.digest()
 
 
-def _decoded(data: bytes, tags: frozenset[int] = frozenset()) -> object:
+def _decoded(data: bytes) -> object:
     try:
-        return cbor.decode(data, _LIMITS, tags=tags)
+        return cbor.decode(data, _LIMITS)
     except cbor.CborRefused as refusal:
         raise PackMalformed("pack.header", expected="deterministic CBOR", got=refusal.code) from None
 
 
-def _envelope(data: bytes) -> tuple[bytes, bytes, bytes]:
-    value = _decoded(data, frozenset({_COSE_SIGN1}))
-    parts = value.value if isinstance(value, cbor.Tag) else None
-    if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {}:
-        raise PackMalformed("pack.envelope", expected="a COSE_Sign1 with nothing unprotected", got="other")
-    protected, _, payload, signature = parts
-    if not (isinstance(protected, bytes) and isinstance(payload, bytes) and isinstance(signature, bytes)):
-        raise PackMalformed("pack.envelope", expected="three byte strings", got="other")
-    if len(signature) != _SIGNATURE_BYTES:
-        raise PackMalformed("pack.envelope", expected=f"a signature of {_SIGNATURE_BYTES} bytes", got=len(signature))
-    return protected, payload, signature
-
-
-def _protected(signer: bytes) -> bytes:
-    return cbor.encode({_ALGORITHM: _EDDSA, _KEY_ID: signer})
-
-
-def _signer(protected: bytes) -> bytes:
-    """The key the protected header names; it says nothing else, in one way."""
-    signer = protected[-DIGEST_BYTES:]
-    if protected != _protected(signer) or len(signer) != DIGEST_BYTES:
-        raise PackMalformed("pack.envelope", expected="algorithm -8 (EdDSA) and a key of 32 bytes", got="other")
-    return signer
-
-
-def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
-    return cbor.encode(["Signature1", protected, domain(SIGNATURE_TAG), payload])
+def _envelope(data: bytes) -> Sign1:
+    try:
+        return Sign1.parse(data, bytes_max=ENVELOPE_BYTES_MAX, context=domain(SIGNATURE_TAG))
+    except CoseRefused as refusal:
+        code = "pack.header" if refusal.code == "encoding" else "pack.envelope"
+        raise PackMalformed(code, expected=refusal.expected, got=refusal.got) from None

@@ -129,6 +129,17 @@ def test_a_signature_of_another_size_is_malformed(tmp_path: Path, size: int):
     assert refusal.code == "pack.envelope"
 
 
+def test_a_signer_of_small_order_vouches_for_nothing(tmp_path: Path):  # pack.md P2
+    """Under the neutral point this signature holds over any header, so nobody's key would have signed the pack."""
+    neutral = (1).to_bytes(32, "little")
+    raw = Forge().build(protected=cbor.encode({1: -8, 4: neutral}))
+    end = 20 + int.from_bytes(raw[16:20], "big")
+    envelope = raw[20 : end - 64] + neutral + bytes(32)
+    refusal = refused(raw[:20] + envelope + raw[end:], tmp_path)
+    assert isinstance(refusal, PackSignatureRefused)
+    assert refusal.code == "pack.signer"
+
+
 def test_an_envelope_is_bounded_before_it_is_read():
     assert envelope_bytes(MAGIC + (1 << 20).to_bytes(4, "big")) == 1 << 20
     with pytest.raises(PackMalformed, match=r"pack\.header"):
@@ -207,7 +218,7 @@ def test_inspecting_reads_the_header_alone(tmp_path: Path):
     assert signed.header.card.claims.name == "bits"
 
 
-def test_a_disk_has_whole_sectors_and_no_more(tmp_path: Path):  # pack.md P3
+def test_a_disk_has_whole_sectors_and_no_more(tmp_path: Path):  # pack.md P2
     raw = Forge().build()
     signed = SignedHeader.parse(raw[: 20 + int.from_bytes(raw[16:20], "big")])
     for behind in (0, 511):
