@@ -141,7 +141,8 @@ def test_the_largest_sealed_answer_is_one_the_gateway_takes(mode: Mode, tools: b
     frames = [piece.words for piece in pieces if isinstance(piece, Piece)]
     assert {len(frame) for frame in frames} == {FRAME_BYTES}
     reader = FrameReader(AnswerKeys.derive(
-        REPLY_KEY, gateway=GATEWAY, height=1, index=0, number=request.id, request=request.request_digest))
+        REPLY_KEY, config=BY.config, gateway=GATEWAY, height=1, index=0, number=request.id,
+        request=request.request_digest))
     words = b"".join(map(reader.hear, split(b"".join(frames))))
     assert words == token * limits.TOKENS_MAX
     assert reader.end().finish is Finish.LENGTH
