@@ -35,6 +35,8 @@ GATEWAY: Final = bytes.fromhex("00000000fff000050101")
 """The canister id a devnet's gateway has."""
 NEIGHBOUR: Final = bytes.fromhex("00000000fff000060101")
 RANGES: Final = ((bytes.fromhex("00000000fff000000101"), bytes.fromhex("00000000ffffffff0101")),)
+EVERYWHERE: Final = ((bytes(8) + b"\1\1", b"\xff" * 8 + b"\1\1"),)
+"""For a devnet that is all of its clients' Internet Computer: any canister id, those of the mainnet included."""
 ELSEWHERE: Final = ((bytes.fromhex("00000000000000000101"), bytes.fromhex("00000000000fffff0101")),)
 
 
@@ -91,6 +93,10 @@ class Subnet:
     def subnet_key(self) -> bytes:
         """The raw public key that signs the state: nothing a verifier may pin."""
         return self._key.raw
+
+    def certificate(self, state: dict[bytes, Tree], paths: Sequence[Path], time_ns: int) -> bytes:
+        """A certificate over a whole state, that shows these paths and the time."""
+        return self._certificate(state, [path for path in paths if tuple(path) != (b"time",)], time_ns, None)
 
     def certify(
         self,

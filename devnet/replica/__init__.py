@@ -9,7 +9,7 @@
 What it is not: consensus. One process runs every canister, keeps every key and decides every order.
 """
 
-from devnet.replica.canister import Canister, Settings, Status
+from devnet.replica.canister import Canister
 from devnet.replica.messages import (
     ANONYMOUS,
     MANAGEMENT_CANISTER,
@@ -25,6 +25,7 @@ from devnet.replica.messages import (
     Stage,
 )
 from devnet.replica.network import Network, numbered
+from devnet.replica.settings import Settings, Status
 from devnet.replica.single import Replica
 
 __all__ = [

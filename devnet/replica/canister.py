@@ -6,53 +6,42 @@ back when it traps. Whom a call goes to and when it runs is the network's busine
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 import wasmtime
 
 from devnet.replica.instance import Code, Instance, compile_module
 from devnet.replica.messages import Callback, Context, Entry, Execution, Message, Rejected
 from devnet.replica.module import ModuleRefused
+from devnet.replica.settings import Settings, Status
 from devnet.replica.stable import StableMemory
 from devnet.replica.system_api import CanisterTrapped, SystemApi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devnet.replica.network import Network
-
 FUEL_MAX: Final = 20_000_000_000
 CYCLES_AT_START: Final = 100_000_000_000_000
 PRINTS_MAX: Final = 1_000
 
 
-class Status(Enum):
-    RUNNING = 1
-    STOPPING = 2
-    STOPPED = 3
+class Around(Protocol):
+    """What a canister needs of the network it is in."""
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What controllers set. Allocations and limits are told back and not enforced; the rest is."""
-
-    controllers: frozenset[bytes] = frozenset()
-    compute_allocation: int = 0
-    memory_allocation: int = 0
-    freezing_threshold: int = 2_592_000
-    reserved_cycles_limit: int = 5_000_000_000_000
-    wasm_memory_limit: int = 3 << 30
-    wasm_memory_threshold: int = 0
-    logs_public: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+    @property
+    def subnet_id(self) -> bytes: ...
+    @property
+    def root_key(self) -> bytes: ...
+    def now_ns(self) -> int: ...
+    def has_room(self, caller: bytes, callee: bytes, being_made: int) -> bool: ...
+    def ran(self, execution: Execution) -> None: ...
 
 
 class Canister:
     """One canister of a network."""
 
-    def __init__(self, network: Network, canister_id: bytes, settings: Settings, cycles: int, fuel_max: int) -> None:
+    def __init__(self, network: Around, canister_id: bytes, settings: Settings, cycles: int, fuel_max: int) -> None:
         self.canister_id: Final = canister_id
         self.settings = settings
         self.cycles = cycles

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
-from devnet.replica.canister import Canister, Status
+from devnet.replica.canister import Canister
 from devnet.replica.messages import (
     MANAGEMENT_CANISTER,
     Call,
@@ -27,6 +27,7 @@ from devnet.replica.messages import (
     Stage,
     rejection_of,
 )
+from devnet.replica.settings import Status
 
 QUEUE_MAX: Final = 500
 _SECOND_NS: Final = 10**9

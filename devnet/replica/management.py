@@ -6,12 +6,12 @@ are for a canister's controllers; `raw_rand`, `create_canister` and `deposit_cyc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from devnet.replica.canister import CYCLES_AT_START, Canister, Status
+from devnet.replica.canister import CYCLES_AT_START, Canister
 from devnet.replica.management_types import (
     ARGUMENTS,
     CANISTER_STATUS,
@@ -25,15 +25,31 @@ from devnet.replica.management_types import (
     settings_of,
 )
 from devnet.replica.messages import Context, Outcome, RejectCode, Rejected, Rejection
+from devnet.replica.settings import Status
 from foundation.candid import BLOB, CandidRefused, Type, Vec, decode, encode
-
-if TYPE_CHECKING:
-    from devnet.replica.network import Network
 
 RANDOM_BYTES: Final = 32
 CHUNK_BYTES_MAX: Final = 1 << 20
 CHUNKS_MAX: Final = 100
 NOTHING: Final = encode([], [])
+
+
+class Network(Protocol):
+    """What this canister needs of the network it manages."""
+
+    randomness: Callable[[], bytes]
+
+    @property
+    def canisters(self) -> dict[bytes, Canister]: ...
+    @property
+    def contexts(self) -> dict[int, Context]: ...
+    def canister(self, canister_id: bytes) -> Canister: ...
+    def create(
+        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = ...,
+    ) -> Canister: ...
+    def install(self, canister: Canister, wasm: bytes, argument: bytes, caller: bytes) -> None: ...
+    def abandon(self, canister: Canister, why: str) -> None: ...
+    def respond(self, context: Context, outcome: Outcome) -> None: ...
 
 
 @dataclass(slots=True)
@@ -108,7 +124,7 @@ def _status(canister: Canister) -> Outcome:
     code = canister.code
     module = len(code.installed) if code is not None else 0
     return encode([CANISTER_STATUS], [{
-        "status": (canister.status.name.lower(), None), "settings": definite_settings(canister),
+        "status": (canister.status.name.lower(), None), "settings": definite_settings(canister.settings),
         "module_hash": None if code is None else code.digest, "memory_size": memory + stable + module,
         "memory_metrics": {
             **dict.fromkeys(MEMORY_METRICS, 0), "wasm_memory_size": memory, "stable_memory_size": stable,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from devnet.replica.settings import Settings
 from foundation.candid import BLOB, BOOL, NAT, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec
-
-if TYPE_CHECKING:
-    from devnet.replica.canister import Canister
 
 _VISIBILITY: Final = Variant({"controllers": NULL, "public": NULL, "allowed_viewers": Vec(PRINCIPAL)})
 _VARIABLES: Final = Vec(Record({"name": TEXT, "value": TEXT}))
@@ -86,8 +84,7 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, object]:
     return named
 
 
-def definite_settings(canister: Canister) -> dict[str, Any]:
-    settings = canister.settings
+def definite_settings(settings: Settings) -> dict[str, Any]:
     return {
         "controllers": sorted(settings.controllers), **{name: getattr(settings, name) for name in _NUMBERS},
         "log_visibility": ("public" if settings.logs_public else "controllers", None), "log_memory_limit": 4_096,

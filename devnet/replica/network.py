@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from devnet.replica import management
-from devnet.replica.canister import CYCLES_AT_START, FUEL_MAX, Canister, Settings, Status
+from devnet.replica.canister import CYCLES_AT_START, FUEL_MAX, Canister
 from devnet.replica.delivery import Delivery
 from devnet.replica.messages import (
     ANONYMOUS,
@@ -37,6 +37,7 @@ from devnet.replica.messages import (
     Stage,
     rejection_of,
 )
+from devnet.replica.settings import Settings, Status
 
 FIRST_CREATED: Final = 0x100
 

@@ -28,6 +28,12 @@ class StableMemory:
             self._live[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = content
         self._before.clear()
 
+    def take_unsaved(self) -> dict[int, bytes]:
+        """The committed pages that changed since they were taken last, by their numbers."""
+        taken = {page: self.page(page) for page in sorted(self.unsaved)}
+        self.unsaved.clear()
+        return taken
+
     def content(self) -> bytes:
         return bytes(self._live)
 
