@@ -28,7 +28,6 @@ from attestation.broker.server import BrokerServer, tls_context
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping
 from foundation import logs
-from foundation.refusal import Refused
 
 CONFIG_NAME: Final = "broker.toml"
 TLS_DAYS: Final = 365
@@ -82,7 +81,7 @@ def open_broker(path: Path) -> Opened:
     try:
         keys = load_keys(store, wrapping)
         store.signer = keys.signing
-    except Refused:
+    except BaseException:
         store.close()
         raise
     return Opened(config, store, wrapping, keys)

@@ -6,10 +6,15 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.little_broker import LittleBroker, MakeBroker
 
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
@@ -26,3 +31,16 @@ def _logs_of_one_test() -> Iterator[None]:
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def make_broker() -> Iterator[MakeBroker]:
+    from tests.little_broker import LittleBroker
+
+    with ExitStack() as stack:
+        def make(*arguments: Any, **named: Any) -> LittleBroker:
+            made = LittleBroker.make(*arguments, **named)
+            stack.callback(made.store.close)
+            return made
+
+        yield make

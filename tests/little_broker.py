@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -33,6 +34,14 @@ SECRETS = {MODEL_KEY: b"the key of the little model packs", SERVICE_KEY: b"servi
            PLAIN: b"for any client of the protocol ok"}
 KEK = Secret(b"\x77" * 32)
 NOW_NS = int(AT.timestamp()) * 10**9
+
+
+class MakeBroker(Protocol):
+    """`LittleBroker.make`, its store closed when the test is over."""
+
+    def __call__(
+        self, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True,
+    ) -> LittleBroker: ...
 
 
 @dataclass

@@ -176,11 +176,10 @@ class Store:
         try:
             with engine.begin() as connection:
                 _migrate(connection, create=create)
-        except sa.exc.SQLAlchemyError as reason:
+        except BaseException as reason:
             engine.dispose()
-            raise StoreRefused("store.open", expected="a database", got=type(reason).__name__) from None
-        except StoreRefused:
-            engine.dispose()
+            if isinstance(reason, sa.exc.SQLAlchemyError):
+                raise StoreRefused("store.open", expected="a database", got=type(reason).__name__) from None
             raise
         return store
 

@@ -35,7 +35,7 @@ from attestation.rcar.grant import GrantPurpose
 from attestation.rcar.messages import Challenge, nonce_text
 from devnet.broker import LocalSend, devnet_broker
 from foundation.secrecy import Secret
-from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker
+from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, MakeBroker
 from tests.little_tee import CONFIG, KEYSET, snp_tee, tdx_tee
 from tests.unit.appliance.test_config import GOOD
 from vsock_bridge.host import Host
@@ -63,8 +63,8 @@ def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]]) -> Stand
 
 
 @pytest.fixture
-def little(tmp_path: Path) -> LittleBroker:
-    return LittleBroker.make(tmp_path)
+def little(tmp_path: Path, make_broker: MakeBroker) -> LittleBroker:
+    return make_broker(tmp_path)
 
 
 def test_the_cell_gets_its_key(little: LittleBroker) -> None:
@@ -113,9 +113,9 @@ def test_a_denial_is_a_state_and_not_an_end(little: LittleBroker) -> None:
     assert send.denials == ["revoked.key"]
 
 
-def test_another_broker_is_not_believed(little: LittleBroker, tmp_path: Path) -> None:
+def test_another_broker_is_not_believed(little: LittleBroker, tmp_path: Path, make_broker: MakeBroker) -> None:
     (tmp_path / "other").mkdir()
-    other = LittleBroker.make(tmp_path / "other")
+    other = make_broker(tmp_path / "other")
     cell = releaser(little)
     assert carried(cell, LocalSend(other.broker)).failure == "challenge.broker"
 

@@ -28,7 +28,7 @@ from attestation.sealed.suites import SuiteId
 from devnet.broker import LocalSend
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
-from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker
+from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, MakeBroker
 from tests.little_tee import CONFIG, KEYSET, snp_tee
 from tests.unit.appliance.orders import GatedEngine, answering, chat_payload
 from vsock_bridge.host import Host
@@ -43,8 +43,8 @@ SUBNET = Subnet(b"service keys", delegated=False)
 
 
 @pytest.fixture
-def little(tmp_path: Path) -> LittleBroker:
-    made = LittleBroker.make(tmp_path)
+def little(tmp_path: Path, make_broker: MakeBroker) -> LittleBroker:
+    made = make_broker(tmp_path)
     ring = Ring.make(SuiteId.X25519, 1, 10, 2, os.urandom)
     service.make(made.store, made.wrapping, SERVICE, ring, b"", NOW_NS)
     return made

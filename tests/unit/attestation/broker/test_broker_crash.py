@@ -13,21 +13,19 @@ import pytest
 import sqlalchemy as sa
 
 from tests import postgres
-from tests.little_broker import MODEL_KEY, LittleBroker, LittleCell
+from tests.little_broker import MODEL_KEY, LittleBroker, LittleCell, MakeBroker
 from tests.little_tee import snp_tee
 
 POINTS_MAX = 200
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, postgres.NEEDED])])
-def little(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LittleBroker]:
+def little(request: pytest.FixtureRequest, tmp_path: Path, make_broker: MakeBroker) -> Iterator[LittleBroker]:
     if request.param == "sqlite":
-        made = LittleBroker.make(tmp_path)
-        yield made
-        made.store.close()
+        yield make_broker(tmp_path)
         return
     with postgres.cluster() as url:
-        made = LittleBroker.make(tmp_path, url=url)
+        made = make_broker(tmp_path, url=url)
         yield made
         made.store.close()
 

@@ -29,7 +29,17 @@ from measurements.governance.history import Ledger
 from measurements.release.manifest import Manifest, MinimumTcb
 from tests import postgres
 from tests.charters import AUTHORITY, charter, decide, no_chain
-from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, PLAIN, SECRETS, LittleBroker, LittleCell, bent
+from tests.little_broker import (
+    MODEL_KEY,
+    MODEL_ROOT,
+    NOW_NS,
+    PLAIN,
+    SECRETS,
+    LittleBroker,
+    LittleCell,
+    MakeBroker,
+    bent,
+)
 from tests.little_tee import CONFIG, snp_tee
 from tests.releases import made_manifest, measurement
 
@@ -52,8 +62,8 @@ SECOND = manifest_of(NEXT_TEE, "0.2.0", FIRST)
 class Governed:
     """A broker and the history its authority makes for it."""
 
-    def __init__(self, folder: Path, url: str | None = None) -> None:
-        self.little = LittleBroker.make(folder, TEE, url, approved=False)
+    def __init__(self, little: LittleBroker) -> None:
+        self.little = little
         govern(self.little.store, encode_authority(AUTHORITY), NOW_NS)
         self.ledger = Ledger.begin(AUTHORITY)
 
@@ -78,15 +88,15 @@ class Governed:
 
 
 @pytest.fixture
-def governed(tmp_path: Path) -> Governed:
-    return Governed(tmp_path)
+def governed(tmp_path: Path, make_broker: MakeBroker) -> Governed:
+    return Governed(make_broker(tmp_path, TEE, approved=False))
 
 
 @pytest.mark.postgres
 @postgres.NEEDED
-def test_on_postgresql_too(tmp_path: Path) -> None:
+def test_on_postgresql_too(tmp_path: Path, make_broker: MakeBroker) -> None:
     with postgres.cluster() as url:
-        governed = Governed(tmp_path, url)
+        governed = Governed(make_broker(tmp_path, TEE, url, approved=False))
         first = governed.decide(Adopt(FIRST, None))
         assert governed.key() == (first, "0.1.0")
         governed.decide(RotateKey("default/model-key/other", 2, "a backup was lost"))
@@ -106,8 +116,8 @@ def test_what_was_decided_is_what_a_grant_names(governed: Governed) -> None:
     assert governed.little.again().audit()
 
 
-def test_without_a_decision_a_grant_says_so(tmp_path: Path) -> None:
-    little = LittleBroker.make(tmp_path, TEE)
+def test_without_a_decision_a_grant_says_so(tmp_path: Path, make_broker: MakeBroker) -> None:
+    little = make_broker(tmp_path, TEE)
     cell = LittleCell(TEE).admitted(little.broker)
     assert cell.open(cell.fetch(little.broker, MODEL_KEY), little.public)[0].adoption == NO_ADOPTION
     [added] = [entry for entry in little.entries() if entry.kind == "release-added"]
@@ -241,11 +251,13 @@ def test_an_administrator_may_end_what_was_adopted(governed: Governed) -> None:
     governed.little.audit()
 
 
-def test_an_authority_is_set_once_and_over_nothing_approved(tmp_path: Path, governed: Governed) -> None:
+def test_an_authority_is_set_once_and_over_nothing_approved(
+    tmp_path: Path, governed: Governed, make_broker: MakeBroker
+) -> None:
     with pytest.raises(StoreRefused):
         govern(governed.little.store, encode_authority(AUTHORITY), NOW_NS)
     (tmp_path / "other").mkdir()
-    little = LittleBroker.make(tmp_path / "other", TEE)
+    little = make_broker(tmp_path / "other", TEE)
     with pytest.raises(StoreRefused):
         govern(little.store, encode_authority(AUTHORITY), NOW_NS)
     with pytest.raises(StoreRefused):

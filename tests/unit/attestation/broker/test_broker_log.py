@@ -21,7 +21,7 @@ from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping, TokenWrapping, open_wrapping
 from foundation.secrecy import Secret
 from tests import postgres
-from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, LittleCell
+from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, LittleCell, MakeBroker
 from tests.little_tee import CONFIG, MEASUREMENT, snp_tee
 
 SOFTHSM = next((path for path in (
@@ -30,14 +30,12 @@ SOFTHSM = next((path for path in (
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, postgres.NEEDED])])
-def little(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LittleBroker]:
+def little(request: pytest.FixtureRequest, tmp_path: Path, make_broker: MakeBroker) -> Iterator[LittleBroker]:
     if request.param == "sqlite":
-        little = LittleBroker.make(tmp_path)
-        yield little
-        little.store.close()
+        yield make_broker(tmp_path)
         return
     with postgres.cluster() as url:
-        little = LittleBroker.make(tmp_path, url=url)
+        little = make_broker(tmp_path, url=url)
         yield little
         little.store.close()
 
@@ -90,8 +88,8 @@ def test_what_is_changed_behind_the_logs_back_is_found(little: LittleBroker, edi
     assert caught.value.code == EDITS[edit]
 
 
-def test_every_bit_of_an_entry_counts(tmp_path: Path) -> None:
-    little = LittleBroker.make(tmp_path)
+def test_every_bit_of_an_entry_counts(tmp_path: Path, make_broker: MakeBroker) -> None:
+    little = make_broker(tmp_path)
     with little.store.change() as change:
         entries = list(change.entries())
     public = little.keys.public
@@ -107,7 +105,7 @@ def test_every_bit_of_an_entry_counts(tmp_path: Path) -> None:
     with pytest.raises(LogRefused):
         log.verify(entries, public, [log.Head(2, bytes(32))])
     with pytest.raises(LogRefused):
-        log.verify(entries, LittleBroker.make(_made(tmp_path)).keys.public)
+        log.verify(entries, make_broker(_made(tmp_path)).keys.public)
     assert log.verify(entries, public, [head]) == head
 
 
@@ -134,8 +132,8 @@ def test_a_change_that_is_refused_leaves_no_entry(little: LittleBroker) -> None:
     assert little.entries() == before
 
 
-def test_no_secret_is_in_the_store_or_the_log(tmp_path: Path) -> None:
-    little = LittleBroker.make(tmp_path)
+def test_no_secret_is_in_the_store_or_the_log(tmp_path: Path, make_broker: MakeBroker) -> None:
+    little = make_broker(tmp_path)
     released(little)
     little.store.close()
     everything = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
@@ -220,8 +218,8 @@ def test_rates_are_bounded() -> None:
     assert [together.allows(str(n), 0.0) for n in range(4)] == [True, True, True, False]
 
 
-def test_keys_come_back_only_under_their_wrapping(tmp_path: Path) -> None:
-    little = LittleBroker.make(tmp_path)
+def test_keys_come_back_only_under_their_wrapping(tmp_path: Path, make_broker: MakeBroker) -> None:
+    little = make_broker(tmp_path)
     assert load_keys(little.store, little.wrapping).public == little.keys.public
     with pytest.raises(WrapRefused):
         load_keys(little.store, SoftwareWrapping(Secret(os.urandom(32))))

@@ -44,6 +44,7 @@ from tests.little_broker import (
     SERVICE_KEY,
     LittleBroker,
     LittleCell,
+    MakeBroker,
     bent,
 )
 from tests.little_tee import CONFIG, KEYSET, MEASUREMENT, SEED, VALIDITY, snp_tee, tdx_tee
@@ -52,15 +53,17 @@ DEBUG = 1 << 19
 
 
 @pytest.fixture
-def little(tmp_path: Path) -> LittleBroker:
-    return LittleBroker.make(tmp_path)
+def little(tmp_path: Path, make_broker: MakeBroker) -> LittleBroker:
+    return make_broker(tmp_path)
 
 
 @pytest.mark.parametrize("make", [snp_tee, tdx_tee], ids=["snp", "tdx"])
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP521R1()], ids=["P-256", "P-521"])
-def test_the_right_cell_gets_its_keys(tmp_path: Path, make: Callable, curve: ec.EllipticCurve) -> None:
+def test_the_right_cell_gets_its_keys(
+    tmp_path: Path, make: Callable, curve: ec.EllipticCurve, make_broker: MakeBroker
+) -> None:
     tee = make()
-    little = LittleBroker.make(tmp_path, tee)
+    little = make_broker(tmp_path, tee)
     cell = LittleCell(tee, curve=curve).admitted(little.broker)
     for resource in (MODEL_KEY, SERVICE_KEY, PLAIN):
         context, secret = cell.open(cell.fetch(little.broker, resource), little.public)
@@ -408,7 +411,9 @@ def test_a_token_expires(little: LittleBroker) -> None:
         cell.fetch(little.broker, MODEL_KEY)
 
 
-def test_the_broker_signs_what_it_asks_and_gives(little: LittleBroker, tmp_path: Path) -> None:
+def test_the_broker_signs_what_it_asks_and_gives(
+    little: LittleBroker, tmp_path: Path, make_broker: MakeBroker
+) -> None:
     request = Request(TEE.kind).encode()
     challenge = Challenge.parse(little.broker.auth(request).body)
     nonce = nonce_bytes(challenge.nonce)
@@ -419,7 +424,7 @@ def test_the_broker_signs_what_it_asks_and_gives(little: LittleBroker, tmp_path:
     sealed = cell.fetch(little.broker, MODEL_KEY)
     assert checked_context(sealed, little.public).purpose is GrantPurpose.MODEL
     (tmp_path / "other").mkdir()
-    other = LittleBroker.make(tmp_path / "other")
+    other = make_broker(tmp_path / "other")
     with pytest.raises(GrantRefused):
         checked_context(sealed, other.public)
 

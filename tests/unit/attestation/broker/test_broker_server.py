@@ -34,7 +34,7 @@ from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import REQUEST_BYTES_MAX, Attestation, Request, encode_error
 from devnet.tee import SimulatedSnpTee
 from measurements.reference import ReferenceValues
-from tests.little_broker import MODEL_KEY, PLAIN, SECRETS, SERVICE_KEY, LittleBroker, bent
+from tests.little_broker import MODEL_KEY, PLAIN, SECRETS, SERVICE_KEY, LittleBroker, MakeBroker, bent
 from tests.little_tee import snp_tee
 from tests.rcar_client import Client, snp_json
 from tests.served_broker import served
@@ -46,8 +46,8 @@ GENEROUS = ServerLimits(each=Rate(10_000, 10_000), all_together=Rate(10_000, 10_
 
 
 @pytest.fixture
-def little(tmp_path: Path) -> LittleBroker:
-    little = LittleBroker.make(tmp_path)
+def little(tmp_path: Path, make_broker: MakeBroker) -> LittleBroker:
+    little = make_broker(tmp_path)
     platform = TEE.platform
     held = Endorsements({TableEntry.ASK: platform.ask.der, TableEntry.ARK: platform.ark.der}, (platform.crl,))
     little.broker._judging = replace(little.broker._judging, endorsements=held)
