@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
+from devnet.replica import system_canisters
 from devnet.replica.canister import Canister
 from devnet.replica.messages import (
     MANAGEMENT_CANISTER,
@@ -30,6 +31,7 @@ from devnet.replica.messages import (
 from devnet.replica.settings import Status
 
 QUEUE_MAX: Final = 500
+NATIVE: Final = system_canisters.IDS | {MANAGEMENT_CANISTER}      # run by this program, without WebAssembly
 _SECOND_NS: Final = 10**9
 
 
@@ -58,8 +60,8 @@ class Delivery(ABC):
         return found
 
     @abstractmethod
-    def ask_management(self, context: Context, method: str, argument: bytes) -> Outcome | None:
-        """What the management canister responds; None if it does so later. Raises `Rejected`."""
+    def ask_native(self, context: Context, method: str, argument: bytes) -> Outcome | None:
+        """What the management or a system canister responds; None if it does so later. Raises `Rejected`."""
 
     def has_room(self, caller: bytes, callee: bytes, being_made: int) -> bool:
         is_open = sum(call.caller == caller and call.callee == callee for call in self.calls.values())
@@ -96,8 +98,8 @@ class Delivery(ABC):
 
     def _enter(self, context: Context, method: str, argument: bytes) -> None:
         try:
-            if context.canister == MANAGEMENT_CANISTER:
-                outcome = self.ask_management(context, method, argument)
+            if context.canister in NATIVE:
+                outcome = self.ask_native(context, method, argument)
                 if outcome is not None:
                     self.respond(context, outcome)
             else:

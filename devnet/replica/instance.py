@@ -29,6 +29,7 @@ from devnet.replica.module import (
 from devnet.replica.system_api import CanisterTrapped, SystemApi
 
 PAGE_BYTES: Final = 65_536
+MEMORY_BYTES_MAX: Final = 2 << 30
 KEEPS_MAIN_MEMORY: Final = "icp:private enhanced-orthogonal-persistence"
 _WIDTHS: Final = {"i32": 32, "i64": 64}
 _compare = ctypes.CDLL(None).memcmp
@@ -139,6 +140,7 @@ class Instance:
     def _instantiate(self) -> None:
         self.store = wasmtime.Store(_engine())
         self.store.set_fuel(2**63)
+        self.store.set_limits(memory_size=MEMORY_BYTES_MAX)
         try:
             self._exports = self._linker.instantiate(self.store, self.code.module).exports(self.store)
         except (wasmtime.Trap, wasmtime.WasmtimeError) as failed:

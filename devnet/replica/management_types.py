@@ -14,13 +14,15 @@ _NUMBERS: Final = (
     "compute_allocation", "memory_allocation", "freezing_threshold", "reserved_cycles_limit", "wasm_memory_limit",
     "wasm_memory_threshold",
 )
-_SETTINGS: Final = Record({
+SETTINGS: Final = Record({
     "controllers": Opt(Vec(PRINCIPAL)), **{name: Opt(NAT) for name in _NUMBERS},
     "log_visibility": Opt(_VISIBILITY), "environment_variables": Opt(_VARIABLES),
 })
 _DEFINITE: Final = Record({
     "controllers": Vec(PRINCIPAL), **dict.fromkeys(_NUMBERS, NAT), "log_visibility": _VISIBILITY,
-    "log_memory_limit": NAT, "environment_variables": _VARIABLES,
+    "snapshot_visibility": _VISIBILITY, "status_visibility": _VISIBILITY, "log_memory_limit": NAT,
+    "minimum_incoming_canister_call_cycles": NAT,
+    "environment_variables": _VARIABLES,
 })
 _ABOUT: Final = Record({"canister_id": PRINCIPAL})
 _MODE: Final = Variant({
@@ -40,7 +42,7 @@ LOGS: Final = Record({
     "canister_log_records": Vec(Record({"idx": NAT64, "timestamp_nanos": NAT64, "content": BLOB}))})
 MEMORY_METRICS: Final = (
     "wasm_memory_size", "stable_memory_size", "global_memory_size", "wasm_binary_size", "custom_sections_size",
-    "canister_history_size", "wasm_chunk_store_size", "snapshots_size",
+    "canister_history_size", "wasm_chunk_store_size", "snapshots_size", "log_memory_store_size",
 )
 QUERY_STATS: Final = (
     "num_calls_total", "num_instructions_total", "request_payload_bytes_total", "response_payload_bytes_total",
@@ -57,11 +59,11 @@ ARGUMENTS: Final[Mapping[str, tuple[Type, ...]]] = {
     "canister_status": (_ABOUT,), "clear_chunk_store": (_ABOUT,), "delete_canister": (_ABOUT,),
     "deposit_cycles": (_ABOUT,), "fetch_canister_logs": (_ABOUT,), "start_canister": (_ABOUT,),
     "stop_canister": (_ABOUT,), "stored_chunks": (_ABOUT,), "uninstall_code": (_ABOUT,), "raw_rand": (),
-    "create_canister": (Record({"settings": Opt(_SETTINGS)}),),
+    "create_canister": (Record({"settings": Opt(SETTINGS)}),),
     "provisional_create_canister_with_cycles": (
-        Record({"amount": Opt(NAT), "settings": Opt(_SETTINGS), "specified_id": Opt(PRINCIPAL)}),),
+        Record({"amount": Opt(NAT), "settings": Opt(SETTINGS), "specified_id": Opt(PRINCIPAL)}),),
     "provisional_top_up_canister": (Record({"canister_id": PRINCIPAL, "amount": NAT}),),
-    "update_settings": (Record({"canister_id": PRINCIPAL, "settings": _SETTINGS}),),
+    "update_settings": (Record({"canister_id": PRINCIPAL, "settings": SETTINGS}),),
     "upload_chunk": (Record({"canister_id": PRINCIPAL, "chunk": BLOB}),),
     "install_code": (
         Record({"mode": _MODE, "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB}),),
@@ -87,7 +89,9 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, object]:
 def definite_settings(settings: Settings) -> dict[str, Any]:
     return {
         "controllers": sorted(settings.controllers), **{name: getattr(settings, name) for name in _NUMBERS},
-        "log_visibility": ("public" if settings.logs_public else "controllers", None), "log_memory_limit": 4_096,
+        "log_visibility": ("public" if settings.logs_public else "controllers", None),
+        "snapshot_visibility": ("controllers", None), "status_visibility": ("controllers", None),
+        "log_memory_limit": 4_096, "minimum_incoming_canister_call_cycles": 0,
         "environment_variables": [
             {"name": name, "value": value} for name, value in sorted(settings.environment.items())],
     }

@@ -218,7 +218,8 @@ def make_reachable(wasm: bytes) -> Reachable:
     for number, body in sections:
         if number == _CUSTOM:
             reader = _Reader(body)
-            custom[reader.name()] = body[reader.at :]
+            name = reader.name()
+            custom[name] = body[reader.at :]
     pointer = "i64" if _is_wide(bodies.get(_MEMORY)) else "i32"
     return Reachable(_MAGIC + edited, names, memories > 0, tables > 0, pointer, custom)
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from devnet.replica import management
+from devnet.replica import management, system_canisters
 from devnet.replica.canister import CYCLES_AT_START, FUEL_MAX, Canister
-from devnet.replica.delivery import Delivery
+from devnet.replica.delivery import NATIVE, Delivery
 from devnet.replica.messages import (
     ANONYMOUS,
     MANAGEMENT_CANISTER,
@@ -80,7 +80,7 @@ class Network(Delivery):
             while numbered(self.created) in self.canisters:
                 self.created += 1
             canister_id = numbered(self.created)
-        if canister_id in self.canisters or canister_id == MANAGEMENT_CANISTER:
+        if canister_id in self.canisters or canister_id in NATIVE:
             raise Rejected("destination_invalid", expected="an id that is free", got=canister_id.hex())
         made = Canister(self, canister_id, Settings(frozenset(controllers)), cycles, self._fuel_max)
         self.canisters[canister_id] = made
@@ -93,8 +93,10 @@ class Network(Delivery):
         if had_code:
             self.abandon(canister, "the canister was reinstalled")
 
-    def ask_management(self, context: Context, method: str, argument: bytes) -> Outcome | None:
-        return management.run(self, context, method, argument)
+    def ask_native(self, context: Context, method: str, argument: bytes) -> Outcome | None:
+        if context.canister == MANAGEMENT_CANISTER:
+            return management.run(self, context, method, argument)
+        return system_canisters.run(self, context.canister, method, argument, context.caller)
 
     # ---- from outside
 
@@ -103,6 +105,8 @@ class Network(Delivery):
         try:
             if canister == MANAGEMENT_CANISTER:
                 management.inspect(self, method, argument, caller)
+                return None
+            if canister in NATIVE:
                 return None
             callee = self.canister(canister)
             callee.installed()
@@ -138,6 +142,8 @@ class Network(Delivery):
         """A query on this replica alone: it sees a certificate, and leaves no trace. Raises `Rejected`."""
         if canister == MANAGEMENT_CANISTER:
             return management.query(self, method, argument, caller)
+        if canister in NATIVE:
+            return system_canisters.query(self, canister, method, argument, caller)
         callee = self.canister(canister)
         instance = callee.installed()
         if callee.status is not Status.RUNNING:
