@@ -15,18 +15,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from appliance.engine.golden import Golden, GoldenRefused
 from appliance.engine.protocol import Sampling
 from appliance.engine.sampling.rules import SamplingRefused, check
 from foundation.digests import tagged_sha256
+from foundation.document import Fields, json_object, shown
 from foundation.refusal import Refused
-from measurements.pack.errors import PackMalformed
-from measurements.pack.strict_json import parse_object
 
 FILE: Final = "engine-profile.json"
 VERSION: Final = 1
@@ -36,10 +35,9 @@ GOLDEN_MAX: Final = 64
 ENTRIES_MAX: Final = 256            # of one table: variables, flags, libraries
 NUMBER_MAX: Final = (1 << 32) - 1
 
-_WORD: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,510}[\x21-\x7e])?")
+_WORD: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_WORD_CHARACTERS_MAX: Final = 512
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:+-]{1,128}")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_T = TypeVar("_T")
 
 
 class ProfileRefused(Refused):
@@ -107,17 +105,12 @@ class Profile:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ProfileRefused` alone."""
-        try:
-            members = parse_object(FILE, raw, bytes_max=BYTES_MAX, floats=False)
-        except PackMalformed as refusal:
-            raise ProfileRefused("profile.json", expected=refusal.expected, got=refusal.got) from None
-        top = _Members("profile", members, ("version", "settings", "golden"))
-        if (version := members["version"]) != VERSION or type(version) is not int:
-            raise ProfileRefused("profile.version", expected=VERSION, got=str(version)[:32])
-        golden = members["golden"]
-        if not isinstance(golden, list) or not 1 <= len(golden) <= GOLDEN_MAX:
-            raise ProfileRefused("profile.golden", expected=f"1 to {GOLDEN_MAX} prompts", got="another number")
-        return cls(_settings(top.table("settings")), tuple([_golden(each) for each in golden]), digest_of(raw))
+        members = json_object(raw, "profile", ProfileRefused, bytes_max=BYTES_MAX, called=FILE, size="json")
+        top = Fields(members, "profile", ProfileRefused)
+        top.only("version", "settings", "golden")
+        top.uint("version", VERSION, VERSION)
+        golden = top.rows("golden", GOLDEN_MAX, least=1)
+        return cls(_settings(top.fields("settings")), tuple([_golden(each) for each in golden]), digest_of(raw))
 
     def encode(self) -> bytes:
         return encode(self.settings, self.golden)
@@ -177,82 +170,64 @@ def flat(value: object, path: str = "") -> dict[str, str]:
 # ---- reading
 
 
-class _Members:
-    """The members of one object, all of them known."""
-
-    def __init__(self, path: str, value: object, names: tuple[str, ...]) -> None:
-        if not isinstance(value, dict) or set(value) != set(names):
-            got = "missing or unknown: " + ", ".join(sorted(set(value) ^ set(names)))[:200] if isinstance(
-                value, dict) else type(value).__name__
-            raise ProfileRefused(path, expected=f"an object of {', '.join(names)}", got=got)
-        self.path = path
-        self._members: dict[str, object] = value
-
-    def table(self, name: str) -> object:
-        return self._members[name]
-
-    def read(self, name: str, reader: Callable[[str, object], _T]) -> _T:
-        return reader(f"{self.path}.{name}", self._members[name])
-
-
-def _settings(value: object) -> Settings:
-    read = _Members("profile.settings", value, _names(Settings)).read
+def _settings(of: Fields) -> Settings:
+    of.only(*_names(Settings))
     return Settings(
-        engine=read("engine", _word),
-        kernels=read("kernels", _digest),
-        arithmetic=read("arithmetic", _word),
-        sampling=read("sampling", _word),
-        trace=read("trace", _word),
-        weights=read("weights", _word),
-        cache=read("cache", _word),
-        activations=read("activations", _word),
-        length_max=read("length_max", _number),
-        config=read("config", _digest),
-        tokenizer=read("tokenizer", _digest),
-        template=read("template", _digest),
-        rotary=read("rotary", _digest),
-        stop_tokens=read("stop_tokens", _ascending),
-        defaults=read("defaults", _sampling),
-        libraries=read("libraries", _words),
-        machine=read("machine", _machine),
+        engine=_word(of, "engine"),
+        kernels=of.digest("kernels").hex(),
+        arithmetic=_word(of, "arithmetic"),
+        sampling=_word(of, "sampling"),
+        trace=_word(of, "trace"),
+        weights=_word(of, "weights"),
+        cache=_word(of, "cache"),
+        activations=_word(of, "activations"),
+        length_max=of.uint("length_max", NUMBER_MAX),
+        config=of.digest("config").hex(),
+        tokenizer=of.digest("tokenizer").hex(),
+        template=of.digest("template").hex(),
+        rotary=of.digest("rotary").hex(),
+        stop_tokens=_ascending(of, "stop_tokens"),
+        defaults=_sampling(of.fields("defaults"), "profile.settings.defaults"),
+        libraries=_words(of, "libraries"),
+        machine=_machine(of.optional_fields("machine")),
     )
 
 
-def _machine(path: str, value: object) -> Machine | None:
-    if value is None:
+def _machine(of: Fields | None) -> Machine | None:
+    if of is None:
         return None
-    read = _Members(path, value, _names(Machine)).read
+    of.only(*_names(Machine))
     return Machine(
-        device=read("device", _word),
-        isa=read("isa", _word),
-        threads=read("threads", _number),
-        binding=read("binding", _word),
-        environment=read("environment", _words),
-        flags=read("flags", _words),
-        backends=read("backends", _words),
+        device=_word(of, "device"),
+        isa=_word(of, "isa"),
+        threads=of.uint("threads", NUMBER_MAX),
+        binding=_word(of, "binding"),
+        environment=_words(of, "environment"),
+        flags=_words(of, "flags"),
+        backends=_words(of, "backends"),
     )
 
 
-def _golden(value: object) -> Golden:
-    members = _Members("profile.golden", value, _names(Golden))
+def _golden(of: Fields) -> Golden:
+    of.only(*_names(Golden))
     try:
         return Golden(
-            prompt=members.read("prompt", _numbers),
-            seed=bytes.fromhex(members.read("seed", _digest)),
-            max_tokens=members.read("max_tokens", _number),
-            sampling=members.read("sampling", _sampling),
-            said=members.read("said", _number),
-            tokens=bytes.fromhex(members.read("tokens", _digest)),
-            trace=bytes.fromhex(members.read("trace", _digest)),
+            prompt=of.uints("prompt", NUMBER_MAX, NUMBER_MAX),
+            seed=of.digest("seed"),
+            max_tokens=of.uint("max_tokens", NUMBER_MAX),
+            sampling=_sampling(of.fields("sampling"), "profile.golden.sampling"),
+            said=of.uint("said", NUMBER_MAX),
+            tokens=of.digest("tokens"),
+            trace=of.digest("trace"),
         )
     except GoldenRefused as refusal:
         raise ProfileRefused("profile.golden", expected=refusal.expected, got=refusal.got) from None
 
 
-def _sampling(path: str, value: object) -> Sampling:
-    read = _Members(path, value, _names(Sampling)).read
-    numbers = {name: read(name, _signed) for name in _names(Sampling) if name != "logit_bias"}
-    sampling = Sampling(**numbers, logit_bias=read("logit_bias", _biases))
+def _sampling(of: Fields, path: str) -> Sampling:
+    of.only(*_names(Sampling))
+    numbers = {name: of.uint(name, NUMBER_MAX, -NUMBER_MAX) for name in _names(Sampling) if name != "logit_bias"}
+    sampling = Sampling(**numbers, logit_bias=_biases(of))
     try:
         check(sampling)
     except SamplingRefused as refusal:
@@ -260,65 +235,31 @@ def _sampling(path: str, value: object) -> Sampling:
     return sampling
 
 
-def _biases(path: str, value: object) -> tuple[tuple[int, int], ...]:
+def _biases(of: Fields) -> tuple[tuple[int, int], ...]:
     found = []
-    for each in _list(path, value):
+    for each in of.items("logit_bias", NUMBER_MAX):
         match each:
             case [int(token), int(bias)] if type(token) is type(bias) is int:
                 found.append((token, bias))
             case _:
-                raise ProfileRefused(path, expected="pairs of a token and its bias", got="something else")
+                raise of.refused("logit_bias", "pairs of a token and its bias", shown(each))
     return tuple(found)
 
 
-def _words(path: str, value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict) or len(value) > ENTRIES_MAX:
-        raise ProfileRefused(path, expected=f"an object of at most {ENTRIES_MAX} texts", got="something else")
-    for name in value:
-        if not _NAME.fullmatch(name):
-            raise ProfileRefused(path, expected="names of 1 to 128 letters, digits or _.:+-", got="another")
-    return MappingProxyType({name: _word(f"{path}.{name}", text) for name, text in value.items()})
+def _words(of: Fields, name: str) -> Mapping[str, str]:
+    table = Fields(of.named(name, ENTRIES_MAX, _NAME), f"{of.where}.{name}", ProfileRefused)
+    return MappingProxyType({each: _word(table, each) for each in table})
 
 
-def _word(path: str, value: object) -> str:
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise ProfileRefused(path, expected="1 to 512 printable ASCII characters", got="something else")
-    return value
+def _word(of: Fields, name: str) -> str:
+    return of.text(name, _WORD_CHARACTERS_MAX, _WORD)
 
 
-def _digest(path: str, value: object) -> str:
-    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
-        raise ProfileRefused(path, expected="64 hexadecimal digits", got="something else")
-    return value
-
-
-def _number(path: str, value: object) -> int:
-    if type(value) is not int or not 0 <= value <= NUMBER_MAX:
-        raise ProfileRefused(path, expected=f"0 to {NUMBER_MAX}", got="something else")
-    return value
-
-
-def _signed(path: str, value: object) -> int:
-    if type(value) is not int or not -NUMBER_MAX <= value <= NUMBER_MAX:
-        raise ProfileRefused(path, expected=f"an integer up to {NUMBER_MAX} either way", got="something else")
-    return value
-
-
-def _numbers(path: str, value: object) -> tuple[int, ...]:
-    return tuple([_number(path, each) for each in _list(path, value)])
-
-
-def _ascending(path: str, value: object) -> tuple[int, ...]:
-    numbers = _numbers(path, value)
+def _ascending(of: Fields, name: str) -> tuple[int, ...]:
+    numbers = of.uints(name, NUMBER_MAX, NUMBER_MAX)
     if list(numbers) != sorted(set(numbers)):
-        raise ProfileRefused(path, expected="each once, ascending", got="another order")
+        raise of.refused(name, "each once, ascending", shown(list(numbers)))
     return numbers
-
-
-def _list(path: str, value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise ProfileRefused(path, expected="an array", got=type(value).__name__)
-    return value
 
 
 def _names(of: type) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from typing import Final
 from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization
 from appliance.models.errors import ModelRefused
 from appliance.models.rotary import Llama3, Rotation
-from measurements.pack.errors import PackMalformed
-from measurements.pack.strict_json import parse_object
+from foundation.document import json_object
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 METHOD: Final = "anchorhold"        # of `quantization_config`: the formats of engine.md X6 to X8
@@ -70,10 +69,7 @@ _FACTOR_MAX: Final = 1024.0
 
 def describe(raw: bytes) -> Described:
     """Raises `ModelRefused` alone."""
-    try:
-        members = parse_object("config.json", raw, bytes_max=CONFIG_BYTES_MAX, floats=True)
-    except PackMalformed as refusal:
-        raise ModelRefused("config.json", expected=refusal.expected, got=refusal.got) from None
+    members = json_object(raw, "config", ModelRefused, bytes_max=CONFIG_BYTES_MAX, called="config.json", floats=True)
     if unknown := sorted(set(members) - _USED - _NO_BIT):
         raise ModelRefused("config.key", expected="keys whose meaning is known", got=", ".join(unknown)[:200])
     for name, only in _NO_OTHER.items():

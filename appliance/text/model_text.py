@@ -19,10 +19,9 @@ from appliance.text.template import Template
 from appliance.text.tokenizer import Tokenizer
 from appliance.text.veil import Veil
 from attestation.consensus.chat import AssistantMessage, ChatRequest
-from measurements.pack.errors import PackMalformed
+from foundation.document import json_object
 from measurements.pack.files import SMALL_BYTES_MAX, TEMPLATE
 from measurements.pack.opening import OpenedPack
-from measurements.pack.strict_json import parse_object
 
 FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json",
@@ -107,10 +106,8 @@ def _template(files: Mapping[str, bytes]) -> str:
 def _object(files: Mapping[str, bytes], name: str) -> Mapping[str, object]:
     if name not in files:
         return {}
-    try:
-        return parse_object(name, files[name], bytes_max=SMALL_BYTES_MAX, floats=True)
-    except PackMalformed as refusal:
-        raise ModelTextRefused("file", expected=refusal.expected, got=refusal.got) from None
+    return json_object(
+        files[name], "file", ModelTextRefused, bytes_max=SMALL_BYTES_MAX, called=name, floats=True)
 
 
 def _named_tokens(files: Mapping[str, bytes]) -> Mapping[str, str]:

@@ -21,8 +21,7 @@ from tokenizers import Tokenizer as Encoder
 
 from appliance.text.errors import ModelTextRefused, PromptRefused
 from appliance.text.veil import Veil
-from measurements.pack.errors import PackMalformed
-from measurements.pack.strict_json import parse_object
+from foundation.document import json_object
 
 FILE_BYTES_MAX: Final = 64 << 20
 TOKENS_MAX: Final = 1 << 20
@@ -50,10 +49,8 @@ class Tokenizer:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ModelTextRefused` alone."""
-        try:
-            members = parse_object("tokenizer.json", raw, bytes_max=FILE_BYTES_MAX, floats=True)
-        except PackMalformed as refusal:
-            raise ModelTextRefused("tokenizer.json", expected=refusal.expected, got=refusal.got) from None
+        members = json_object(
+            raw, "tokenizer", ModelTextRefused, bytes_max=FILE_BYTES_MAX, called="tokenizer.json", floats=True)
         _check_members(members)
         vocabulary = _vocabulary(members["model"])
         control, silent = _added(members["added_tokens"])

@@ -20,9 +20,9 @@ from typing import Final, Self
 
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.document import Fields, json_object
 from measurements.pack.errors import PackMalformed
 from measurements.pack.safetensors import BITS
-from measurements.pack.strict_json import parse_object
 
 CARD_BYTES_MAX: Final = 64 << 10
 FILES_TAG: Final = "anchorhold/model-files/v1"
@@ -30,7 +30,8 @@ SAMPLING_MAX: Final[Mapping[str, int]] = MappingProxyType(
     {"temperature_micro": 100_000_000, "top_p_micro": 1_000_000, "top_k": 1 << 20, "max_tokens": 1 << 32}
 )
 
-_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+:()/-]{0,95}")
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+:()/-]*")
+_SAMPLING: Final = re.compile("|".join(SAMPLING_MAX))
 _CLAIMS: Final = ("name", "family", "license", "quantization")
 
 
@@ -53,17 +54,14 @@ class Claims:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """From `card.json`. Raises `PackMalformed` alone."""
-        return cls.of(parse_object("card.json", raw, bytes_max=CARD_BYTES_MAX, floats=False))
+        return cls.of(json_object(raw, "pack", PackMalformed, bytes_max=CARD_BYTES_MAX, called="card.json"))
 
     @classmethod
     def of(cls, members: Mapping[str, object]) -> Self:
-        if set(members) != {*_CLAIMS, "sampling"}:
-            odd = sorted(map(str, set(members) ^ {*_CLAIMS, "sampling"}))     # CBOR has keys that are no text
-            raise PackMalformed(
-                "pack.card", expected=f"{', '.join(_CLAIMS)} and sampling", got=f"missing or unknown: {odd}"[:256]
-            )
-        name, family, licence, quantization = (_word(f"card.{name}", members[name]) for name in _CLAIMS)
-        return cls(name, family, licence, quantization, _sampling(members["sampling"]))
+        fields = Fields(members, "pack.card", PackMalformed)
+        fields.only(*_CLAIMS, "sampling")
+        name, family, licence, quantization = (fields.text(name, 96, _WORD) for name in _CLAIMS)
+        return cls(name, family, licence, quantization, _sampling(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +76,14 @@ class Measured:
 
     @classmethod
     def of(cls, members: Mapping[str, object]) -> Self:
-        if set(members) != {"parameters", "dtypes", "config", "tokenizer", "template"}:
-            raise PackMalformed("pack.card", expected="parameters, dtypes and three digests", got="others")
-        parameters, dtypes = members["parameters"], members["dtypes"]
-        if type(parameters) is not int or not 0 <= parameters < 1 << 63:
-            raise PackMalformed("pack.card.parameters", expected="an integer from 0 to 2^63-1", got="other")
-        if not isinstance(dtypes, list) or not all(isinstance(dtype, str) and dtype in BITS for dtype in dtypes):
-            raise PackMalformed("pack.card.dtypes", expected="known element types", got="other")
-        if dtypes != sorted(set(dtypes)):
-            raise PackMalformed("pack.card.dtypes", expected="each once, in order", got="another order")
+        fields = Fields(members, "pack.card", PackMalformed)
+        fields.only("parameters", "dtypes", "config", "tokenizer", "template")
+        parameters, dtypes = fields.uint("parameters"), fields.texts("dtypes", len(BITS), 16, least=0)
+        if any(dtype not in BITS for dtype in dtypes) or list(dtypes) != sorted(set(dtypes)):
+            expected = f"some of {', '.join(sorted(BITS))}, each once, in order"
+            raise fields.refused("dtypes", expected, ", ".join(dtypes))
         digests = (digest(f"card.{name}", members[name]) for name in ("config", "tokenizer", "template"))
-        return cls(parameters, tuple(dtypes), *digests)
+        return cls(parameters, dtypes, *digests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +125,7 @@ def digest(what: str, value: object) -> bytes:
     return value
 
 
-def _word(what: str, value: object) -> str:
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise PackMalformed(f"pack.{what}", expected="1 to 96 letters, digits, blanks or ._+:()/-", got="other")
-    return value
-
-
-def _sampling(value: object) -> Mapping[str, int]:
-    if not isinstance(value, dict):
-        raise PackMalformed("pack.card.sampling", expected="an object", got=type(value).__name__)
-    for name, number in value.items():
-        most = SAMPLING_MAX.get(name) if isinstance(name, str) else None
-        if most is None:
-            raise PackMalformed("pack.card.sampling", expected=f"some of {', '.join(SAMPLING_MAX)}", got=str(name)[:64])
-        if type(number) is not int or not 0 <= number <= most:
-            raise PackMalformed(f"pack.card.sampling.{name}", expected=f"an integer from 0 to {most}", got="other")
-    return MappingProxyType(dict(value))
+def _sampling(fields: Fields) -> Mapping[str, int]:
+    named = fields.named("sampling", len(SAMPLING_MAX), _SAMPLING)
+    numbers = Fields(named, "pack.card.sampling", PackMalformed)
+    return MappingProxyType({name: numbers.uint(name, SAMPLING_MAX[name]) for name in named})

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
+from foundation.document import json_object
 from measurements.pack.card import Measured, files_digest
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import SMALL_BYTES_MAX, WEIGHTS_INDEX, Kind, check_small, kind_of
 from measurements.pack.safetensors import SafetensorsHeader
-from measurements.pack.strict_json import parse_object
 
 
 def measure(small: Mapping[str, bytes], weights: Mapping[str, SafetensorsHeader]) -> Measured:
@@ -48,7 +48,8 @@ def _homes(weights: Mapping[str, SafetensorsHeader]) -> dict[str, str]:
 
 
 def _check_index(raw: bytes, homes: Mapping[str, str]) -> None:
-    said = parse_object(WEIGHTS_INDEX, raw, bytes_max=SMALL_BYTES_MAX, floats=True).get("weight_map")
+    index = json_object(raw, "pack", PackMalformed, bytes_max=SMALL_BYTES_MAX, called=WEIGHTS_INDEX, floats=True)
+    said = index.get("weight_map")
     if said != homes:
         wrong = next((name for name in homes if not isinstance(said, dict) or said.get(name) != homes[name]), None)
         raise PackMalformed(

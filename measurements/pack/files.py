@@ -13,8 +13,8 @@ import re
 from enum import Enum
 from typing import Final
 
+from foundation.document import json_object
 from measurements.pack.errors import PackMalformed
-from measurements.pack.strict_json import parse_object
 
 CARD: Final = "card.json"
 TEMPLATE: Final = "chat_template.jinja"
@@ -141,7 +141,7 @@ def check_small(name: str, raw: bytes) -> None:
     if (seems := looks_like(raw[:512])) is not None:
         raise PackMalformed("pack.content", expected=f"{name} to be {_form(name)}", got=seems)
     if name.endswith(".json"):
-        members = parse_object(name, raw, bytes_max=SMALL_BYTES_MAX, floats=True)
+        members = json_object(raw, "pack", PackMalformed, bytes_max=SMALL_BYTES_MAX, called=name, floats=True)
         _check_members(name, members)
     else:
         _check_text(name, raw)

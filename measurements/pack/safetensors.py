@@ -16,8 +16,8 @@ from math import prod
 from types import MappingProxyType
 from typing import Final, Self
 
+from foundation.document import json_object
 from measurements.pack.errors import PackMalformed
-from measurements.pack.strict_json import parse_object
 
 LENGTH_BYTES: Final = 8
 HEADER_BYTES_MAX: Final = 4 << 20
@@ -66,7 +66,7 @@ class SafetensorsHeader:
         # The format starts with the brace and pads with spaces; other white space would be a second encoding.
         if not text.startswith(b"{") or not text.rstrip(b" ").endswith(b"}"):
             raise PackMalformed("safetensors.header", expected=f"an object, then spaces, in {what}", got="other bytes")
-        members = parse_object(f"the header of {what}", text, bytes_max=HEADER_BYTES_MAX, floats=False)
+        members = json_object(text, "pack", PackMalformed, bytes_max=HEADER_BYTES_MAX, called=f"the header of {what}")
         _check_metadata(members.pop(METADATA, {}), what)
         tensors = sorted((_tensor(name, value, what) for name, value in members.items()),
                          key=lambda tensor: (tensor.begin, tensor.end))
