@@ -139,8 +139,9 @@ def _check_said(pair: Pair, request: OrderedRequest, told: Receipt, said: bytes)
         raise AssertionError("the receipt is of another answer")
     words, finish = said, told.finish
     if pair.sealed:
-        keys = AnswerKeys.derive(REPLY_KEY, gateway=GATEWAY, height=request.height, index=request.index,
-                                 number=request.id, request=request.request_digest)
+        keys = AnswerKeys.derive(
+            REPLY_KEY, config=BY.config, gateway=GATEWAY, height=request.height, index=request.index,
+            number=request.id, request=request.request_digest)
         reader = FrameReader(keys)
         words = b"".join(map(reader.hear, split(said)))
         finish = reader.end().finish
