@@ -26,8 +26,9 @@ ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
 SHOWN_CHARACTERS_MAX: Final = 80
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")      # it has no encoding, so nobody can have signed a text with one
-_LOWER_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
-_ANY_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
+LOWER_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
+ANY_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
+SPACED_HEX: Final = re.compile(r"\s*(?:[0-9a-fA-F]{2}\s*)*", re.ASCII)      # as people write and paste it
 T = TypeVar("T")
 
 
@@ -100,15 +101,16 @@ def toml_table(raw: bytes, where: str, refuse: Refuse, *, bytes_max: int) -> dic
         raise refuse(f"{where}.toml", expected="a TOML document in UTF-8", got=_reason(error)) from None
 
 
-def hexadecimal(value: object, code: str, refuse: Refuse, *sizes: int, any_case: bool = False) -> bytes:
-    """The bytes that a text spells, two digits each and nothing between them; of one of `sizes`, if any are named."""
-    digits, case = (_ANY_HEX, "") if any_case else (_LOWER_HEX, "lower-case ")
-    named = f"{' or '.join(map(str, sizes))} bytes" if sizes else "bytes"
-    if not isinstance(value, str) or not digits.fullmatch(value):
-        raise refuse(code, expected=f"{named} in {case}hexadecimal", got=shown(value))
-    if sizes and len(value) // 2 not in sizes:
-        raise refuse(code, expected=f"{named} in {case}hexadecimal", got=f"{len(value) // 2} bytes")
-    return bytes.fromhex(value)
+def hexadecimal(value: object, code: str, refuse: Refuse, *sizes: int, form: re.Pattern[str] = LOWER_HEX) -> bytes:
+    """The bytes that a text spells, two digits each; of one of `sizes`, if any are named."""
+    case = "lower-case " if form is LOWER_HEX else ""
+    expected = f"{' or '.join(map(str, sizes))} bytes in {case}hexadecimal".removeprefix(" ")
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise refuse(code, expected=expected, got=shown(value))
+    raw = bytes.fromhex(value)
+    if sizes and len(raw) not in sizes:
+        raise refuse(code, expected=expected, got=f"{len(raw)} bytes")
+    return raw
 
 
 class Fields:
@@ -141,11 +143,6 @@ class Fields:
     def done(self) -> None:
         if self._left:
             raise self.refused(min(self._left)[:64], "no such field", "one")
-
-    def whole(self) -> dict[str, object]:
-        """All that is left of it, for a parser of its own; none of it is checked yet."""
-        left, self._left = self._left, {}
-        return left
 
     def take(self, name: str) -> object:
         if name not in self._left:
@@ -180,14 +177,13 @@ class Fields:
         except ValueError:
             raise self.refused(name, "a time like 2026-01-31T12:00:00Z", shown(value)) from None
 
-    def digest(self, name: str, *sizes: int, any_case: bool = False) -> bytes:
-        """So many bytes in hexadecimal: 32 unless told."""
-        return hexadecimal(
-            self.take(name), f"{self.where}.{name}", self._refuse, *(sizes or (32,)), any_case=any_case)
+    def digest(self, name: str, size: int = 32, form: re.Pattern[str] = LOWER_HEX) -> bytes:
+        """So many bytes in hexadecimal."""
+        return hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, size, form=form)
 
     def blob(self, name: str, bytes_max: int) -> bytes:
         """At most so many bytes in hexadecimal of either case."""
-        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, any_case=True)
+        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, form=ANY_HEX)
         if len(value) > bytes_max:
             raise self.refused(name, f"at most {bytes_max} bytes", f"{len(value)} bytes")
         return value

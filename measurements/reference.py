@@ -12,12 +12,12 @@ is `measurements.governance`'s matter.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
 
+from foundation.document import SPACED_HEX, Fields, hexadecimal, toml_table
 from foundation.refusal import Refused
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
@@ -87,7 +87,7 @@ class ReferenceValues:
     @classmethod
     def parse(cls, document: bytes) -> Self:
         """From a TOML document. Raises `ReferenceRefused` alone."""
-        return cls.of(_claims(_toml(document)))
+        return cls.of(_claims(toml_table(document, "reference", ReferenceRefused, bytes_max=DOCUMENT_BYTES_MAX)))
 
     def allowed(self, claim: str) -> frozenset[bytes]:
         return self.values.get(claim, frozenset())
@@ -114,31 +114,12 @@ def _check(claim: str, allowed: frozenset[bytes]) -> None:
             )
 
 
-def _toml(document: bytes) -> Mapping[str, object]:
-    if len(document) > DOCUMENT_BYTES_MAX:
-        raise ReferenceRefused("reference.size", expected=f"<= {DOCUMENT_BYTES_MAX} bytes", got=len(document))
-    try:
-        return tomllib.loads(document.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ReferenceRefused("reference.toml", expected="a TOML document", got=error) from None
-
-
 def _claims(document: Mapping[str, object]) -> Mapping[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
-    for tee, table in document.items():
-        if not isinstance(table, dict):
-            raise ReferenceRefused(f"reference.{tee}", expected="a table", got=type(table).__name__)
-        for name, values in table.items():
-            found[f"{tee}.{name}"] = _hex_list(f"{tee}.{name}", values)
+    for tee in document:
+        table = Fields(document[tee], f"reference.{tee}", ReferenceRefused)
+        for name in table:
+            values = table.items(name, VALUES_PER_CLAIM_MAX)
+            found[f"{tee}.{name}"] = [
+                hexadecimal(value, f"reference.{tee}.{name}", ReferenceRefused, form=SPACED_HEX) for value in values]
     return found
-
-
-def _hex_list(claim: str, values: object) -> list[bytes]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ReferenceRefused(
-            f"reference.{claim}", expected="a list of hex strings", got=type(values).__name__
-        )
-    try:
-        return [bytes.fromhex(value) for value in values]
-    except ValueError as error:
-        raise ReferenceRefused(f"reference.{claim}", expected="a list of hex strings", got=error) from None

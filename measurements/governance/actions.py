@@ -18,9 +18,9 @@ from typing import Any, Final, Self, TypeAlias
 from foundation import candid
 from foundation.candid import BLOB, NAT64, TEXT, CandidRefused, Opt, Record, Variant, Vec
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.document import PRINTABLE
 from measurements.governance.charter import Charter
 from measurements.governance.errors import PayloadRefused
-from measurements.release.document import PRINTABLE
 from measurements.release.errors import ReleaseDocumentRefused
 from measurements.release.manifest import VERSION, Manifest
 

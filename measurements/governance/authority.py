@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from measurements.governance.charter import CHARTER_BYTES_MAX, Charter
-from measurements.release.document import Document, Fields, refuse_other_form, render
+from measurements.release.document import Document, parse, refuse_other_form, render
 
 SCHEMA: Final = "anchorhold/authority/v1"
 DIGEST_TAG: Final = "anchorhold/governance/authority/v1"
@@ -51,7 +51,7 @@ Authority: TypeAlias = Chain | Chartered
 
 def parse_authority(raw: bytes) -> Authority:
     """Raises `ReleaseDocumentRefused`, nothing else."""
-    fields = Fields.parse(raw, "authority", bytes_max=AUTHORITY_BYTES_MAX)
+    fields = parse(raw, "authority", bytes_max=AUTHORITY_BYTES_MAX)
     fields.text("schema", 32, re.compile(re.escape(SCHEMA)))
     authority: Authority
     if fields.text("kind", 16, re.compile("chain|charter")) == "chain":
@@ -59,7 +59,7 @@ def parse_authority(raw: bytes) -> Authority:
             fields.digest("root_key", ROOT_KEY_BYTES), bytes.fromhex(fields.text("canister", 58, CANISTER)),
             fields.text("method", 64, METHOD), fields.uint("function"))
     else:
-        authority = Chartered(Charter.parse(render(fields.fields("charter").whole())))
+        authority = Chartered(Charter.parse(render(cast(Document, fields.take("charter")))))
     fields.done()
     refuse_other_form(raw, encode_authority(authority), "authority")
     return authority

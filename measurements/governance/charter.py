@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
+from foundation.document import Fields
 from measurements.governance.errors import AuthorityRefused
-from measurements.release.document import Document, Fields, refuse_other_form, render
+from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
 
 SCHEMA: Final = "anchorhold/charter/v1"
@@ -48,7 +49,7 @@ class Charter:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ReleaseDocumentRefused`, nothing else."""
-        fields = Fields.parse(raw, "charter", bytes_max=CHARTER_BYTES_MAX)
+        fields = parse(raw, "charter", bytes_max=CHARTER_BYTES_MAX)
         fields.text("schema", 32, re.compile(re.escape(SCHEMA)))
         members = tuple(_member(row) for row in fields.rows("members", MEMBERS_MAX, 1))
         charter = cls(fields.text("name", 128, NAME), fields.uint("threshold", len(members), 1), members)

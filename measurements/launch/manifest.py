@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, Self, TypeVar
+from itertools import pairwise
+from typing import Final, Self
 
+from foundation.document import Fields, json_value, shown
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.footer import Firmware
 from measurements.launch.mrtd import PageOrder, mrtd
@@ -28,10 +31,10 @@ VERSION: Final = 1
 MANIFEST_BYTES_MAX: Final = 1 << 20
 COUNTS: Final = (1, 2, 4, 8, 16, 32, 64)
 GUEST_FEATURES: Final = (SNP_ACTIVE, SNP_ACTIVE | DEBUG_SWAP)
-_INPUTS: Final = frozenset({"snp_firmware", "tdx_firmware", "kernel", "initrd", "cmdline"})
+_INPUTS: Final = ("snp_firmware", "tdx_firmware", "kernel", "initrd", "cmdline")
 _SNP_MAX: Final = 4096
 _TEXT_MAX: Final = 4096
-T = TypeVar("T")
+_ASCII: Final = re.compile(r"[\0-\x7f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +72,22 @@ class LaunchManifest:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """M19: the canonical bytes and no others. Raises `LaunchRefused` alone."""
-        if len(raw) > MANIFEST_BYTES_MAX:
-            raise LaunchRefused("manifest.size", expected=f"at most {MANIFEST_BYTES_MAX} bytes", got=len(raw))
-        try:
-            value = json.loads(raw.decode("ascii"), parse_float=_refuse_number, parse_constant=_refuse_number)
-        except (ValueError, RecursionError) as error:
-            raise LaunchRefused("manifest.json", expected="JSON in ASCII", got=type(error).__name__) from None
-        made = cls.from_json(value)
-        if made.encode() != raw:
-            raise LaunchRefused("manifest.canonical", expected="sorted keys, no white space, each key once", got="else")
+        made = cls.from_json(json_value(raw, "manifest", LaunchRefused, bytes_max=MANIFEST_BYTES_MAX, encoding="ascii"))
+        if (rendered := made.encode()) != raw:
+            expected = f"sorted keys, no white space: {len(rendered)} bytes"
+            raise LaunchRefused("manifest.canonical", expected=expected, got=f"other {len(raw)} bytes")
         return made
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         """From what a larger document holds under `launch`. Raises `LaunchRefused` alone."""
-        fields = _object("manifest", value, {"inputs", "launch", "snp", "tdx"})
-        if fields["launch"] != VERSION or isinstance(fields["launch"], bool):
-            raise LaunchRefused("manifest.launch", expected=VERSION, got=str(fields["launch"])[:32])
-        inputs = fields["inputs"]
-        if not isinstance(inputs, dict) or not inputs or not inputs.keys() <= _INPUTS:
-            raise LaunchRefused("manifest.inputs", expected=f"some of {sorted(_INPUTS)}", got="else")
-        tdx = fields["tdx"]
+        fields = _fields("manifest", value, "inputs", "launch", "snp", "tdx")
+        fields.uint("launch", VERSION, VERSION)
+        inputs = fields.named("inputs", len(_INPUTS), re.compile("|".join(_INPUTS)), least=1)
+        tdx = fields.take("tdx")
         return cls(
             {name: _input(name, each) for name, each in inputs.items()},
-            _distinct(tuple(_list("snp", fields["snp"], _SNP_MAX, _snp))),
+            _distinct(tuple(map(_snp, fields.items("snp", _SNP_MAX)))),
             None if tdx is None else _tdx(tdx),
         )
 
@@ -178,103 +173,74 @@ def _register_json(each: Register) -> dict[str, object]:
 
 # -- reading
 
-def _refuse_number(_text: str) -> NoReturn:
-    raise ValueError("a number that is no integer")
-
-
-def _object(what: str, value: object, keys: set[str]) -> dict[str, object]:
-    if not isinstance(value, dict) or value.keys() != keys:
-        got = sorted(map(str, value))[:16] if isinstance(value, dict) else type(value).__name__
-        raise LaunchRefused(f"manifest.{what}", expected=sorted(keys), got=got)
-    return value
-
-
-def _list(what: str, value: object, most: int, read: Callable[[object], T]) -> list[T]:
-    if not isinstance(value, list) or len(value) > most:
-        raise LaunchRefused(f"manifest.{what}", expected=f"a list of at most {most}", got=type(value).__name__)
-    return [read(each) for each in value]
-
-
-def _text(what: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > _TEXT_MAX or not value.isascii():
-        raise LaunchRefused(f"manifest.{what}", expected=f"ASCII of at most {_TEXT_MAX}", got=type(value).__name__)
-    return value
-
-
-def _hex(what: str, value: object, size: int) -> bytes:
-    text = _text(what, value)
-    if len(text) != 2 * size or set(text) - set("0123456789abcdef"):
-        raise LaunchRefused(f"manifest.{what}", expected=f"{size} bytes in lower-case hexadecimal", got="else")
-    return bytes.fromhex(text)
-
-
-def _number(what: str, value: object, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise LaunchRefused(f"manifest.{what}", expected=f"{least} to {most}", got=str(value)[:32])
-    return value
+def _fields(what: str, value: object, *names: str) -> Fields:
+    """An object of the manifest that has these members; each of them is named by itself: `manifest.vcpus`."""
+    if not isinstance(value, dict):
+        raise LaunchRefused(f"manifest.{what}", expected=f"an object of {', '.join(names)}", got=shown(value))
+    fields = Fields(value, "manifest", LaunchRefused, _ASCII)
+    fields.only(*names, code=f"manifest.{what}")
+    return fields
 
 
 def _input(name: str, value: object) -> Input:
-    keys = {"bytes", "sha256"} | ({"text"} if name == "cmdline" else set())
-    fields = _object(f"inputs.{name}", value, keys)
-    digest, size = _hex("sha256", fields["sha256"], 32), _number("bytes", fields["bytes"], 0, 1 << 40)
+    fields = _fields(f"inputs.{name}", value, "bytes", "sha256", *(("text",) if name == "cmdline" else ()))
+    digest, size = fields.digest("sha256"), fields.uint("bytes", 1 << 40)
     if name != "cmdline":
         return Input(digest, size)
-    text = _text("text", fields["text"])
+    text = fields.text("text", _TEXT_MAX, empty=True)
     line = cmdline_bytes(text).removesuffix(b"\0")
-    if (hashlib.sha256(line).digest(), len(line)) != (digest, size):
-        raise LaunchRefused("manifest.inputs.cmdline", expected="a text with its own digest and size", got="others")
+    if (stated := (hashlib.sha256(line).digest(), len(line))) != (digest, size):
+        expected = f"{stated[1]} bytes with the digest {stated[0].hex()}"
+        raise LaunchRefused("manifest.inputs.cmdline", expected=expected, got=f"{size} bytes with {digest.hex()}")
     return Input(digest, size, text)
 
 
 def _snp(value: object) -> SnpMeasurement:
-    fields = _object("snp", value, {"guest_features", "measurement", "signature", "types", "vcpus"})
-    types = tuple(_list("types", fields["types"], 64, lambda each: _text("types", each)))
-    if not types or list(types) != sorted(set(types)):
-        raise LaunchRefused("manifest.types", expected="names, sorted, each once", got="else")
+    fields = _fields("snp", value, "guest_features", "measurement", "signature", "types", "vcpus")
+    types = fields.texts("types", 64, _TEXT_MAX)
+    if list(types) != sorted(set(types)):
+        raise fields.refused("types", "names, sorted, each once", ", ".join(types))
     return SnpMeasurement(
-        _number("signature", fields["signature"], 0, (1 << 32) - 1), types,
-        _number("vcpus", fields["vcpus"], 1, VCPUS_MAX),
-        _number("guest_features", fields["guest_features"], 1, (1 << 53) - 1),
-        _hex("measurement", fields["measurement"], DIGEST_BYTES),
+        fields.uint("signature", (1 << 32) - 1), types, fields.uint("vcpus", VCPUS_MAX, 1),
+        fields.uint("guest_features", (1 << 53) - 1, 1), fields.digest("measurement", DIGEST_BYTES),
     )
 
 
 def _distinct(found: tuple[SnpMeasurement, ...]) -> tuple[SnpMeasurement, ...]:
     """M20: one measurement for one way to start, in one order."""
     ways = [(each.signature, each.guest_features, each.vcpus) for each in found]
-    if ways != sorted(set(ways)):
-        raise LaunchRefused("manifest.snp", expected="by signature, features and number, each once", got="else")
+    for one, following in pairwise(ways):
+        if one >= following:
+            expected = "by signature, features and number, each once"
+            raise LaunchRefused("manifest.snp", expected=expected, got=f"{following} behind {one}")
     return found
 
 
 def _tdx(value: object) -> TdxMeasurement:
-    fields = _object("tdx", value, {"mrtd", "rtmr"})
-    orders = _object("mrtd", fields["mrtd"], {order.value for order in PageOrder})
-    registers = _list("rtmr", fields["rtmr"], REGISTERS, _register)
-    if len(registers) != REGISTERS:
-        raise LaunchRefused("manifest.rtmr", expected=f"{REGISTERS} registers", got=len(registers))
-    return TdxMeasurement(
-        {order: _hex("mrtd", orders[order.value], DIGEST_BYTES) for order in PageOrder}, tuple(registers))
+    fields = _fields("tdx", value, "mrtd", "rtmr")
+    orders = fields.fields("mrtd")
+    orders.only(*(order.value for order in PageOrder))
+    registers = tuple(map(_register, fields.items("rtmr", REGISTERS, REGISTERS)))
+    return TdxMeasurement({order: orders.digest(order.value, DIGEST_BYTES) for order in PageOrder}, registers)
 
 
 def _register(value: object) -> Register:
     by = value.get("by") if isinstance(value, dict) else None
     predicted = by == JudgedBy.PREDICTION.value
-    fields = _object("rtmr", value, {"about", "by"} | ({"events", "value"} if predicted else set()))
-    about = _text("about", fields["about"])
+    fields = _fields("rtmr", value, "about", "by", *(("events", "value") if predicted else ()))
+    about = fields.text("about", _TEXT_MAX, empty=True)
     if not predicted:
         if by != JudgedBy.EVENT_LOG.value:
-            raise LaunchRefused("manifest.rtmr", expected="prediction or event-log", got=str(by)[:32])
+            raise LaunchRefused("manifest.rtmr", expected="prediction or event-log", got=shown(by))
         return Register(JudgedBy.EVENT_LOG, about)
-    register = Register(JudgedBy.PREDICTION, about, tuple(_list("events", fields["events"], 256, _event)))
-    if _hex("value", fields["value"], DIGEST_BYTES) != register.value:
-        raise LaunchRefused("manifest.rtmr", expected="the value its events lead to", got="another")
+    register = Register(JudgedBy.PREDICTION, about, tuple(map(_event, fields.items("events", 256))))
+    if (stated := fields.digest("value", DIGEST_BYTES)) != register.value:
+        raise LaunchRefused("manifest.rtmr", expected="the value its events lead to", got=stated.hex())
     return register
 
 
 def _event(value: object) -> PredictedEvent:
-    fields = _object("event", value, {"digest", "kind", "what"})
+    fields = _fields("event", value, "digest", "kind", "what")
     return PredictedEvent(
-        _number("kind", fields["kind"], 0, (1 << 32) - 1), _hex("digest", fields["digest"], DIGEST_BYTES),
-        _text("what", fields["what"]))
+        fields.uint("kind", (1 << 32) - 1), fields.digest("digest", DIGEST_BYTES),
+        fields.text("what", _TEXT_MAX, empty=True))

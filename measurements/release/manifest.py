@@ -20,7 +20,8 @@ from typing import Final, Self
 
 from foundation import cbor
 from foundation.digests import tagged_sha256
-from measurements.release.document import Document, Fields, refuse_other_form, render
+from foundation.document import Fields
+from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
 
 SCHEMA: Final = "anchorhold/release/v1"
@@ -158,7 +159,7 @@ class Manifest:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ReleaseDocumentRefused`, nothing else."""
-        fields = Fields.parse(raw, "manifest", bytes_max=MANIFEST_BYTES_MAX)
+        fields = parse(raw, "manifest", bytes_max=MANIFEST_BYTES_MAX)
         fields.text("schema", 32, re.compile(re.escape(SCHEMA)))
         manifest = cls(
             version=fields.text("version", 20, VERSION),
@@ -245,7 +246,7 @@ def launch_document(launch: Launch) -> dict[str, Document]:
 
 def parse_launch(raw: bytes) -> Launch:
     """A `launch` member by itself, in its one spelling. Raises `ReleaseDocumentRefused`."""
-    launch = _launch(Fields.parse(raw, "launch", bytes_max=MANIFEST_BYTES_MAX))
+    launch = _launch(parse(raw, "launch", bytes_max=MANIFEST_BYTES_MAX))
     refuse_other_form(raw, render(launch_document(launch)), "launch")
     return launch
 

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.document import ANY_TEXT, Fields, hexadecimal, json_object, json_value, shown, toml_table
+from foundation.document import (
+    ANY_HEX,
+    ANY_TEXT,
+    SPACED_HEX,
+    Fields,
+    hexadecimal,
+    json_object,
+    json_value,
+    shown,
+    toml_table,
+)
 from foundation.refusal import Refused
 
 
@@ -75,7 +85,17 @@ def test_toml_is_bounded_and_has_each_name_once(raw: bytes, code: str) -> None:
 def test_hexadecimal_has_one_spelling(value: object) -> None:
     assert code_of(lambda: hexadecimal(value, "thing.root", ThingRefused)) == "thing.root"
     assert hexadecimal("ab00", "thing.root", ThingRefused) == b"\xab\0"
-    assert hexadecimal("aB00", "thing.root", ThingRefused, any_case=True) == b"\xab\0"
+    assert hexadecimal("aB00", "thing.root", ThingRefused, form=ANY_HEX) == b"\xab\0"
+
+
+@given(st.text(" \n\t\x0b0aF9g-\u00a0\u0661", max_size=7))
+def test_hexadecimal_as_people_paste_it_is_what_the_library_reads(text: str) -> None:
+    try:
+        expected = bytes.fromhex(text)
+    except ValueError:
+        assert code_of(lambda: hexadecimal(text, "thing.root", ThingRefused, form=SPACED_HEX)) == "thing.root"
+    else:
+        assert hexadecimal(text, "thing.root", ThingRefused, form=SPACED_HEX) == expected
 
 
 def test_hexadecimal_has_a_size() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from foundation.document import Fields
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.manifest import COUNTS, GUEST_FEATURES, LaunchManifest, joined, measure_snp, measure_tdx
 from measurements.launch.published import launch_part
 from measurements.launch.snp import PROCESSORS, signature_of
-from measurements.release.document import Fields
+from measurements.release.errors import ReleaseDocumentRefused
 from measurements.release.manifest import _launch
 from tests.firmware import LittleFirmware, LittleProgram
 
@@ -123,7 +124,7 @@ def test_the_part_for_a_release_manifest_is_cut_from_it() -> None:
     assert expected is not None
     assert snp[-1]["measurement"] == expected.hex()
     assert [(row["machine"], row["vcpus"]) for row in tdx] == sorted((row["machine"], row["vcpus"]) for row in tdx)
-    read = _launch(Fields(part, "launch"))      # as a release manifest reads it
+    read = _launch(Fields(part, "launch", ReleaseDocumentRefused))      # as a release manifest reads it
     assert [each.measurement.hex() for each in read.snp] == [row["measurement"] for row in snp]
     assert all(row["rtmr"][0] is None and row["rtmr"][3] == "00" * 48 for row in tdx)
 
