@@ -59,7 +59,7 @@ image: setup ## Make the sealed image of locked inputs, PROFILE=release (the def
 	$(BIN)/anchorhold image check build/image/$(PROFILE)
 
 demo-governance: setup ## Propose a release, vote, release its key, follow a receipt back, withdraw it
-	$(BIN)/python -m anchorhold.demo_governance
+	$(BIN)/python -m devnet.demo.governance
 
 test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image and not vllm and not torch"

@@ -24,12 +24,22 @@ KERNELS = Path("appliance/engine/fixed/kernels")
 PLAIN = [KERNELS / name for name in ("scalar.c", "pool.c", "model.c", "extras.c", "processor.c")]
 SAMPLING = Path("appliance/engine/sampling/sampling.c")
 X86_ONLY: dict[Path, tuple[str, list[str]]] = {
-    KERNELS / "avx2.c": ("v3", []), KERNELS / "avx512.c": ("v4", ["avx512bf16", "avx512vnni"]),
+    KERNELS / "avx2.c": ("v3", []),
+    KERNELS / "avx512.c": ("v4", ["avx512bf16", "avx512vnni"]),
 }
-SAMPLING_FLAGS = ["-fno-trapping-math"]     # nobody asks for traps, and without them loops become vectors
+SAMPLING_FLAGS = ["-fno-trapping-math"]  # nobody asks for traps, and without them loops become vectors
 SAMPLING_LEVELS = {"v3": ["-DAH_LEVEL=3"], "v4": ["-DAH_LEVEL=4", "-mprefer-vector-width=512"]}
-FLAGS = ["-std=c11", "-O3", "-fPIC", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno",
-         "-fno-sanitize=undefined", "-fvisibility=hidden", "-g0"]
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fno-fast-math",
+    "-fno-math-errno",
+    "-fno-sanitize=undefined",
+    "-fvisibility=hidden",
+    "-g0",
+]
 
 
 Spelled = Callable[[str, list[str]], list[str]]

@@ -12,7 +12,7 @@ from array import array
 from functools import cache, lru_cache
 from typing import Final
 
-_CHUNK: Final = 1 << 20             # numbers in one integer
+_CHUNK: Final = 1 << 20  # numbers in one integer
 
 
 class NotFinite(ValueError):
@@ -30,11 +30,11 @@ def rounded(data: bytes | memoryview, dtype: str) -> bytearray:
         case "F32":
             numbers = bytearray()
             for start in range(0, len(view), 4 * _CHUNK):
-                numbers += _narrowed(view[start:start + 4 * _CHUNK])
+                numbers += _narrowed(view[start : start + 4 * _CHUNK])
         case _:
             raise ValueError(f"expected BF16, F16 or F32, got {dtype}")
     for start in range(0, len(numbers), 2 * _CHUNK):
-        _check_finite(numbers[start:start + 2 * _CHUNK])
+        _check_finite(numbers[start : start + 2 * _CHUNK])
     return numbers
 
 

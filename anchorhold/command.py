@@ -10,7 +10,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from foundation.refusal import Refused
@@ -34,6 +34,10 @@ VERBS: tuple[str, ...] = (
 )
 
 
+# Verbs of the devnet: known by name here, and loaded from where they belong.
+ELSEWHERE: Mapping[str, str] = {"demo": "devnet.verbs.demo"}
+
+
 class Verbs(Protocol):
     """What a verb module is handed: the place to add its parser."""
 
@@ -55,7 +59,7 @@ def build_parser() -> Parser:
     )
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=Parser)
     for name in VERBS:
-        importlib.import_module(f"anchorhold.verbs.{name}").add(verbs)
+        importlib.import_module(ELSEWHERE.get(name, f"anchorhold.verbs.{name}")).add(verbs)
     return parser
 
 
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         return 0
     return status
 
@@ -73,7 +77,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         status: int = arguments.run(arguments)
-    except SystemExit as leaving:   # argparse: help was shown, or the usage was wrong
+    except SystemExit as leaving:  # argparse: help was shown, or the usage was wrong
         return leaving.code if isinstance(leaving.code, int) else 0
     except Refused as refusal:
         print(f"anchorhold: {refusal}", file=sys.stderr)

@@ -14,9 +14,7 @@ _REDRAW_SECONDS: Final = 0.1
 class Bar:
     """Call it with (done, total) in bytes; use it as a context manager, so that its line ends."""
 
-    def __init__(
-        self, label: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, label: str, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock

@@ -1,26 +1,26 @@
 """What the cell must not be told by its host: a file inside the measured image, parsed once, never overridden.
 
-    gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
-    root_key = "814c..."                        96 bytes: the root of the subnets' certificates
-    engine = "fixed-1"
-    profile = "77b0..."                         32 bytes: the engine profile in the model's pack; an engine without a
-                                                model has none
-    plaintext = true                            optional: whether plain requests are run; if it is not said, they are
-                                                where no service key is named
+gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
+root_key = "814c..."                        96 bytes: the root of the subnets' certificates
+engine = "fixed-1"
+profile = "77b0..."                         32 bytes: the engine profile in the model's pack; an engine without a
+                                            model has none
+plaintext = true                            optional: whether plain requests are run; if it is not said, they are
+                                            where no service key is named
 
-    [price]                                     optional: cycles; without it an answer costs none
-    request = 1000000
-    token_in = 2000
-    token_out = 10000
+[price]                                     optional: cycles; without it an answer costs none
+request = 1000000
+token_in = 2000
+token_out = 10000
 
-    [release]                                   optional: a cell without it has no key to ask for
-    broker_key = "9f3c..."                      32 bytes, Ed25519: the one broker a key is taken from
-    resource = "default/model-key/little"       which key
-    service = "default/service-key/little"      optional: the service keys; without them no sealed request is run
-    model_root = "30a1..."                      32 bytes: the model it opens
+[release]                                   optional: a cell without it has no key to ask for
+broker_key = "9f3c..."                      32 bytes, Ed25519: the one broker a key is taken from
+resource = "default/model-key/little"       which key
+service = "default/service-key/little"      optional: the service keys; without them no sealed request is run
+model_root = "30a1..."                      32 bytes: the model it opens
 
-    [release.model]                             optional: what a wrong pack is told to differ in, besides its root
-    name = "tiny"                               any of name, family, quantization, tokenizer, template, config
+[release.model]                             optional: what a wrong pack is told to differ in, besides its root
+name = "tiny"                               any of name, family, quantization, tokenizer, template, config
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import Self
 
-from appliance.release import Wanted
+from appliance.key_release import Wanted
 from attestation.consensus.principal import from_text
 from attestation.consensus.roots import parse_root_key
 from attestation.rcar.grant import GrantPurpose
@@ -62,10 +62,10 @@ class MeasuredConfig:
     root_key: bytes
     engine: str
     release: Wanted | None = None
-    model: Expected | None = None       # of the pack that the released key opens
+    model: Expected | None = None  # of the pack that the released key opens
     plaintext: bool = True
     price: PriceSchedule = FREE
-    profile: bytes | None = None        # of the engine, in that pack
+    profile: bytes | None = None  # of the engine, in that pack
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -85,8 +85,14 @@ class MeasuredConfig:
                 raise ConfigRefused(name, expected="a text", got=type(value).__name__)
         wanted, expected = (None, None) if release is None else _release(release)
         return cls(
-            from_text(fields["gateway"]), parse_root_key(_hex("root_key", fields["root_key"])), fields["engine"],
-            wanted, expected, _plaintext(plaintext, wanted), _price(price), _profile(profile),
+            from_text(fields["gateway"]),
+            parse_root_key(_hex("root_key", fields["root_key"])),
+            fields["engine"],
+            wanted,
+            expected,
+            _plaintext(plaintext, wanted),
+            _price(price),
+            _profile(profile),
         )
 
 
@@ -145,9 +151,13 @@ def _expected(model_root: bytes, fields: object) -> Expected:
     texts = _texts("release.model", fields)
     digests = {name: _digest(f"release.model.{name}", texts[name]) for name in texts.keys() & _MODEL_DIGESTS}
     return Expected(
-        model_root=model_root, name=texts.get("name"), family=texts.get("family"),
-        quantization=texts.get("quantization"), tokenizer=digests.get("tokenizer"),
-        template=digests.get("template"), config=digests.get("config"),
+        model_root=model_root,
+        name=texts.get("name"),
+        family=texts.get("family"),
+        quantization=texts.get("quantization"),
+        tokenizer=digests.get("tokenizer"),
+        template=digests.get("template"),
+        config=digests.get("config"),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.release import Attester, Releaser, Wanted
+from appliance.key_release import Attester, Releaser, Wanted
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.tee.produce import identity
 from attestation.tee.tee import Tee

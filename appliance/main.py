@@ -1,6 +1,6 @@
 """The composition root of the cell: the only place that picks an engine, opens the window and reads a clock.
 
-    python -m appliance --config FILE --listen unix:PATH | vsock:any [--model PACK]
+python -m appliance --config FILE --listen unix:PATH | vsock:any [--model PACK]
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Final
 
 import structlog
 
-from appliance.answering import Answering, Terms
 from appliance.config import ConfigRefused, MeasuredConfig, config_digest
-from appliance.device import Device
 from appliance.engine.errors import EngineRefused
 from appliance.engine.golden import GoldenMissed
 from appliance.engine.profile import ProfileDrift, ProfileRefused
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
-from appliance.mind import ByteScript, MakeMind, Mind, ModelScript
-from appliance.model import ModelGate
+from appliance.key_release import Held
+from appliance.model_pack import ModelGate
+from appliance.model_runtime import ByteScript, MakeMind, Mind, ModelScript
 from appliance.ordering.sequencer import Sequencer
-from appliance.receipts import ReceiptBook
-from appliance.release import Held
-from appliance.rings import Rings
-from appliance.sealing import SealingFailed, seal_process
-from appliance.services import ObserveService, ReleaseService, StreamService
+from appliance.process_hardening import SealingFailed, seal_process
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.run_queue import Device
+from appliance.serving.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
 from attestation.receipts.body import ServedBy
@@ -43,14 +43,14 @@ from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
 from measurements.pack.errors import PackIdentityRefused
-from measurements.pack.opening import OpenedPack
+from measurements.pack.pack_reader import OpenedPack
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer, Service
 from vsock_bridge.transport import Address, Scheme
 
 REFUSED: Final = 1
-FAILED: Final = 70      # what sysexits.h calls an internal error
+FAILED: Final = 70  # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
 REFUSED_ENGINE: Final = 73
@@ -110,11 +110,11 @@ def choose_mind(config: MeasuredConfig) -> MakeMind:
 
 def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
     """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `profiled.start` does."""
-    from appliance import profiled  # noqa: PLC0415  # kernels are loaded where they are asked for, and nowhere else
+    from appliance import engine_start
 
     if model is None:
         raise AssertionError("a cell without a model was refused when its configuration was read")
-    started = profiled.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
+    started = engine_start.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
     _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden))
     return Mind(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
 
@@ -144,12 +144,15 @@ class Cell:
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
         self.observe: Final = ObserveService(
-            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings)
+            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings
+        )
         self.release: Final = ReleaseService(
             self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
         )
         self.services: Final[dict[Port, Service]] = {
-            Port.STREAM: stream, Port.RELEASE: self.release, Port.OBSERVE: self.observe,
+            Port.STREAM: stream,
+            Port.RELEASE: self.release,
+            Port.OBSERVE: self.observe,
         }
         if self._releaser is None:
             self._open(None, None)
@@ -164,7 +167,8 @@ class Cell:
             raise AssertionError("the key is there once its event is set")
         held = releaser.held
         model = await asyncio.to_thread(
-            self.gate.admit, self._pack, held.key, config.model, threads=os.cpu_count() or 1)
+            self.gate.admit, self._pack, held.key, config.model, threads=os.cpu_count() or 1
+        )
         await asyncio.to_thread(self._open, model, held)
         _log.info("model open", name=model.identity.name, model_root=model.identity.model_root.hex())
 
@@ -172,7 +176,9 @@ class Cell:
         """With everything there that an answer depends on, begin to serve."""
         config, mind = self._config, self._make_mind(model)
         book = ReceiptBook(
-            self._identity.key, served_by(mind, self._identity.measured_config, model, held), config.gateway,
+            self._identity.key,
+            served_by(mind, self._identity.measured_config, model, held),
+            config.gateway,
             config.price,
         )
         sealable = config.release is not None and config.release.service is not None
@@ -190,8 +196,11 @@ def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held
         release="" if held is None else held.context.release,
         adoption=None if held is None else held.context.adoption,
         config=measured_config,
-        model_root=root, tokenizer=tokenizer, template=template,
-        profile=mind.profile, fingerprint=mind.engine.fingerprint,
+        model_root=root,
+        tokenizer=tokenizer,
+        template=template,
+        profile=mind.profile,
+        fingerprint=mind.engine.fingerprint,
     )
 
 

@@ -29,14 +29,18 @@ PROPOSAL_ID: Final = Record({"id": NAT64})
 GET_PROPOSAL: Final = Record({"proposal_id": Opt(PROPOSAL_ID)})
 GENERIC: Final = "ExecuteGenericNervousSystemFunction"
 GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
-_PROPOSAL: Final = Record({
-    "title": TEXT, "url": TEXT, "summary": TEXT,
-    "action": Opt(Variant({GENERIC: GENERIC_FUNCTION})),
-})
-_DATA: Final = Record({
-    "id": Opt(PROPOSAL_ID), "proposal": Opt(_PROPOSAL), "decided_timestamp_seconds": NAT64,
-    "executed_timestamp_seconds": NAT64, "failed_timestamp_seconds": NAT64,
-})
+_PROPOSAL: Final = Record(
+    {"title": TEXT, "url": TEXT, "summary": TEXT, "action": Opt(Variant({GENERIC: GENERIC_FUNCTION}))}
+)
+_DATA: Final = Record(
+    {
+        "id": Opt(PROPOSAL_ID),
+        "proposal": Opt(_PROPOSAL),
+        "decided_timestamp_seconds": NAT64,
+        "executed_timestamp_seconds": NAT64,
+        "failed_timestamp_seconds": NAT64,
+    }
+)
 _ERROR: Final = Record({"error_message": TEXT, "error_type": INT32})
 GET_PROPOSAL_RESPONSE: Final = Record({"result": Opt(Variant({"Error": _ERROR, "Proposal": _DATA}))})
 

@@ -86,10 +86,9 @@ class Statement:
             _sized("release nonce", self.nonce, RELEASE_NONCE_BYTES, RELEASE_NONCE_BYTES)
 
     def encode(self) -> bytes:
-        return cbor.encode([
-            VERSION, int(self.purpose), self.kind.value, self.nonce, self.keyset, self.measured_config,
-            self.devices,
-        ])
+        return cbor.encode(
+            [VERSION, int(self.purpose), self.kind.value, self.nonce, self.keyset, self.measured_config, self.devices]
+        )
 
     @classmethod
     def parse(cls, raw: bytes) -> Statement:
@@ -97,17 +96,21 @@ class Statement:
         try:
             value = cbor.decode(raw, _LIMITS)
         except cbor.CborRefused as refusal:
-            raise UnfitReportData(
-                "report-data.cbor", expected=refusal.expected, got=refusal.got) from refusal
+            raise UnfitReportData("report-data.cbor", expected=refusal.expected, got=refusal.got) from refusal
         match value:
-            case [int() as version, int() as purpose, str() as kind, bytes() as nonce, bytes() as keyset,
-                  bytes() as config, bytes() as devices] if version == VERSION:
-                statement = cls(
-                    _purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config, devices,
-                )
+            case [
+                int() as version,
+                int() as purpose,
+                str() as kind,
+                bytes() as nonce,
+                bytes() as keyset,
+                bytes() as config,
+                bytes() as devices,
+            ] if version == VERSION:
+                statement = cls(_purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config, devices)
             case _:
                 raise UnfitReportData("report-data.shape", expected="a statement", got="another value")
-        if statement.encode() != raw:   # true and false count as numbers to Python, not to the encoding
+        if statement.encode() != raw:  # true and false count as numbers to Python, not to the encoding
             raise UnfitReportData("report-data.shape", expected="numbers where they belong", got="others")
         return statement
 
@@ -160,7 +163,7 @@ def carried_statement(additional: str, nonce: str) -> Statement:
         challenge = base64.b64decode(nonce, validate=True)
     except (KeyError, ValueError, binascii.Error, RecursionError) as error:
         raise UnfitReportData(
-            "report-data.additional", expected="a statement and a nonce in their encodings", got="others",
+            "report-data.additional", expected="a statement and a nonce in their encodings", got="others"
         ) from error
     statement = Statement.parse(raw)
     if additional_member(statement) != members[STATEMENT_KEY]:

@@ -20,7 +20,7 @@ def main() -> int:
         return 1
     for name in wanted:
         print(f"\n== {name}", flush=True)
-        sys.argv = [f"bench.{name}"]        # a section that takes options has them when it is run by itself
+        sys.argv = [f"bench.{name}"]  # a section that takes options has them when it is run by itself
         importlib.import_module(f"bench.{name}").main()
     return 0
 

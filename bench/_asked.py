@@ -11,7 +11,7 @@ from typing import Final
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling
 
 TEMPERATURES: Final = (0.0, 0.7, 1.0)
-SHORT: Final = 5        # tokens of a prompt that the plainest kernels can compute a thousand times
+SHORT: Final = 5  # tokens of a prompt that the plainest kernels can compute a thousand times
 LIFTED: Final = 40
 
 

@@ -24,8 +24,10 @@ class Cell:
 
     def __str__(self) -> str:
         logits = f"logits {self.tally.logits_differing:,} of {self.tally.logits:,}" if self.tally.logits else ""
-        return (f"  {self.engine:17} {self.row:51} T={self.temperature:<4g} {self.tally!s:>16}   {logits:22}"
-                f" {self.seconds:6.1f} s")
+        return (
+            f"  {self.engine:17} {self.row:51} T={self.temperature:<4g} {self.tally!s:>16}   {logits:22}"
+            f" {self.seconds:6.1f} s"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +43,7 @@ class Record:
 
     def cells(self) -> list[Cell]:
         found = (json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json")))
-        return [Cell(**{**each, "tally": Tally(**each["tally"]), "evidence": Evidence(**each["evidence"])})
-                for each in found]
+        return [
+            Cell(**{**each, "tally": Tally(**each["tally"]), "evidence": Evidence(**each["evidence"])})
+            for each in found
+        ]

@@ -12,8 +12,16 @@ from bench._cells import Cell
 from bench._differences import Tally
 from bench._disturbances import CHUNKS, DISTURBANCES, NEIGHBOURS, PREFIX, SPECULATION, Evidence
 
-COLUMNS: Final = ("fixed bf16", "fixed bf16, tall", "fixed int8", "fixed int4", "our vllm, pinned", "vLLM", "llama.cpp",
-                  "transformers")
+COLUMNS: Final = (
+    "fixed bf16",
+    "fixed bf16, tall",
+    "fixed int8",
+    "fixed int4",
+    "our vllm, pinned",
+    "vLLM",
+    "llama.cpp",
+    "transformers",
+)
 FIXED: Final = "fixed"
 
 HEAD: Final = """# What reaches a bit
@@ -67,8 +75,19 @@ PEER_NOTES: Final = """\
 def page(cells: Sequence[Cell], versions: str = "versions unknown") -> str:
     """`versions` of the engines of others."""
     theirs = PEER_NOTES.format(versions=versions)
-    return "".join((HEAD, f"{_machine()}\n\n", *_table(cells), "\n", *_totals(cells), NOTES, _done(cells), theirs,
-                    *_unfinished(cells)))
+    return "".join(
+        (
+            HEAD,
+            f"{_machine()}\n\n",
+            *_table(cells),
+            "\n",
+            *_totals(cells),
+            NOTES,
+            _done(cells),
+            theirs,
+            *_unfinished(cells),
+        )
+    )
 
 
 def _machine() -> str:
@@ -108,14 +127,17 @@ def _totals(cells: Sequence[Cell]) -> Iterator[str]:
 def _unfinished(cells: Sequence[Cell]) -> Iterator[str]:
     """Nobody should take a part of a row for the whole."""
     for engine in COLUMNS:
-        rows = {row: {cell.temperature for cell in cells if cell.engine == engine and cell.row == row}
-                for row in DISTURBANCES}
+        rows = {
+            row: {cell.temperature for cell in cells if cell.engine == engine and cell.row == row}
+            for row in DISTURBANCES
+        }
         if lacking := [row for row, had in rows.items() if had and had != set(TEMPERATURES)]:
             yield f"- **Not of every temperature**: {engine}: {'; '.join(lacking)}.\n"
 
 
 def _done(cells: Sequence[Cell]) -> str:
     """What the disturbances of `fixed` did inside, so that none of them is empty."""
+
     def of(row: str) -> list[Cell]:
         return [cell for cell in cells if cell.engine.startswith(FIXED) and cell.row == row]
 
@@ -123,7 +145,7 @@ def _done(cells: Sequence[Cell]) -> str:
         return sum((cell.evidence for cell in of(row)), Evidence())
 
     guessing = evidence(SPECULATION)
-    right = _summed(of(SPECULATION)).tokens - (guessing.passes - guessing.parts)    # a pass says one token by itself
+    right = _summed(of(SPECULATION)).tokens - (guessing.passes - guessing.parts)  # a pass says one token by itself
     did = [
         f"{evidence(CHUNKS).parts:,} passes over a part of a prompt in the row of chunks",
         f"{evidence(PREFIX).reused:,} tokens of prompts found in a cache in that of prefixes",

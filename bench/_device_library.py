@@ -1,6 +1,6 @@
 """Builds the kernels of `appliance/engine/fixed/cuda`: by nvcc for a GPU, or by g++ to be stepped through without one.
 
-    python -m bench._device_library build/fixed_cuda.so [--emulated]
+python -m bench._device_library build/fixed_cuda.so [--emulated]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SOURCE: Final = ENGINE / "fixed" / "cuda" / "fixed.cu"
 EXTRAS: Final = ENGINE / "fixed" / "kernels" / "extras.c"
 SAMPLING: Final = ENGINE / "sampling" / "sampling.c"
 FAST: Final = ("-O3", "-fno-trapping-math")
-LEVELS: Final = (       # as setup.py has them: beside a device, a token leaves little time for its choice
+LEVELS: Final = (  # as setup.py has them: beside a device, a token leaves little time for its choice
     (*FAST, "-DAH_LEVELS"),
     (*FAST, "-DAH_LEVEL=3", "-march=x86-64-v3"),
     (*FAST, "-DAH_LEVEL=4", "-march=x86-64-v4", "-mprefer-vector-width=512"),

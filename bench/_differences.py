@@ -25,12 +25,12 @@ class Tally:
     """Counts that add up."""
 
     runs: int = 0
-    runs_tokens: int = 0        # runs with at least one other token
-    runs_traces: int = 0        # runs with at least one other trace digest
-    tokens: int = 0             # compared
+    runs_tokens: int = 0  # runs with at least one other token
+    runs_traces: int = 0  # runs with at least one other trace digest
+    tokens: int = 0  # compared
     tokens_differing: int = 0
     traces_differing: int = 0
-    logits: int = 0             # rows of logits compared whole
+    logits: int = 0  # rows of logits compared whole
     logits_differing: int = 0
 
     def __add__(self, other: Self) -> Tally:
@@ -48,7 +48,7 @@ class Tally:
 
 
 def differing(expected: Sequence[object], seen: Sequence[object]) -> int:
-    absent = object()       # equal to nothing that a run may hold
+    absent = object()  # equal to nothing that a run may hold
     return sum(a != b for a, b in zip_longest(expected, seen, fillvalue=absent))
 
 

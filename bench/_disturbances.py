@@ -25,14 +25,14 @@ from typing import Final, cast
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import Variant, declared
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Cache, Model
 from appliance.engine.fixed.proven import open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.quantization import QuantizedWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.models.config import describe
 from appliance.models.folder import open_folder
-from appliance.models.loading import load_model
+from appliance.models.loaded_model import load_model
 from bench import _asked
 from bench._differences import Run
 
@@ -54,7 +54,7 @@ class Settings:
 
 PLAINEST: Final = Settings(Variant.SCALAR, rows=1, tight=False)
 _RARE: Final = bytes(sign | exponent for exponent in range(0x30, 0x3C) for sign in (0, 0x80))
-_RARELY: Final = 997        # weights to one that has a rare upper byte
+_RARELY: Final = 997  # weights to one that has a rare upper byte
 
 
 class EvenWeights(MadeWeights):
@@ -79,11 +79,11 @@ class Evidence:
     """What happened inside, summed over runs."""
 
     passes: int = 0
-    rows: int = 0           # tokens computed
-    parts: int = 0          # passes over a part of a prompt that is not its last
-    guessed: int = 0        # tokens computed on a guess
-    together: int = 0       # tokens computed beside another sequence's
-    reused: int = 0         # tokens of prompts whose keys and values were there already
+    rows: int = 0  # tokens computed
+    parts: int = 0  # passes over a part of a prompt that is not its last
+    guessed: int = 0  # tokens computed on a guess
+    together: int = 0  # tokens computed beside another sequence's
+    reused: int = 0  # tokens of prompts whose keys and values were there already
 
     def clear(self) -> None:
         for each in fields(self):
@@ -121,9 +121,15 @@ class WatchedEngine(FixedEngine):
     """The engine as it is, over a model that is watched."""
 
     def __init__(self, weights: Weights, settings: Settings, evidence: Evidence) -> None:
-        super().__init__(weights, threads=settings.threads, library=open_library(settings.variant),
-                         rows_max=settings.rows, speculate=settings.speculate, batch_bytes_max=BATCH_BYTES,
-                         tight=settings.tight)
+        super().__init__(
+            weights,
+            threads=settings.threads,
+            library=open_library(settings.variant),
+            rows_max=settings.rows,
+            speculate=settings.speculate,
+            batch_bytes_max=BATCH_BYTES,
+            tight=settings.tight,
+        )
         self.model.__class__ = WatchedModel
         self.watched: Final = cast("WatchedModel", self.model)
         self.watched.seen, self.watched.evidence = {}, evidence
@@ -147,8 +153,11 @@ class WatchedEngine(FixedEngine):
         """Logits after the prompt and after each token but the last, of the sequence whose cache came as `which`."""
         seen, start = self.watched.seen, len(asked.prompt) - 1
         cache = list(dict.fromkeys(address for address, _ in seen))[which]
-        return Run(tuple(step.token for step in steps), tuple(step.trace for step in steps),
-                   tuple(seen[cache, start + place] for place in range(len(steps))))
+        return Run(
+            tuple(step.token for step in steps),
+            tuple(step.trace for step in steps),
+            tuple(seen[cache, start + place] for place in range(len(steps))),
+        )
 
 
 @dataclass(slots=True)
@@ -228,7 +237,7 @@ def after_a_cancelled(machines: Machines, dice: Random, asked: EngineRequest) ->
     for _ in islice(left, dice.randint(0, 8)):
         pass
     if dice.random() < 0.5:
-        left.close()    # type: ignore[attr-defined]    # the protocol says Iterator; it is a generator
+        left.close()  # type: ignore[attr-defined]    # the protocol says Iterator; it is a generator
     return engine.one(asked)
 
 
@@ -252,7 +261,7 @@ def leaving_one(dice: Random, prompt: int) -> int:
 def over_a_prefix(machines: Machines, dice: Random, asked: EngineRequest) -> Run:
     """Another request of the same scope began with the same tokens; or it is the same prompt, with more said after."""
     engine, scope = machines.engine(Settings()), dice.randbytes(8)
-    shared = asked.prompt[:dice.randint(1, len(asked.prompt))]
+    shared = asked.prompt[: dice.randint(1, len(asked.prompt))]
     other = machines.another(dice)
     list(engine.run(replace(other, prompt=shared + other.prompt, scope=scope)))
     return engine.one(replace(asked, scope=scope))
@@ -267,8 +276,13 @@ def beside_others(machines: Machines, dice: Random, asked: EngineRequest) -> Run
 def everything(machines: Machines, dice: Random, asked: EngineRequest) -> Run:
     """All of it at once, on any kernels but the slow ones."""
     quick = variants()[1:] or variants()
-    settings = Settings(dice.choice(quick), dice.randint(1, 3), dice.choice((1, 3, 7, 16, 29, ROWS)),
-                        dice.random() < 0.5, dice.random() < 0.5)
+    settings = Settings(
+        dice.choice(quick),
+        dice.randint(1, 3),
+        dice.choice((1, 3, 7, 16, 29, ROWS)),
+        dice.random() < 0.5,
+        dice.random() < 0.5,
+    )
     engine, scope = machines.engine(settings), dice.choice((b"", b"a"))
     for _ in range(dice.randint(0, 2)):
         other = replace(machines.another(dice), scope=scope)

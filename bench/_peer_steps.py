@@ -49,7 +49,7 @@ class Transformers:
 
             cache = DynamicCache(config=self.model.config)
             with self.torch.inference_mode():
-                self.model(self.torch.tensor([run["request"]["prompt"][:run["shared"]]]), past_key_values=cache)
+                self.model(self.torch.tensor([run["request"]["prompt"][: run["shared"]]]), past_key_values=cache)
             more["past_key_values"] = cache
         place = run["place"]
         return self.generate([*run["beside"][:place], run["request"], *run["beside"][place:]], place, more)
@@ -67,8 +67,16 @@ class Transformers:
         torch.manual_seed(int(asked["seed"][:8], 16))
         with torch.inference_mode():
             done = self.model.generate(
-                ids, attention_mask=mask, pad_token_id=0, max_new_tokens=asked["tokens"],
-                min_new_tokens=asked["tokens"], return_dict_in_generate=True, output_logits=True, **how, **(more or {}))
+                ids,
+                attention_mask=mask,
+                pad_token_id=0,
+                max_new_tokens=asked["tokens"],
+                min_new_tokens=asked["tokens"],
+                return_dict_in_generate=True,
+                output_logits=True,
+                **how,
+                **(more or {}),
+            )
         said = done.sequences[place, width:].tolist()
         return [[token, leading(row[place].float().numpy())] for token, row in zip(said, done.logits, strict=True)]
 
@@ -77,18 +85,33 @@ class Vllm:
     def __init__(self, how):
         threads = how["threads"]
         os.environ |= {
-            "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0", "VLLM_CPU_KVCACHE_SPACE": "1",
-            "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "ERROR",
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         }
         from vllm import EngineArgs, LLMEngine
 
         self.numbers = count()
-        self.engine = LLMEngine.from_engine_args(EngineArgs(
-            model=how["model"], skip_tokenizer_init=True, dtype="bfloat16", max_model_len=LENGTH_MAX, block_size=32,
-            max_num_seqs=SEQUENCES, max_num_batched_tokens=how["chunk"] or SEQUENCES * LENGTH_MAX,
-            enable_chunked_prefill=True, enable_prefix_caching=how["prefix"], enforce_eager=True,
-            disable_log_stats=True, logprobs_mode="raw_logits", max_logprobs=LEADERS))
+        self.engine = LLMEngine.from_engine_args(
+            EngineArgs(
+                model=how["model"],
+                skip_tokenizer_init=True,
+                dtype="bfloat16",
+                max_model_len=LENGTH_MAX,
+                block_size=32,
+                max_num_seqs=SEQUENCES,
+                max_num_batched_tokens=how["chunk"] or SEQUENCES * LENGTH_MAX,
+                enable_chunked_prefill=True,
+                enable_prefix_caching=how["prefix"],
+                enforce_eager=True,
+                disable_log_stats=True,
+                logprobs_mode="raw_logits",
+                max_logprobs=LEADERS,
+            )
+        )
 
     def close(self):
         self.engine.engine_core.shutdown()
@@ -98,9 +121,19 @@ class Vllm:
         from vllm.sampling_params import RequestOutputKind
 
         number = str(next(self.numbers))
-        self.engine.add_request(number, {"prompt_token_ids": request["prompt"]}, SamplingParams(
-            temperature=request["temperature"], seed=int(request["seed"][:8], 16), max_tokens=request["tokens"],
-            logprobs=LEADERS, ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.DELTA))
+        self.engine.add_request(
+            number,
+            {"prompt_token_ids": request["prompt"]},
+            SamplingParams(
+                temperature=request["temperature"],
+                seed=int(request["seed"][:8], 16),
+                max_tokens=request["tokens"],
+                logprobs=LEADERS,
+                ignore_eos=True,
+                detokenize=False,
+                output_kind=RequestOutputKind.DELTA,
+            ),
+        )
         return number
 
     def steps(self, number):
@@ -183,16 +216,22 @@ class Llama:
         shared = run["shared"]
         if shared:
             self.decode(context, [(token, at, 0, False) for at, token in enumerate(run["request"]["prompt"][:shared])])
-        rows = [(token, at, which, at == len(each["prompt"]) - 1)
-                for which, each in enumerate(requests) for at, token in enumerate(each["prompt"]) if at >= shared]
+        rows = [
+            (token, at, which, at == len(each["prompt"]) - 1)
+            for which, each in enumerate(requests)
+            for at, token in enumerate(each["prompt"])
+            if at >= shared
+        ]
         samplers, found = [self.sampler(each) for each in requests], []
         for said in range(run["request"]["tokens"]):
             self.decode(context, rows)
             wanted = [index for index, row in enumerate(rows) if row[3]]
             got = self.c.llama_get_logits_ith(context, wanted[place])
             leaders = leading(self.numpy.ctypeslib.as_array(got, shape=(self.vocabulary,)).copy())
-            tokens = [self.c.llama_sampler_sample(chain, context, index)
-                      for chain, index in zip(samplers, wanted, strict=True)]
+            tokens = [
+                self.c.llama_sampler_sample(chain, context, index)
+                for chain, index in zip(samplers, wanted, strict=True)
+            ]
             found.append([tokens[place], leaders])
             rows = [(token, len(requests[which]["prompt"]) + said, which, True) for which, token in enumerate(tokens)]
         for chain in samplers:

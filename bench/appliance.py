@@ -26,20 +26,20 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.client import Service, chat
-from anchorhold.feeding import feed
-from appliance.answering import Answering, Terms
-from appliance.device import Device
+from anchorhold.host.slice_feed import feed
 from appliance.engine.fixed.architecture import Architecture
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Step
-from appliance.mind import ByteScript, Mind
-from appliance.model import ModelGate
+from appliance.model_pack import ModelGate
+from appliance.model_runtime import ByteScript, Mind
 from appliance.ordering.sequencer import OrderedRequest, Sequencer
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
-from appliance.services import StreamService
-from appliance.window import Answered
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.run_queue import Device
+from appliance.serving.services import StreamService
+from appliance.serving.window import Answered
 from attestation.consensus.blocks import Kind, Request
 from attestation.consensus.chat import RAISED, Sampling
 from attestation.consensus.delegation import DelegationCache
@@ -61,13 +61,22 @@ NOW_NS: Final = 1_700_000_000_000_000_000
 ROUNDS: Final = 5
 BATCH: Final = 20
 SHORT, LONG = 16, 1040
-WORDS: Final = "What is an anchorhold, and who may look through its window? " * 8      # about 500 bytes
+WORDS: Final = "What is an anchorhold, and who may look through its window? " * 8  # about 500 bytes
 READ_BYTES: Final = 1 << 30
-ANSWER_TOKENS: Final = 256                  # of the answer that shares are stated for
-BYTES_A_TOKEN: Final = {"1b": 2.06e9, "8b": 15.0e9}      # bf16 weights read for each token: 1.1B, and Llama 8B
+ANSWER_TOKENS: Final = 256  # of the answer that shares are stated for
+BYTES_A_TOKEN: Final = {"1b": 2.06e9, "8b": 15.0e9}  # bf16 weights read for each token: 1.1B, and Llama 8B
 LITTLE: Final = Architecture(
-    layers=4, width=128, heads=4, kv_heads=2, head_width=32, hidden=384, vocabulary=1024, positions_max=512,
-    epsilon=1e-5, rotary_width=32, tied=True,
+    layers=4,
+    width=128,
+    heads=4,
+    kv_heads=2,
+    head_width=32,
+    hidden=384,
+    vocabulary=1024,
+    positions_max=512,
+    epsilon=1e-5,
+    rotary_width=32,
+    tied=True,
 )
 PLACE: Final = Place(GATEWAY, b"\x30" * 32)
 BY: Final = ServedBy("bench", bytes(32), bytes(32), PLACE.model_root, bytes(32), bytes(32), bytes(32), bytes(32))
@@ -137,6 +146,7 @@ def _best(job: Callable[[], float]) -> float:
 
 # -- the pipeline alone
 
+
 def _answering(kind: Kind, ring: Ring) -> Cost:
     return Cost.between(*(_best(partial(_answered, kind, ring, tokens)) for tokens in (SHORT, LONG)))
 
@@ -156,8 +166,17 @@ def _answered(kind: Kind, ring: Ring, tokens: int) -> float:
 def _placed(height: int, kind: Kind, payload: bytes) -> OrderedRequest:
     request = Request(height, CALLER, kind, Prompt(payload))
     return OrderedRequest(
-        height=height, index=0, id=height, caller=CALLER, kind=kind, payload=request.payload, beacon=bytes(32),
-        link=bytes(32), request_digest=request.digest(), block_time_ns=1, certified_time_ns=1,
+        height=height,
+        index=0,
+        id=height,
+        caller=CALLER,
+        kind=kind,
+        payload=request.payload,
+        beacon=bytes(32),
+        link=bytes(32),
+        request_digest=request.digest(),
+        block_time_ns=1,
+        certified_time_ns=1,
     )
 
 
@@ -195,8 +214,10 @@ def _served(kind: Kind, ring: Ring, tokens: int) -> float:
 async def _fed(subnet: Subnet, chain: Chain, proofs: list[bytes], ring: Ring) -> float:
     device = Device(_make(ring))
     stream = StreamService(
-        Sequencer(root_key=subnet.root_key, canister=GATEWAY, cache=DelegationCache()), device,
-        ModelGate(shut=False), Rings(ring),
+        Sequencer(root_key=subnet.root_key, canister=GATEWAY, cache=DelegationCache()),
+        device,
+        ModelGate(shut=False),
+        Rings(ring),
     )
     address = Address.parse(f"memory:bench-{next(_names)}")
     running = asyncio.create_task(device.run())
@@ -216,6 +237,7 @@ async def _fed(subnet: Subnet, chain: Chain, proofs: list[bytes], ring: Ring) ->
 
 
 # -- the model
+
 
 def _engine_us_per_token() -> float:
     """Decoding of the fixed engine, one thread, no guesses: the shape of the little model, other numbers."""

@@ -76,7 +76,7 @@ def _server_process(folder: str, ready: Any) -> None:
     asyncio.run(_serve(Path(folder), ready))
 
 
-Work = Callable[[int], Awaitable[None]]     # so many exchanges, or so many frames of one answer
+Work = Callable[[int], Awaitable[None]]  # so many exchanges, or so many frames of one answer
 
 
 async def _bare_echo(folder: Path, size: int, window: int) -> Work:
@@ -90,7 +90,7 @@ async def _bare_echo(folder: Path, size: int, window: int) -> Work:
         for sent in range(window, count + window):
             await reader.readexactly(size)
             if sent < count:
-                writer.write(payload)       # the window bounds what is on the way; draining here could deadlock
+                writer.write(payload)  # the window bounds what is on the way; draining here could deadlock
 
     return exchange
 
@@ -162,11 +162,7 @@ class _Clock:
 
 async def measure(folder: Path, server: int) -> list[dict[str, Any]]:
     clock = _Clock(server)
-    return [
-        await _row(clock, folder, size, count, shape)
-        for size, count in SIZES.items()
-        for shape in SHAPES
-    ]
+    return [await _row(clock, folder, size, count, shape) for size, count in SIZES.items() for shape in SHAPES]
 
 
 async def _row(clock: _Clock, folder: Path, size: int, count: int, shape: Any) -> dict[str, Any]:
@@ -207,8 +203,10 @@ def main() -> None:
     rows = run()
     print("bridge: ratio of a bare asyncio echo's speed (1.0 = as fast); goal 0.5 at 1 KiB, 0.8 at 64 KiB")
     for row in rows:
-        print("  {bytes:>6} B {shape:<10}  bare {bare_us:>7} us  bridge {bridge_us:>7} us  {frames_per_s:>6} frames/s  "
-              "{mb_per_s:>7} MB/s  ratio {ratio:<5} by processor time {processor_ratio}".format(**row))
+        print(
+            "  {bytes:>6} B {shape:<10}  bare {bare_us:>7} us  bridge {bridge_us:>7} us  {frames_per_s:>6} frames/s  "
+            "{mb_per_s:>7} MB/s  ratio {ratio:<5} by processor time {processor_ratio}".format(**row)
+        )
     print(json.dumps({"bridge": rows}))
 
 

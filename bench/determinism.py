@@ -26,29 +26,30 @@ from bench import _asked
 from bench._cells import Cell, Record
 from bench._determinism_page import page
 from bench._differences import Run, Tally, compared
-from bench._disturbances import (
-    DISTURBANCES,
-    NEW_PROCESS,
-    SLOW,
-    EvenWeights,
-    Machines,
-    available,
-    opened,
-    reference,
-)
+from bench._disturbances import DISTURBANCES, NEW_PROCESS, SLOW, EvenWeights, Machines, available, opened, reference
 from bench._peer_matrix import OURS, THEIRS, peer_cells, versions_of
 from bench.engine import FOLDER, write_checkpoint
 
 
 def _llama(width: int, hidden: int) -> Architecture:
-    return Architecture(layers=2, width=width, heads=4, kv_heads=2, head_width=64, hidden=hidden, vocabulary=512,
-                        positions_max=256, epsilon=1e-5, rotary_width=64)
+    return Architecture(
+        layers=2,
+        width=width,
+        heads=4,
+        kv_heads=2,
+        head_width=64,
+        hidden=hidden,
+        vocabulary=512,
+        positions_max=256,
+        epsilon=1e-5,
+        rotary_width=64,
+    )
 
 
 SHAPES: Final = {"wide": _llama(2048, 384), "tall": _llama(256, 4160)}
 PEERS: Final = (OURS, *THEIRS)
 PEERS_SHAPE: Final = "wide"
-PROCESSES: Final = 20       # runs of a cell that get a process of their own
+PROCESSES: Final = 20  # runs of a cell that get a process of their own
 
 Make = Callable[[Random, float, int], EngineRequest]
 
@@ -104,8 +105,9 @@ def cell(machines: Machines, column: str, row: str, temperature: float, pooled: 
     return Cell(column, row, temperature, tally, time.perf_counter() - started, machines.evidence.copy())
 
 
-def fixed(column: Column, folder: Path, runs: int, seed: int, processes: int = PROCESSES,
-          size: int = 16) -> Iterator[Cell]:
+def fixed(
+    column: Column, folder: Path, runs: int, seed: int, processes: int = PROCESSES, size: int = 16
+) -> Iterator[Cell]:
     """Every disturbance this machine can do, at every temperature."""
     with opened(folder, column.quantization) as machines:
         for temperature in _asked.TEMPERATURES:

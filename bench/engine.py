@@ -32,22 +32,32 @@ from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Tensor, Weights, names
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.made import REPEAT, MadeWeights
 from appliance.engine.fixed.memory import HugeMemory
 from appliance.engine.fixed.proven import open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.quantization import QuantizedWeights
+from appliance.engine.fixed.random_weights import REPEAT, MadeWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling
 from appliance.models.config import describe
 from appliance.models.folder import open_folder
-from appliance.models.loading import load_model
+from appliance.models.loaded_model import load_model
 
 HERE: Final = Path(__file__).resolve().parent
 FOLDER: Final = HERE.parent / "build" / "bench"
 
 
 def _llama(layers: int, width: int, heads: int, kv_heads: int, hidden: int, vocabulary: int) -> Architecture:
-    return Architecture(layers=layers, width=width, heads=heads, kv_heads=kv_heads, head_width=64, hidden=hidden,
-                        vocabulary=vocabulary, positions_max=1024, epsilon=1e-5, rotary_width=64)
+    return Architecture(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=64,
+        hidden=hidden,
+        vocabulary=vocabulary,
+        positions_max=1024,
+        epsilon=1e-5,
+        rotary_width=64,
+    )
 
 
 SIZES: Final = {
@@ -56,13 +66,13 @@ SIZES: Final = {
     "1.1B": _llama(22, 2048, 32, 4, 5632, 32000),
 }
 BITS: Final = {"bf16": Quantization(), "int8": Quantization(Format.INT8, 32), "int4": Quantization(Format.INT4, 32)}
-LIKE: Final = {"bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}      # what llama.cpp has beside each
+LIKE: Final = {"bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}  # what llama.cpp has beside each
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    prefill: float      # seconds of a prompt
-    token: float        # seconds of a decoded token
+    prefill: float  # seconds of a prompt
+    token: float  # seconds of a decoded token
 
     def best(self, other: Speed) -> Speed:
         return Speed(min(self.prefill, other.prefill), min(self.token, other.token))
@@ -70,10 +80,13 @@ class Speed:
 
 @cache
 def _quantiles() -> array[int]:
-    return array("H", (
-        struct.unpack("<I", struct.pack("<f", NormalDist(0, 0.02).inv_cdf((i + 0.5) / 65536)))[0] + 0x8000 >> 16
-        for i in range(65536)
-    ))
+    return array(
+        "H",
+        (
+            struct.unpack("<I", struct.pack("<f", NormalDist(0, 0.02).inv_cdf((i + 0.5) / 65536)))[0] + 0x8000 >> 16
+            for i in range(65536)
+        ),
+    )
 
 
 class NormalWeights(MadeWeights):
@@ -106,11 +119,23 @@ def write_checkpoint(architecture: Architecture, folder: Path, weights: Weights 
         for name in header:
             file.write(made.tensor(name).data)
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": a.width, "head_dim": a.head_width,
-        "intermediate_size": a.hidden, "num_hidden_layers": a.layers, "num_attention_heads": a.heads,
-        "num_key_value_heads": a.kv_heads, "vocab_size": a.vocabulary, "max_position_embeddings": a.positions_max,
-        "rms_norm_eps": a.epsilon, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": False,
-        "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": a.width,
+        "head_dim": a.head_width,
+        "intermediate_size": a.hidden,
+        "num_hidden_layers": a.layers,
+        "num_attention_heads": a.heads,
+        "num_key_value_heads": a.kv_heads,
+        "vocab_size": a.vocabulary,
+        "max_position_embeddings": a.positions_max,
+        "rms_norm_eps": a.epsilon,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "partial").rename(folder / "model.safetensors")
@@ -152,7 +177,7 @@ def read_rate(threads: int, gibibytes: int = 1, rounds: int = 3) -> float:
     size = (gibibytes << 30) // threads
     buffers = [HugeMemory(kernels, size) for _ in range(threads)]
     for buffer in buffers:
-        ctypes.memset(buffer.address, 0, size)      # memory never written is one page, read from a cache
+        ctypes.memset(buffer.address, 0, size)  # memory never written is one page, read from a cache
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(rounds + 1):
@@ -190,9 +215,21 @@ def repetitive(engine: FixedEngine, tokens: int, rounds: int) -> Speed:
 
 def peer(python: str, kind: str, model: Path, arguments: argparse.Namespace, temperature: float) -> Speed | None:
     done = subprocess.run(
-        [python, str(HERE / "_peer.py"), kind, str(model), str(arguments.threads), str(arguments.prompt),
-         str(arguments.tokens), str(arguments.rounds), str(temperature)],
-        capture_output=True, text=True, check=False, cwd=FOLDER,
+        [
+            python,
+            str(HERE / "_peer.py"),
+            kind,
+            str(model),
+            str(arguments.threads),
+            str(arguments.prompt),
+            str(arguments.tokens),
+            str(arguments.rounds),
+            str(temperature),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FOLDER,
     )
     if done.returncode:
         print(f"    {kind}: did not run ({done.stderr.strip().splitlines()[-1:]})")
@@ -203,8 +240,11 @@ def peer(python: str, kind: str, model: Path, arguments: argparse.Namespace, tem
 def gguf(python: str, folder: Path, kind: str) -> Path:
     path = folder / f"{kind}.gguf"
     if not path.exists():
-        subprocess.run([python, str(HERE / "_gguf.py"), str(folder), str(path), *([kind] if kind != "bf16" else [])],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [python, str(HERE / "_gguf.py"), str(folder), str(path), *([kind] if kind != "bf16" else [])],
+            check=True,
+            capture_output=True,
+        )
     return path
 
 
@@ -218,12 +258,12 @@ def peers(python: str, folder: Path, bits: str, arguments: argparse.Namespace) -
                 yield f"{kind} {model.stem if model.is_file() else 'bf16'}", temperature, speed
 
 
-Turn = tuple[str, float, Speed]     # who, at which temperature
+Turn = tuple[str, float, Speed]  # who, at which temperature
 
 
 def contest(weights: Weights, bits: str, folder: Path, arguments: argparse.Namespace) -> Iterator[Turn]:
     engine = FixedEngine(weights, threads=arguments.threads, speculate=False)
-    for _ in range(arguments.rounds):       # temperatures take turns too
+    for _ in range(arguments.rounds):  # temperatures take turns too
         for temperature in (0.0, 0.5, 1.0):
             asked = request(arguments.prompt, arguments.tokens, temperature)
             yield f"fixed {bits}", temperature, ours(engine, asked, 1)
@@ -236,18 +276,23 @@ def contest(weights: Weights, bits: str, folder: Path, arguments: argparse.Names
 def show(best: dict[tuple[str, float], Speed], bits: str, prompt: int, reads: int, rate: float) -> None:
     base = best[f"fixed {bits}", 0.0]
     for (name, temperature), speed in best.items():
-        print(f"  {name:18} T={temperature:<3g}"
-              f"   prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
-              f"   decode {1 / speed.token:8.1f} tok/s ({base.token / speed.token:5.2f})"
-              f"   {reads / speed.token / 1e9:6.1f} GB/s, {reads / speed.token / rate:4.0%} of the read rate",
-              flush=True)
+        print(
+            f"  {name:18} T={temperature:<3g}"
+            f"   prefill {prompt / speed.prefill:8.1f} tok/s ({base.prefill / speed.prefill:5.2f})"
+            f"   decode {1 / speed.token:8.1f} tok/s ({base.token / speed.token:5.2f})"
+            f"   {reads / speed.token / 1e9:6.1f} GB/s, {reads / speed.token / rate:4.0%} of the read rate",
+            flush=True,
+        )
 
 
 def measure(size: str, arguments: argparse.Namespace) -> None:
     folder = FOLDER / f"normal-{size}"
     write_checkpoint(SIZES[size], folder)
-    print(f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens. "
-          "In brackets: speed as a share of ours at T=0", flush=True)
+    print(
+        f"{size}, {arguments.threads} threads, prompt {arguments.prompt}, {arguments.tokens} tokens. "
+        "In brackets: speed as a share of ours at T=0",
+        flush=True,
+    )
     with open_folder(folder) as files:
         plain = Resident(load_model(files.tensors(), describe(files.file("config.json"))))
         for bits in arguments.bits:
@@ -257,8 +302,11 @@ def measure(size: str, arguments: argparse.Namespace) -> None:
             rate = 0.0
             for number in range(arguments.passes):
                 for name, temperature, speed in contest(weights, bits, folder, arguments):
-                    print(f"    pass {number + 1} of {arguments.passes}: {name} at T={temperature:g}",
-                          file=sys.stderr, flush=True)
+                    print(
+                        f"    pass {number + 1} of {arguments.passes}: {name} at T={temperature:g}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                     rate = max(rate, read_rate(arguments.threads))
                     best[name, temperature] = speed.best(best.get((name, temperature), speed))
             print(f" {bits}, memory read at {rate / 1e9:.1f} GB/s", flush=True)
@@ -269,8 +317,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the fixed engine beside its peers.")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["19M", "160M"])
     parser.add_argument("--bits", nargs="+", choices=BITS, default=list(BITS))
-    parser.add_argument("--peers", metavar="PYTHON",
-                        help="an interpreter that has vllm, transformers, llama_cpp and gguf")
+    parser.add_argument(
+        "--peers", metavar="PYTHON", help="an interpreter that has vllm, transformers, llama_cpp and gguf"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
     parser.add_argument("--tokens", type=int, default=64, help="decoded")

@@ -115,9 +115,7 @@ def milliseconds(repetitions: int, call: Callable[[], object]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path, default=VECTORS)
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args(argv)

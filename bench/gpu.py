@@ -22,17 +22,38 @@ from typing import Final
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import Library
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.proven import open_device, open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.quantization import QuantizedWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
 from bench._device_library import build
 
 SHAPES: Final = {
-    "1B": Architecture(layers=16, width=2048, heads=32, kv_heads=8, head_width=64, hidden=8192, vocabulary=128256,
-                       positions_max=1024, epsilon=1e-5, rotary_width=64, tied=True),
-    "8B": Architecture(layers=32, width=4096, heads=32, kv_heads=8, head_width=128, hidden=14336, vocabulary=128256,
-                       positions_max=1024, epsilon=1e-5, rotary_width=128),
+    "1B": Architecture(
+        layers=16,
+        width=2048,
+        heads=32,
+        kv_heads=8,
+        head_width=64,
+        hidden=8192,
+        vocabulary=128256,
+        positions_max=1024,
+        epsilon=1e-5,
+        rotary_width=64,
+        tied=True,
+    ),
+    "8B": Architecture(
+        layers=32,
+        width=4096,
+        heads=32,
+        kv_heads=8,
+        head_width=128,
+        hidden=14336,
+        vocabulary=128256,
+        positions_max=1024,
+        epsilon=1e-5,
+        rotary_width=128,
+    ),
 }
 BITS: Final = {"bf16": Quantization(), "int8": Quantization(Format.INT8, 128), "int4": Quantization(Format.INT4, 128)}
 TEMPERATURES: Final = (0, 700_000, MICRO)
@@ -104,11 +125,15 @@ def measure(device: FixedEngine, architecture: Architecture) -> None:
         first = time.perf_counter()
         count = sum(1 for _ in running)
         rates[temperature] = count / (time.perf_counter() - first)
-        print(f"  T = {temperature / MICRO:g}: {rates[temperature]:.1f} tokens/s, first token after "
-              f"{1000 * (first - started):.1f} ms")
+        print(
+            f"  T = {temperature / MICRO:g}: {rates[temperature]:.1f} tokens/s, first token after "
+            f"{1000 * (first - started):.1f} ms"
+        )
     read = rates[0] * bytes_a_token(architecture)
-    print(f"  reads {read / 1e12:.2f} TB/s, {read / rate:.0%} of the copy rate of {rate / 1e12:.2f} TB/s; "
-          f"T = 1 at {rates[MICRO] / rates[0]:.1%} of T = 0")
+    print(
+        f"  reads {read / 1e12:.2f} TB/s, {read / rate:.0%} of the copy rate of {rate / 1e12:.2f} TB/s; "
+        f"T = 1 at {rates[MICRO] / rates[0]:.1%} of T = 0"
+    )
 
 
 def main() -> None:

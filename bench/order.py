@@ -89,9 +89,7 @@ def _pairing(subnet: Subnet, chain: Chain) -> Callable[[], object]:
 def _one_block(subnet: Subnet, chain: Chain, *, cached: bool) -> Callable[[], object]:
     raw = chain.proof(1, 1, NOW_NS + 9)
     cache = DelegationCache() if cached else None
-    return lambda: verify_slice(
-        SliceProof.parse(raw), root_key=subnet.root_key, canister=GATEWAY, cache=cache
-    )
+    return lambda: verify_slice(SliceProof.parse(raw), root_key=subnet.root_key, canister=GATEWAY, cache=cache)
 
 
 def _whole_slice(subnet: Subnet, chain: Chain) -> Callable[[], object]:

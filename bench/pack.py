@@ -35,12 +35,12 @@ from devnet.model import TinyModel
 from foundation.secrecy import Secret
 from measurements.pack.arena import Arena, Memory
 from measurements.pack.disk import read_at
-from measurements.pack.manifest import CHUNK_BYTES
-from measurements.pack.opening import open_pack
-from measurements.pack.sealing import seal_pack
-from measurements.pack.verifying import verify_pack
+from measurements.pack.pack_check import verify_pack
+from measurements.pack.pack_manifest import CHUNK_BYTES
+from measurements.pack.pack_reader import open_pack
+from measurements.pack.pack_writer import seal_pack
 
-MODEL = TinyModel(layers=16, width=2048)            # 257 MiB of weights
+MODEL = TinyModel(layers=16, width=2048)  # 257 MiB of weights
 THREADS = (1, 2)
 ROUNDS = 8
 _ZEROS = bytes(CHUNK_BYTES)
@@ -50,7 +50,7 @@ _PEAK = """
 import sys
 from pathlib import Path
 from bench.pack import KEY
-from measurements.pack.opening import open_pack
+from measurements.pack.pack_reader import open_pack
 def high():
     return int(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM')).split()[1])
 before = high()
@@ -153,8 +153,9 @@ def _openssl(threads: int) -> float | None:
 
 def _peak(path: Path, threads: int) -> tuple[int, int]:
     """Bytes beyond the model at the highest, in all and beyond what the interpreter held before."""
-    said = subprocess.run([sys.executable, "-c", _PEAK, str(path), str(threads)], capture_output=True, text=True,
-                          check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(path), str(threads)], capture_output=True, text=True, check=True
+    ).stdout
     before, high, model = map(int, said.split())
     return high - model, high - model - before
 
@@ -184,14 +185,18 @@ def run() -> list[dict[str, Any]]:
             best = {label: _best([each[label] for each in rounds]) for label in works}
             rate = {label: size / cost.wall / 1e9 for label, cost in best.items()}
             openssl, (beyond, growth) = _openssl(threads), _peak(path, threads)
-            rows.append({
-                "threads": threads, "model_mib": size >> 20, **{label: round(rate[label], 2) for label in works},
-                "openssl_aes": None if openssl is None else round(openssl, 2),
-                "open_of_bare": _ratios(best["open"], best["bare"]),
-                "seal_of_bare": _ratios(best["seal"], best["bare_seal"]),
-                "peak_beyond_model_mib": round(beyond / (1 << 20), 1),
-                "of_which_opening_mib": round(growth / (1 << 20), 1),
-            })
+            rows.append(
+                {
+                    "threads": threads,
+                    "model_mib": size >> 20,
+                    **{label: round(rate[label], 2) for label in works},
+                    "openssl_aes": None if openssl is None else round(openssl, 2),
+                    "open_of_bare": _ratios(best["open"], best["bare"]),
+                    "seal_of_bare": _ratios(best["seal"], best["bare_seal"]),
+                    "peak_beyond_model_mib": round(beyond / (1 << 20), 1),
+                    "of_which_opening_mib": round(growth / (1 << 20), 1),
+                }
+            )
     return rows
 
 
@@ -199,11 +204,13 @@ def main() -> None:
     rows = run()
     print("pack: GB/s of plaintext; goal: opening at 0.7 of bare AES-GCM and SHA-256, peak below model + 256 MiB")
     for row in rows:
-        print("  {threads} thread(s), {model_mib} MiB  open {open} of bare {bare}: ratio {open_of_bare[0]} "
-              "(CPU time {open_of_bare[1]})  seal {seal} of bare {bare_seal}: ratio {seal_of_bare[0]} "
-              "(CPU time {seal_of_bare[1]})\n"
-              "      verify {verify}  plain reading {read}  fresh memory {memory}  openssl AES alone {openssl_aes}  "
-              "peak: model + {peak_beyond_model_mib} MiB".format(**row))
+        print(
+            "  {threads} thread(s), {model_mib} MiB  open {open} of bare {bare}: ratio {open_of_bare[0]} "
+            "(CPU time {open_of_bare[1]})  seal {seal} of bare {bare_seal}: ratio {seal_of_bare[0]} "
+            "(CPU time {seal_of_bare[1]})\n"
+            "      verify {verify}  plain reading {read}  fresh memory {memory}  openssl AES alone {openssl_aes}  "
+            "peak: model + {peak_beyond_model_mib} MiB".format(**row)
+        )
     print(json.dumps({"pack": rows}))
 
 

@@ -26,10 +26,10 @@ from vsock_bridge.transport import Address
 
 BOOTS = 5
 ROUNDS = 5
-ROUND_TRIPS = {100: 300, 1024: 300, 65536: 60}      # bytes -> how many a round
+ROUND_TRIPS = {100: 300, 1024: 300, 65536: 60}  # bytes -> how many a round
 BULK_BYTES = 1 << 20
 BULK_COUNT = 12
-PIECES = 160            # of 64 KiB, one way
+PIECES = 160  # of 64 KiB, one way
 
 
 async def _serve(folder: Path, ready: Any) -> None:

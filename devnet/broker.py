@@ -3,7 +3,7 @@
     with devnet_broker(folder, tee, model_root=..., secrets={...}) as made:
         made.public                     # what goes into the cell's configuration as `broker_key`
         made.approve(measured_config)   # the digest of that configuration: before this, the cell is denied
-        send = LocalSend(made.broker)   # a host beside it: anchorhold.relaying.relay(host, send)
+        send = LocalSend(made.broker)   # a host beside it: anchorhold.host.broker_relay.relay(host, send)
 
 The same code as production, other roots: `judging` names the devnet's root and nothing else does.
 """
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.release import Carry
+from appliance.key_release import Carry
 from attestation.broker.administration import add_release, add_secret
 from attestation.broker.broker import Broker, Judging, Keys, Reply, new_keys
 from attestation.broker.errors import BrokerRefused
@@ -64,8 +64,7 @@ def judging(tee: SimulatedTee) -> Judging:
     """The strict policy with this devnet's root, and its one machine. Images come from the releases."""
     values = reference_values(tee)
     machines = {name: values.allowed(name) for name in ("snp.chip_id", "tdx.ppid") if values.allowed(name)}
-    return Judging(
-        document.parse(policy_document(tee)), ReferenceValues.of(machines), _endorsements(tee), tee.root.der)
+    return Judging(document.parse(policy_document(tee)), ReferenceValues.of(machines), _endorsements(tee), tee.root.der)
 
 
 def _endorsements(tee: SimulatedTee) -> Endorsements:
@@ -84,15 +83,14 @@ def devnet_broker(
         keys = new_keys(store, wrapping, time.time_ns())
         for resource, secret in secrets.items():
             add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
-        broker = Broker(store, keys, wrapping, judging(tee), clock_ns=time.time_ns,
-                        randomness=randomness.token_bytes)
+        broker = Broker(store, keys, wrapping, judging(tee), clock_ns=time.time_ns, randomness=randomness.token_bytes)
         yield DevnetBroker(store, keys, wrapping, broker, measurement_of(tee), model_root)
     finally:
         store.close()
 
 
 class LocalSend:
-    """A host that sits beside its broker: carries without a socket, as `anchorhold.relaying` does over HTTPS."""
+    """A host that sits beside its broker: carries without a socket, as `anchorhold.host.broker_relay` does over HTTPS."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

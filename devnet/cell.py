@@ -21,7 +21,7 @@ import structlog
 from appliance.config import MeasuredConfig, config_digest
 from appliance.identity import Identity
 from appliance.main import REFUSED, choose_mind, serve
-from appliance.sealing import SealingFailed, seal_process
+from appliance.process_hardening import SealingFailed, seal_process
 from attestation.tee.tee import Tee
 from devnet.chip import ChipTee
 from devnet.pki import Validity
@@ -49,7 +49,10 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="where to write the root certificate (DER)")
     arguments = parser.parse_args()
     if arguments.chip is None and None in (
-        arguments.seed, arguments.not_before, arguments.not_after, arguments.measurement
+        arguments.seed,
+        arguments.not_before,
+        arguments.not_after,
+        arguments.measurement,
     ):
         parser.error("either --chip, or --seed, --not-before, --not-after and --measurement")
     return run(arguments.config, arguments.listen, arguments.model, lambda: _tee(arguments))

@@ -17,15 +17,7 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
-from attestation.consensus.blocks import (
-    UINT_MAX,
-    Block,
-    Header,
-    Kind,
-    Request,
-    genesis,
-    request_root,
-)
+from attestation.consensus.blocks import UINT_MAX, Block, Header, Kind, Request, genesis, request_root
 from attestation.consensus.slices import Body, SliceProof
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import NEIGHBOUR, Subnet
@@ -68,9 +60,7 @@ class Chain:
         first_id = before.next_id if before else 0
         if misbehaviour is Misbehaviour.SKIPPED_IDS:
             first_id += 1
-        requests = tuple(
-            [Request(first_id + k, CALLER, kind, Prompt(payload)) for k, payload in enumerate(payloads)]
-        )
+        requests = tuple([Request(first_id + k, CALLER, kind, Prompt(payload)) for k, payload in enumerate(payloads)])
         header = Header(
             canister=self.canister,
             height=self.height + 1,
@@ -88,9 +78,7 @@ class Chain:
     def branch(self, height: int, *, seed: bytes) -> Chain:
         return Chain(self.subnet, self.canister, seed=seed, blocks=self.blocks[:height])
 
-    def proof(
-        self, first: int, last: int, time_ns: int, *, misbehaviour: Misbehaviour | None = None
-    ) -> bytes:
+    def proof(self, first: int, last: int, time_ns: int, *, misbehaviour: Misbehaviour | None = None) -> bytes:
         """The headers `first` to `last`, certified as they were when `last` was the newest."""
         headers = _carried([block.header for block in self.blocks[first - 1 : last]], misbehaviour)
         certified = self.link(last)

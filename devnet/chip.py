@@ -3,7 +3,7 @@
     {"certificates": HEX, "measurement": HEX, "product": "Genoa", "seed": HEX, "tee": "simulated-snp"}
 
 Whoever starts the machine writes it, with the measurement of the very files the machine starts with
-(`image_build.boot.handed`); the guest reads it from a disk. `certificates` is the table a host lays beside a report.
+(`image_build.boot.text_disk`); the guest reads it from a disk. `certificates` is the table a host lays beside a report.
 Whoever has the file *is* the chip: there is nothing to protect, and only a devnet's own policy believes it.
 """
 
@@ -59,10 +59,16 @@ def chip_file(platform: SimulatedSnp, measurement: bytes) -> bytes:
     """The chip of `platform` in a machine that was started with these files and no others."""
     if platform.tcb != PatchLevels():
         raise ValueError("a chip's file has no patch levels of its own")
-    return json.dumps({
-        "certificates": platform.auxblob().hex(), "measurement": measurement.hex(), "product": platform.product.value,
-        "seed": platform.seed.hex(), "tee": _TEE,
-    }, sort_keys=True).encode()
+    return json.dumps(
+        {
+            "certificates": platform.auxblob().hex(),
+            "measurement": measurement.hex(),
+            "product": platform.product.value,
+            "seed": platform.seed.hex(),
+            "tee": _TEE,
+        },
+        sort_keys=True,
+    ).encode()
 
 
 def in_machine(raw: bytes, measurement: bytes) -> bytes:

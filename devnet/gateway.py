@@ -24,21 +24,7 @@ from attestation.consensus.slices import VERSION, Body
 from devnet.replica import Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
-from foundation.candid import (
-    BLOB,
-    INT64,
-    NAT64,
-    NULL,
-    PRINCIPAL,
-    TEXT,
-    Opt,
-    Record,
-    Type,
-    Variant,
-    Vec,
-    decode,
-    encode,
-)
+from foundation.candid import BLOB, INT64, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
 from foundation.limits import HEADERS_MAX
 from foundation.refusal import Refused
 
@@ -75,21 +61,14 @@ _SAMPLING = Record(
         "logit_bias": Opt(Vec(Record({"token": NAT64, "bias_micro": INT64}))),
     }
 )
-CHAT_REQUEST = Record(
-    {"model": TEXT, "messages": Vec(_MESSAGE), "tools": Opt(Vec(_TOOL)), "sampling": Opt(_SAMPLING)}
-)
+CHAT_REQUEST = Record({"model": TEXT, "messages": Vec(_MESSAGE), "tools": Opt(Vec(_TOOL)), "sampling": Opt(_SAMPLING)})
 _REFUSAL = Record({"code": TEXT, "expected": TEXT, "got": TEXT})
 _SUBMITTED = Variant({"ticket": NAT64, "refused": _REFUSAL})
 _POSITION = Record({"height": NAT64, "index": NAT64, "id": NAT64})
 _SEALED = Variant(
     {"sealed": Record({"height": NAT64, "link": BLOB, "count": NAT64}), "empty": NULL, "refused": _REFUSAL}
 )
-_HEAD: dict[str, Type] = {
-    "certificate": Opt(BLOB),
-    "head_height": NAT64,
-    "head_link": BLOB,
-    "oldest_height": NAT64,
-}
+_HEAD: dict[str, Type] = {"certificate": Opt(BLOB), "head_height": NAT64, "head_link": BLOB, "oldest_height": NAT64}
 _SLICE = Record({"blocks": Vec(BLOB), **_HEAD})
 _HEADERS = Record({"headers": Vec(BLOB), **_HEAD})
 _SIGNATURE = Record({"reporter": PRINCIPAL, "signature": BLOB})
@@ -268,12 +247,7 @@ class Gateway:
 
     @classmethod
     def on_subnet(
-        cls,
-        subnet: Subnet,
-        *,
-        clock: Callable[[], int],
-        randomness: Callable[[], bytes],
-        controllers: frozenset[bytes],
+        cls, subnet: Subnet, *, clock: Callable[[], int], randomness: Callable[[], bytes], controllers: frozenset[bytes]
     ) -> Gateway:
         """A fresh gateway whose certificates `subnet` signs, at the time `clock` gives."""
 
@@ -288,9 +262,7 @@ class Gateway:
         """The same code again, through `pre_upgrade` and `post_upgrade`."""
         self.replica.upgrade(gateway_wasm())
 
-    def _update(
-        self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes
-    ) -> Any:
+    def _update(self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes) -> Any:
         return decode([result], self.replica.ingress(method, encode(of, values), caller).reply())[0]
 
     def _query(
@@ -381,9 +353,7 @@ class Gateway:
         digest: bytes | None = self._query("answer_digest", [NAT64, NAT64], [height, index], Opt(BLOB))
         return digest
 
-    def divergences(
-        self, caller: bytes = b"\x04", first: int = 0, count: int = 256
-    ) -> tuple[Divergence, ...]:
+    def divergences(self, caller: bytes = b"\x04", first: int = 0, count: int = 256) -> tuple[Divergence, ...]:
         found = self._query("divergences", [NAT64, NAT64], [first, count], _DIVERGENCES, caller)
         return tuple(_divergence(entry) for entry in found["divergences"])
 

@@ -31,14 +31,29 @@ CANISTER: Final = bytes.fromhex("00000000fff000080101")
 FUNCTION: Final = 1_000
 METHOD: Final = "get_proposal"
 EXPIRY_NS: Final = 5 * 60 * 10**9
-_INIT: Final = Record({
-    "authority": BLOB, "function": NAT64, "neurons": Vec(Record({"subaccount": BLOB, "controller": PRINCIPAL}))})
+_INIT: Final = Record(
+    {"authority": BLOB, "function": NAT64, "neurons": Vec(Record({"subaccount": BLOB, "controller": PRINCIPAL}))}
+)
 _PROPOSAL_ID: Final = Record({"id": NAT64})
-_VOTE: Final = Record({"subaccount": BLOB, "command": Opt(Variant({
-    "RegisterVote": Record({"vote": INT32, "proposal": Opt(_PROPOSAL_ID)})}))})
-_ANSWER: Final = Record({"command": Opt(Variant({
-    "Error": Record({"error_message": TEXT, "error_type": INT32}),
-    "MakeProposal": Record({"proposal_id": Opt(_PROPOSAL_ID)}), "RegisterVote": Record({})}))})
+_VOTE: Final = Record(
+    {
+        "subaccount": BLOB,
+        "command": Opt(Variant({"RegisterVote": Record({"vote": INT32, "proposal": Opt(_PROPOSAL_ID)})})),
+    }
+)
+_ANSWER: Final = Record(
+    {
+        "command": Opt(
+            Variant(
+                {
+                    "Error": Record({"error_message": TEXT, "error_type": INT32}),
+                    "MakeProposal": Record({"proposal_id": Opt(_PROPOSAL_ID)}),
+                    "RegisterVote": Record({}),
+                }
+            )
+        )
+    }
+)
 _HISTORY: Final = Record({"position": NAT64, "head": BLOB})
 
 
@@ -66,14 +81,23 @@ class Governance:
 
     @classmethod
     def on_subnet(
-        cls, subnet: Subnet, *, clock: Callable[[], int], neurons: int = 3, canister: bytes = CANISTER,
+        cls, subnet: Subnet, *, clock: Callable[[], int], neurons: int = 3, canister: bytes = CANISTER
     ) -> Governance:
         chain = Chain(subnet.root_key, canister, METHOD, FUNCTION)
         replica = Replica(canister, clock=clock, randomness=lambda: bytes(32))
-        replica.install(read_wasm(), encode([_INIT], [{
-            "authority": authority_digest(chain), "function": FUNCTION,
-            "neurons": [{"subaccount": subaccount(n), "controller": voter(n)} for n in range(neurons)],
-        }]))
+        replica.install(
+            read_wasm(),
+            encode(
+                [_INIT],
+                [
+                    {
+                        "authority": authority_digest(chain),
+                        "function": FUNCTION,
+                        "neurons": [{"subaccount": subaccount(n), "controller": voter(n)} for n in range(neurons)],
+                    }
+                ],
+            ),
+        )
         return cls(subnet, replica, chain, clock)
 
     def propose(self, proposal: Proposal, neuron: int = 0) -> int:

@@ -32,8 +32,7 @@ def main() -> int:
     if not MACHINE.exists():
         sys.argv = ["appliance", "--config", str(CONFIG), "--listen", "vsock:any", "--model", str(MODEL)]
         return appliance.main.main()
-    return devnet.cell.run(
-        CONFIG, Address.parse("vsock:any"), MODEL, lambda: ChipTee.parse(MACHINE.read_bytes()))
+    return devnet.cell.run(CONFIG, Address.parse("vsock:any"), MODEL, lambda: ChipTee.parse(MACHINE.read_bytes()))
 
 
 def _text(disk: Path) -> str:

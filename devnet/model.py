@@ -33,7 +33,8 @@ class TinyModel:
     def tensors(self) -> list[tuple[str, tuple[int, ...]]]:
         layers = [
             (f"model.layers.{layer}.{part}.weight", (self.width, self.width))
-            for layer in range(self.layers) for part in ("attention", "mlp")
+            for layer in range(self.layers)
+            for part in ("attention", "mlp")
         ]
         return [("model.embed.weight", (256, self.width)), *layers, ("model.norm.weight", (self.width,))]
 
@@ -61,13 +62,19 @@ class TinyModel:
 
     def _config(self) -> Mapping[str, object]:
         return {
-            "model_type": "tiny", "hidden_size": self.width, "num_hidden_layers": self.layers, "vocab_size": 256,
+            "model_type": "tiny",
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "vocab_size": 256,
             "torch_dtype": "bfloat16",
         }
 
     def _card(self) -> Mapping[str, object]:
         return {
-            "name": self.name, "family": "tiny", "license": "Apache-2.0", "quantization": "none",
+            "name": self.name,
+            "family": "tiny",
+            "license": "Apache-2.0",
+            "quantization": "none",
             "sampling": {"temperature_micro": 700_000, "top_p_micro": 950_000, "top_k": 40},
         }
 

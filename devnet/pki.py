@@ -68,10 +68,12 @@ def new_rsa_key() -> rsa.RSAPrivateKey:
 
 
 def subject(common_name: str) -> x509.Name:
-    return x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
-        x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-    ])
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANIZATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
 
 
 def pss(digest: hashes.HashAlgorithm) -> padding.PSS:
@@ -85,9 +87,7 @@ def sign_certificate(builder: x509.CertificateBuilder, key: PrivateKey) -> x509.
     return builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
 
 
-def revocation_list(
-    issuer: Authority, validity: Validity, revoked: tuple[int, ...] = (), number: int = 1,
-) -> bytes:
+def revocation_list(issuer: Authority, validity: Validity, revoked: tuple[int, ...] = (), number: int = 1) -> bytes:
     """A CRL in DER; `revoked` are serial numbers."""
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -108,8 +108,6 @@ def revocation_list(
     return signed.public_bytes(Encoding.DER)
 
 
-def ecdsa_pair(
-    key: ec.EllipticCurvePrivateKey, message: bytes, digest: hashes.HashAlgorithm,
-) -> tuple[int, int]:
+def ecdsa_pair(key: ec.EllipticCurvePrivateKey, message: bytes, digest: hashes.HashAlgorithm) -> tuple[int, int]:
     """A deterministic signature (RFC 6979) as its two numbers."""
     return decode_dss_signature(key.sign(message, ec.ECDSA(digest, deterministic_signing=True)))

@@ -28,8 +28,13 @@ def event_log(measurements: Iterable[Measured]) -> tuple[bytes, tuple[bytes, byt
         digest = hashlib.sha384(each.data).digest()
         registers[each.rtmr] = hashlib.sha384(registers[each.rtmr] + digest).digest()
         log += (
-            _u32(each.rtmr + 1) + _u32(each.kind) + _u32(1) + SHA384.to_bytes(2, "little") + digest
-            + _u32(len(each.data)) + each.data
+            _u32(each.rtmr + 1)
+            + _u32(each.kind)
+            + _u32(1)
+            + SHA384.to_bytes(2, "little")
+            + digest
+            + _u32(len(each.data))
+            + each.data
         )
     return log, (registers[0], registers[1], registers[2], registers[3])
 

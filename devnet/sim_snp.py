@@ -54,13 +54,10 @@ class Model:
     """A processor as its VEK and its reports name it."""
 
     name: str
-    cpuid: tuple[int, int, int]     # family, model, stepping
+    cpuid: tuple[int, int, int]  # family, model, stepping
 
 
-MODELS = {
-    Product.GENOA: Model("Genoa-B1", (0x19, 0x11, 0x01)),
-    Product.TURIN: Model("Turin-B1", (0x1A, 0x02, 0x01)),
-}
+MODELS = {Product.GENOA: Model("Genoa-B1", (0x19, 0x11, 0x01)), Product.TURIN: Model("Turin-B1", (0x1A, 0x02, 0x01))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +91,9 @@ class ReportFields:
     image_id: bytes = bytes(16)
     id_key_digest: bytes = bytes(48)
     author_key_digest: bytes = bytes(48)
-    firmware: tuple[int, int, int] = (1, 58, 10)        # major, minor, build
+    firmware: tuple[int, int, int] = (1, 58, 10)  # major, minor, build
     mitigations: int = 0x3F
-    chip_masked: bool = False           # the host hides which chip it is
+    chip_masked: bool = False  # the host hides which chip it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ class Chip:
         def put(at: int, value: bytes, size: int) -> None:
             if len(value) != size:
                 raise ValueError(f"the field at {at:#x} is {size} bytes, got {len(value)}")
-            report[at:at + size] = value
+            report[at : at + size] = value
 
         def number(at: int, value: int, size: int) -> None:
             put(at, value.to_bytes(size, "little"), size)
@@ -140,7 +137,7 @@ class Chip:
         put(0x010, fields.family_id, 16)
         put(0x020, fields.image_id, 16)
         number(0x030, fields.vmpl, 4)
-        number(0x034, 1, 4)                                     # ECDSA P-384 with SHA-384
+        number(0x034, 1, 4)  # ECDSA P-384 with SHA-384
         put(0x038, tcb, 8)
         number(0x040, fields.platform, 8)
         put(0x050, report_data, 64)
@@ -149,7 +146,7 @@ class Chip:
         put(0x0E0, fields.id_key_digest, 48)
         put(0x110, fields.author_key_digest, 48)
         put(0x140, derived(self.seed, "report id"), 32)
-        put(0x160, b"\xff" * 32, 32)                            # no migration agent
+        put(0x160, b"\xff" * 32, 32)  # no migration agent
         put(0x180, tcb, 8)
         if fields.version >= 3:
             put(0x188, bytes(MODELS[self.product].cpuid), 3)
@@ -184,8 +181,7 @@ class SimulatedSnp:
 
     @classmethod
     def create(
-        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA,
-        tcb: PatchLevels | None = None,
+        cls, seed: bytes, validity: Validity, product: Product = Product.GENOA, tcb: PatchLevels | None = None
     ) -> SimulatedSnp:
         """New authorities and a chip. Takes about two seconds, for the two RSA keys."""
         tcb = tcb or PatchLevels()
@@ -215,9 +211,7 @@ class SimulatedSnp:
 
     def auxblob(self, *, with_crl: bool = True) -> bytes:
         """The certificate table a host would lay beside a report."""
-        values = {
-            TableEntry.ARK: self.ark.der, TableEntry.ASK: self.ask.der, TableEntry.VCEK: self.vcek.der,
-        }
+        values = {TableEntry.ARK: self.ark.der, TableEntry.ASK: self.ask.der, TableEntry.VCEK: self.vcek.der}
         return encode_table({**values, TableEntry.CRL: self.crl} if with_crl else values)
 
     @property
@@ -241,19 +235,28 @@ def _chip_id(seed: bytes, product: Product) -> bytes:
 
 
 def _authority(
-    name: x509.Name, issuer: x509.Name, key: PrivateKey, issuer_key: PrivateKey, seed: bytes,
-    validity: Validity,
+    name: x509.Name, issuer: x509.Name, key: PrivateKey, issuer_key: PrivateKey, seed: bytes, validity: Validity
 ) -> x509.Certificate:
     is_root = name == issuer
     usage = x509.KeyUsage(
-        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
     )
     builder = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(issuer).public_key(key.public_key())
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
         .serial_number(_serial(seed, "root" if is_root else "intermediate"))
-        .not_valid_before(validity.start).not_valid_after(validity.end)
+        .not_valid_before(validity.start)
+        .not_valid_after(validity.end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1 if is_root else 0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -263,7 +266,7 @@ def _authority(
 
 
 def _vcek(
-    key: PrivateKey, ask: Authority, product: Product, tcb: PatchLevels, seed: bytes, validity: Validity,
+    key: PrivateKey, ask: Authority, product: Product, tcb: PatchLevels, seed: bytes, validity: Validity
 ) -> x509.Certificate:
     """As the vendor's: version 3, named SEV-VCEK, with what the chip is and runs in private extensions."""
     levels = {"3.1": tcb.bootloader, "3.2": tcb.tee, "3.3": tcb.snp, "3.8": tcb.microcode}
@@ -278,9 +281,12 @@ def _vcek(
     }
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject("SEV-VCEK")).issuer_name(ask.certificate.subject).public_key(key.public_key())
+        .subject_name(subject("SEV-VCEK"))
+        .issuer_name(ask.certificate.subject)
+        .public_key(key.public_key())
         .serial_number(_serial(seed, "vcek"))
-        .not_valid_before(validity.start).not_valid_after(validity.end)
+        .not_valid_before(validity.start)
+        .not_valid_after(validity.end)
     )
     for arc, value in extensions.items():
         builder = builder.add_extension(

@@ -22,15 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ObjectIdentifier
 
 from devnet import der
-from devnet.pki import (
-    Authority,
-    Validity,
-    derived,
-    derived_key,
-    ecdsa_pair,
-    revocation_list,
-    sign_certificate,
-)
+from devnet.pki import Authority, Validity, derived, derived_key, ecdsa_pair, revocation_list, sign_certificate
 from devnet.pki import subject as simulated_subject
 
 SGX_ARC = "1.2.840.113741.1.13.1"
@@ -96,11 +88,13 @@ class SimulatedTdx:
 
         root_key = key("root")
         root = Authority(_certificate("SIMULATED Root CA", root_key, None, seed, validity, ca=1), root_key)
-        pck_authority = _issued(
-            "SIMULATED Intel SGX PCK Platform CA", key("pck ca"), root, seed, validity, ca=0,
-        )
+        pck_authority = _issued("SIMULATED Intel SGX PCK Platform CA", key("pck ca"), root, seed, validity, ca=0)
         pck = _issued(
-            "SIMULATED PCK Certificate", key("pck"), pck_authority, seed, validity,
+            "SIMULATED PCK Certificate",
+            key("pck"),
+            pck_authority,
+            seed,
+            validity,
             extensions={SGX_ARC: _sgx_extension(_ppid(seed))},
         )
         tcb_signing = _issued("SIMULATED TCB Signing", key("tcb"), root, seed, validity)
@@ -149,18 +143,22 @@ class SimulatedTdx:
         report = self._enclave_report(public)
         chain = (self.pck.pem + self.pck_authority.pem + self.root.pem).encode()
         certification = (
-            report + _sign(self.pck, report)
-            + len(AUTH_DATA).to_bytes(2, "little") + AUTH_DATA
-            + (5).to_bytes(2, "little") + len(chain).to_bytes(4, "little") + chain
+            report
+            + _sign(self.pck, report)
+            + len(AUTH_DATA).to_bytes(2, "little")
+            + AUTH_DATA
+            + (5).to_bytes(2, "little")
+            + len(chain).to_bytes(4, "little")
+            + chain
         )
         head = _raw_signature(key, signed) + public
         return head + (6).to_bytes(2, "little") + len(certification).to_bytes(4, "little") + certification
 
     def _enclave_report(self, attestation_key: bytes) -> bytes:
         report = bytearray(384)
-        report[48] = 0x11                                               # attributes
+        report[48] = 0x11  # attributes
         report[128:160] = derived(self.seed, "qe signer")
-        report[256:258] = (2).to_bytes(2, "little")                     # product id
+        report[256:258] = (2).to_bytes(2, "little")  # product id
         report[258:260] = QE_SVN.to_bytes(2, "little")
         report[320:352] = hashlib.sha256(attestation_key + AUTH_DATA).digest()
         return bytes(report)
@@ -172,28 +170,38 @@ class SimulatedTdx:
                 "pcesvn": PCE_SVN,
                 "tdxtcbcomponents": [{"svn": svn} for svn in TEE_TCB_SVN],
             },
-            "tcbDate": _stamp(self.validity.start), "tcbStatus": self.tcb_status,
+            "tcbDate": _stamp(self.validity.start),
+            "tcbStatus": self.tcb_status,
         }
         module = {"mrsigner": "0" * 96, "attributes": "0" * 16, "attributesMask": "F" * 16}
-        module_level = {
-            "tcb": {"isvsvn": MODULE_SVN}, "tcbDate": _stamp(self.validity.start), "tcbStatus": "UpToDate",
-        }
+        module_level = {"tcb": {"isvsvn": MODULE_SVN}, "tcbDate": _stamp(self.validity.start), "tcbStatus": "UpToDate"}
         return {
-            "id": "TDX", "version": 3, **self._dates(), "fmspc": FMSPC.hex().upper(), "pceId": "0000",
-            "tcbType": 0, "tcbEvaluationDataNumber": EVALUATION_NUMBER, "tdxModule": module,
+            "id": "TDX",
+            "version": 3,
+            **self._dates(),
+            "fmspc": FMSPC.hex().upper(),
+            "pceId": "0000",
+            "tcbType": 0,
+            "tcbEvaluationDataNumber": EVALUATION_NUMBER,
+            "tdxModule": module,
             "tdxModuleIdentities": [{"id": "TDX_01", **module, "tcbLevels": [module_level]}],
             "tcbLevels": [level],
         }
 
     def _qe_identity(self) -> object:
-        level = {
-            "tcb": {"isvsvn": QE_SVN}, "tcbDate": _stamp(self.validity.start), "tcbStatus": "UpToDate",
-        }
+        level = {"tcb": {"isvsvn": QE_SVN}, "tcbDate": _stamp(self.validity.start), "tcbStatus": "UpToDate"}
         return {
-            "id": "TD_QE", "version": 2, **self._dates(), "tcbEvaluationDataNumber": EVALUATION_NUMBER,
-            "miscselect": "0" * 8, "miscselectMask": "F" * 8,
-            "attributes": "11" + "0" * 30, "attributesMask": "FB" + "F" * 14 + "0" * 16,
-            "mrsigner": derived(self.seed, "qe signer").hex().upper(), "isvprodid": 2, "tcbLevels": [level],
+            "id": "TD_QE",
+            "version": 2,
+            **self._dates(),
+            "tcbEvaluationDataNumber": EVALUATION_NUMBER,
+            "miscselect": "0" * 8,
+            "miscselectMask": "F" * 8,
+            "attributes": "11" + "0" * 30,
+            "attributesMask": "FB" + "F" * 14 + "0" * 16,
+            "mrsigner": derived(self.seed, "qe signer").hex().upper(),
+            "isvprodid": 2,
+            "tcbLevels": [level],
         }
 
     def _dates(self) -> dict[str, str]:
@@ -207,17 +215,29 @@ def _ppid(seed: bytes) -> bytes:
 def _header() -> bytes:
     """Version 4, ECDSA P-256, TDX."""
     return (
-        (4).to_bytes(2, "little") + (2).to_bytes(2, "little") + (0x81).to_bytes(4, "little")
-        + bytes(4) + QE_VENDOR + bytes(20)
+        (4).to_bytes(2, "little")
+        + (2).to_bytes(2, "little")
+        + (0x81).to_bytes(4, "little")
+        + bytes(4)
+        + QE_VENDOR
+        + bytes(20)
     )
 
 
 def _body(report_data: bytes, fields: QuoteFields) -> bytes:
     parts = [
-        (fields.tee_tcb_svn, 16), (fields.mr_seam, 48), (bytes(48), 48), (bytes(8), 8),
-        (fields.attributes.to_bytes(8, "little"), 8), (fields.xfam, 8), (fields.mrtd, 48),
-        (fields.mr_config_id, 48), (fields.mr_owner, 48), (fields.mr_owner_config, 48),
-        *((rtmr, 48) for rtmr in fields.rtmrs), (report_data, 64),
+        (fields.tee_tcb_svn, 16),
+        (fields.mr_seam, 48),
+        (bytes(48), 48),
+        (bytes(8), 8),
+        (fields.attributes.to_bytes(8, "little"), 8),
+        (fields.xfam, 8),
+        (fields.mrtd, 48),
+        (fields.mr_config_id, 48),
+        (fields.mr_owner, 48),
+        (fields.mr_owner_config, 48),
+        *((rtmr, 48) for rtmr in fields.rtmrs),
+        (report_data, 64),
     ]
     for value, size in parts:
         if len(value) != size:
@@ -226,34 +246,53 @@ def _body(report_data: bytes, fields: QuoteFields) -> bytes:
 
 
 def _issued(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: Authority, seed: bytes, validity: Validity, *,
-    ca: int | None = None, extensions: dict[str, bytes] | None = None,
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: Authority,
+    seed: bytes,
+    validity: Validity,
+    *,
+    ca: int | None = None,
+    extensions: dict[str, bytes] | None = None,
 ) -> Authority:
     certificate = _certificate(name, key, issuer, seed, validity, ca=ca, extensions=extensions)
     return Authority(certificate, key)
 
 
 def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: Authority | None, seed: bytes, validity: Validity, *,
-    ca: int | None = None, extensions: dict[str, bytes] | None = None,
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: Authority | None,
+    seed: bytes,
+    validity: Validity,
+    *,
+    ca: int | None = None,
+    extensions: dict[str, bytes] | None = None,
 ) -> x509.Certificate:
     """`ca` is the path length of an authority; None makes an end certificate."""
     issuer_name = issuer.certificate.subject if issuer else simulated_subject(name)
     issuer_key = issuer.key if issuer else key
     leaf = ca is None
     usage = x509.KeyUsage(
-        digital_signature=leaf, content_commitment=leaf, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=not leaf, crl_sign=not leaf,
-        encipher_only=False, decipher_only=False,
+        digital_signature=leaf,
+        content_commitment=leaf,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=not leaf,
+        crl_sign=not leaf,
+        encipher_only=False,
+        decipher_only=False,
     )
-    point = x509.DistributionPoint(
-        [x509.UniformResourceIdentifier("https://simulated.invalid/crl")], None, None, None,
-    )
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier("https://simulated.invalid/crl")], None, None, None)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(simulated_subject(name)).issuer_name(issuer_name).public_key(key.public_key())
+        .subject_name(simulated_subject(name))
+        .issuer_name(issuer_name)
+        .public_key(key.public_key())
         .serial_number(int.from_bytes(derived(seed, "serial", name, size=16), "big") >> 1 | 1)
-        .not_valid_before(validity.start).not_valid_after(validity.end)
+        .not_valid_before(validity.start)
+        .not_valid_after(validity.end)
         .add_extension(x509.BasicConstraints(ca=not leaf, path_length=ca), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -267,6 +306,7 @@ def _certificate(
 
 def _sgx_extension(ppid: bytes) -> bytes:
     """What a PCK certificate says about its platform: PPID, TCB, PCE id, FMSPC, SGX type."""
+
     def entry(arc: str, value: bytes) -> bytes:
         return der.element(der.SEQUENCE, der.object_identifier(f"{SGX_ARC}.{arc}"), value)
 

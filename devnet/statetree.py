@@ -13,9 +13,9 @@ from typing import TypeAlias, Union
 from foundation.cbor import Value
 from foundation.digests import domain
 
-Tree: TypeAlias = Union[bytes, Mapping[bytes, "Tree"]]      # noqa: UP007  # a recursive alias needs the name
+Tree: TypeAlias = Union[bytes, Mapping[bytes, "Tree"]]  # noqa: UP007  # a recursive alias needs the name
 Path: TypeAlias = Sequence[bytes]
-Node: TypeAlias = list[Value]                                # as in the certificate: [kind, ...]
+Node: TypeAlias = list[Value]  # as in the certificate: [kind, ...]
 
 _EMPTY, _FORK, _LABELED, _LEAF, _PRUNED = range(5)
 

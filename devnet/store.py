@@ -15,12 +15,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from attestation.evidence.snp_report import Product
 from devnet.pki import Authority, Validity
@@ -34,13 +29,16 @@ AUTHORITIES = ("ark", "ask", "vcek")
 def save(platform: SimulatedSnp | SimulatedTdx, path: Path) -> None:
     """Write a platform to a new file; an existing one is never overwritten."""
     document: dict[str, object] = {
-        "format": FORMAT, "warning": "SIMULATED: these keys protect nothing",
+        "format": FORMAT,
+        "warning": "SIMULATED: these keys protect nothing",
         "seed": platform.seed.hex(),
-        "from": platform.validity.start.isoformat(), "until": platform.validity.end.isoformat(),
+        "from": platform.validity.start.isoformat(),
+        "until": platform.validity.end.isoformat(),
     }
     if isinstance(platform, SimulatedSnp):
         document |= {
-            "product": platform.product.value, "tcb": asdict(platform.tcb),
+            "product": platform.product.value,
+            "tcb": asdict(platform.tcb),
             **{name: _authority_text(getattr(platform, name)) for name in AUTHORITIES},
         }
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -58,9 +56,7 @@ def load(path: Path) -> SimulatedSnp | SimulatedTdx:
     if "product" not in document:
         return SimulatedTdx.create(seed, validity)
     ark, ask, vcek = (_authority(document[name]) for name in AUTHORITIES)
-    return SimulatedSnp(
-        Product(document["product"]), seed, PatchLevels(**document["tcb"]), validity, ark, ask, vcek,
-    )
+    return SimulatedSnp(Product(document["product"]), seed, PatchLevels(**document["tcb"]), validity, ark, ask, vcek)
 
 
 def _authority_text(authority: Authority) -> dict[str, str]:

@@ -25,9 +25,7 @@ from foundation import cbor
 from foundation.digests import domain
 
 DST: Final = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
-DER_PREFIX: Final = bytes.fromhex(
-    "308182301d060d2b0601040182dc7c0503010201060c2b0601040182dc7c05030201036100"
-)
+DER_PREFIX: Final = bytes.fromhex("308182301d060d2b0601040182dc7c0503010201060c2b0601040182dc7c05030201036100")
 SELF_AUTHENTICATING: Final = b"\x02"
 IDENTITY_SIGNATURE: Final = b"\xc0" + bytes(47)
 IDENTITY_KEY: Final = b"\xc0" + bytes(95)
@@ -99,12 +97,7 @@ class Subnet:
         return self._certificate(state, [path for path in paths if tuple(path) != (b"time",)], time_ns, None)
 
     def certify(
-        self,
-        canister: bytes,
-        certified_data: bytes,
-        time_ns: int,
-        *,
-        misbehaviour: Misbehaviour | None = None,
+        self, canister: bytes, certified_data: bytes, time_ns: int, *, misbehaviour: Misbehaviour | None = None
     ) -> bytes:
         """A certificate over `certified_data`, as `data_certificate` gives it in a query."""
         owner = NEIGHBOUR if misbehaviour is Misbehaviour.WRONG_CANISTER else canister
@@ -135,24 +128,13 @@ class Subnet:
         status: Tree = {b"status": b"replied", b"reply": reply}
         return self._request_status(canister, request_id, status, time_ns, misbehaviour)
 
-    def rejection(
-        self, canister: bytes, request_id: bytes, code: int, message: str, time_ns: int
-    ) -> bytes:
+    def rejection(self, canister: bytes, request_id: bytes, code: int, message: str, time_ns: int) -> bytes:
         """The certificate that an update call was rejected."""
-        status: Tree = {
-            b"status": b"rejected",
-            b"reject_code": uleb128(code),
-            b"reject_message": message.encode(),
-        }
+        status: Tree = {b"status": b"rejected", b"reject_code": uleb128(code), b"reject_message": message.encode()}
         return self._request_status(canister, request_id, status, time_ns, None)
 
     def _request_status(
-        self,
-        canister: bytes,
-        request_id: bytes,
-        status: Tree,
-        time_ns: int,
-        misbehaviour: Misbehaviour | None,
+        self, canister: bytes, request_id: bytes, status: Tree, time_ns: int, misbehaviour: Misbehaviour | None
     ) -> bytes:
         other: Tree = {b"status": b"processing"}
         statuses: dict[bytes, Tree] = {sha256(canister).digest(): other, request_id: status}
@@ -205,9 +187,7 @@ def _with_time(
     return {**state, b"time": uleb128(time_ns)}, [*shown, (b"time",)]
 
 
-def _signed(
-    tree: Node, key: SigningKey, delegation: cbor.Value, misbehaviour: Misbehaviour | None
-) -> bytes:
+def _signed(tree: Node, key: SigningKey, delegation: cbor.Value, misbehaviour: Misbehaviour | None) -> bytes:
     signature = key.sign(domain("ic-state-root") + digest(tree))
     if misbehaviour is Misbehaviour.IDENTITY_SIGNATURE:
         signature = IDENTITY_SIGNATURE

@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import Evidence, TeeKind
 from attestation.tee.errors import TeeRefused
@@ -80,9 +80,7 @@ def simulated_snp(platform: SimulatedSnp, measurement: bytes) -> SimulatedSnpTee
     return SimulatedSnpTee(platform, ReportFields(measurement))
 
 
-def simulated_tdx(
-    platform: SimulatedTdx, mrtd: bytes, measured: Sequence[Measured] = (),
-) -> SimulatedTdxTee:
+def simulated_tdx(platform: SimulatedTdx, mrtd: bytes, measured: Sequence[Measured] = ()) -> SimulatedTdxTee:
     """A TEE that reports this MRTD, and registers that a log of `measured` leads to."""
     log, registers = event_log(measured)
     return SimulatedTdxTee(platform, QuoteFields(mrtd, registers), log if measured else b"")
@@ -95,16 +93,13 @@ def endorsed(bundle: EvidenceBundle, tee: SimulatedTee) -> EvidenceBundle:
     return replace(bundle, collateral=collateral_json(tee.platform))
 
 
-def identity_bundle(
-    tee: SimulatedTee, nonce: bytes, keyset: Keyset, measured_config: bytes,
-) -> EvidenceBundle:
+def identity_bundle(tee: SimulatedTee, nonce: bytes, keyset: Keyset, measured_config: bytes) -> EvidenceBundle:
     """One file that says who this simulated cell is, over a caller's nonce, with all a verifier needs."""
     return endorsed(identity(tee, nonce, keyset, measured_config, event_log=_log(tee)), tee)
 
 
 def release_bundle(
-    tee: SimulatedTee, challenge: str, tee_public_key: Mapping[str, str], keyset: Keyset,
-    measured_config: bytes,
+    tee: SimulatedTee, challenge: str, tee_public_key: Mapping[str, str], keyset: Keyset, measured_config: bytes
 ) -> EvidenceBundle:
     """One file that answers a broker's challenge for this simulated cell, with all the broker needs."""
     bundle = release(tee, challenge, tee_public_key, keyset, measured_config, event_log=_log(tee))
@@ -125,21 +120,16 @@ def policy_document(tee: SimulatedTee) -> bytes:
 def reference_values(tee: SimulatedTee) -> ReferenceValues:
     """What this simulated machine reports of itself: its measurements, and which machine it is."""
     if isinstance(tee, SimulatedSnpTee):
-        return ReferenceValues.of({
-            "snp.measurement": [tee.fields.measurement], "snp.chip_id": [tee.platform.hardware_id],
-        })
+        return ReferenceValues.of(
+            {"snp.measurement": [tee.fields.measurement], "snp.chip_id": [tee.platform.hardware_id]}
+        )
     registers = {f"tdx.rtmr{number}": [rtmr] for number, rtmr in enumerate(tee.fields.rtmrs)}
-    return ReferenceValues.of({
-        "tdx.mr_td": [tee.fields.mrtd], "tdx.ppid": [tee.platform.ppid], **registers,
-    })
+    return ReferenceValues.of({"tdx.mr_td": [tee.fields.mrtd], "tdx.ppid": [tee.platform.ppid], **registers})
 
 
 def collateral_json(platform: SimulatedTdx) -> bytes:
     """The collateral in the JSON form a quote verifier reads: bytes as hexadecimal."""
-    fields = {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name, value in platform.collateral.items()
-    }
+    fields = {name: value.hex() if isinstance(value, bytes) else value for name, value in platform.collateral.items()}
     return json.dumps(fields, separators=(",", ":")).encode()
 
 

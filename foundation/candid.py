@@ -89,8 +89,16 @@ BLOB = Vec(NAT8)
 
 # Those without a name here are read over in fields nobody asked for, and never written.
 _WIDTHS = {
-    NAT8: 1, Primitive(-6, "nat16"): 2, NAT32: 4, NAT64: 8, Primitive(-9, "int8"): 1, Primitive(-10, "int16"): 2,
-    INT32: 4, INT64: 8, Primitive(-13, "float32"): 4, Primitive(-14, "float64"): 8,
+    NAT8: 1,
+    Primitive(-6, "nat16"): 2,
+    NAT32: 4,
+    NAT64: 8,
+    Primitive(-9, "int8"): 1,
+    Primitive(-10, "int16"): 2,
+    INT32: 4,
+    INT64: 8,
+    Primitive(-13, "float32"): 4,
+    Primitive(-14, "float64"): 8,
 }
 _INT, _RESERVED = Primitive(-4, "int"), Primitive(-16, "reserved")
 _SIGNED = frozenset({INT32, INT64})
@@ -315,7 +323,7 @@ class _Reader:
         reference = wire.parts[0][1]
         if self.wire(reference) == NAT8 and inner in (NAT8, None):
             return self.take(self.unsigned(len(self.data)))
-        if inner == NAT8:       # even of no elements, another vector is not a blob
+        if inner == NAT8:  # even of no elements, another vector is not a blob
             raise CandidRefused("type", expected="blob", got="another vec")
         return [self.value(reference, inner, depth + 1) for _ in range(self.unsigned(ITEMS_MAX))]
 

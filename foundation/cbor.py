@@ -49,9 +49,17 @@ Value: TypeAlias = Union[int, bytes, str, bool, Tag, "list[Value]", "dict[Key, V
 """What a decoder returns."""
 
 Encodable: TypeAlias = Union[
-    int, bytes, str, bool, Tag, "Sequence[Encodable]",
-    "Mapping[Key, Encodable]", "Mapping[int, Encodable]", "Mapping[bytes, Encodable]",
-    "Mapping[str, Encodable]", None,
+    int,
+    bytes,
+    str,
+    bool,
+    Tag,
+    "Sequence[Encodable]",
+    "Mapping[Key, Encodable]",
+    "Mapping[int, Encodable]",
+    "Mapping[bytes, Encodable]",
+    "Mapping[str, Encodable]",
+    None,
 ]
 """What may be handed to `encode`, for the type checker; at run time a list, tuple or dict itself."""
 
@@ -108,9 +116,7 @@ def _write(value: Encodable, out: list[bytes], depth: int) -> None:
         out.append(head(0xC0, value.number))
         _write(value.value, out, depth - 1)
     else:
-        raise CborRefused(
-            "type", expected="int, bytes, str, bool, None, list, tuple, dict or Tag", got=kind.__name__
-        )
+        raise CborRefused("type", expected="int, bytes, str, bool, None, list, tuple, dict or Tag", got=kind.__name__)
 
 
 _SCALARS = frozenset({int, bytes, str, bool, type(None)})
@@ -171,9 +177,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int]
     return _read(data, limits, tags, ordered=True)
 
 
-def decode_foreign(
-    data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int] = _FOREIGN_TAGS
-) -> Value:
+def decode_foreign(data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int] = _FOREIGN_TAGS) -> Value:
     """As `decode`, but maps may come in any order (C10). Raises `CborRefused`, nothing else."""
     return _read(data, limits, tags, ordered=False)
 
@@ -184,15 +188,14 @@ class _Open:
     __slots__ = ("items", "key", "left", "mapping", "previous", "tag")
 
     def __init__(
-        self, left: int, *,
-        items: list[Value] | None = None, mapping: dict[Key, Value] | None = None, tag: int = 0,
+        self, left: int, *, items: list[Value] | None = None, mapping: dict[Key, Value] | None = None, tag: int = 0
     ) -> None:
-        self.left = left            # items still to come; in a map, keys and values both count
-        self.items = items          # of an array
-        self.mapping = mapping      # of a map
+        self.left = left  # items still to come; in a map, keys and values both count
+        self.items = items  # of an array
+        self.mapping = mapping  # of a map
         self.tag = tag
-        self.key: Key = 0           # the key whose value comes next
-        self.previous = b""         # the encoding of that key
+        self.key: Key = 0  # the key whose value comes next
+        self.previous = b""  # the encoding of that key
 
 
 def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -> Value:
@@ -236,9 +239,7 @@ def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -
 
         at_key = top is not None and top.mapping is not None and not top.left & 1
         if at_key and major > 3:
-            raise CborRefused(
-                "key-type", expected="a map key of int, bytes or text", got=_MAJORS[major], offset=start
-            )
+            raise CborRefused("key-type", expected="a map key of int, bytes or text", got=_MAJORS[major], offset=start)
 
         if major == 0:
             value = argument

@@ -19,7 +19,7 @@ from foundation.refusal import Refused
 
 KEY_ID_BYTES: Final = 32
 _SIGN1: Final = 18
-_ALGORITHM, _KEY_ID, _CONTENT_TYPE = 1, 4, 16      # labels of headers (RFC 9052; RFC 9596)
+_ALGORITHM, _KEY_ID, _CONTENT_TYPE = 1, 4, 16  # labels of headers (RFC 9052; RFC 9596)
 _EDDSA: Final = -8
 
 
@@ -47,9 +47,7 @@ class Sign1:
         return cls(key_id, payload, signer.sign(unsigned._to_be_signed()), content_type, context)
 
     @classmethod
-    def parse(
-        cls, raw: bytes, *, bytes_max: int, content_type: str | None = None, context: bytes = b""
-    ) -> Self:
+    def parse(cls, raw: bytes, *, bytes_max: int, content_type: str | None = None, context: bytes = b"") -> Self:
         """Raises `CoseRefused` alone. Whatever parses is encoded as `raw` again."""
         limits = cbor.Limits(bytes_max=bytes_max, depth_max=3, items_max=8)
         try:

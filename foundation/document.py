@@ -25,10 +25,10 @@ PRINTABLE: Final = re.compile(r"[ -~]*")
 ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
 SHOWN_CHARACTERS_MAX: Final = 80
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")      # it has no encoding, so nobody can have signed a text with one
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # it has no encoding, so nobody can have signed a text with one
 LOWER_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 ANY_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
-SPACED_HEX: Final = re.compile(r"\s*(?:[0-9a-fA-F]{2}\s*)*", re.ASCII)      # as people write and paste it
+SPACED_HEX: Final = re.compile(r"\s*(?:[0-9a-fA-F]{2}\s*)*", re.ASCII)  # as people write and paste it
 T = TypeVar("T")
 
 
@@ -51,8 +51,16 @@ def shown(value: object) -> str:
 
 
 def json_value(
-    raw: bytes | str, where: str, refuse: Refuse, *, bytes_max: int, called: str = "a document",
-    encoding: str = "utf-8", floats: bool = False, depth_max: int | None = None, size: str = "size",
+    raw: bytes | str,
+    where: str,
+    refuse: Refuse,
+    *,
+    bytes_max: int,
+    called: str = "a document",
+    encoding: str = "utf-8",
+    floats: bool = False,
+    depth_max: int | None = None,
+    size: str = "size",
 ) -> object:
     """The one JSON value that `raw` is. Refused as `where.size` or `where.json`; `called` is for people."""
     code = f"{where}.json"
@@ -71,18 +79,23 @@ def json_value(
     _bound(raw, f"{where}.{size}", refuse, bytes_max, called)
     try:
         text = raw if isinstance(raw, str) else raw.decode(encoding)
-        if depth_max is not None and _depth(text.encode()) > depth_max:      # before the recursive parser sees it
+        if depth_max is not None and _depth(text.encode()) > depth_max:  # before the recursive parser sees it
             raise refuse(code, expected=f"{called} of at most {depth_max} levels", got="more")
         read_float = float if floats else refuse_number
-        value: object = json.loads(
-            text, object_pairs_hook=unique, parse_constant=refuse_number, parse_float=read_float)
+        value: object = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_number, parse_float=read_float)
     except (ValueError, RecursionError) as error:
         raise refuse(code, expected=f"{called} to be JSON in {encoding.upper()}", got=_reason(error)) from None
     return value
 
 
 def json_object(
-    raw: bytes | str, where: str, refuse: Refuse, *, bytes_max: int, called: str = "a document", floats: bool = False,
+    raw: bytes | str,
+    where: str,
+    refuse: Refuse,
+    *,
+    bytes_max: int,
+    called: str = "a document",
+    floats: bool = False,
     size: str = "size",
 ) -> dict[str, object]:
     """The same, of a value that is an object."""
@@ -137,8 +150,8 @@ class Fields:
             # A map out of CBOR has keys that are no text.
             differing = sorted(map(str, self._left.keys() ^ set(names)))
             raise self._refuse(
-                code or self.where, expected=", ".join(names),
-                got=f"missing or unknown: {shown(', '.join(differing))}")
+                code or self.where, expected=", ".join(names), got=f"missing or unknown: {shown(', '.join(differing))}"
+            )
 
     def done(self) -> None:
         if self._left:
@@ -254,7 +267,9 @@ class Fields:
     ) -> str:
         of = pattern or self._texts
         if (
-            not isinstance(value, str) or len(value) > characters_max or not of.fullmatch(value)
+            not isinstance(value, str)
+            or len(value) > characters_max
+            or not of.fullmatch(value)
             or _SURROGATE.search(value)
         ):
             form = "" if of is ANY_TEXT else f" as {of.pattern}"

@@ -21,7 +21,7 @@ _P: Final = 2**255 - 19
 _ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 _D: Final = -121665 * pow(121666, -1, _P) % _P
 _ROOT_OF_MINUS_ONE: Final = pow(2, (_P - 1) // 4, _P)
-_Point = tuple[int, int, int, int]      # extended coordinates: x, y, z, xy/z
+_Point = tuple[int, int, int, int]  # extended coordinates: x, y, z, xy/z
 _NEUTRAL: Final = (0, 1, 1, 0)
 
 

@@ -81,9 +81,7 @@ class _QuietHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         reason = record.exc_info[1] if record.exc_info else None
         at = f"{record.filename}:{record.lineno}"
-        structlog.get_logger().log(
-            _known_level(record.levelno), "library", logger=record.name, at=at, exc_info=reason
-        )
+        structlog.get_logger().log(_known_level(record.levelno), "library", logger=record.name, at=at, exc_info=reason)
 
 
 def _known_level(level: int) -> int:

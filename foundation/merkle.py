@@ -96,7 +96,7 @@ def root_of_range(hashes: Sequence[bytes], first: int, size: int, beside: Sequen
         if high <= first or low >= end:
             return left.pop()
         if low >= first and high <= end:
-            return root(hashes[low - first:high - first])
+            return root(hashes[low - first : high - first])
         split = _split(low, high)
         return sha256(NODE + walk(low, split) + walk(split, high)).digest()
 
@@ -117,7 +117,7 @@ def consistency(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
     if not 0 < old <= len(leaves):
         raise IndexError(f"no tree of {old} below {len(leaves)}")
     proof: list[bytes] = []
-    low, high, whole = 0, len(leaves), True     # is the old part, so far, the whole old tree?
+    low, high, whole = 0, len(leaves), True  # is the old part, so far, the whole old tree?
     while old - low < high - low:
         split = _split(low, high)
         if old <= split:
@@ -138,7 +138,7 @@ def is_consistent(old_root: bytes, old: int, new_root: bytes, new: int, proof: S
     if old == new:
         return not proof and old_root == new_root
     left = list(proof)
-    if old & (old - 1):         # only where the old tree is not a whole subtree does its edge have to be given
+    if old & (old - 1):  # only where the old tree is not a whole subtree does its edge have to be given
         if not left:
             return False
         current = left.pop(0)
@@ -176,7 +176,7 @@ class Frontier:
 
     def add(self, leaf_hash: bytes) -> None:
         size = self.size
-        while size & 1:         # as many subtrees close as the size has ones at its end
+        while size & 1:  # as many subtrees close as the size has ones at its end
             leaf_hash = sha256(NODE + self._edge.pop() + leaf_hash).digest()
             size >>= 1
         self._edge.append(leaf_hash)

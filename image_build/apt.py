@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from image_build.fetching import mirrors
+from image_build.downloads import mirrors
 from image_build.lock import Missing, Package
 
 _KERNEL: Final = re.compile(r"linux-image-[0-9]\S*-cloud-amd64")
 _SECURITY: Final = "-security"
-_SUPPORTED: Final = ("bookworm", "trixie")      # those that have a suite of security updates
+_SUPPORTED: Final = ("bookworm", "trixie")  # those that have a suite of security updates
 _KERNEL_OF_THE_DAY: Final = "linux-image-cloud-amd64"
 KERNEL_TO_RESOLVE: Final = "linux-image-0-cloud-amd64"
 """Stands for whichever kernel is the newest of its suite: its version is part of its name."""
@@ -55,8 +55,13 @@ class _Apt:
             raise Missing(f"not in their suites any more: {', '.join(lost)}")
         said = self._show([f"{each.name}={versions[each.name, each.suite]}" for each in named])
         return [
-            replace(each, version=fields["Version"], path=fields["Filename"], size=int(fields["Size"]),
-                    sha256=fields["SHA256"])
+            replace(
+                each,
+                version=fields["Version"],
+                path=fields["Filename"],
+                size=int(fields["Size"]),
+                sha256=fields["SHA256"],
+            )
             for each in named
             for fields in [said[each.name, versions[each.name, each.suite]]]
         ]
@@ -82,7 +87,8 @@ class _Apt:
     def _show(self, wanted: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
         stanzas = (
             dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
-            for stanza in self._run("apt-cache", "show", *wanted).split("\n\n") if stanza.strip()
+            for stanza in self._run("apt-cache", "show", *wanted).split("\n\n")
+            if stanza.strip()
         )
         return {(fields["Package"], fields["Version"]): fields for fields in stanzas}
 

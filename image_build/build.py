@@ -23,15 +23,15 @@ from typing import Final
 
 from image_build import initrd, uki
 from image_build.closure import Closure
-from image_build.compiling import compiled
 from image_build.contents import FOLDER, LOCK, Compiled, Contents, Part
 from image_build.deb import Member, members, unpack
+from image_build.downloads import Told, fetch, silent
 from image_build.elf import is_elf
 from image_build.errors import ImageRefused
-from image_build.fetching import Told, fetch, silent
+from image_build.image_manifest import Built, Manifest
 from image_build.kernel import Kernel, read_kernel
+from image_build.kernels_library import compiled
 from image_build.lock import ImageLock, Locked, Wheel
-from image_build.manifest import Built, Manifest
 from image_build.profile import CONFIG, Profile
 from image_build.staged import STANDARD_LIBRARY, Staged, through_loader
 from image_build.tree import OURS, Tree
@@ -40,11 +40,14 @@ from image_build.wheels import our_wheel, wheel_members
 
 SOURCES: Final = FOLDER.parent
 SITE: Final = "opt/anchorhold/site"
-INSIDE: Final = {"opt/anchorhold/calls.py": "calls.py", "opt/anchorhold/process_one.py": "process_one.py",
-                 "opt/anchorhold/start.py": "start.py"}
+INSIDE: Final = {
+    "opt/anchorhold/calls.py": "calls.py",
+    "opt/anchorhold/process_one.py": "process_one.py",
+    "opt/anchorhold/start.py": "start.py",
+}
 MOUNTED: Final = ("dev", "proc", "sys")
 STUB: Final = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-FILE_SYSTEM_ID: Final = "a4c0401d-0000-4000-8000-000000000000"     # erofs has one; a fixed one tells nobody anything
+FILE_SYSTEM_ID: Final = "a4c0401d-0000-4000-8000-000000000000"  # erofs has one; a fixed one tells nobody anything
 COMPRESSION: Final = "lz4hc,9"
 REFRESH: Final = "anchorhold image lock"
 WHEEL_TAG: Final = "cp311-cp311-manylinux_2_28_x86_64"
@@ -57,7 +60,7 @@ class Order:
     profile: str
     out: Path
     cache: Path
-    config: bytes | None = None         # instead of the profile's own
+    config: bytes | None = None  # instead of the profile's own
     sources: Path = SOURCES
 
 
@@ -95,18 +98,26 @@ class _Build:
         self.tell(f"root: {len(root)} paths")
         verity = self.file_system(root, out / "root.img")
         words = [*self.profile.command_line, *verity.words.split()]
-        artefacts = {
-            "initrd.img": initrd.archive(first), "vmlinuz": kernel.image, "cmdline": " ".join(words).encode(),
-        }
+        artefacts = {"initrd.img": initrd.archive(first), "vmlinuz": kernel.image, "cmdline": " ".join(words).encode()}
         artefacts["image.efi"] = uki.unified(
-            self.stub(), os_release=root["etc/os-release"].content, command_line=artefacts["cmdline"],
-            release=kernel.release, initrd=artefacts["initrd.img"], kernel=kernel.image,
+            self.stub(),
+            os_release=root["etc/os-release"].content,
+            command_line=artefacts["cmdline"],
+            release=kernel.release,
+            initrd=artefacts["initrd.img"],
+            kernel=kernel.image,
         )
         for name, content in artefacts.items():
             (out / name).write_bytes(content)
         built = Built(
-            profile=self.profile.name, version=self.version(), epoch=self.contents.epoch, kernel=kernel.release,
-            config=root[CONFIG].content, wheel=wheel, verity=verity, lock=self.lock,
+            profile=self.profile.name,
+            version=self.version(),
+            epoch=self.contents.epoch,
+            kernel=kernel.release,
+            config=root[CONFIG].content,
+            wheel=wheel,
+            verity=verity,
+            lock=self.lock,
         )
         manifest = Manifest.of(out, built, root=root, initrd=first)
         manifest.write(out)
@@ -154,10 +165,14 @@ class _Build:
         staged = Staged(stage)
         staged.compile_into(root, (STANDARD_LIBRARY, "opt/anchorhold"))
         ours = [path.removeprefix(f"{SITE}/") for path, entry in root.files() if entry.owner == OURS]
-        staged.try_imports(SITE, [
-            path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in ours
-            if path.endswith(".py") and not path.startswith("opt/") and not path.endswith("__main__.py")
-        ])
+        staged.try_imports(
+            SITE,
+            [
+                path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                for path in ours
+                if path.endswith(".py") and not path.startswith("opt/") and not path.endswith("__main__.py")
+            ],
+        )
         kernel = read_kernel(self.package(self.contents.kernel), self.contents.kernel, self.contents.modules)
         first = initrd.make_initrd(root, staged, kernel)
         shutil.rmtree(stage)
@@ -169,9 +184,21 @@ class _Build:
         root.write(top, self.contents.epoch)
         tools = self.tools()
         told = subprocess.run(
-            [*through_loader(tools, "usr/bin/mkfs.erofs"), "-x-1", f"-T{self.contents.epoch}", "-U", FILE_SYSTEM_ID,
-             "--all-root", f"-z{COMPRESSION}", str(image), str(top)],
-            check=False, capture_output=True, text=True, env={"LC_ALL": "C"},
+            [
+                *through_loader(tools, "usr/bin/mkfs.erofs"),
+                "-x-1",
+                f"-T{self.contents.epoch}",
+                "-U",
+                FILE_SYSTEM_ID,
+                "--all-root",
+                f"-z{COMPRESSION}",
+                str(image),
+                str(top),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={"LC_ALL": "C"},
         )
         if told.returncode != 0:
             raise ImageRefused("build.file-system", expected="mkfs.erofs to make it", got=told.stderr[-400:])
@@ -180,9 +207,9 @@ class _Build:
 
     def salt(self) -> bytes:
         """The same for the same inputs. It hides nothing; a tree of one lock fits no other."""
-        return hashlib.sha256(b"anchorhold/verity-salt/v1" + json.dumps(
-            sorted(each.sha256 for each in self.lock.inputs())
-        ).encode()).digest()
+        return hashlib.sha256(
+            b"anchorhold/verity-salt/v1" + json.dumps(sorted(each.sha256 for each in self.lock.inputs())).encode()
+        ).digest()
 
     def tools(self) -> Path:
         return unpack_tools(self.contents, self.lock, self.order.cache, self.work / "tools")

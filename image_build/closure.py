@@ -19,8 +19,8 @@ ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "ap
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    files: dict[str, Path]          # by where they are in the tree of sources
-    outside: frozenset[str]         # the names of other people's modules
+    files: dict[str, Path]  # by where they are in the tree of sources
+    outside: frozenset[str]  # the names of other people's modules
 
 
 def closure(sources: Path, entries: Iterable[str], without: Sequence[str] = ()) -> Closure:
@@ -40,7 +40,7 @@ def closure(sources: Path, entries: Iterable[str], without: Sequence[str] = ()) 
         if module.partition(".")[0] not in ROOMS:
             outside.add(module.partition(".")[0])
             continue
-        if (path := _file_of(sources, module)) is None:     # a name in a module rather than one
+        if (path := _file_of(sources, module)) is None:  # a name in a module rather than one
             continue
         found[path.relative_to(sources).as_posix()] = path
         waiting += [module.rpartition(".")[0]] if "." in module else []

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from image_build.manifest import ARTEFACTS, Manifest
+from image_build.image_manifest import ARTEFACTS, Manifest
 
 _PIECE: Final = 1 << 20
 _HOLDS: Final = {"root.img": "root", "initrd.img": "initrd"}
@@ -20,8 +20,8 @@ _HOLDS: Final = {"root.img": "root", "initrd.img": "initrd"}
 @dataclass(frozen=True, slots=True)
 class Difference:
     file: str
-    at: int                     # the first byte that differs; the length of the shorter, if that is all
-    inside: str | None = None   # the first path in it that differs
+    at: int  # the first byte that differs; the length of the shorter, if that is all
+    inside: str | None = None  # the first path in it that differs
 
     def __str__(self) -> str:
         within = f", by {self.inside}" if self.inside else ""

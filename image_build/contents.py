@@ -27,11 +27,11 @@ class Part:
     why: str
     keep: tuple[str, ...]
     drop: tuple[str, ...]
-    suite: str = ""                 # a wheel has none
-    trees: tuple[str, ...] = ()     # a wheel that names none goes into the root
+    suite: str = ""  # a wheel has none
+    trees: tuple[str, ...] = ()  # a wheel that names none goes into the root
 
     def keeps(self, path: str) -> bool:
-        if path.startswith("usr/share/doc/"):       # a licence stays with what it is for
+        if path.startswith("usr/share/doc/"):  # a licence stays with what it is for
             return path == f"usr/share/doc/{self.name}/copyright"
         return _matches(path, self.keep) and not _matches(path, self.drop)
 
@@ -43,7 +43,7 @@ class Compiled:
     file: str
     why: str
     needed_by: tuple[str, ...]
-    of: tuple[str, ...]             # patterns of the sources, what tells the compiler included
+    of: tuple[str, ...]  # patterns of the sources, what tells the compiler included
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,10 @@ class Contents:
             tuple(_part(each, _package_fields) for each in said["package"]),
             tuple(each for each in wheels if not each.trees),
             next(each for each in wheels if each.trees == (COMPILER,)),
-            tuple(Compiled(each["file"], each["why"], tuple(each["needed_by"]), tuple(each["of"]))
-                  for each in said["compiled"]),
+            tuple(
+                Compiled(each["file"], each["why"], tuple(each["needed_by"]), tuple(each["of"]))
+                for each in said["compiled"]
+            ),
             Part(kernel["name"], kernel["why"], KERNEL_FILES, (), kernel["suite"], ("kernel",)),
             tuple(kernel["modules"]),
         )

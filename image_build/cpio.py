@@ -12,7 +12,7 @@ from image_build.errors import ImageRefused
 
 _MAGIC: Final = b"070701"
 _END: Final = "TRAILER!!!"
-_ALIGNMENT: Final = 512     # an archive may follow an archive
+_ALIGNMENT: Final = 512  # an archive may follow an archive
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from image_build.lock import Missing
 
-_MERGED: Final = frozenset({"bin", "sbin", "lib", "lib64"})     # Debian has these as links into usr
+_MERGED: Final = frozenset({"bin", "sbin", "lib", "lib64"})  # Debian has these as links into usr
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Member:
     """A file or a link of a package: owner, time and set-id bits are left behind."""
 
     path: str
-    content: bytes              # of a link: where it leads
+    content: bytes  # of a link: where it leads
     executable: bool = False
     is_link: bool = False
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-_MAGIC: Final = b"\x7fELF\x02\x01"      # 64 bits, little-endian
+_MAGIC: Final = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
 _NEEDED, _STRINGS = 1, 5
 
@@ -23,8 +23,11 @@ def needed(raw: bytes) -> tuple[str, ...]:
         return ()
     entries = list(_entries(raw[dynamic[0] : sum(dynamic)]))
     strings = next((value for tag, value in entries if tag == _STRINGS), 0)
-    base = next(offset + strings - place for kind, offset, place, size in segments
-                if kind == _LOAD and place <= strings < place + size)
+    base = next(
+        offset + strings - place
+        for kind, offset, place, size in segments
+        if kind == _LOAD and place <= strings < place + size
+    )
     return tuple(_text(raw, base + value) for tag, value in entries if tag == _NEEDED)
 
 
@@ -35,7 +38,7 @@ def interpreter(raw: bytes) -> str | None:
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Kind, offset in the file, address, size in the file."""
-    table, = struct.unpack_from("<Q", raw, 32)
+    (table,) = struct.unpack_from("<Q", raw, 32)
     width, count = struct.unpack_from("<HH", raw, 54)
     for number in range(count):
         kind, _, offset, place, _, size = struct.unpack_from("<IIQQQQ", raw, table + number * width)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from image_build import elf, uki
+from image_build.finished_image import Found, Image
 from image_build.profile import CONFIG
-from image_build.reading import Found, Image
 from image_build.staged import LIBRARIES, PYTHON
 from image_build.tree import OURS
 from image_build.verity import BLOCK_BYTES, tree_over
@@ -27,22 +27,71 @@ from image_build.verity import BLOCK_BYTES, tree_over
 SITE: Final = "opt/anchorhold/site/"
 LOG_BYTES_MAX: Final = 1 << 20
 PORTS: Final = {"STREAM": 5000, "RELEASE": 5001, "OBSERVE": 5002}
-MODULES: Final = frozenset({
-    "configfs", "dm-bufio", "dm-mod", "dm-verity", "erofs", "libcrc32c", "reed-solomon", "sev-guest", "sha256-ssse3",
-    "tdx-guest", "tsm", "virtio-blk", "vmw-vsock-virtio-transport", "vmw-vsock-virtio-transport-common", "vsock",
-})
+MODULES: Final = frozenset(
+    {
+        "configfs",
+        "dm-bufio",
+        "dm-mod",
+        "dm-verity",
+        "erofs",
+        "libcrc32c",
+        "reed-solomon",
+        "sev-guest",
+        "sha256-ssse3",
+        "tdx-guest",
+        "tsm",
+        "virtio-blk",
+        "vmw-vsock-virtio-transport",
+        "vmw-vsock-virtio-transport-common",
+        "vsock",
+    }
+)
 """All a cell needs. No network device, no other file system, no swap on memory, no console, no USB."""
-SHELLS: Final = frozenset({
-    "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "rbash", "sh", "tcsh", "toybox", "zsh",
-    "agetty", "getty", "login", "mingetty", "su", "sudo", "sulogin",
-    "dropbear", "ssh", "sshd", "telnetd", "gdb", "gdbserver", "strace", "apt", "dpkg", "pip",
-})
+SHELLS: Final = frozenset(
+    {
+        "ash",
+        "bash",
+        "busybox",
+        "csh",
+        "dash",
+        "fish",
+        "ksh",
+        "rbash",
+        "sh",
+        "tcsh",
+        "toybox",
+        "zsh",
+        "agetty",
+        "getty",
+        "login",
+        "mingetty",
+        "su",
+        "sudo",
+        "sulogin",
+        "dropbear",
+        "ssh",
+        "sshd",
+        "telnetd",
+        "gdb",
+        "gdbserver",
+        "strace",
+        "apt",
+        "dpkg",
+        "pip",
+    }
+)
 LOCKED: Final = frozenset({"lockdown=confidentiality", "module.sig_enforce=1"})
 SILENT: Final = frozenset({"console=null", "quiet", "loglevel=0"})
 SPEAKING: Final = ("console=", "earlycon", "earlyprintk", "netconsole", "debug", "ignore_loglevel")
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
-    "I9": {"kernel.modules_disabled": "1", "kernel.kexec_load_disabled": "1", "kernel.yama.ptrace_scope": "3",
-           "kernel.unprivileged_bpf_disabled": "1", "kernel.io_uring_disabled": "2", "user.max_user_namespaces": "0"},
+    "I9": {
+        "kernel.modules_disabled": "1",
+        "kernel.kexec_load_disabled": "1",
+        "kernel.yama.ptrace_scope": "3",
+        "kernel.unprivileged_bpf_disabled": "1",
+        "kernel.io_uring_disabled": "2",
+        "user.max_user_namespaces": "0",
+    },
     "I11": {"kernel.core_pattern": "|/nonexistent", "fs.suid_dumpable": "0"},
 }
 STARTERS: Final = ("init", "opt/anchorhold/process_one.py")
@@ -216,10 +265,15 @@ def three_ports(image: Image) -> Iterator[str]:
     if ports is None:
         yield "there is no list of ports"
         return
-    found = {target.id: each.value.value
-             for node in ast.walk(ast.parse(ports.content)) if isinstance(node, ast.ClassDef) and node.name == "Port"
-             for each in node.body if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
-             for target in each.targets if isinstance(target, ast.Name)}
+    found = {
+        target.id: each.value.value
+        for node in ast.walk(ast.parse(ports.content))
+        if isinstance(node, ast.ClassDef) and node.name == "Port"
+        for each in node.body
+        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant)
+        for target in each.targets
+        if isinstance(target, ast.Name)
+    }
     if found != PORTS:
         yield f"the window has {found}"
 
@@ -237,10 +291,17 @@ def no_other_drivers(image: Image) -> Iterator[str]:
 
 def every_library_is_there(image: Image) -> Iterator[str]:
     """I19: stands in for the dependencies of packages, which nobody resolves here; and none is there for nobody."""
-    asked = {wanted for found in image.root.values() if found.is_file and elf.is_elf(found.content)
-             for wanted in elf.needed(found.content)}
-    asked |= {image.root[f"{LIBRARIES}/{name}"].content.decode() for name in asked
-              if stat.S_ISLNK(image.root.get(f"{LIBRARIES}/{name}", _NOTHING).mode)}
+    asked = {
+        wanted
+        for found in image.root.values()
+        if found.is_file and elf.is_elf(found.content)
+        for wanted in elf.needed(found.content)
+    }
+    asked |= {
+        image.root[f"{LIBRARIES}/{name}"].content.decode()
+        for name in asked
+        if stat.S_ISLNK(image.root.get(f"{LIBRARIES}/{name}", _NOTHING).mode)
+    }
     for path, found in image.root.items():
         if found.is_file and path.startswith(f"{LIBRARIES}/") and path.rpartition("/")[2] not in asked:
             yield f"root: {path} is a library that nothing asks for"
@@ -295,12 +356,25 @@ def the_unified_image_is_the_same(image: Image) -> Iterator[str]:
 
 
 CHECKS: Final[Mapping[str, Check]] = {
-    "I2": everything_has_an_owner, "I6": only_what_the_cell_needs, "I7": the_root_is_covered,
-    "I8": nothing_written_can_be_executed, "I9": the_kernel_is_shut, "I10": nothing_is_swapped,
-    "I11": nothing_is_dumped, "I12": one_program, "I13": nothing_gives_rights, "I14": nothing_is_printed,
-    "I15": the_log_is_bounded, "I16": nothing_is_simulated, "I17": three_ports, "I18": no_other_drivers,
-    "I19": every_library_is_there, "I21": the_initrd_is_of_the_root, "I22": the_configuration_is_inside,
-    "I23": byte_code_is_of_its_source, "I24": the_unified_image_is_the_same,
+    "I2": everything_has_an_owner,
+    "I6": only_what_the_cell_needs,
+    "I7": the_root_is_covered,
+    "I8": nothing_written_can_be_executed,
+    "I9": the_kernel_is_shut,
+    "I10": nothing_is_swapped,
+    "I11": nothing_is_dumped,
+    "I12": one_program,
+    "I13": nothing_gives_rights,
+    "I14": nothing_is_printed,
+    "I15": the_log_is_bounded,
+    "I16": nothing_is_simulated,
+    "I17": three_ports,
+    "I18": no_other_drivers,
+    "I19": every_library_is_there,
+    "I21": the_initrd_is_of_the_root,
+    "I22": the_configuration_is_inside,
+    "I23": byte_code_is_of_its_source,
+    "I24": the_unified_image_is_the_same,
 }
 
 _MS_RDONLY, _MS_NOSUID, _MS_NOEXEC, _MS_MOVE = 1, 2, 8, 8192

@@ -19,7 +19,7 @@ from image_build.tree import OURS, Entry, Kind, Tree
 
 FIRST: Final = FOLDER / "inside" / "first.py"
 CALLS: Final = FOLDER / "inside" / "calls.py"
-ENCODINGS: Final = ("encodings.ascii", "encodings.utf_8")     # looked up by name, when something is opened
+ENCODINGS: Final = ("encodings.ascii", "encodings.utf_8")  # looked up by name, when something is opened
 MOUNTED: Final = ("dev", "proc", "root", "sys")
 ORDER: Final = "modules/order"
 

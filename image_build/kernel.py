@@ -16,9 +16,9 @@ _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    name: str           # with dashes
+    name: str  # with dashes
     file: str
-    content: bytes      # unpacked: the signature behind it is over this
+    content: bytes  # unpacked: the signature behind it is over this
 
 
 @dataclass(frozen=True, slots=True)

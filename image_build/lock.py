@@ -20,9 +20,9 @@ class Package:
     """A Debian package."""
 
     name: str
-    suite: str              # where a refresh looks for it
+    suite: str  # where a refresh looks for it
     version: str
-    path: str               # below whatever mirror is used
+    path: str  # below whatever mirror is used
     size: int
     sha256: str
     trees: tuple[str, ...]  # into which of our trees it is unpacked
@@ -67,8 +67,10 @@ class ImageLock:
         return [*self.packages, *self.wheels]
 
     def write(self, path: Path) -> None:
-        said = {name: [asdict(each) for each in part]
-                for name, part in (("packages", self.packages), ("wheels", self.wheels))}
+        said = {
+            name: [asdict(each) for each in part]
+            for name, part in (("packages", self.packages), ("wheels", self.wheels))
+        }
         path.write_text(json.dumps(said, indent=1) + "\n")
 
 

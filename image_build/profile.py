@@ -27,17 +27,23 @@ class Profile:
     name: str
     about: str
     programs: tuple[str, ...]
-    without: tuple[str, ...]        # modules they import in some case that is not an image's
+    without: tuple[str, ...]  # modules they import in some case that is not an image's
     command_line: tuple[str, ...]
-    waived: dict[str, str]          # rules that this profile is not held to, and why
+    waived: dict[str, str]  # rules that this profile is not held to, and why
 
     @classmethod
     def read(cls, name: str) -> Self:
         if name not in profile_names():
             raise ImageRefused("profile", expected=f"one of {', '.join(profile_names())}", got=name)
         said = tomllib.loads((PROFILES / name / "profile.toml").read_text())
-        return cls(name, said["about"], tuple(said["programs"]), tuple(said["without"]), tuple(said["command_line"]),
-                   said["waived"])
+        return cls(
+            name,
+            said["about"],
+            tuple(said["programs"]),
+            tuple(said["without"]),
+            tuple(said["command_line"]),
+            said["waived"],
+        )
 
     def ours(self, sources: Path) -> Closure:
         """The files of this project that go into the image."""

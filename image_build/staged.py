@@ -32,8 +32,12 @@ class Staged:
 
     def python(self, arguments: Sequence[str]) -> str:
         told = subprocess.run(
-            [*through_loader(self.top, PYTHON), *arguments], check=False, capture_output=True, text=True,
-            env={"PYTHONHOME": str(self.top / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"}, cwd=self.top,
+            [*through_loader(self.top, PYTHON), *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={"PYTHONHOME": str(self.top / "usr"), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+            cwd=self.top,
         )
         if told.returncode != 0:
             raise ImageRefused("staged.python", expected="the image's interpreter to do it", got=told.stderr[-400:])
@@ -41,10 +45,23 @@ class Staged:
 
     def compile_into(self, tree: Tree, folders: Iterable[str]) -> None:
         """Byte code beside every module, of its owner. Unchecked hashes: no time enters, and no start checks them."""
-        self.python([
-            "-ISB", "-m", "compileall", "-q", "-j", "1", "-s", str(self.top), "-p", "/",
-            "--invalidation-mode", "unchecked-hash", *(str(self.top / each) for each in folders),
-        ])
+        self.python(
+            [
+                "-ISB",
+                "-m",
+                "compileall",
+                "-q",
+                "-j",
+                "1",
+                "-s",
+                str(self.top),
+                "-p",
+                "/",
+                "--invalidation-mode",
+                "unchecked-hash",
+                *(str(self.top / each) for each in folders),
+            ]
+        )
         for path, entry in list(tree.entries()):
             if entry.kind is Kind.FILE and path.endswith(".py"):
                 folder, _, name = path.rpartition("/")

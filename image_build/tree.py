@@ -14,7 +14,7 @@ from typing import Final
 
 from image_build.errors import ImageRefused
 
-OURS: Final = "anchorhold"      # the owner of what no package brings
+OURS: Final = "anchorhold"  # the owner of what no package brings
 
 
 @unique
@@ -27,8 +27,8 @@ class Kind(Enum):
 @dataclass(frozen=True, slots=True)
 class Entry:
     kind: Kind
-    content: bytes              # of a link: where it leads
-    owner: str                  # the package it is from
+    content: bytes  # of a link: where it leads
+    owner: str  # the package it is from
     executable: bool = False
 
     @property

@@ -13,8 +13,8 @@ from typing import Final
 
 from image_build.errors import ImageRefused
 
-_DATA: Final = 0x40000040       # initialised data, readable
-_CODE: Final = 0x60000020       # code, readable, executable
+_DATA: Final = 0x40000040  # initialised data, readable
+_CODE: Final = 0x60000020  # code, readable, executable
 _SECTION_BYTES: Final = 40
 _PE32_PLUS: Final = 0x20B
 
@@ -22,23 +22,29 @@ _PE32_PLUS: Final = 0x20B
 def unified(
     stub: bytes, *, os_release: bytes, command_line: bytes, release: str, initrd: bytes, kernel: bytes
 ) -> bytes:
-    return with_sections(stub, [
-        (".osrel", os_release, _DATA), (".cmdline", command_line, _DATA), (".uname", release.encode(), _DATA),
-        (".initrd", initrd, _DATA), (".linux", kernel, _CODE),
-    ])
+    return with_sections(
+        stub,
+        [
+            (".osrel", os_release, _DATA),
+            (".cmdline", command_line, _DATA),
+            (".uname", release.encode(), _DATA),
+            (".initrd", initrd, _DATA),
+            (".linux", kernel, _CODE),
+        ],
+    )
 
 
 def with_sections(image: bytes, sections: Sequence[tuple[str, bytes, int]]) -> bytes:
     """`image`, a PE file, and these behind its last section, in this order."""
     raw = bytearray(image)
-    pe, = struct.unpack_from("<I", raw, 0x3C)
-    count, = struct.unpack_from("<H", raw, pe + 6)
-    optional_bytes, = struct.unpack_from("<H", raw, pe + 20)
+    (pe,) = struct.unpack_from("<I", raw, 0x3C)
+    (count,) = struct.unpack_from("<H", raw, pe + 6)
+    (optional_bytes,) = struct.unpack_from("<H", raw, pe + 20)
     optional = pe + 24
     if raw[pe : pe + 4] != b"PE\0\0" or struct.unpack_from("<H", raw, optional) != (_PE32_PLUS,):
         raise ImageRefused("uki.stub", expected="a 64-bit PE file", got="another")
     section_step, file_step = struct.unpack_from("<II", raw, optional + 32)
-    head_bytes, = struct.unpack_from("<I", raw, optional + 60)
+    (head_bytes,) = struct.unpack_from("<I", raw, optional + 60)
     table = optional + optional_bytes
     if table + (count + len(sections)) * _SECTION_BYTES > head_bytes:
         raise ImageRefused("uki.table", expected=f"room for {len(sections)} sections in the stub", got="less")
@@ -48,23 +54,34 @@ def with_sections(image: bytes, sections: Sequence[tuple[str, bytes, int]]) -> b
         place = _up(place, section_step)
         raw += bytes(-len(raw) % file_step)
         struct.pack_into(
-            "<8sIIIIIIHHI", raw, table + number * _SECTION_BYTES, name.encode(), len(content), place,
-            _up(len(content), file_step), len(raw), 0, 0, 0, 0, kind,
+            "<8sIIIIIIHHI",
+            raw,
+            table + number * _SECTION_BYTES,
+            name.encode(),
+            len(content),
+            place,
+            _up(len(content), file_step),
+            len(raw),
+            0,
+            0,
+            0,
+            0,
+            kind,
         )
         raw += content
         place += len(content)
     raw += bytes(-len(raw) % file_step)
     struct.pack_into("<H", raw, pe + 6, count + len(sections))
-    struct.pack_into("<I", raw, optional + 56, _up(place, section_step))      # SizeOfImage
-    struct.pack_into("<I", raw, optional + 64, 0)                             # CheckSum: none
+    struct.pack_into("<I", raw, optional + 56, _up(place, section_step))  # SizeOfImage
+    struct.pack_into("<I", raw, optional + 64, 0)  # CheckSum: none
     return bytes(raw)
 
 
 def sections_of(image: bytes) -> dict[str, bytes]:
     """What a unified kernel image carries, by section."""
-    pe, = struct.unpack_from("<I", image, 0x3C)
-    count, = struct.unpack_from("<H", image, pe + 6)
-    optional_bytes, = struct.unpack_from("<H", image, pe + 20)
+    (pe,) = struct.unpack_from("<I", image, 0x3C)
+    (count,) = struct.unpack_from("<H", image, pe + 6)
+    (optional_bytes,) = struct.unpack_from("<H", image, pe + 20)
     found = {}
     for number in range(count):
         at = pe + 24 + optional_bytes + number * _SECTION_BYTES

@@ -18,14 +18,13 @@ BLOCK_BYTES: Final = 4096
 class Verity:
     """What the command line says of a root."""
 
-    blocks: int     # of data; the tree begins behind them
+    blocks: int  # of data; the tree begins behind them
     salt: bytes
     root: bytes
 
     @property
     def words(self) -> str:
-        return (f"anchorhold.blocks={self.blocks} anchorhold.salt={self.salt.hex()} "
-                f"anchorhold.root={self.root.hex()}")
+        return f"anchorhold.blocks={self.blocks} anchorhold.salt={self.salt.hex()} anchorhold.root={self.root.hex()}"
 
 
 def append_tree(image: Path, salt: bytes) -> Verity:

@@ -20,7 +20,7 @@ from image_build.deb import Member
 from image_build.errors import ImageRefused
 
 _SCHEMES: Final = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
-_ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)     # the first that the format has
+_ZIP_TIME: Final = (1980, 1, 1, 0, 0, 0)  # the first that the format has
 
 
 def wheel_members(wheel: Path, part: Part) -> Iterator[Member]:

@@ -103,15 +103,11 @@ def _check(claim: str, allowed: frozenset[bytes]) -> None:
     if sizes is None:
         raise ReferenceRefused("reference.claim", expected=f"one of {', '.join(sorted(SIZES))}", got=claim)
     if len(allowed) > VALUES_PER_CLAIM_MAX:
-        raise ReferenceRefused(
-            f"reference.{claim}", expected=f"<= {VALUES_PER_CLAIM_MAX} values", got=len(allowed)
-        )
+        raise ReferenceRefused(f"reference.{claim}", expected=f"<= {VALUES_PER_CLAIM_MAX} values", got=len(allowed))
     for value in allowed:
         if len(value) not in sizes:
             wanted = " or ".join(str(size) for size in sorted(sizes))
-            raise ReferenceRefused(
-                f"reference.{claim}", expected=f"{wanted} bytes", got=f"{len(value)} bytes"
-            )
+            raise ReferenceRefused(f"reference.{claim}", expected=f"{wanted} bytes", got=f"{len(value)} bytes")
 
 
 def _claims(document: Mapping[str, object]) -> Mapping[str, list[bytes]]:
@@ -121,5 +117,6 @@ def _claims(document: Mapping[str, object]) -> Mapping[str, list[bytes]]:
         for name in table:
             values = table.items(name, VALUES_PER_CLAIM_MAX)
             found[f"{tee}.{name}"] = [
-                hexadecimal(value, f"reference.{tee}.{name}", ReferenceRefused, form=SPACED_HEX) for value in values]
+                hexadecimal(value, f"reference.{tee}.{name}", ReferenceRefused, form=SPACED_HEX) for value in values
+            ]
     return found

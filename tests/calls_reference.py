@@ -1,4 +1,4 @@
-"""Tool calls read by regular expressions and Python's own JSON: slow and short, to hold `appliance.text.calls` against.
+"""Tool calls read by regular expressions and Python's own JSON: slow and short, to hold `appliance.text.tool_calls` against.
 
 Its time grows with the square of some texts, and it raises where a key is no character (`UnicodeEncodeError`).
 """
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from appliance.text.calls import CALLS_MAX, Form
 from appliance.text.scanning import DEPTH_MAX
+from appliance.text.tool_calls import CALLS_MAX, Form
 from attestation.consensus.chat import Argument, AssistantMessage, ToolCall
 from foundation.secrecy import Prompt
 
@@ -68,7 +68,8 @@ def _blocks(words: str) -> tuple[str, list[str]]:
 
 def _call(number: int, name: str, arguments: dict[str, str]) -> ToolCall:
     return ToolCall(
-        Prompt(f"call{number:05}".encode()), Prompt(name.encode()),
+        Prompt(f"call{number:05}".encode()),
+        Prompt(name.encode()),
         tuple(Argument(Prompt(key.encode()), Prompt(value.encode())) for key, value in arguments.items()),
     )
 

@@ -39,7 +39,11 @@ class CellProcess:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, cwd=self._folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            self._command,
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             env=environment(),
         )
         self._reader = threading.Thread(target=self._read)
@@ -80,4 +84,4 @@ class CellProcess:
                 self.lines.append(line)
                 if '"event": "serving"' in line:
                     self._ready.set()
-        self._ready.set()       # it ended without serving: whoever waits must look
+        self._ready.set()  # it ended without serving: whoever waits must look

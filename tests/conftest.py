@@ -38,6 +38,7 @@ def make_broker() -> Iterator[MakeBroker]:
     from tests.little_broker import LittleBroker
 
     with ExitStack() as stack:
+
         def make(*arguments: Any, **named: Any) -> LittleBroker:
             made = LittleBroker.make(*arguments, **named)
             stack.callback(made.store.close)

@@ -17,7 +17,11 @@ TDVF_METADATA = UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 ASEV, TDVF = b"ASEV", b"TDVF"
 
 SEV_SECTIONS = (
-    (0x800000, 0x3000, 1), (0x80D000, 0x1000, 2), (0x80E000, 0x1000, 3), (0x80F000, 0x1000, 4), (0x810000, 0x1000, 16),
+    (0x800000, 0x3000, 1),
+    (0x80D000, 0x1000, 2),
+    (0x80E000, 0x1000, 3),
+    (0x80F000, 0x1000, 4),
+    (0x810000, 0x1000, 16),
 )
 HASHES_AT = 0x810400
 
@@ -37,8 +41,10 @@ class LittleFirmware:
     pages: int = 4
     sev_sections: Sequence[tuple[int, int, int]] = SEV_SECTIONS
     tdvf_sections: Sequence[tuple[int, int, int, int, int, int]] = (
-        (0x1000, 0x2000, 0xFFFFD000, 0x3000, 0, 1), (0, 0x1000, 0xFFFFC000, 0x1000, 1, 0),
-        (0, 0, 0x809000, 0x2000, 2, 0), (0, 0, 0x100000, 0x1000, 4, 2),
+        (0x1000, 0x2000, 0xFFFFD000, 0x3000, 0, 1),
+        (0, 0x1000, 0xFFFFC000, 0x1000, 1, 0),
+        (0, 0, 0x809000, 0x2000, 2, 0),
+        (0, 0, 0x100000, 0x1000, 4, 2),
     )
     hashes: tuple[int, int] = (HASHES_AT, 0x400)
     sev_head: bytes | None = None
@@ -51,12 +57,15 @@ class LittleFirmware:
         tdvf = self._tdvf()
         body = bytearray((7 * number + number // 4096) % 251 for number in range(self.pages * 4096))
         end = len(body)
-        sev_at, tdvf_at = 2048, 2048 - 512      # before the end
+        sev_at, tdvf_at = 2048, 2048 - 512  # before the end
         body[end - sev_at : end - sev_at + len(sev)] = sev
         body[end - tdvf_at : end - tdvf_at + len(tdvf)] = tdvf
         entries = [
-            (TDVF_METADATA, u32(tdvf_at)), (SEV_METADATA, u32(sev_at)), (SEV_HASHES, u32(*self.hashes)),
-            (SEV_RESET, u32(0x80B004)), *self.more_entries,
+            (TDVF_METADATA, u32(tdvf_at)),
+            (SEV_METADATA, u32(sev_at)),
+            (SEV_HASHES, u32(*self.hashes)),
+            (SEV_RESET, u32(0x80B004)),
+            *self.more_entries,
         ]
         table = b"".join(entry(name, value) for name, value in entries)
         table += (len(table) + 18).to_bytes(2, "little") + self.table_name.bytes_le
@@ -83,7 +92,7 @@ def entry(name: UUID, value: bytes) -> bytes:
 class LittleProgram:
     """A PE32+ file that UEFI would hash; what is in it is not code."""
 
-    sections: Sequence[tuple[int, int]] = ((512, 1024), (1536, 512))       # where in the file, how long
+    sections: Sequence[tuple[int, int]] = ((512, 1024), (1536, 512))  # where in the file, how long
     certificates: bytes = b""
     behind: bytes = b""
     magic: int = 0x20B

@@ -8,26 +8,63 @@ from functools import cache
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import CMatrix, Library, Variant, declared
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.proven import open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.quantization import QuantizedWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Sampling, Step
 
 LLAMA = Architecture(
-    layers=2, width=64, heads=4, kv_heads=2, head_width=16, hidden=2112, vocabulary=300, positions_max=160,
-    epsilon=1e-5, rotary_width=16,
+    layers=2,
+    width=64,
+    heads=4,
+    kv_heads=2,
+    head_width=16,
+    hidden=2112,
+    vocabulary=300,
+    positions_max=160,
+    epsilon=1e-5,
+    rotary_width=16,
 )
 QWEN2 = Architecture(
-    layers=2, width=48, heads=6, kv_heads=1, head_width=24, hidden=72, vocabulary=90, positions_max=64, epsilon=1e-6,
-    rotary_width=24, attention_bias=True, tied=True,
+    layers=2,
+    width=48,
+    heads=6,
+    kv_heads=1,
+    head_width=24,
+    hidden=72,
+    vocabulary=90,
+    positions_max=64,
+    epsilon=1e-6,
+    rotary_width=24,
+    attention_bias=True,
+    tied=True,
 )
 QWEN3 = Architecture(
-    layers=2, width=40, heads=2, kv_heads=2, head_width=32, hidden=70, vocabulary=75, positions_max=64, epsilon=1e-6,
-    rotary_width=32, head_norm=True, tied=True,
+    layers=2,
+    width=40,
+    heads=2,
+    kv_heads=2,
+    head_width=32,
+    hidden=70,
+    vocabulary=75,
+    positions_max=64,
+    epsilon=1e-6,
+    rotary_width=32,
+    head_norm=True,
+    tied=True,
 )
 MISTRAL = Architecture(
-    layers=3, width=66, heads=10, kv_heads=1, head_width=34, hidden=96, vocabulary=111, positions_max=200,
-    epsilon=1e-5, rotary_width=34, window=37,
+    layers=3,
+    width=66,
+    heads=10,
+    kv_heads=1,
+    head_width=34,
+    hidden=96,
+    vocabulary=111,
+    positions_max=200,
+    epsilon=1e-5,
+    rotary_width=34,
+    window=37,
 )
 FAMILIES = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3, "mistral": MISTRAL}
 BITS = {"bf16": Quantization(), "int8": Quantization(Format.INT8, 64), "int4": Quantization(Format.INT4, 32)}
@@ -69,8 +106,11 @@ def request(
     length: int = 30, tokens: int = 24, temperature: float = 0.0, start: int = 0, scope: bytes = b""
 ) -> EngineRequest:
     return EngineRequest(
-        prompt=prompt(length, start=start), max_tokens=tokens, seed=bytes([start]) * 32,
-        sampling=Sampling(temperature_micro=int(temperature * 1_000_000)), scope=scope,
+        prompt=prompt(length, start=start),
+        max_tokens=tokens,
+        seed=bytes([start]) * 32,
+        sampling=Sampling(temperature_micro=int(temperature * 1_000_000)),
+        scope=scope,
     )
 
 

@@ -24,7 +24,7 @@ def f32(x: float) -> float:
 
 
 def fma(a: float, b: float, c: float) -> float:
-    product = a * b                     # exact: 24 bits by 24 bits
+    product = a * b  # exact: 24 bits by 24 bits
     total = product + c
     back = total - product
     error = (product - (total - back)) + (c - back)
@@ -87,7 +87,7 @@ def quantized(x: list[float]) -> list[tuple[list[int], float]]:
     """X8: blocks of codes, and the scale of each."""
     found = []
     for at in range(0, len(x), BLOCK):
-        block = filled(x[at:at + BLOCK], BLOCK)
+        block = filled(x[at : at + BLOCK], BLOCK)
         top = max(abs(a) if not math.isnan(a) else math.inf for a in block)
         if top >= 2.0**60:
             found.append(([0] * BLOCK, math.nan))
@@ -111,7 +111,7 @@ def dot_of_codes(w: list[tuple[list[int], float]], x: list[tuple[list[int], floa
 def row_of(tensor: Tensor, n: int) -> list[float]:
     """A row in bf16."""
     columns = tensor.shape[-1]
-    raw = bytes(tensor.data.cast("B")[2 * n * columns:2 * (n + 1) * columns])
+    raw = bytes(tensor.data.cast("B")[2 * n * columns : 2 * (n + 1) * columns])
     return [widen(b) for (b,) in struct.iter_unpack("<H", raw)]
 
 
@@ -120,12 +120,14 @@ def codes_of(tensor: Tensor, n: int, group: int) -> list[tuple[list[int], float]
     columns = tensor.shape[-1]
     blocks, groups = -(-columns // BLOCK), -(-columns // group)
     assert tensor.scales is not None
-    raw = bytes(tensor.scales[2 * n * groups:2 * (n + 1) * groups])
+    raw = bytes(tensor.scales[2 * n * groups : 2 * (n + 1) * groups])
     scales = [widen(s) for (s,) in struct.iter_unpack("<H", raw)]
     stride = blocks * (BLOCK if tensor.format is Format.INT8 else BLOCK // 2)
-    row = bytes(tensor.data.cast("B")[n * stride:(n + 1) * stride])
-    return [([code_at(row, tensor.format, blocks, BLOCK * b + i) for i in range(BLOCK)], scales[BLOCK * b // group])
-            for b in range(blocks)]
+    row = bytes(tensor.data.cast("B")[n * stride : (n + 1) * stride])
+    return [
+        ([code_at(row, tensor.format, blocks, BLOCK * b + i) for i in range(BLOCK)], scales[BLOCK * b // group])
+        for b in range(blocks)
+    ]
 
 
 def code_at(row: bytes, form: Format, blocks: int, k: int) -> int:
@@ -149,7 +151,7 @@ def product(tensor: Tensor, x: list[float], group: int = 0) -> list[float]:
 
 def exponential(x: float) -> float:
     """X9."""
-    x = min(max(-87.0, x), 88.0)        # of NaN: -87, for NaN is never greater
+    x = min(max(-87.0, x), 88.0)  # of NaN: -87, for NaN is never greater
     n = f32(f32(f32(x * float.fromhex("0x1.715476p+0")) + 12582912.0) - 12582912.0)
     r = fma(n, float.fromhex("-0x1.62p-1"), x)
     r = fma(n, float.fromhex("-0x1.c85fep-10"), r)
@@ -186,7 +188,7 @@ def attend(query: list[float], keys: list[list[float]], values: list[list[float]
     scores = {i: f32(dot(keys[i], taken) * scale) for i in range(low, top + 1)}
     most = -math.inf
     for score in scores.values():
-        most = max(most, score)         # NaN is never greater
+        most = max(most, score)  # NaN is never greater
     weights = {i: exponential(f32(score - most)) for i, score in scores.items()}
     lanes = [0.0] * LANES
     for i in range(low // LANES * LANES, (top // LANES + 1) * LANES):
@@ -262,11 +264,11 @@ class Reference:
 
     def _attention(self, layer: int, name: str, h: list[float]) -> list[float]:
         a, half = self.a, self.a.rotary_width // 2
-        cosines, sines = (table[self.position * half:(self.position + 1) * half] for table in self.tables)
+        cosines, sines = (table[self.position * half : (self.position + 1) * half] for table in self.tables)
         made = {part: self._product(f"{name}self_attn.{part}_proj", h, bias=a.attention_bias) for part in "qkv"}
 
         def heads(part: str) -> list[list[float]]:
-            return [made[part][i:i + a.head_width] for i in range(0, len(made[part]), a.head_width)]
+            return [made[part][i : i + a.head_width] for i in range(0, len(made[part]), a.head_width)]
 
         def ready(part: str, head: list[float]) -> list[float]:
             if a.head_norm:

@@ -35,10 +35,7 @@ class Bench:
         self.subnet = Subnet(b"gateway tests")
         self.random = Random(self.seed)
         self.gateway = Gateway.on_subnet(
-            self.subnet,
-            clock=self.clock,
-            randomness=lambda: self.random.randbytes(32),
-            controllers=frozenset({OWNER}),
+            self.subnet, clock=self.clock, randomness=lambda: self.random.randbytes(32), controllers=frozenset({OWNER})
         )
         self.replica = self.gateway.replica
         self.gateway.set_reporters(OWNER, [REPORTER, SECOND_REPORTER])

@@ -11,9 +11,9 @@ from importlib.util import MAGIC_NUMBER
 
 from image_build import uki
 from image_build.contents import FOLDER
-from image_build.manifest import Manifest
+from image_build.finished_image import Found, Image
+from image_build.image_manifest import Manifest
 from image_build.profile import CONFIG, MACHINE, Profile
-from image_build.reading import Found, Image
 from image_build.staged import LIBRARIES, LOADER, PYTHON
 from image_build.verity import BLOCK_BYTES, tree_over
 
@@ -82,7 +82,9 @@ def a_root(profile: str = "release") -> dict[str, Found]:
         PYTHON: file(an_elf("libc.so.6", interpreter=loader), 0o755),
         LOADER: file(an_elf(), 0o755),
         f"{LIBRARIES}/libc.so.6": file(an_elf("ld-linux-x86-64.so.2", interpreter=loader), 0o755),
-        "lib": link("usr/lib"), "dev": folder(), CONFIG: file((files / CONFIG).read_bytes()),
+        "lib": link("usr/lib"),
+        "dev": folder(),
+        CONFIG: file((files / CONFIG).read_bytes()),
         MACHINE: file((files / MACHINE).read_bytes()),
         f"{SITE}/vsock_bridge/ports.py": file(ports),
         f"{SITE}/vsock_bridge/__pycache__/ports.cpython-311.pyc": file(byte_code(ports)),
@@ -98,27 +100,42 @@ def a_small_image(profile: str = "release") -> Image:
     initrd |= {"init": file((FOLDER / "inside/first.py").read_bytes(), 0o755), "modules/vsock.ko": file(b"module")}
     data = bytes(range(256)) * 16 * 3
     tree, top = tree_over(data, SALT)
-    words = (f"anchorhold.blocks={len(data) // BLOCK_BYTES} anchorhold.salt={SALT.hex()} anchorhold.root={top.hex()}")
+    words = f"anchorhold.blocks={len(data) // BLOCK_BYTES} anchorhold.salt={SALT.hex()} anchorhold.root={top.hex()}"
     files = {
-        "root.img": data + tree, "vmlinuz": b"kernel", "initrd.img": b"initrd",
+        "root.img": data + tree,
+        "vmlinuz": b"kernel",
+        "initrd.img": b"initrd",
         "cmdline": " ".join([*Profile.read(profile).command_line, words]).encode(),
     }
     return listed(Image(Manifest({}, {}), unified(files), root, initrd))
 
 
 def unified(files: dict[str, bytes]) -> dict[str, bytes]:
-    return files | {"image.efi": uki.unified(
-        a_stub(), os_release=b"ID=x\n", command_line=files["cmdline"], release="6.12", initrd=files["initrd.img"],
-        kernel=files["vmlinuz"],
-    )}
+    return files | {
+        "image.efi": uki.unified(
+            a_stub(),
+            os_release=b"ID=x\n",
+            command_line=files["cmdline"],
+            release="6.12",
+            initrd=files["initrd.img"],
+            kernel=files["vmlinuz"],
+        )
+    }
 
 
 def listed(image: Image) -> Image:
     """With a manifest that says what is there."""
     contents = {
-        name: {path: ["anchorhold", f"{stat.S_IMODE(found.mode):04o}", len(found.content),
-                      hashlib.sha256(found.content).hexdigest()]
-               for path, found in tree.items() if not found.is_folder}
+        name: {
+            path: [
+                "anchorhold",
+                f"{stat.S_IMODE(found.mode):04o}",
+                len(found.content),
+                hashlib.sha256(found.content).hexdigest(),
+            ]
+            for path, found in tree.items()
+            if not found.is_folder
+        }
         for name, tree in (("root", image.root), ("initrd", image.initrd))
     }
     config = hashlib.sha256(image.root[CONFIG].content).hexdigest()

@@ -13,9 +13,9 @@ from hashlib import sha256
 
 from appliance.config import config_digest
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import Conclusion, ReceiptBook
-from attestation.auditor.bundle import Answer, AuditBundle, audit_nonce
-from attestation.auditor.making import CellSource, assemble
+from appliance.serving.receipts import Conclusion, ReceiptBook
+from attestation.auditor.audit_bundle import Answer, AuditBundle, audit_nonce
+from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.auditor.terms import Terms
 from attestation.broker.administration import add_release, add_secret, append_release
 from attestation.broker.broker import new_keys
@@ -49,8 +49,13 @@ WORDS = b"the canary in the answer"
 
 def config(broker: bytes | None) -> bytes:
     """A measured configuration; `broker` is the key it believes."""
-    release = "" if broker is None else (
-        f'[release]\nbroker_key = "{broker.hex()}"\nresource = "{MODEL_KEY}"\nmodel_root = "{MODEL_ROOT.hex()}"\n')
+    release = (
+        ""
+        if broker is None
+        else (
+            f'[release]\nbroker_key = "{broker.hex()}"\nresource = "{MODEL_KEY}"\nmodel_root = "{MODEL_ROOT.hex()}"\n'
+        )
+    )
     return (
         f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{SUBNET.root_key.hex()}"\nengine = "scripted-1"\n'
         f"[price]\nrequest = {PRICE.request}\ntoken_in = {PRICE.token_in}\ntoken_out = {PRICE.token_out}\n{release}"
@@ -90,7 +95,8 @@ def conclusion(request: OrderedRequest) -> Conclusion:
     policy = SeedPolicy.CLIENT if request.id % 2 else SeedPolicy.BEACON
     seed = client_seed(7) if policy is SeedPolicy.CLIENT else seed
     return Conclusion.sealed_answer(
-        outcome, answer_digest((frames(request.id),)), policy, seed, salt(request.id), tokens_in=16, tokens_out=16)
+        outcome, answer_digest((frames(request.id),)), policy, seed, salt(request.id), tokens_in=16, tokens_out=16
+    )
 
 
 def frames(number: int) -> bytes:
@@ -105,9 +111,18 @@ def ordered(chain: Chain, height: int) -> list[OrderedRequest]:
     block = chain.blocks[height - 1]
     return [
         OrderedRequest(
-            height=height, index=index, id=request.id, caller=request.caller, kind=request.kind,
-            payload=request.payload, beacon=block.header.beacon, link=block.header.link(),
-            request_digest=request.digest(), block_time_ns=block.header.time_ns, certified_time_ns=NOW_NS)
+            height=height,
+            index=index,
+            id=request.id,
+            caller=request.caller,
+            kind=request.kind,
+            payload=request.payload,
+            beacon=block.header.beacon,
+            link=block.header.link(),
+            request_digest=request.digest(),
+            block_time_ns=block.header.time_ns,
+            certified_time_ns=NOW_NS,
+        )
         for index, request in enumerate(block.requests)
     ]
 
@@ -154,15 +169,23 @@ class World:
         return CellSource(self.evidence[cell.name], cell.signed, cell.notes, self.entries[cell.name])
 
     def bundle(
-        self, first: int = 1, last: int = 3, *, show_plain: bool = True, answers: bool = True,
+        self,
+        first: int = 1,
+        last: int = 3,
+        *,
+        show_plain: bool = True,
+        answers: bool = True,
         cells: tuple[LittleCellHost, ...] | None = None,
     ) -> AuditBundle:
         chosen = self.cells if cells is None else cells
         return assemble(
-            config=self.config, proof=self.chain.proof(first, last, NOW_NS),
+            config=self.config,
+            proof=self.chain.proof(first, last, NOW_NS),
             bodies=[self.chain.body(height) for height in range(first, last + 1)],
-            cells=[self.source(cell) for cell in chosen], show_plain=show_plain,
-            answers=self.answers(first, last) if answers else None)
+            cells=[self.source(cell) for cell in chosen],
+            show_plain=show_plain,
+            answers=self.answers(first, last) if answers else None,
+        )
 
     def answers(self, first: int, last: int) -> dict[tuple[int, int], Answer]:
         found = {}
@@ -178,13 +201,28 @@ class World:
 
 
 def served_by(measured: bytes, release: str = "little-1") -> ServedBy:
-    return ServedBy(release, ZEROS if release else None, config_digest(measured), MODEL_ROOT, ZEROS, ZEROS,
-                    b"\xe0" * 32, b"\xe1" * 32)
+    return ServedBy(
+        release,
+        ZEROS if release else None,
+        config_digest(measured),
+        MODEL_ROOT,
+        ZEROS,
+        ZEROS,
+        b"\xe0" * 32,
+        b"\xe1" * 32,
+    )
 
 
 def run_cell(
-    name: str, measured: bytes, of: Chain, *, first: int = 1, last: int | None = None, bend: Bend = honest,
-    by: ServedBy | None = None, price: PriceSchedule = PRICE,
+    name: str,
+    measured: bytes,
+    of: Chain,
+    *,
+    first: int = 1,
+    last: int | None = None,
+    bend: Bend = honest,
+    by: ServedBy | None = None,
+    price: PriceSchedule = PRICE,
 ) -> LittleCellHost:
     """A cell that joined at `first` and answered every request since."""
     host = LittleCellHost(name, ReceiptBook(receipt_key(name), by or served_by(measured), GATEWAY, price))
@@ -207,8 +245,11 @@ def granted(name: str, measured: bytes, little: LittleBroker | None = None) -> t
     with little.store.change() as change:
         entries = list(change.entries())
     parsed = [(each.kind, each.details, at) for at, each in enumerate(little.entries())]
-    added = [at for kind, said, at in parsed if kind == "release-added" and said["measured_config"] ==
-             config_digest(measured)]
+    added = [
+        at
+        for kind, said, at in parsed
+        if kind == "release-added" and said["measured_config"] == config_digest(measured)
+    ]
     grants = [at for kind, said, at in parsed if kind == "granted" and said["keyset"] == keyset(name).digest]
     return tuple(entries[at] for at in (added[-1], grants[-1]))
 
@@ -225,16 +266,24 @@ def world() -> World:
     cells = (run_cell(names[0], measured, of), run_cell(names[1], measured, of))
     nonce = audit_nonce(of.link(1))
     return World(
-        measured, of, cells, {name: granted(name, measured) for name in names},
-        {name: evidence_of(name, measured, nonce) for name in names})
+        measured,
+        of,
+        cells,
+        {name: granted(name, measured) for name in names},
+        {name: evidence_of(name, measured, nonce) for name in names},
+    )
 
 
 def terms(**changes: object) -> Terms:
     """An auditor of this devnet: its subnet, its simulated root, its one image and machine."""
     tee = snp_tee()
     made = Terms(
-        policy=document.parse(policy_document(tee)), references=reference_values(tee), root_key=SUBNET.root_key,
-        gateway=GATEWAY, simulated_root=tee.root.der)
+        policy=document.parse(policy_document(tee)),
+        references=reference_values(tee),
+        root_key=SUBNET.root_key,
+        gateway=GATEWAY,
+        simulated_root=tee.root.der,
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

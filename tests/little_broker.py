@@ -30,8 +30,11 @@ MODEL_ROOT = b"\x30" * 32
 MODEL_KEY = "default/model-key/little"
 SERVICE_KEY = "default/service-key/little"
 PLAIN = "default/resource/greeting"
-SECRETS = {MODEL_KEY: b"the key of the little model packs", SERVICE_KEY: b"service key bytes 0123456789abcdef",
-           PLAIN: b"for any client of the protocol ok"}
+SECRETS = {
+    MODEL_KEY: b"the key of the little model packs",
+    SERVICE_KEY: b"service key bytes 0123456789abcdef",
+    PLAIN: b"for any client of the protocol ok",
+}
 KEK = Secret(b"\x77" * 32)
 NOW_NS = int(AT.timestamp()) * 10**9
 
@@ -40,7 +43,7 @@ class MakeBroker(Protocol):
     """`LittleBroker.make`, its store closed when the test is over."""
 
     def __call__(
-        self, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True,
+        self, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True
     ) -> LittleBroker: ...
 
 
@@ -57,7 +60,7 @@ class LittleBroker:
 
     @classmethod
     def make(
-        cls, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True,
+        cls, folder: Path, tee: SimulatedTee | None = None, url: str | None = None, *, approved: bool = True
     ) -> LittleBroker:
         tee = tee or snp_tee()
         store = Store.open(url or f"sqlite:///{folder}/broker.db", create=True)
@@ -75,8 +78,12 @@ class LittleBroker:
     def over(cls, store: Store, keys: Keys, tee: SimulatedTee, wrapping: SoftwareWrapping) -> LittleBroker:
         made: list[LittleBroker] = []
         broker = Broker(
-            store, keys, wrapping, judging(tee),
-            clock_ns=lambda: made[0].now_ns if made else NOW_NS, randomness=os.urandom,
+            store,
+            keys,
+            wrapping,
+            judging(tee),
+            clock_ns=lambda: made[0].now_ns if made else NOW_NS,
+            randomness=os.urandom,
         )
         made.append(cls(store, keys, broker, wrapping))
         return made[0]
@@ -121,8 +128,9 @@ class LittleCell:
         self.cookie, self.nonce = reply.cookie, Challenge.parse(reply.body).nonce
 
     def attestation(self) -> bytes:
-        bundle = release(self.tee, self.nonce, self.key.jwk(), self.keyset, self.config,
-                         other_evidence=bound_members(self.keyset))
+        bundle = release(
+            self.tee, self.nonce, self.key.jwk(), self.keyset, self.config, other_evidence=bound_members(self.keyset)
+        )
         return attestation_of(endorsed(bundle, self.tee)).encode()
 
     def attest(self, broker: Broker, raw: bytes | None = None) -> str:

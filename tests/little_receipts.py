@@ -8,7 +8,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import Conclusion, Issued, ReceiptBook
+from appliance.serving.receipts import Conclusion, Issued, ReceiptBook
 from attestation.consensus.blocks import Kind
 from attestation.receipts.body import ServedBy
 from attestation.receipts.outcome import Finish, Outcome, answer_digest
@@ -37,9 +37,17 @@ def book(name: str = "cell a", by: ServedBy = SERVED_BY, price: PriceSchedule = 
 
 def ordered(height: int, index: int, number: int, kind: Kind = Kind.PLAIN) -> OrderedRequest:
     return OrderedRequest(
-        height=height, index=index, id=number, caller=b"\x04", kind=kind, payload=Prompt(b"%d" % number),
-        beacon=b"\x07" * 32, link=sha256(b"block %d" % height).digest(),
-        request_digest=sha256(b"request %d" % number).digest(), block_time_ns=1, certified_time_ns=2,
+        height=height,
+        index=index,
+        id=number,
+        caller=b"\x04",
+        kind=kind,
+        payload=Prompt(b"%d" % number),
+        beacon=b"\x07" * 32,
+        link=sha256(b"block %d" % height).digest(),
+        request_digest=sha256(b"request %d" % number).digest(),
+        block_time_ns=1,
+        certified_time_ns=2,
     )
 
 

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from appliance.answering import Answering, Terms
 from appliance.config import MeasuredConfig, config_digest
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.scripted import ScriptedEngine
 from appliance.engine.trace import Trace
-from appliance.mind import NO_PROFILE, ByteScript, Mind
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
-from appliance.window import Answered, Piece
-from attestation.auditor.bundle import Answer, AuditBundle, audit_nonce
-from attestation.auditor.making import CellSource, assemble
+from appliance.model_runtime import NO_PROFILE, ByteScript, Mind
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.window import Answered, Piece
+from attestation.auditor.audit_bundle import Answer, AuditBundle, audit_nonce
+from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED, ChatRequest, Sampling, UserMessage
 from attestation.receipts.body import ServedBy
@@ -32,7 +32,7 @@ from tests.little_receipts import receipt_key
 
 NAME = "replayed"
 PLACE = Place(GATEWAY, MODEL_ROOT)
-BLOCK = 34      # three blocks: a little more than a hundred requests
+BLOCK = 34  # three blocks: a little more than a hundred requests
 
 
 def drawn(label: str, size: int) -> bytes:
@@ -48,8 +48,10 @@ def ring() -> Ring:
 def chat(number: int) -> bytes:
     """Temperatures 0, 0.7 and 1; every seventh with a seed of the client's, every ninth cut short."""
     sampling = Sampling(
-        temperature_micro=(0, 700_000, 1_000_000)[number % 3], seed=number if number % 7 == 0 else None,
-        max_tokens=5 if number % 9 == 8 else None)
+        temperature_micro=(0, 700_000, 1_000_000)[number % 3],
+        seed=number if number % 7 == 0 else None,
+        max_tokens=5 if number % 9 == 8 else None,
+    )
     return ChatRequest("scripted", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling).encode()
 
 
@@ -62,8 +64,9 @@ def sealed(number: int) -> bytes:
 def chain() -> Chain:
     of = Chain(SUBNET, GATEWAY, seed=b"replayed")
     of.seal([chat(number) if number % 11 else b"no chat" for number in range(BLOCK)], NOW_NS - 30)
-    of.seal([sealed(number) if number % 11 else b"not sealed" for number in range(BLOCK)], NOW_NS - 20,
-            kind=Kind.SEALED)
+    of.seal(
+        [sealed(number) if number % 11 else b"not sealed" for number in range(BLOCK)], NOW_NS - 20, kind=Kind.SEALED
+    )
     of.seal([chat(number) for number in range(BLOCK)], NOW_NS - 10)
     return of
 
@@ -80,8 +83,16 @@ def config() -> MeasuredConfig:
 def bundle() -> AuditBundle:
     """Of a cell that answered all of it."""
     measured, of = measured_config(), chain()
-    by = ServedBy("little-1", bytes(32), config_digest(measured), MODEL_ROOT, bytes(32), bytes(32), NO_PROFILE,
-                  ScriptedEngine().fingerprint)
+    by = ServedBy(
+        "little-1",
+        bytes(32),
+        config_digest(measured),
+        MODEL_ROOT,
+        bytes(32),
+        bytes(32),
+        NO_PROFILE,
+        ScriptedEngine().fingerprint,
+    )
     book = ReceiptBook(receipt_key(NAME), by, GATEWAY, PRICE)
     answering = Answering(mind(), book, Terms(GATEWAY, RAISED, True, PLACE), Rings(ring()))
     signed, notes, said = [], [], {}
@@ -98,8 +109,13 @@ def bundle() -> AuditBundle:
         notes.append(book.checkpoint())
     cell = CellSource(evidence_of(NAME, measured, audit_nonce(of.link(1))), signed, notes, granted(NAME, measured))
     return assemble(
-        config=measured, proof=of.proof(1, of.height, NOW_NS),
-        bodies=[of.body(height) for height in range(1, of.height + 1)], cells=[cell], answers=said, show_plain=True)
+        config=measured,
+        proof=of.proof(1, of.height, NOW_NS),
+        bodies=[of.body(height) for height in range(1, of.height + 1)],
+        cells=[cell],
+        answers=said,
+        show_plain=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,8 +141,10 @@ class BentEngine:
         trace = Trace()
         for number, step in enumerate(ScriptedEngine().run(replace(request, stop_tokens=frozenset()))):
             bends = number == self.number and self.token is not None
-            yield trace.step(self.token if bends and self.token is not None else step.token,
-                             [(0, self.weighs)] if self.weighs and number >= self.number else ())
+            yield trace.step(
+                self.token if bends and self.token is not None else step.token,
+                [(0, self.weighs)] if self.weighs and number >= self.number else (),
+            )
 
 
 class WeighingEngine(BentEngine):

@@ -13,16 +13,7 @@ from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 from attestation.consensus.bls import public_key_to_der
 from attestation.consensus.certified_time import encode_time
-from attestation.consensus.hashtree import (
-    Empty,
-    Fork,
-    HashTree,
-    Labeled,
-    Leaf,
-    Pruned,
-    siblings,
-    to_cbor,
-)
+from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf, Pruned, siblings, to_cbor
 from foundation.cbor import SELF_DESCRIBED, Encodable, Tag, encode
 
 DST = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
@@ -71,9 +62,7 @@ def _balance(nodes: list[Labeled]) -> HashTree:
     return Fork(_balance(nodes[:middle]), _balance(nodes[middle:]))
 
 
-def prune(
-    tree: HashTree, keep: Callable[[tuple[bytes, ...]], bool], path: tuple[bytes, ...] = ()
-) -> HashTree:
+def prune(tree: HashTree, keep: Callable[[tuple[bytes, ...]], bool], path: tuple[bytes, ...] = ()) -> HashTree:
     """`tree` with every labelled node pruned whose path `keep` refuses."""
     match tree:
         case Fork():
@@ -93,20 +82,15 @@ def ranges(*pairs: tuple[bytes, bytes], tagged: bool = True) -> bytes:
 RANGE = (bytes.fromhex("00000000003000000101"), bytes.fromhex("00000000003fffff0101"))
 
 
-def certificate_bytes(
-    tree: HashTree, signer: Signer, delegation: bytes | None = None, subnet: bytes = SUBNET
-) -> bytes:
-    value: dict[str, Encodable] = {
-        "tree": to_cbor(tree), "signature": signer.sign(STATE_ROOT + tree.digest),
-    }
+def certificate_bytes(tree: HashTree, signer: Signer, delegation: bytes | None = None, subnet: bytes = SUBNET) -> bytes:
+    value: dict[str, Encodable] = {"tree": to_cbor(tree), "signature": signer.sign(STATE_ROOT + tree.digest)}
     if delegation is not None:
         value["delegation"] = {"subnet_id": subnet, "certificate": delegation}
     return encode(Tag(SELF_DESCRIBED, value))
 
 
 def flat_delegation(
-    listed: bytes | None = None, *,
-    subnet: bytes = SUBNET, der: bytes = SUBNET_SIGNER.der, root: Signer = ROOT,
+    listed: bytes | None = None, *, subnet: bytes = SUBNET, der: bytes = SUBNET_SIGNER.der, root: Signer = ROOT
 ) -> bytes:
     """The root's word on the subnet, ranges in the older layout."""
     below: dict[bytes, Shape] = {b"public_key": der}
@@ -122,10 +106,7 @@ def sharded_delegation(
     if flat is not None:
         below[b"canister_ranges"] = flat
     return certificate_bytes(
-        grow({
-            b"canister_ranges": {subnet: shards}, b"subnet": {subnet: below}, b"time": encode_time(NOW_NS),
-        }),
-        root,
+        grow({b"canister_ranges": {subnet: shards}, b"subnet": {subnet: below}, b"time": encode_time(NOW_NS)}), root
     )
 
 
@@ -143,7 +124,8 @@ class LittleState:
             b"canister": {
                 bytes.fromhex("00000000003000010101"): {b"certified_data": b"another's"},
                 self.canister: {
-                    b"certified_data": self.certified_data, b"controllers": b"\x80",
+                    b"certified_data": self.certified_data,
+                    b"controllers": b"\x80",
                     b"module_hash": bytes(32),
                 },
             },

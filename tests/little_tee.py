@@ -19,10 +19,12 @@ AT = datetime(2026, 11, 20, tzinfo=UTC)
 MEASUREMENT = b"\x4d" * 48
 NONCE = bytes(range(32))
 CONFIG = b"\xc0" * 32
-KEYSET = Keyset((
-    PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, b"\x01" * 32),
-    PublicKey(KeyUse.RELEASE, KeyAlgorithm.X25519, b"\x02" * 32),
-))
+KEYSET = Keyset(
+    (
+        PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, b"\x01" * 32),
+        PublicKey(KeyUse.RELEASE, KeyAlgorithm.X25519, b"\x02" * 32),
+    )
+)
 MEASURED = (Measured(1, b"the kernel"), Measured(2, b"its command line"), Measured(2, b"the initrd"))
 
 

@@ -92,10 +92,15 @@ MISTRAL = """\
 
 CONTROL = {
     "chatml": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-    "llama3": ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
-               "<|python_tag|>"),
-    "mistral": ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]",
-                "[/AVAILABLE_TOOLS]"),
+    "llama3": (
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|python_tag|>",
+    ),
+    "mistral": ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
 }
 SPOKEN = {"chatml": ("<tool_call>", "</tool_call>", "<think>", "</think>")}
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL}
@@ -118,8 +123,10 @@ def _over_bytes(control: Sequence[str]) -> Tokenizer:
     made.normalizer = normalizers.NFC()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    made.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=320, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    made.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(vocab_size=320, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()),
+    )
     return made
 
 
@@ -127,15 +134,26 @@ def _over_pieces() -> Tokenizer:
     """Pieces with byte fallback, as tokenizers that once were SentencePiece models have them."""
     base = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
     base.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    base.train_from_iterator(CORPUS, trainers.BpeTrainer(
-        vocab_size=420, show_progress=False,
-        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]))
+    base.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=420,
+            show_progress=False,
+            special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        ),
+    )
     members = json.loads(base.to_str())
     members["model"] |= {"byte_fallback": True}
     members["added_tokens"] = []
-    members["decoder"] = {"type": "Sequence", "decoders": [
-        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
-        {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+    members["decoder"] = {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ],
+    }
     return Tokenizer.from_str(json.dumps(members))
 
 

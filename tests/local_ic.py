@@ -150,23 +150,38 @@ class Ask:
 
 
 def ask(
-    ic: LocalIc, kind: str, canister: bytes, method: str, argument: bytes = b"", identity: Identity | None = None,
+    ic: LocalIc, kind: str, canister: bytes, method: str, argument: bytes = b"", identity: Identity | None = None
 ) -> Ask:
-    return Ask(ic, identity, {
-        "request_type": kind, "canister_id": canister, "method_name": method, "arg": argument,
-        "sender": b"\4" if identity is None else identity.principal, "ingress_expiry": ic.now_ns() + 4 * MINUTE_NS,
-    })
+    return Ask(
+        ic,
+        identity,
+        {
+            "request_type": kind,
+            "canister_id": canister,
+            "method_name": method,
+            "arg": argument,
+            "sender": b"\4" if identity is None else identity.principal,
+            "ingress_expiry": ic.now_ns() + 4 * MINUTE_NS,
+        },
+    )
 
 
 def read(ic: LocalIc, paths: list[list[bytes]], identity: Identity | None = None) -> Ask:
-    return Ask(ic, identity, {
-        "request_type": "read_state", "paths": paths, "ingress_expiry": ic.now_ns() + 4 * MINUTE_NS,
-        "sender": b"\4" if identity is None else identity.principal,
-    })
+    return Ask(
+        ic,
+        identity,
+        {
+            "request_type": "read_state",
+            "paths": paths,
+            "ingress_expiry": ic.now_ns() + 4 * MINUTE_NS,
+            "sender": b"\4" if identity is None else identity.principal,
+        },
+    )
 
 
 def certified(ic: LocalIc, certificate: bytes, canister: bytes, path: tuple[bytes, ...]) -> bytes:
     """The value at that path, once the certificate holds under the network's root key."""
     proven = verify_certificate(
-        parse_certificate(certificate), root_key=ic.running.certifier.raw_root_key, canister=canister)
+        parse_certificate(certificate), root_key=ic.running.certifier.raw_root_key, canister=canister
+    )
     return proven.demand(path)

@@ -26,7 +26,11 @@ SIGNER = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
 SIGNER_HEX = SIGNER.public_key().public_bytes_raw().hex()
 
 CARD: dict[str, Any] = {
-    "name": "bits", "family": "none", "license": "Apache-2.0", "quantization": "none", "sampling": {"top_k": 4}
+    "name": "bits",
+    "family": "none",
+    "license": "Apache-2.0",
+    "quantization": "none",
+    "sampling": {"top_k": 4},
 }
 
 
@@ -103,14 +107,18 @@ class Forge:
             for n, chunk in enumerate(chunks)
         ]
         index = b"".join(_sha(_domain("anchorhold/pack-chunk/v1"), each) for each in sealed)
-        payload = cbor.encode({
-            "version": 1, "file_id": self.file_id,
-            "key_check": derived(self.key, self.file_id, "anchorhold/pack-key-check/v1"),
-            "manifest": manifest,
-            "card": {"claims": {**CARD, **self.claims}, "measured": {**self._measured(), **self.measured}},
-            "model_root": tree([_domain("anchorhold/model/v1") + cbor.encode(manifest), *chunks]),
-            "index_digest": _sha(_domain("anchorhold/pack-index/v1"), index), **self.header,
-        })
+        payload = cbor.encode(
+            {
+                "version": 1,
+                "file_id": self.file_id,
+                "key_check": derived(self.key, self.file_id, "anchorhold/pack-key-check/v1"),
+                "manifest": manifest,
+                "card": {"claims": {**CARD, **self.claims}, "measured": {**self._measured(), **self.measured}},
+                "model_root": tree([_domain("anchorhold/model/v1") + cbor.encode(manifest), *chunks]),
+                "index_digest": _sha(_domain("anchorhold/pack-index/v1"), index),
+                **self.header,
+            }
+        )
         if protected is None:
             protected = cbor.encode({1: -8, 4: SIGNER.public_key().public_bytes_raw()})
         signature = SIGNER.sign(cbor.encode(["Signature1", protected, _domain("anchorhold/pack/v1"), payload]))
@@ -132,6 +140,9 @@ class Forge:
             return _sha(_domain("anchorhold/model-files/v1"), cbor.encode(rows))
 
         return {
-            "parameters": 76, "dtypes": ["BF16", "U8"], "config": digest("config.json"),
-            "tokenizer": digest("tokenizer.json"), "template": digest("chat_template.jinja"),
+            "parameters": 76,
+            "dtypes": ["BF16", "U8"],
+            "config": digest("config.json"),
+            "tokenizer": digest("tokenizer.json"),
+            "template": digest("chat_template.jinja"),
         }

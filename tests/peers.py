@@ -16,27 +16,40 @@ eager_attention_forward = brought("transformers.models.llama.modeling_llama").ea
 torch.set_num_threads(1)
 
 SIZES: dict[str, Any] = {
-    "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 6,
-    "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
-    "bos_token_id": 1, "eos_token_id": 2,
+    "hidden_size": 96,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "vocab_size": 320,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
-LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
-               "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "llama-tied": ("Llama", {"tie_word_embeddings": True}),
     "llama3-scaled": ("Llama", {"rope_parameters": LLAMA3_ROPE}),
-    "llama-linear": ("Llama", {
-        "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}}),
+    "llama-linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}}),
     "llama-biases": ("Llama", {"attention_bias": True}),
     "llama-wide-heads": ("Llama", {"head_dim": 32, "num_key_value_heads": 6}),
     "qwen2": ("Qwen2", {"use_sliding_window": False}),
-    "qwen2-tied-window": ("Qwen2", {
-        "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
+    "qwen2-tied-window": (
+        "Qwen2",
+        {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+    ),
     "qwen3": ("Qwen3", {"head_dim": 24}),
-    "qwen3-tied-biases": ("Qwen3", {
-        "head_dim": 32, "tie_word_embeddings": True, "attention_bias": True}),
+    "qwen3-tied-biases": ("Qwen3", {"head_dim": 32, "tie_word_embeddings": True, "attention_bias": True}),
     "mistral": ("Mistral", {"sliding_window": None, "head_dim": 16}),
     "mistral-window": ("Mistral", {"sliding_window": 7}),
 }
@@ -123,4 +136,4 @@ def greedy(made: Any, tokens: list[int], count: int, margin: float) -> list[int]
         if float(best.values[0] - best.values[1]) <= margin:
             break
         said.append(int(best.indices[0]))
-    return said[len(tokens):]
+    return said[len(tokens) :]

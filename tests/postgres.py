@@ -32,8 +32,13 @@ def _cluster(folder: Path) -> Iterator[str]:
         as_user = [shutil.which("setpriv") or "setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
 
     def run(name: str, *arguments: str) -> None:
-        subprocess.run([*as_user, str(BINARIES / name), *arguments], check=True, cwd="/", stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [*as_user, str(BINARIES / name), *arguments],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     data = str(folder / "data")
     run("initdb", "-D", data, "-A", "trust", "-U", "broker")

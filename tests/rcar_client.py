@@ -61,8 +61,13 @@ class Client:
     @property
     def jwk(self) -> dict[str, str]:
         numbers = self.key.public_key().public_numbers()
-        return {"kty": "EC", "crv": "P-256", "alg": "ECDH-ES+A256KW",
-                "x": b64u(numbers.x.to_bytes(32, "big")), "y": b64u(numbers.y.to_bytes(32, "big"))}
+        return {
+            "kty": "EC",
+            "crv": "P-256",
+            "alg": "ECDH-ES+A256KW",
+            "x": b64u(numbers.x.to_bytes(32, "big")),
+            "y": b64u(numbers.y.to_bytes(32, "big")),
+        }
 
     def attestation(self) -> bytes:
         runtime = {"nonce": self.nonce, "tee-pubkey": self.jwk}
@@ -84,7 +89,8 @@ class Client:
         header = json.loads(unb64u(jwe["protected"]))
         assert (header["alg"], header["enc"]) == ("ECDH-ES+A256KW", "A256GCM")
         point = ec.EllipticCurvePublicNumbers(
-            *(int.from_bytes(unb64u(header["epk"][axis]), "big") for axis in "xy"), ec.SECP256R1())
+            *(int.from_bytes(unb64u(header["epk"][axis]), "big") for axis in "xy"), ec.SECP256R1()
+        )
         shared = self.key.exchange(ec.ECDH(), point.public_key())
         algorithm = b"ECDH-ES+A256KW"
         info = len(algorithm).to_bytes(4, "big") + algorithm + bytes(4) + bytes(4) + (256).to_bytes(4, "big")
@@ -98,13 +104,13 @@ def snp_json(report: bytes, chain: dict[str, bytes], *, turin: bool = False) -> 
     """An SNP report as the protocol's attesters write it."""
 
     def number(at: int, size: int) -> int:
-        return int.from_bytes(report[at:at + size], "little")
+        return int.from_bytes(report[at : at + size], "little")
 
     def octets(at: int, size: int) -> list[int]:
-        return list(report[at:at + size])
+        return list(report[at : at + size])
 
     def tcb(at: int) -> dict:
-        raw = report[at:at + 8]
+        raw = report[at : at + 8]
         if turin:
             return {"fmc": raw[0], "bootloader": raw[1], "tee": raw[2], "snp": raw[3], "microcode": raw[7]}
         return {"fmc": None, "bootloader": raw[0], "tee": raw[1], "snp": raw[6], "microcode": raw[7]}
@@ -113,17 +119,37 @@ def snp_json(report: bytes, chain: dict[str, bytes], *, turin: bool = False) -> 
         return {"build": report[at], "minor": report[at + 1], "major": report[at + 2]}
 
     fields = {
-        "version": number(0, 4), "guest_svn": number(4, 4), "policy": number(8, 8), "family_id": octets(0x10, 16),
-        "image_id": octets(0x20, 16), "vmpl": number(0x30, 4), "sig_algo": number(0x34, 4), "current_tcb": tcb(0x38),
-        "plat_info": number(0x40, 8), "key_info": number(0x48, 4), "report_data": octets(0x50, 64),
-        "measurement": octets(0x90, 48), "host_data": octets(0xC0, 32), "id_key_digest": octets(0xE0, 48),
-        "author_key_digest": octets(0x110, 48), "report_id": octets(0x140, 32), "report_id_ma": octets(0x160, 32),
-        "reported_tcb": tcb(0x180), "cpuid_fam_id": report[0x188], "cpuid_mod_id": report[0x189],
-        "cpuid_step": report[0x18A], "chip_id": octets(0x1A0, 64), "committed_tcb": tcb(0x1E0),
-        "current": build(0x1E8), "committed": build(0x1EC), "launch_tcb": tcb(0x1F0),
+        "version": number(0, 4),
+        "guest_svn": number(4, 4),
+        "policy": number(8, 8),
+        "family_id": octets(0x10, 16),
+        "image_id": octets(0x20, 16),
+        "vmpl": number(0x30, 4),
+        "sig_algo": number(0x34, 4),
+        "current_tcb": tcb(0x38),
+        "plat_info": number(0x40, 8),
+        "key_info": number(0x48, 4),
+        "report_data": octets(0x50, 64),
+        "measurement": octets(0x90, 48),
+        "host_data": octets(0xC0, 32),
+        "id_key_digest": octets(0xE0, 48),
+        "author_key_digest": octets(0x110, 48),
+        "report_id": octets(0x140, 32),
+        "report_id_ma": octets(0x160, 32),
+        "reported_tcb": tcb(0x180),
+        "cpuid_fam_id": report[0x188],
+        "cpuid_mod_id": report[0x189],
+        "cpuid_step": report[0x18A],
+        "chip_id": octets(0x1A0, 64),
+        "committed_tcb": tcb(0x1E0),
+        "current": build(0x1E8),
+        "committed": build(0x1EC),
+        "launch_tcb": tcb(0x1F0),
         "signature": {"r": octets(0x2A0, 72), "s": octets(0x2E8, 72)},
     }
     if fields["version"] >= 5:
         fields |= {"launch_mit_vector": number(0x1F8, 8), "current_mit_vector": number(0x200, 8)}
-    return {"attestation_report": fields,
-            "cert_chain": [{"cert_type": name, "data": list(der)} for name, der in chain.items()]}
+    return {
+        "attestation_report": fields,
+        "cert_chain": [{"cert_type": name, "data": list(der)} for name, der in chain.items()],
+    }

@@ -29,8 +29,13 @@ def measurement(text: str) -> bytes:
 
 
 def made_manifest(
-    version: str = "0.1.0", supersedes: Manifest | None = None, *, snp: Sequence[bytes] = (),
-    tdx: Sequence[bytes] = (), model_root: bytes | None = None, measured_config: bytes | None = None,
+    version: str = "0.1.0",
+    supersedes: Manifest | None = None,
+    *,
+    snp: Sequence[bytes] = (),
+    tdx: Sequence[bytes] = (),
+    model_root: bytes | None = None,
+    measured_config: bytes | None = None,
 ) -> Manifest:
     """Version by version another image of the same model; with `snp` or `tdx`, for these measurements alone."""
     wanted = [*snp, *tdx]
@@ -43,8 +48,10 @@ def made_manifest(
         launch=Launch(
             "roothash=00 ro",
             tuple(SnpLaunch("EPYC-v4", at + 1, 1, each) for at, each in enumerate(snp)),
-            tuple(TdxLaunch("q35-8G", at + 1, each[:48], tuple(each[n:n + 48] for n in range(48, 240, 48)))
-                  for at, each in enumerate(tdx)),
+            tuple(
+                TdxLaunch("q35-8G", at + 1, each[:48], tuple(each[n : n + 48] for n in range(48, 240, 48)))
+                for at, each in enumerate(tdx)
+            ),
         ),
         measured_config=measured_config or digest(f"{version} config"),
         model=Model("tiny", model_root or digest("model"), digest("tokenizer"), None),
@@ -54,6 +61,9 @@ def made_manifest(
             {"Genoa *": {"bootloader": 10, "tee": 0, "snp": 23, "microcode": 25}} if snp else {},
             ("UpToDate",) if tdx else (),
         ),
-        rebuild=Rebuild("https://example.invalid/anchorhold.git", sha256(version.encode()).hexdigest()[:40],
-                        ("make image", "anchorhold measure build/image")),
+        rebuild=Rebuild(
+            "https://example.invalid/anchorhold.git",
+            sha256(version.encode()).hexdigest()[:40],
+            ("make image", "anchorhold measure build/image"),
+        ),
     )

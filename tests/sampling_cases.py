@@ -1,6 +1,6 @@
 """Inputs for sampling: drawn from a seed, the hard ones often. And the committed vectors, which this file wrote.
 
-    python -m tests.sampling_cases      writes tests/vectors/sampling.json anew
+python -m tests.sampling_cases      writes tests/vectors/sampling.json anew
 """
 
 from __future__ import annotations

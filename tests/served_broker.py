@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from anchorhold.brokering import write_certificate
+from anchorhold.owner.broker_process import write_certificate
 from attestation.broker.broker import Broker
 from attestation.broker.server import BrokerServer, ServerLimits, tls_context
 

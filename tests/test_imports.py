@@ -84,7 +84,7 @@ def imported(source: str, module: str, *, is_package: bool) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                parent = package.split(".")[:len(package.split(".")) - node.level + 1]
+                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parent, base] if base else parent)
             found.add(base)
             found |= {f"{base}.{alias.name}" for alias in node.names}
@@ -118,12 +118,14 @@ def violations(module: str, names: set[str]) -> list[str]:
             allowed = allowed | more
     found = [
         f"{module} imports {name}: {room} may import {', '.join(sorted(MAY_IMPORT[room])) or 'none of ours'}"
-        for name in sorted(names) if name.partition(".")[0] in OURS - allowed
+        for name in sorted(names)
+        if name.partition(".")[0] in OURS - allowed
     ]
     for part, forbidden, why in NARROWER:
         if within(module, part):
             found += [
-                f"{module} imports {name}: {why}" for name in sorted(names)
+                f"{module} imports {name}: {why}"
+                for name in sorted(names)
                 if within(name, forbidden) and not _sealed_facts(part, name)
             ]
     return found
@@ -149,7 +151,8 @@ def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
     for module, path in files.items():
         names = imported(path.read_text(), module, is_package=path.name == "__init__.py") & (files.keys() - {module})
         graph[module] = {
-            name for name in names
+            name
+            for name in names
             if files[name].name != "__init__.py" or not any(other.startswith(f"{name}.") for other in names)
         }
     return graph
@@ -172,8 +175,8 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
             elif other in open_:
                 lowest[module] = min(lowest[module], order[other])
         if lowest[module] == order[module]:
-            circle = open_[open_.index(module):]
-            del open_[open_.index(module):]
+            circle = open_[open_.index(module) :]
+            del open_[open_.index(module) :]
             if len(circle) > 1:
                 found.append(sorted(circle))
 
@@ -188,11 +191,14 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circles(import_graph(files)) == []
 
 
-@pytest.mark.parametrize(("graph", "circle"), [
-    ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
-    ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}, [["a", "b", "c"]]),
-    ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
-])
+@pytest.mark.parametrize(
+    ("graph", "circle"),
+    [
+        ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [["a", "b"]]),
+        ({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}, [["a", "b", "c"]]),
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+    ],
+)
 def test_the_judge_sees_a_circle(graph: dict[str, set[str]], circle: list[list[str]]):
     assert circles(graph) == circle
 
@@ -202,51 +208,57 @@ def test_the_rooms_are_there():
     assert set(MAY_IMPORT) - {"bench", "gateway"} <= seen
 
 
-@pytest.mark.parametrize(("module", "source"), [
-    ("foundation.x", "import measurements"),
-    ("vsock_bridge.x", "from foundation import cbor"),
-    ("measurements.x", "from attestation.errors import EvidenceRefused"),
-    ("attestation.x", "import vsock_bridge.frame"),
-    ("attestation.x", "def late():\n    import appliance"),
-    ("attestation.tee.x", "from devnet.tee import SimulatedSnpTee"),
-    ("appliance.boot", "import importlib\nimportlib.import_module('devnet.tee')"),
-    ("appliance.boot", "import importlib\nname = 'x'\nimportlib.import_module(f'devnet.{name}')"),
-    ("appliance.boot", "__import__('devnet')"),
-    ("appliance.boot", "try:\n    import devnet\nexcept ImportError:\n    pass"),
-    ("appliance.boot", "from attestation import broker"),
-    ("appliance.boot", "from attestation.auditor.checks import x"),
-    ("appliance.engine.native", "from appliance.ordering import sequencer"),
-    ("appliance.engine.native", "from ..ordering import sequencer"),
-    ("appliance.engine.native", "from .. import ordering"),
-    ("appliance.engine.native", "from attestation.errors import EvidenceRefused"),
-    ("appliance.engine.native", "import vsock_bridge"),
-    ("attestation.evidence.x", "from attestation.verify.verified import SEAL"),
-    ("attestation.evidence.x", "from ..policy import claims"),
-    ("attestation.verify.x", "from attestation.policy.claims import Claim"),
-    ("attestation.policy.x", "from attestation.verify.chain import verify_chain"),
-    ("attestation.policy.x", "from attestation.verify import chain"),
-    ("attestation.policy.x", "from cryptography import x509"),
-    ("attestation.policy.x", "import cryptography.x509.oid"),
-    ("attestation.policy.x", "from attestation.verify.bundle import VerifiedBundle"),
-    ("attestation.broker.store", "import vsock_bridge"),
-    ("devnet.x", "import anchorhold"),
-    ("image_build.x", "import devnet"),
-    ("foundation.x", "from tests.fakes import fuse"),
-    ("anchorhold.client.x", "from appliance.window import Piece"),
-    ("anchorhold.client.x", "import devnet.gateway"),
-    ("attestation.sealed.x", "from attestation.broker.store import Store"),
-])
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("foundation.x", "import measurements"),
+        ("vsock_bridge.x", "from foundation import cbor"),
+        ("measurements.x", "from attestation.errors import EvidenceRefused"),
+        ("attestation.x", "import vsock_bridge.frame"),
+        ("attestation.x", "def late():\n    import appliance"),
+        ("attestation.tee.x", "from devnet.tee import SimulatedSnpTee"),
+        ("appliance.boot", "import importlib\nimportlib.import_module('devnet.tee')"),
+        ("appliance.boot", "import importlib\nname = 'x'\nimportlib.import_module(f'devnet.{name}')"),
+        ("appliance.boot", "__import__('devnet')"),
+        ("appliance.boot", "try:\n    import devnet\nexcept ImportError:\n    pass"),
+        ("appliance.boot", "from attestation import broker"),
+        ("appliance.boot", "from attestation.auditor.checks import x"),
+        ("appliance.engine.native", "from appliance.ordering import sequencer"),
+        ("appliance.engine.native", "from ..ordering import sequencer"),
+        ("appliance.engine.native", "from .. import ordering"),
+        ("appliance.engine.native", "from attestation.errors import EvidenceRefused"),
+        ("appliance.engine.native", "import vsock_bridge"),
+        ("attestation.evidence.x", "from attestation.verify.verified import SEAL"),
+        ("attestation.evidence.x", "from ..policy import claims"),
+        ("attestation.verify.x", "from attestation.policy.claims import Claim"),
+        ("attestation.policy.x", "from attestation.verify.chain import verify_chain"),
+        ("attestation.policy.x", "from attestation.verify import chain"),
+        ("attestation.policy.x", "from cryptography import x509"),
+        ("attestation.policy.x", "import cryptography.x509.oid"),
+        ("attestation.policy.x", "from attestation.verify.evidence_bundle import VerifiedBundle"),
+        ("attestation.broker.store", "import vsock_bridge"),
+        ("devnet.x", "import anchorhold"),
+        ("image_build.x", "import devnet"),
+        ("foundation.x", "from tests.fakes import fuse"),
+        ("anchorhold.client.x", "from appliance.serving.window import Piece"),
+        ("anchorhold.client.x", "import devnet.gateway"),
+        ("attestation.sealed.x", "from attestation.broker.store import Store"),
+    ],
+)
 def test_the_judge_sees_a_violation(module: str, source: str):
     assert violations(module, imported(source, module, is_package=False)) != []
 
 
-@pytest.mark.parametrize(("module", "source"), [
-    ("foundation.x", "import hashlib\nfrom foundation import cbor"),
-    ("attestation.policy.x", "from attestation.verify.verified import VerifiedSnp"),
-    ("attestation.policy.x", "from attestation.verify.verified_tdx import VerifiedTdxQuote"),
-    ("attestation.broker.server", "import vsock_bridge"),
-    ("anchorhold.x", "import devnet.tee"),
-    ("devnet.x", "import appliance"),
-])
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("foundation.x", "import hashlib\nfrom foundation import cbor"),
+        ("attestation.policy.x", "from attestation.verify.verified import VerifiedSnp"),
+        ("attestation.policy.x", "from attestation.verify.verified_tdx import VerifiedTdxQuote"),
+        ("attestation.broker.server", "import vsock_bridge"),
+        ("anchorhold.x", "import devnet.tee"),
+        ("devnet.x", "import appliance"),
+    ],
+)
 def test_the_judge_lets_through_what_is_allowed(module: str, source: str):
     assert violations(module, imported(source, module, is_package=False)) == []

@@ -20,19 +20,19 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice
 
-from appliance.answering import FAULT, Answering, Terms
 from appliance.engine.fixed.architecture import Architecture
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import Variant
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.proven import open_library
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.mind import Mind, ModelScript
+from appliance.model_runtime import Mind, ModelScript
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import FAULT, Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.window import Answered, Piece, Say, encode_say
 from appliance.text import ModelText
-from appliance.window import Answered, Piece, Say, encode_say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED
 from attestation.receipts.body import Receipt
@@ -52,12 +52,21 @@ from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, ordered, receipt
 
 CONTEXT = 1024
 ARCHITECTURE = Architecture(
-    layers=1, width=32, heads=2, kv_heads=1, head_width=16, hidden=32, vocabulary=440, positions_max=CONTEXT,
-    epsilon=1e-5, rotary_width=16, tied=True,
+    layers=1,
+    width=32,
+    heads=2,
+    kv_heads=1,
+    head_width=16,
+    hidden=32,
+    vocabulary=440,
+    positions_max=CONTEXT,
+    epsilon=1e-5,
+    rotary_width=16,
+    tied=True,
 )
 RING = Ring.make(SuiteId.X25519, 1, 10**6, 1, os.urandom)
 REPLY_KEY = Secret(b"\x06" * 32)
-READ_TOKENS = 24        # of a prompt, its last
+READ_TOKENS = 24  # of a prompt, its last
 OWN_TOKENS = 8
 
 
@@ -71,7 +80,7 @@ class Speaking:
         self.says: tuple[int, ...] | None = None
 
     def run(self, request: EngineRequest) -> Iterator[Step]:
-        steps = self._engine.run(replace(request, prompt=request.prompt[-READ_TOKENS:]))    # or refuses, at once
+        steps = self._engine.run(replace(request, prompt=request.prompt[-READ_TOKENS:]))  # or refuses, at once
         return islice(steps, OWN_TOKENS) if self.says is None else self._told(steps, request, self.says)
 
     @staticmethod
@@ -111,7 +120,7 @@ def check(pair: Pair) -> Receipt:
         encode_say(say)
     told = receipt(end.receipt)
     if told.finish == FAULT:
-        raise AssertionError("text failed over it")     # a receipt all the same, and a hole to close
+        raise AssertionError("text failed over it")  # a receipt all the same, and a hole to close
     _check_said(pair, request, told, b"".join(each.words for each in pieces if isinstance(each, Piece)))
     return told
 
@@ -140,8 +149,14 @@ def _check_said(pair: Pair, request: OrderedRequest, told: Receipt, said: bytes)
     words, finish = said, told.finish
     if pair.sealed:
         keys = AnswerKeys.derive(
-            REPLY_KEY, config=BY.config, gateway=GATEWAY, height=request.height, index=request.index,
-            number=request.id, request=request.request_digest)
+            REPLY_KEY,
+            config=BY.config,
+            gateway=GATEWAY,
+            height=request.height,
+            index=request.index,
+            number=request.id,
+            request=request.request_digest,
+        )
         reader = FrameReader(keys)
         words = b"".join(map(reader.hear, split(said)))
         finish = reader.end().finish

@@ -59,7 +59,7 @@ class CellStream:
         """
         if position == self._running:
             return True
-        if self._waiting and self._waiting[0][0] <= position <= self._waiting[-1][0]:      # positions have no gaps
+        if self._waiting and self._waiting[0][0] <= position <= self._waiting[-1][0]:  # positions have no gaps
             self._cancelled.add(position)
         return False
 
@@ -89,7 +89,7 @@ class CellStreams:
     def __init__(self, limits: Limits, on_evicted: Callable[[CellStream], None] | None = None) -> None:
         self._limits: Final = limits
         self._on_evicted: Final = on_evicted
-        self._streams: Final[dict[bytes, CellStream]] = {}      # in the order they were last carried
+        self._streams: Final[dict[bytes, CellStream]] = {}  # in the order they were last carried
 
     def __len__(self) -> int:
         return len(self._streams)

@@ -30,20 +30,7 @@ from vsock_bridge.limits import (
     SEQUENCE_MAX,
     TEXT_BYTES_MAX,
 )
-from vsock_bridge.messages import (
-    Ack,
-    Bye,
-    Cancel,
-    Credit,
-    Data,
-    Error,
-    Hello,
-    Kind,
-    Mark,
-    Message,
-    Open,
-    Ping,
-)
+from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 
 HEADER_BYTES: Final = 8
 _HEADER: Final = struct.Struct(">II")
@@ -77,6 +64,7 @@ def checksum(counter: int, head: bytes, tail: bytes) -> int:
 
 
 # -- bodies
+
 
 class _Field(NamedTuple):
     """One place of a body: what may stand there."""
@@ -118,8 +106,14 @@ def _error(stream: int, code: int, text: str) -> Error:
 
 
 _MAKERS: Final[dict[Kind, Callable[..., Message]]] = {
-    Kind.HELLO: Hello, Kind.OPEN: Open, Kind.CREDIT: Credit, Kind.ACK: Ack,
-    Kind.CANCEL: Cancel, Kind.PING: Ping, Kind.ERROR: _error, Kind.BYE: Bye,
+    Kind.HELLO: Hello,
+    Kind.OPEN: Open,
+    Kind.CREDIT: Credit,
+    Kind.ACK: Ack,
+    Kind.CANCEL: Cancel,
+    Kind.PING: Ping,
+    Kind.ERROR: _error,
+    Kind.BYE: Bye,
 }
 
 
@@ -186,7 +180,7 @@ def _decode_body(kind: Kind, body: bytes) -> Message:
     for number, (place, value) in enumerate(zip(fields, parts, strict=True)):
         if not place.admits(value):
             raise _malformed(f"{kind.name} field {number} in bounds", "another value")
-    if _pack(parts) != body:        # W4: one accepted encoding
+    if _pack(parts) != body:  # W4: one accepted encoding
         raise _malformed(f"the shortest encoding of {kind.name}", "another encoding")
     return _MAKERS[kind](*parts)
 
@@ -222,8 +216,15 @@ def _bin_header(length: int) -> bytes:
 def _unpack(kind: Kind, body: bytes | memoryview) -> Any:
     try:
         return msgpack.unpackb(
-            body, use_list=False, raw=False, strict_map_key=True, max_str_len=TEXT_BYTES_MAX,
-            max_bin_len=PAYLOAD_BYTES_MAX, max_array_len=8, max_map_len=0, max_ext_len=0,
+            body,
+            use_list=False,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=TEXT_BYTES_MAX,
+            max_bin_len=PAYLOAD_BYTES_MAX,
+            max_array_len=8,
+            max_map_len=0,
+            max_ext_len=0,
         )
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as reason:
         raise _malformed(f"{kind.name} as msgpack", type(reason).__name__) from None
@@ -235,6 +236,7 @@ def _malformed(expected: str, got: str) -> RemoteProtocolError:
 
 # -- frames
 
+
 class Decoder:
     """Frames out of a byte stream cut anywhere. Holds no more than its buffer, which is as long as a frame can be.
 
@@ -243,12 +245,12 @@ class Decoder:
     """
 
     def __init__(self, admitted: Container[int] = frozenset(Kind)) -> None:
-        self.admitted = admitted        # kinds the present state allows: others are refused from the header
-        self.frames = 0                 # how many were whole and well formed: the number of the next one
+        self.admitted = admitted  # kinds the present state allows: others are refused from the header
+        self.frames = 0  # how many were whole and well formed: the number of the next one
         self._buffer: Final = bytearray(FRAME_BYTES_MAX)
-        self._start = 0                 # of what was received and is not yet a message
+        self._start = 0  # of what was received and is not yet a message
         self._stop = 0
-        self._wanted = HEADER_BYTES     # how many bytes the next step needs: a header, then its whole frame
+        self._wanted = HEADER_BYTES  # how many bytes the next step needs: a header, then its whole frame
         self._failed = False
 
     @property
@@ -260,7 +262,7 @@ class Decoder:
         """Where to receive to; never empty. Valid until the next call of anything here."""
         if self._start == self._stop:
             self._start = self._stop = 0
-        elif self._start + self._wanted > FRAME_BYTES_MAX:      # the frame that has begun gets room for its end
+        elif self._start + self._wanted > FRAME_BYTES_MAX:  # the frame that has begun gets room for its end
             self._to_the_front()
         return memoryview(self._buffer)[self._stop :]
 
@@ -325,7 +327,7 @@ class Decoder:
         try:
             data, head = _decode_data(body)
         except RemoteProtocolError:
-            self._check(claimed, word, bytes(body))     # W5: altered bytes are a matter of the checksum first
+            self._check(claimed, word, bytes(body))  # W5: altered bytes are a matter of the checksum first
             raise
         self._check(claimed, word + head, data.payload)
         return data

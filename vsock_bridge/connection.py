@@ -27,14 +27,7 @@ from typing import Final, TypeAlias, assert_never
 
 from vsock_bridge.codec import Decoder, encode, encode_data
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
-from vsock_bridge.limits import (
-    CREDIT_BYTES_MAX,
-    REPLIES_WAITING_MAX,
-    TEXT_BYTES_MAX,
-    VERSION,
-    Limits,
-    frame_cost,
-)
+from vsock_bridge.limits import CREDIT_BYTES_MAX, REPLIES_WAITING_MAX, TEXT_BYTES_MAX, VERSION, Limits, frame_cost
 from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Message, Open, Ping
 from vsock_bridge.streams import Stream
 
@@ -63,6 +56,7 @@ ADMITTED: Final[dict[tuple[State, Role], frozenset[Kind]]] = {
 
 
 # -- what a caller is told
+
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
@@ -129,10 +123,10 @@ class _Lane:
 
     number: int
     stream: Stream
-    live: bool = False              # both OPENs have passed
-    credit: int = 0                 # what the peer still takes from us
-    granted: int = 0                # what we still take from the peer
-    owed_frames: int = 0            # received and not yet acknowledged (W11)
+    live: bool = False  # both OPENs have passed
+    credit: int = 0  # what the peer still takes from us
+    granted: int = 0  # what we still take from the peer
+    owed_frames: int = 0  # received and not yet acknowledged (W11)
     owed_bytes: int = 0
     cancels: list[int] = field(default_factory=list)
 
@@ -154,12 +148,12 @@ class Connection:
         self._find: Final = find
         self._decoder: Final = Decoder(ADMITTED[State.GREETING, role])
         self._lanes: Final[dict[int, _Lane]] = {}
-        self._turn: Final[deque[_Lane]] = deque()          # whose turn it is to send, so that no stream starves
+        self._turn: Final[deque[_Lane]] = deque()  # whose turn it is to send, so that no stream starves
         self._replies: Final[deque[Message]] = deque()
-        self._told: list[Event] = []                     # what the caller has not been handed yet
+        self._told: list[Event] = []  # what the caller has not been handed yet
         self._sent_frames = 0
-        self.tap: Callable[[bool, Message], None] | None = None     # shown every message; True on the way out
-        self._highest = 0                                # stream numbers only grow on a connection (W8)
+        self.tap: Callable[[bool, Message], None] | None = None  # shown every message; True on the way out
+        self._highest = 0  # stream numbers only grow on a connection (W8)
         self._replies.append(Hello(VERSION, VERSION, identity))
 
     @classmethod
@@ -258,7 +252,7 @@ class Connection:
                     self.tap(False, message)
                 self._on(message)
         except RemoteProtocolError as refusal:
-            self._told.extend(self.refuse(refusal.with_traceback(None)))     # which would keep this buffer alive
+            self._told.extend(self.refuse(refusal.with_traceback(None)))  # which would keep this buffer alive
 
     def _told_so_far(self) -> list[Event]:
         told, self._told = self._told, []
@@ -313,7 +307,7 @@ class Connection:
     def _answered_lane(self, message: Open) -> _Lane | None:
         lane = self._lanes.get(message.stream)
         if lane is None and 1 <= message.stream <= self._highest:
-            return None         # we gave it up meanwhile
+            return None  # we gave it up meanwhile
         if lane is None or lane.live or lane.stream.name != message.name:
             raise RemoteProtocolError(Code.NO_STREAM, expected="an answer to our OPEN", got=message.stream)
         return lane
@@ -387,7 +381,7 @@ class Connection:
         lane = self._lanes.get(error.stream)
         if lane is None and error.stream > self._highest:
             raise RemoteProtocolError(Code.NO_STREAM, expected="a stream opened here", got=error.stream)
-        if lane is not None:        # else: it crossed with our own
+        if lane is not None:  # else: it crossed with our own
             self._drop(lane)
             self._told.append(Detached(lane.stream, error.code, error.text))
 
@@ -457,7 +451,7 @@ class Connection:
     def _open(self, lane: _Lane) -> None:
         stream = lane.stream
         lane.granted = stream.receiving.room_bytes
-        lane.owed_frames = stream.receiving.received      # perhaps: a first ACK settles it
+        lane.owed_frames = stream.receiving.received  # perhaps: a first ACK settles it
         self._reply(Open(lane.number, stream.name, stream.receiving.received, lane.granted))
 
     def _live_lane(self, number: int) -> _Lane | None:

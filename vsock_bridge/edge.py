@@ -34,7 +34,7 @@ class Edge(asyncio.BufferedProtocol):
         self._on_lost: Final = on_lost
         self._loop: Final = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self.gone: Final = asyncio.Event()      # the transport is closed and nothing will be called any more
+        self.gone: Final = asyncio.Event()  # the transport is closed and nothing will be called any more
         self._paused = False
         self._waits = True
         self._flush_is_due = False

@@ -9,22 +9,22 @@ from enum import IntEnum, unique
 class Code(IntEnum):
     """Why a connection or a stream ended. The numbers travel in ERROR frames and never change meaning."""
 
-    OVERSIZED = 1        # a length above the bound of its kind, refused from the header
-    UNKNOWN_KIND = 2     # a frame kind outside the closed grammar
-    CHECKSUM = 3         # bytes were altered, lost, repeated or moved
-    MALFORMED = 4        # the body is not the one accepted encoding of its kind
-    UNEXPECTED = 5       # a known kind that this state or this role does not allow
-    VERSION = 6          # no version in common
-    NO_STREAM = 7        # a stream number that is not open on this connection
-    SEQUENCE = 8         # a sequence number or position out of turn
-    CREDIT = 9           # more bytes than were granted, or more credit than can exist
-    ACKNOWLEDGEMENT = 10 # an acknowledgement of what was never sent
-    GAP = 11             # a resume from before what is still held
-    STREAMS = 12         # no room for another stream
-    SUPERSEDED = 13      # the same stream was opened on a newer connection
-    TIMEOUT = 14         # too slow: greeting, frame, silence or reading
-    BUSY = 15            # no room for another connection
-    ITEM = 16            # an item larger than may be reassembled
+    OVERSIZED = 1  # a length above the bound of its kind, refused from the header
+    UNKNOWN_KIND = 2  # a frame kind outside the closed grammar
+    CHECKSUM = 3  # bytes were altered, lost, repeated or moved
+    MALFORMED = 4  # the body is not the one accepted encoding of its kind
+    UNEXPECTED = 5  # a known kind that this state or this role does not allow
+    VERSION = 6  # no version in common
+    NO_STREAM = 7  # a stream number that is not open on this connection
+    SEQUENCE = 8  # a sequence number or position out of turn
+    CREDIT = 9  # more bytes than were granted, or more credit than can exist
+    ACKNOWLEDGEMENT = 10  # an acknowledgement of what was never sent
+    GAP = 11  # a resume from before what is still held
+    STREAMS = 12  # no room for another stream
+    SUPERSEDED = 13  # the same stream was opened on a newer connection
+    TIMEOUT = 14  # too slow: greeting, frame, silence or reading
+    BUSY = 15  # no room for another connection
+    ITEM = 16  # an item larger than may be reassembled
 
 
 class BridgeError(Exception):

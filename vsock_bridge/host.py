@@ -50,7 +50,7 @@ class Patience:
 
     first_seconds: float = 0.02
     most_seconds: float = 1.0
-    total_seconds: float = 30.0     # without a greeting; then every exchange ends with ConnectFailed
+    total_seconds: float = 30.0  # without a greeting; then every exchange ends with ConnectFailed
 
 
 class Exchange:
@@ -136,15 +136,15 @@ class Host:
         self._edge: Edge | None = None
         self._submitting: Final = asyncio.Lock()
         self._room: Final = asyncio.Event()
-        self._attached: Final = asyncio.Event()         # the stream flows, or never will: look at `_failure`
+        self._attached: Final = asyncio.Event()  # the stream flows, or never will: look at `_failure`
         self._lost: Final = asyncio.Event()
-        self._refusal: Exception | None = None          # why the present connection carries nothing
+        self._refusal: Exception | None = None  # why the present connection carries nothing
         self._pings: Final[dict[int, asyncio.Future[None]]] = {}
-        self._tokens: Final = itertools.count(1)        # 0 is the edge's own
+        self._tokens: Final = itertools.count(1)  # 0 is the edge's own
         self._failure: Exception | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.cuts = 0
-        self.tap: Callable[[bool, Message], None] | None = None     # shown every message; True on the way out
+        self.tap: Callable[[bool, Message], None] | None = None  # shown every message; True on the way out
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -302,7 +302,7 @@ class Host:
         flowed = self._attached.is_set()
         self._attached.clear()
         if self._edge is not None:
-            self._edge.let_go()         # what it still had to say must not hold up the next one
+            self._edge.let_go()  # what it still had to say must not hold up the next one
         if flowed:
             return None
         got = self._refusal or "a cut"
@@ -361,7 +361,7 @@ class Host:
     def _on_frame(self, stream: Stream, frame: Data) -> None:
         exchange = self._exchanges.get(frame.position)
         if stream is not self._stream or exchange is None:
-            return      # ended on this side meanwhile: given up, or closed
+            return  # ended on this side meanwhile: given up, or closed
         exchange.arrived(frame)
         if frame.mark is not Mark.MORE:
             self._stream.cancelled.discard(frame.position)
@@ -379,7 +379,7 @@ class Host:
         self._begin_again(reason)
         self._refusal = reason
         if reason.code is Code.STREAMS:
-            edge.leave()            # no room at present: come back later, not at once
+            edge.leave()  # no room at present: come back later, not at once
         elif not edge.connection.closed:
             edge.connection.attach(self._stream)
 

@@ -31,7 +31,7 @@ class _End(asyncio.Transport):
         self._reading = True
         self._told_to_pause = False
         self._scheduled = False
-        self.finished = False      # the peer will write no more
+        self.finished = False  # the peer will write no more
         self._closed = False
 
     def join(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol, peer: _End) -> None:

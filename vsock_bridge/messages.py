@@ -30,8 +30,8 @@ class Mark(IntEnum):
 
     MORE = 0
     END = 1
-    CANCELLED = 2    # the cell only: ended because the host asked
-    FAILED = 3       # the cell only: ended because it could not be done; the payload is a short code
+    CANCELLED = 2  # the cell only: ended because the host asked
+    FAILED = 3  # the cell only: ended because it could not be done; the payload is a short code
 
 
 @dataclass(frozen=True, slots=True)

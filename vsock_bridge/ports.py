@@ -10,9 +10,9 @@ from vsock_bridge.limits import SIDE_PORT, Limits
 
 @unique
 class Port(IntEnum):
-    STREAM = 5000       # slices in, answers out
-    RELEASE = 5001      # the broker's messages, carried by the host, opaque to it
-    OBSERVE = 5002      # health and aggregate figures
+    STREAM = 5000  # slices in, answers out
+    RELEASE = 5001  # the broker's messages, carried by the host, opaque to it
+    OBSERVE = 5002  # health and aggregate figures
 
 
 PORT_LIMITS: Final = {Port.STREAM: Limits(), Port.RELEASE: SIDE_PORT, Port.OBSERVE: SIDE_PORT}

@@ -113,7 +113,7 @@ class _Worker:
         self._wake: Final = asyncio.Event()
         self._room: Final = asyncio.Event()
         self._serving = False
-        self._cancelled = False         # the host asked, and the service has not ended of it yet
+        self._cancelled = False  # the host asked, and the service has not ended of it yet
         self._task: asyncio.Task[None] | None = asyncio.get_running_loop().create_task(self._run())
 
     def wake(self) -> None:
@@ -148,7 +148,7 @@ class _Worker:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            self._flush(self.held)      # its room is granted again
+            self._flush(self.held)  # its room is granted again
             self._counters.items += 1
             answer = Answer(self, item.position)
             mark, payload = (Mark.CANCELLED, b"") if item.cancelled else await self._serve(item, answer)
@@ -166,7 +166,7 @@ class _Worker:
             asked = self._withdrawn()
             if _is_being_stopped():
                 raise
-            return (Mark.CANCELLED, b"") if asked else (Mark.FAILED, b"internal")    # it cancelled itself, in effect
+            return (Mark.CANCELLED, b"") if asked else (Mark.FAILED, b"internal")  # it cancelled itself, in effect
         except Exception as reason:  # noqa: BLE001  # whatever it was: the item failed, and why is not for the host
             self._withdrawn()
             return Mark.FAILED, (reason.code if isinstance(reason, Failed) else "internal").encode("ascii")
@@ -199,7 +199,7 @@ class PortServer:
         self._identity: Final = identity
         self._streams: Final = CellStreams(limits, self._on_evicted)
         self._workers: Final[dict[CellStream, _Worker]] = {}
-        self._edges: Final[dict[Connection, Edge]] = {}     # oldest first
+        self._edges: Final[dict[Connection, Edge]] = {}  # oldest first
         self._stopping: Final[set[asyncio.Task[None]]] = set()
         self.counters: Final = Counters()
 
@@ -237,8 +237,8 @@ class PortServer:
         for event in events:
             try:
                 self._on_event(edge, event)
-            except RemoteProtocolError as reason:       # an item too large shows only when it is put together;
-                refusal = reason.with_traceback(None)   # what else has arrived was received and must not be lost
+            except RemoteProtocolError as reason:  # an item too large shows only when it is put together;
+                refusal = reason.with_traceback(None)  # what else has arrived was received and must not be lost
         if refusal is not None:
             edge.refuse(refusal)
 
@@ -256,7 +256,7 @@ class PortServer:
                     self._workers[held].cancel_running()
             case Attached(stream):
                 self._worker(self._streams.of(stream))
-                self._flush_others(edge)        # one of them may have lost this stream and must say so
+                self._flush_others(edge)  # one of them may have lost this stream and must say so
             case Detached(stream):
                 self._streams.detached(stream, edge.connection)
             case Left(refusal):

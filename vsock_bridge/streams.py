@@ -24,10 +24,10 @@ class SendingHalf:
 
     def __init__(self, retained_bytes_max: int) -> None:
         self._retained_bytes_max: Final = retained_bytes_max
-        self._frames: deque[Data] = deque()     # numbered _base, _base + 1, ...; their stream number is not used
+        self._frames: deque[Data] = deque()  # numbered _base, _base + 1, ...; their stream number is not used
         self._base = 0
-        self._cursor = 0                        # the next one to put on the wire
-        self._position = 1                      # to which the next frame belongs
+        self._cursor = 0  # the next one to put on the wire
+        self._position = 1  # to which the next frame belongs
         self.retained_bytes = 0
 
     @property
@@ -154,7 +154,7 @@ class Stream:
         self.name: Final = name
         self.sending: Final = SendingHalf(limits.retained_bytes_max)
         self.receiving: Final = ReceivingHalf(limits.window_bytes, receives)
-        self.cancelled: set[int] = set()     # the host's: asked for and not yet seen to end
+        self.cancelled: set[int] = set()  # the host's: asked for and not yet seen to end
 
     @classmethod
     def of_cell(cls, name: bytes, limits: Limits) -> Stream:

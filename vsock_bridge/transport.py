@@ -25,10 +25,10 @@ from vsock_bridge import memory
 from vsock_bridge.errors import AddressRefused, ConnectFailed
 from vsock_bridge.memory import ProtocolFactory
 
-OPENING_BYTES_MAX: Final = 32               # "CONNECT 4294967295\n" is 19
+OPENING_BYTES_MAX: Final = 32  # "CONNECT 4294967295\n" is 19
 OPENING_SECONDS_MAX: Final = 5.0
 ACCEPT_AGAIN_SECONDS: Final = 0.05
-OPENINGS_MAX: Final = 128                   # connections that have not yet said which port they want
+OPENINGS_MAX: Final = 128  # connections that have not yet said which port they want
 _CONNECT: Final = re.compile(rb"CONNECT (0|[1-9][0-9]{0,9})\n")
 _OK: Final = re.compile(rb"OK (0|[1-9][0-9]{0,9})\n")
 
@@ -75,6 +75,7 @@ class Listener(Protocol):
 
 
 # -- connecting
+
 
 async def connect(address: Address, port: int, protocol: ProtocolFactory) -> None:
     """Reach `port` at `address` and hand the connection to a new protocol. Raises `ConnectFailed`."""
@@ -136,6 +137,7 @@ async def _read_line(sock: socket.socket) -> bytes:
 
 # -- listening
 
+
 async def listen(address: Address, ports: Mapping[int, ProtocolFactory]) -> Listener:
     """Accept on every port of `ports`, each with its own protocol."""
     match address.scheme:
@@ -187,7 +189,7 @@ class _HybridListener:
         self._sock = sock
         self._ports = ports
         self._count = 0
-        self._openings: dict[asyncio.Task[None], None] = {}     # oldest first
+        self._openings: dict[asyncio.Task[None], None] = {}  # oldest first
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     @classmethod
@@ -196,7 +198,7 @@ class _HybridListener:
         try:
             sock.setblocking(False)
             _remove_dead_socket(path)
-            before = os.umask(0o177)        # nobody else's processes
+            before = os.umask(0o177)  # nobody else's processes
             try:
                 sock.bind(str(path))
             finally:
@@ -215,7 +217,7 @@ class _HybridListener:
             except OSError as reason:
                 if reason.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                self._drop_oldest_opening()     # a flood took the descriptors: those that say nothing give way
+                self._drop_oldest_opening()  # a flood took the descriptors: those that say nothing give way
                 await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             if len(self._openings) >= OPENINGS_MAX:
@@ -243,7 +245,7 @@ class _HybridListener:
                 await loop.sock_sendall(sock, b"OK %d\n" % (self._count & 0xFFFFFFFF))
             await loop.connect_accepted_socket(protocol, sock)
         except (OSError, TimeoutError):
-            sock.close()        # costs the peer its connection and nothing else
+            sock.close()  # costs the peer its connection and nothing else
         except asyncio.CancelledError:
             sock.close()
             raise

@@ -21,5 +21,14 @@ from attestation.sealed.errors import AnswerRefused, KeysRefused
 from attestation.sealed.request import Mode
 
 __all__ = [
-    "Answer", "AnswerRefused", "Expected", "KeysRefused", "Mode", "Question", "Service", "Taken", "chat", "open_plain",
+    "Answer",
+    "AnswerRefused",
+    "Expected",
+    "KeysRefused",
+    "Mode",
+    "Question",
+    "Service",
+    "Taken",
+    "chat",
+    "open_plain",
 ]

@@ -15,7 +15,7 @@ from attestation.receipts.body import Receipt
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import NO_ANSWER, Finish, Opening, answer_digest
 from attestation.receipts.price import PriceSchedule
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
 from foundation.secrecy import Prompt
 
@@ -51,7 +51,7 @@ class Answer:
     words: Prompt
     finish: Finish | str
     receipt: Receipt
-    opening: Opening | None = field(default=None, repr=False)   # of a sealed one: what an auditor may be shown
+    opening: Opening | None = field(default=None, repr=False)  # of a sealed one: what an auditor may be shown
 
     @property
     def refused(self) -> bool:
@@ -123,5 +123,3 @@ def _check_cell(receipt: Receipt, expected: Expected) -> None:
         raise ReceiptRefused("price", expected="the price that was expected", got="another")
     if receipt.cycles != price.cycles(receipt.tokens_in, receipt.tokens_out):
         raise ReceiptRefused("cycles", expected="the sum of the price", got=receipt.cycles)
-
-

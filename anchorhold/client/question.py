@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
 from anchorhold.client.answer import Answer, Expected, Taken, check_opening, checked_receipt, refused
-from anchorhold.client.handing import HandedOver
+from anchorhold.client.hand_over import HandedOver
 from attestation.consensus.blocks import PAYLOAD_BYTES_MAX, PRINCIPAL_BYTES_MAX, Kind, Request
 from attestation.consensus.chat import ChatRequest, Sampling, SystemMessage, UserMessage
 from attestation.sealed.buckets import billed_in, request_bytes
@@ -45,7 +45,12 @@ class Service:
         return cls(read.key, read.first, read.last, Place(gateway, model_root))
 
     def ask(
-        self, request: ChatRequest, *, expiry: int, mode: Mode = Mode.WHOLE, caller: bytes | None = None,
+        self,
+        request: ChatRequest,
+        *,
+        expiry: int,
+        mode: Mode = Mode.WHOLE,
+        caller: bytes | None = None,
         randomness: Randomness = secrets.token_bytes,
     ) -> Question:
         """Seal `request`: to be run at no height above `expiry`, and only for `caller` if one is named (A10).
@@ -68,8 +73,8 @@ class Question:
     payload: bytes = field(repr=False)
     reply_key: Secret
     place: Place
-    room: int       # bytes it was padded to
-    inside: Unsealed | None = field(default=None, repr=False, compare=False)    # not in what is kept of it
+    room: int  # bytes it was padded to
+    inside: Unsealed | None = field(default=None, repr=False, compare=False)  # not in what is kept of it
 
     def hand_over(self) -> Secret:
         """For an auditor of this one request: what was asked and the key to its answer (audit.md U56)."""
@@ -81,15 +86,27 @@ class Question:
         """For frames as they come, from cells of that measured configuration. Their words are the cell's; that they
         are all says `open`, or the reader's `end`."""
         request = Request(number, caller, Kind.SEALED, Prompt(self.payload)).digest()
-        return FrameReader(AnswerKeys.derive(
-            self.reply_key, config=config, gateway=self.place.gateway, height=height, index=index, number=number,
-            request=request,
-        ))
+        return FrameReader(
+            AnswerKeys.derive(
+                self.reply_key,
+                config=config,
+                gateway=self.place.gateway,
+                height=height,
+                index=index,
+                number=number,
+                request=request,
+            )
+        )
 
     def open(self, taken: Taken, receipt_key: bytes, expected: Expected, *, caller: bytes) -> Answer:
         """The whole answer, checked against its receipt. Raises `AnswerRefused` or `ReceiptRefused`."""
         receipt = checked_receipt(
-            taken, receipt_key, expected, gateway=self.place.gateway, kind=Kind.SEALED, caller=caller,
+            taken,
+            receipt_key,
+            expected,
+            gateway=self.place.gateway,
+            kind=Kind.SEALED,
+            caller=caller,
             payload=self.payload,
         )
         if receipt.by.model_root != self.place.model_root:
@@ -106,9 +123,18 @@ class Question:
 
     def encode(self) -> Secret:
         """To be kept until the answer is there. Whoever reads it reads the answer."""
-        return Secret(cbor.encode([
-            self.VERSION, self.payload, self.reply_key.reveal(), self.place.gateway, self.place.model_root, self.room,
-        ]))
+        return Secret(
+            cbor.encode(
+                [
+                    self.VERSION,
+                    self.payload,
+                    self.reply_key.reveal(),
+                    self.place.gateway,
+                    self.place.model_root,
+                    self.room,
+                ]
+            )
+        )
 
     @classmethod
     def parse(cls, raw: Secret) -> Self:
@@ -119,8 +145,10 @@ class Question:
             value = None
         match value:
             case [1, bytes(payload), bytes(reply_key), bytes(gateway), bytes(model_root), int(room)] if (
-                len(reply_key) == REPLY_KEY_BYTES and 1 <= len(gateway) <= PRINCIPAL_BYTES_MAX
-                and LENGTH_BYTES <= room <= PAYLOAD_BYTES_MAX and request_bytes(room) == room
+                len(reply_key) == REPLY_KEY_BYTES
+                and 1 <= len(gateway) <= PRINCIPAL_BYTES_MAX
+                and LENGTH_BYTES <= room <= PAYLOAD_BYTES_MAX
+                and request_bytes(room) == room
             ):
                 question = cls(payload, Secret(reply_key), Place(gateway, model_root), room)
                 if question.encode() == raw:

@@ -12,7 +12,8 @@ from anchorhold.command import Verbs
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "ask", help="seal a prompt for a gateway",
+        "ask",
+        help="seal a prompt for a gateway",
         description="Seal the prompt on standard input to a service key. Writes what is to be submitted, and the key "
         "to its answer into a file that only its owner can read. Exit status: 0 done, 1 usage, 2 an offer its broker "
         "did not sign.",
@@ -27,15 +28,19 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of the answer")
     parser.add_argument("--stream", action="store_true", help="frames as they are made, not all at the end")
     parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="the answer's key; must not exist")
-    parser.add_argument("--hand-over", type=Path, metavar="FILE",
-                        help="also the prompt and the answer's key, for an auditor of this one request; must not exist")
+    parser.add_argument(
+        "--hand-over",
+        type=Path,
+        metavar="FILE",
+        help="also the prompt and the answer's key, for an auditor of this one request; must not exist",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the payload; must not exist")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.client import KeysRefused, Mode, Service, chat
-    from anchorhold.layouts import hex_option
+    from anchorhold.verbs.verify.published_layouts import hex_option
     from attestation.consensus.chat import Sampling
     from attestation.consensus.principal import from_text
 
@@ -58,8 +63,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print("anchorhold: usage: expected a prompt in UTF-8, got other bytes", file=sys.stderr)
         return 1
     question = service.ask(
-        chat(arguments.model, words, sampling=sampling), expiry=arguments.expiry,
-        mode=Mode.STREAM if arguments.stream else Mode.WHOLE, caller=caller,
+        chat(arguments.model, words, sampling=sampling),
+        expiry=arguments.expiry,
+        mode=Mode.STREAM if arguments.stream else Mode.WHOLE,
+        caller=caller,
     )
     _write(arguments.keep, question.encode().reveal())
     if arguments.hand_over is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
-from anchorhold.judgement import (
+from anchorhold.verbs.verify.verdict import (
     DEFAULT_POLICY,
     UsageRefused,
     judging_policy,
@@ -34,29 +34,53 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="the bundle")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page for people: one HTML file")
-    parser.add_argument("--policy", metavar="FILE", default=DEFAULT_POLICY,
-                        help=f"what a machine has to be, as `anchorhold policy` shows it (default: {DEFAULT_POLICY})")
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        default=DEFAULT_POLICY,
+        help=f"what a machine has to be, as `anchorhold policy` shows it (default: {DEFAULT_POLICY})",
+    )
     parser.add_argument("--references", metavar="FILE", help="reference values the policy may ask for")
     parser.add_argument("--root-key", metavar="HEX", help="the network's root key (default: the Internet Computer's)")
     parser.add_argument("--gateway", metavar="PRINCIPAL", help="the gateway that must have ordered the requests")
-    parser.add_argument("--at", metavar="TIME", type=read_time,
-                        help="the time to judge evidence at (default: when the network certified the order)")
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        type=read_time,
+        help="the time to judge evidence at (default: when the network certified the order)",
+    )
     parser.add_argument("--nonce", metavar="HEX", action="append", default=[], help="a nonce you asked a cell with")
-    parser.add_argument("--seen", metavar="NOTE", action="append", default=[],
-                        help="a checkpoint seen elsewhere: must be of the same log")
+    parser.add_argument(
+        "--seen",
+        metavar="NOTE",
+        action="append",
+        default=[],
+        help="a checkpoint seen elsewhere: must be of the same log",
+    )
     parser.add_argument("--authority", metavar="FILE", help="who may decide which release runs")
-    parser.add_argument("--decided", metavar="HEX", action="append", default=[],
-                        help="a decision seen elsewhere: must be among those shown")
+    parser.add_argument(
+        "--decided",
+        metavar="HEX",
+        action="append",
+        default=[],
+        help="a decision seen elsewhere: must be among those shown",
+    )
     parser.add_argument("--fork", metavar="FILE", type=Path, help="write evidence of fraud here, if any is found")
     parser.add_argument("--devnet", metavar="ROOTS", help="believe a devnet's roots in place of all others")
     again = parser.add_argument_group("computing answers again", "After the audit, with the engine in this program.")
     again.add_argument("--replay", action="store_true", help="compute the answers again and hold them against theirs")
     again.add_argument("--model", metavar="PACK", help="the pack of the measured model")
     again.add_argument("--model-key", metavar="FILE", help="its key: 64 hexadecimal digits")
-    again.add_argument("--service-keys", metavar="FILE",
-                       help="the broker's ring of service keys, to read sealed requests with")
-    again.add_argument("--handed", metavar="FILE", action="append", default=[],
-                       help="one sealed request that its client handed over (`anchorhold ask --hand-over`)")
+    again.add_argument(
+        "--service-keys", metavar="FILE", help="the broker's ring of service keys, to read sealed requests with"
+    )
+    again.add_argument(
+        "--handed",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="one sealed request that its client handed over (`anchorhold ask --hand-over`)",
+    )
     again.add_argument("--sample", metavar="N", type=int, help="so many of them, drawn at random (default: all)")
     again.add_argument("--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="this one")
     again.add_argument("--processes", metavar="N", type=int, help="in so many processes, through Ray")
@@ -98,9 +122,17 @@ def _terms(arguments: argparse.Namespace) -> Terms:
         root_key = MAINNET_ROOT_KEY
         if arguments.root_key is not None:
             root_key = parse_root_key(_hex("root-key", arguments.root_key))
-        return Terms(judging_policy(arguments), judging_references(arguments), root_key, gateway, arguments.at,
-                     nonces=nonces, seen=seen, decisions=_reader(arguments))
-    from anchorhold.devnet_roots import DevnetRoots
+        return Terms(
+            judging_policy(arguments),
+            judging_references(arguments),
+            root_key,
+            gateway,
+            arguments.at,
+            nonces=nonces,
+            seen=seen,
+            decisions=_reader(arguments),
+        )
+    from attestation.auditor.devnet_roots import DevnetRoots
 
     roots = DevnetRoots.parse(read_file(arguments.devnet))
     policy = judging_policy(arguments) if arguments.policy != DEFAULT_POLICY else roots.policy
@@ -109,7 +141,7 @@ def _terms(arguments: argparse.Namespace) -> Terms:
 
 
 def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
-    from attestation.auditor.governed import HistoryReader
+    from attestation.auditor.decision_history import HistoryReader
     from measurements.governance.authority import authority_digest, parse_authority
 
     if arguments.authority is None:
@@ -129,16 +161,25 @@ def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
     """Only what holds is worth computing again."""
     import secrets
 
-    from anchorhold.replay_runs import Source, choose, run, run_on_ray
-    from anchorhold.replaying import findings_of, refused_engine
+    from anchorhold.replay.replayer import findings_of, refused_engine
+    from anchorhold.replay.runs import Source, choose, run, run_on_ray
     from attestation.auditor.findings import Finding, Stage, Standing
     from foundation.refusal import Refused
 
     if not report.ok:
-        return [Finding(Stage.REPLAY, "replay.answers", "audit.md U50", "the same requests give the same answers",
-                        Standing.NOT_REACHED, got="it rests on: the audit")]
-    source = Source(arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys,
-                    tuple(arguments.handed))
+        return [
+            Finding(
+                Stage.REPLAY,
+                "replay.answers",
+                "audit.md U50",
+                "the same requests give the same answers",
+                Standing.NOT_REACHED,
+                got="it rests on: the audit",
+            )
+        ]
+    source = Source(
+        arguments.bundle, arguments.model, arguments.model_key, arguments.service_keys, tuple(arguments.handed)
+    )
     chosen = choose(source, sample=arguments.sample, only=arguments.only, draw=secrets.randbelow)
     try:
         if arguments.processes is None:
@@ -165,8 +206,12 @@ def _write_page(report: Report, bundle: str, path: Path) -> None:
 def _as_text(report: Report) -> str:
     from attestation.auditor.findings import Standing
 
-    marks = {Standing.HOLDS: "ok", Standing.FAILS: "FAILED", Standing.UNCHECKED: "unchecked",
-             Standing.NOT_REACHED: "not reached"}
+    marks = {
+        Standing.HOLDS: "ok",
+        Standing.FAILS: "FAILED",
+        Standing.UNCHECKED: "unchecked",
+        Standing.NOT_REACHED: "not reached",
+    }
     rows = [(marks[f.standing], _name(f), f.rule, f.what) for f in report.findings]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = []
@@ -197,18 +242,39 @@ def _verdict(report: Report) -> str:
 
 def _as_json(report: Report) -> str:
     """One object. Keys are only ever added; codes and standings are stable."""
-    return json.dumps({
-        "verdict": "ok" if report.ok else "refused",
-        "status": int(report.status),
-        "simulated": report.simulated,
-        "facts": dict(report.facts),
-        "findings": [{
-            "stage": f.stage.value, "code": f.code, "rule": f.rule, "what": f.what, "standing": f.standing.value,
-            "expected": f.expected, "got": f.got, "cell": f.cell,
-        } for f in report.findings],
-        "claims": [{
-            "cell": cell, "policy": appraisal.policy_id, "code": claim.code, "rule": claim.rule,
-            "standing": claim.standing.value, "expected": claim.expected, "got": claim.got,
-        } for cell, appraisal in report.appraisals for claim in appraisal.claims],
-        "forks": [document.hex() for document in report.forks],
-    }, indent=2)
+    return json.dumps(
+        {
+            "verdict": "ok" if report.ok else "refused",
+            "status": int(report.status),
+            "simulated": report.simulated,
+            "facts": dict(report.facts),
+            "findings": [
+                {
+                    "stage": f.stage.value,
+                    "code": f.code,
+                    "rule": f.rule,
+                    "what": f.what,
+                    "standing": f.standing.value,
+                    "expected": f.expected,
+                    "got": f.got,
+                    "cell": f.cell,
+                }
+                for f in report.findings
+            ],
+            "claims": [
+                {
+                    "cell": cell,
+                    "policy": appraisal.policy_id,
+                    "code": claim.code,
+                    "rule": claim.rule,
+                    "standing": claim.standing.value,
+                    "expected": claim.expected,
+                    "got": claim.got,
+                }
+                for cell, appraisal in report.appraisals
+                for claim in appraisal.claims
+            ],
+            "forks": [document.hex() for document in report.forks],
+        },
+        indent=2,
+    )

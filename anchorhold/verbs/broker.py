@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from anchorhold.command import Parser, Verbs
 
 if TYPE_CHECKING:
-    from anchorhold.brokering import Opened
+    from anchorhold.owner.broker_process import Opened
     from attestation.broker.log import Entry, Head
     from attestation.sealed.suites import SuiteId
 
@@ -25,7 +25,8 @@ Work = Callable[["Opened", argparse.Namespace], int]
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "broker", help="release keys to cells that prove themselves",
+        "broker",
+        help="release keys to cells that prove themselves",
         description="The key broker: it judges evidence and releases keys. Every decision and every change is in its "
         "signed log before anything leaves. Exit status: 0 done, 1 usage or refused, 5 the log does not hold.",
     )
@@ -52,8 +53,13 @@ def _add_log(jobs: Verbs) -> None:
     group = jobs.add_parser("log", help="the decision log", description="The decision log.")
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
     verify = _job(parts, "verify", "check every entry, the chain, and the store against it", _verify)
-    verify.add_argument("--seen", action="append", default=[], metavar="POSITION:DIGEST",
-                        help="a head seen earlier (in a grant, say): the log must run through it")
+    verify.add_argument(
+        "--seen",
+        action="append",
+        default=[],
+        metavar="POSITION:DIGEST",
+        help="a head seen earlier (in a grant, say): the log must run through it",
+    )
     _job(parts, "show", "print the entries, one line of JSON each", _show)
 
 
@@ -72,8 +78,11 @@ def _add_secret(jobs: Verbs) -> None:
 
 def _add_service(jobs: Verbs) -> None:
     group = jobs.add_parser(
-        "service", help="keys that prompts are sealed to", description="Keys that prompts are sealed to: each for so "
-        "many blocks and some more, the next one always there before it is needed.")
+        "service",
+        help="keys that prompts are sealed to",
+        description="Keys that prompts are sealed to: each for so "
+        "many blocks and some more, the next one always there before it is needed.",
+    )
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
     new = _job(parts, "make", "two keys, the first for now; prints what clients are shown of them", _make_service)
     new.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block (default 1)")
@@ -81,11 +90,20 @@ def _add_service(jobs: Verbs) -> None:
     new.add_argument("--overlap", type=int, required=True, metavar="N", help="and how many more into the next")
     new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
     turn = _job(parts, "rotate", "one more key; those for answered blocks alone are forgotten", _rotate_service)
-    turn.add_argument("--answered", type=int, default=0, metavar="HEIGHT",
-                      help="every block up to this one has its answer (default: forget no key)")
+    turn.add_argument(
+        "--answered",
+        type=int,
+        default=0,
+        metavar="HEIGHT",
+        help="every block up to this one has its answer (default: forget no key)",
+    )
     for job in (new, turn):
-        job.add_argument("--suite", choices=["mlkem768-x25519", "x25519"], default="mlkem768-x25519",
-                         help="of the new key (default mlkem768-x25519)")
+        job.add_argument(
+            "--suite",
+            choices=["mlkem768-x25519", "x25519"],
+            default="mlkem768-x25519",
+            help="of the new key (default mlkem768-x25519)",
+        )
     show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
     for job in (new, turn, show):
         job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
@@ -110,8 +128,9 @@ def _add_release(jobs: Verbs) -> None:
 
 
 def _add_word(job: Parser) -> None:
-    job.add_argument("--on-my-word", action="store_true",
-                     help="approve without a decision: for development, and in the log as that")
+    job.add_argument(
+        "--on-my-word", action="store_true", help="approve without a decision: for development, and in the log as that"
+    )
 
 
 def _add_governance(jobs: Verbs) -> None:
@@ -129,14 +148,20 @@ def _add_governance(jobs: Verbs) -> None:
 
 def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("--config", dest="file", type=Path, default=Path("broker.toml"), metavar="FILE",
-                        help="the broker's configuration (default broker.toml)")
+    parser.add_argument(
+        "--config",
+        dest="file",
+        type=Path,
+        default=Path("broker.toml"),
+        metavar="FILE",
+        help="the broker's configuration (default broker.toml)",
+    )
     parser.set_defaults(run=lambda arguments: _with_broker(work, arguments))
     return parser
 
 
 def _with_broker(work: Work, arguments: argparse.Namespace) -> int:
-    from anchorhold.brokering import open_broker
+    from anchorhold.owner.broker_process import open_broker
     from attestation.broker.errors import LogRefused
 
     opened = open_broker(arguments.file)
@@ -150,7 +175,7 @@ def _with_broker(work: Work, arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from anchorhold.brokering import initialise
+    from anchorhold.owner.broker_process import initialise
 
     keys = initialise(arguments.folder, store=arguments.store, wrapping=arguments.wrapping, policy=arguments.policy)
     print(keys.public.hex())
@@ -160,12 +185,12 @@ def _init(arguments: argparse.Namespace) -> int:
 def _serve(opened: Opened, _arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from anchorhold.brokering import serve
-    from appliance.sealing import seal_process
+    from anchorhold.owner.broker_process import serve
+    from appliance.process_hardening import seal_process
     from foundation import logs
 
     logs.set_up()
-    seal_process()      # what is unwrapped in here does not end in a core dump
+    seal_process()  # what is unwrapped in here does not end in a core dump
     return asyncio.run(serve(opened))
 
 
@@ -193,13 +218,18 @@ def _show(opened: Opened, _arguments: argparse.Namespace) -> int:
 
 
 def _keep_secret(opened: Opened, arguments: argparse.Namespace) -> int:
-    from anchorhold.brokering import read_secret
+    from anchorhold.owner.broker_process import read_secret
     from attestation.broker.administration import add_secret
     from foundation.secrecy import Secret
 
     row = add_secret(
-        opened.store, opened.wrapping, arguments.resource, Secret(read_secret(arguments.source)),
-        _hex(arguments.model_root), time.time_ns(), rotate=arguments.rotate,
+        opened.store,
+        opened.wrapping,
+        arguments.resource,
+        Secret(read_secret(arguments.source)),
+        _hex(arguments.model_root),
+        time.time_ns(),
+        rotate=arguments.rotate,
     )
     print(f"{row.resource} version {row.version}")
     return 0
@@ -218,8 +248,7 @@ def _make_service(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker import service
     from attestation.sealed.ring import Ring
 
-    ring = Ring.make(
-        _suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
+    ring = Ring.make(_suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
     model_root = _hex(arguments.model_root)
     service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root, time.time_ns())
     return _offers(opened, arguments)
@@ -230,8 +259,15 @@ def _rotate_service(opened: Opened, arguments: argparse.Namespace) -> int:
 
     from attestation.broker import service
 
-    service.rotate(opened.store, opened.wrapping, arguments.resource, _suite(arguments.suite), secrets.token_bytes,
-                   time.time_ns(), answered=arguments.answered)
+    service.rotate(
+        opened.store,
+        opened.wrapping,
+        arguments.resource,
+        _suite(arguments.suite),
+        secrets.token_bytes,
+        time.time_ns(),
+        answered=arguments.answered,
+    )
     return _offers(opened, arguments)
 
 
@@ -241,8 +277,17 @@ def _offers(opened: Opened, arguments: argparse.Namespace) -> int:
 
     for raw in service.published(opened.store, opened.wrapping, arguments.resource, opened.keys.signing):
         offer = Offer.checked(raw, opened.keys.public)
-        print(json.dumps({"key": offer.key.id.hex(), "suite": offer.key.suite.name, "first": offer.first,
-                          "last": offer.last, "offer": raw.hex()}))
+        print(
+            json.dumps(
+                {
+                    "key": offer.key.id.hex(),
+                    "suite": offer.key.suite.name,
+                    "first": offer.first,
+                    "last": offer.last,
+                    "offer": raw.hex(),
+                }
+            )
+        )
     return 0
 
 
@@ -253,7 +298,7 @@ def _suite(name: str) -> SuiteId:
 
 
 def _govern(opened: Opened, arguments: argparse.Namespace) -> int:
-    from attestation.broker.governing import govern
+    from attestation.broker.authority import govern
     from measurements.governance.authority import authority_digest
 
     print(authority_digest(govern(opened.store, arguments.authority.read_bytes(), time.time_ns())).hex())
@@ -261,7 +306,7 @@ def _govern(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _adopt(opened: Opened, arguments: argparse.Namespace) -> int:
-    from attestation.broker.governing import adopt
+    from attestation.broker.authority import adopt
     from measurements.governance.actions import describe
 
     decided = adopt(opened.store, arguments.decision.read_bytes(), time.time_ns())
@@ -272,18 +317,24 @@ def _adopt(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _height(opened: Opened, arguments: argparse.Namespace) -> int:
-    from attestation.broker.governing import show_height
+    from attestation.broker.authority import show_height
     from attestation.consensus.principal import from_text
     from attestation.consensus.roots import parse_root_key
 
-    print(show_height(
-        opened.store, arguments.proof.read_bytes(), root_key=parse_root_key(_hex(arguments.root_key)),
-        gateway=from_text(arguments.gateway), now_ns=time.time_ns()))
+    print(
+        show_height(
+            opened.store,
+            arguments.proof.read_bytes(),
+            root_key=parse_root_key(_hex(arguments.root_key)),
+            gateway=from_text(arguments.gateway),
+            now_ns=time.time_ns(),
+        )
+    )
     return 0
 
 
 def _history(opened: Opened, arguments: argparse.Namespace) -> int:
-    from attestation.broker.governing import history_of
+    from attestation.broker.authority import history_of
 
     with arguments.out.open("xb") as file:
         file.write(history_of(opened.store).encode())
@@ -291,7 +342,7 @@ def _history(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _word(arguments: argparse.Namespace, approves: bool) -> bool:
-    from anchorhold.judgement import UsageRefused
+    from anchorhold.verbs.verify.verdict import UsageRefused
 
     if approves and not arguments.on_my_word:
         raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="neither")
@@ -303,9 +354,18 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.session import Release, ReleaseState
 
     state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
-    add_release(opened.store, Release(
-        arguments.name, _hex(arguments.measurement), _hex(arguments.model_root), _hex(arguments.measured_config), state,
-    ), time.time_ns(), on_my_word=_word(arguments, not arguments.proposed))
+    add_release(
+        opened.store,
+        Release(
+            arguments.name,
+            _hex(arguments.measurement),
+            _hex(arguments.model_root),
+            _hex(arguments.measured_config),
+            state,
+        ),
+        time.time_ns(),
+        on_my_word=_word(arguments, not arguments.proposed),
+    )
     return 0
 
 
@@ -314,8 +374,9 @@ def _state(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.session import ReleaseState
 
     state = ReleaseState(arguments.state)
-    set_release(opened.store, arguments.name, state, time.time_ns(),
-                on_my_word=_word(arguments, state is ReleaseState.APPROVED))
+    set_release(
+        opened.store, arguments.name, state, time.time_ns(), on_my_word=_word(arguments, state is ReleaseState.APPROVED)
+    )
     return 0
 
 
@@ -330,7 +391,7 @@ def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _hex(text: str) -> bytes:
-    from anchorhold.judgement import UsageRefused
+    from anchorhold.verbs.verify.verdict import UsageRefused
 
     try:
         return bytes.fromhex(text)
@@ -339,7 +400,7 @@ def _hex(text: str) -> bytes:
 
 
 def _head(text: str) -> Head:
-    from anchorhold.judgement import UsageRefused
+    from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.broker.log import Head
 
     position, _, digest = text.partition(":")
@@ -350,5 +411,10 @@ def _head(text: str) -> Head:
 
 def _shown(entry: Entry) -> dict[str, object]:
     details = {name: value.hex() if isinstance(value, bytes) else value for name, value in entry.details.items()}
-    return {"position": entry.position, "time_ns": entry.time_ns, "kind": entry.kind, **details,
-            "digest": entry.digest.hex()}
+    return {
+        "position": entry.position,
+        "time_ns": entry.time_ns,
+        "kind": entry.kind,
+        **details,
+        "digest": entry.digest.hex(),
+    }

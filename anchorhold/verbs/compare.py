@@ -6,7 +6,7 @@ import argparse
 import json
 
 from anchorhold.command import Verbs
-from anchorhold.judgement import read_file
+from anchorhold.verbs.verify.verdict import read_file
 
 EQUAL, DIVERGED = 0, 5
 
@@ -25,22 +25,38 @@ def add(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from attestation.auditor.compare import Output, compare
+    from attestation.auditor.comparison import Output, compare
 
     found = compare([output for name in arguments.bundles for output in Output.all_of(name, read_file(name))])
     differs = found.divergence
     if arguments.json:
-        print(json.dumps({
-            "equal": found.equal, "outputs": found.outputs, "compared": found.compared, "only_some": found.only_some,
-            "divergence": None if differs is None else {
-                "height": differs.place[0], "index": differs.place[1], "one": differs.one, "other": differs.other,
-                "what": differs.what},
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "equal": found.equal,
+                    "outputs": found.outputs,
+                    "compared": found.compared,
+                    "only_some": found.only_some,
+                    "divergence": None
+                    if differs is None
+                    else {
+                        "height": differs.place[0],
+                        "index": differs.place[1],
+                        "one": differs.one,
+                        "other": differs.other,
+                        "what": differs.what,
+                    },
+                },
+                indent=2,
+            )
+        )
     elif differs is None:
         some = f", {found.only_some} more are in some alone" if found.only_some else ""
         print(f"compare: equal ({found.outputs} cells, {found.compared} requests{some})")
     else:
         height, index = differs.place
-        print(f"compare: differ first at height {height}, index {index}: {differs.what}\n"
-              f"  one    {differs.one}\n  other  {differs.other}")
+        print(
+            f"compare: differ first at height {height}, index {index}: {differs.what}\n"
+            f"  one    {differs.one}\n  other  {differs.other}"
+        )
     return EQUAL if found.equal else DIVERGED

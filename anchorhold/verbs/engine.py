@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from appliance.engine.profile import Settings
-    from appliance.profiled import ModelFiles
+    from appliance.engine_start import ModelFiles
 
 _STATUS = (
     "Exit status: 0 done, 1 usage, or a model or profile that is none, 2 key refused, 4 what runs is not what the "
@@ -26,27 +26,34 @@ _TOKENS = 16
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "engine", help="write and prove what an engine's bits hang on",
+        "engine",
+        help="write and prove what an engine's bits hang on",
         description=f"Write and prove what an engine's bits hang on. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    profile = _job(jobs, "profile", "write the profile of a model: what runs here, and what its golden prompts give",
-                   _profile)
-    profile.add_argument("--out", type=Path, metavar="FILE",
-                         help="default: engine-profile.json in the model's folder; must not exist")
-    profile.add_argument("--engine", choices=("fixed-1", "torch-1", "vllm-1"), default="fixed-1",
-                         help="default: fixed-1")
-    profile.add_argument("--length", type=_count, metavar="TOKENS",
-                         help="of a prompt and its answer; default: all the model can")
-    profile.add_argument("--tokens", type=_count, default=_TOKENS, metavar="N",
-                         help=f"of each golden prompt's answer, default {_TOKENS}")
+    profile = _job(
+        jobs, "profile", "write the profile of a model: what runs here, and what its golden prompts give", _profile
+    )
+    profile.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: engine-profile.json in the model's folder; must not exist"
+    )
+    profile.add_argument(
+        "--engine", choices=("fixed-1", "torch-1", "vllm-1"), default="fixed-1", help="default: fixed-1"
+    )
+    profile.add_argument(
+        "--length", type=_count, metavar="TOKENS", help="of a prompt and its answer; default: all the model can"
+    )
+    profile.add_argument(
+        "--tokens", type=_count, default=_TOKENS, metavar="N", help=f"of each golden prompt's answer, default {_TOKENS}"
+    )
     check = _job(jobs, "check", "prove a profile: observe what runs, compare all of it, run the golden prompts", _check)
     check.add_argument("--profile", type=_digest, metavar="HEX", help="the digest that the profile has to have")
     for each in (profile, check):
         each.add_argument("model", type=Path, metavar="MODEL", help="a model's folder, or a pack with --key")
         each.add_argument("--key", type=Path, metavar="FILE", help="the pack key's file")
-        each.add_argument("--threads", type=_count, metavar="N",
-                          help="default: what the profile states, else as many as processors")
+        each.add_argument(
+            "--threads", type=_count, metavar="N", help="default: what the profile states, else as many as processors"
+        )
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
@@ -99,15 +106,20 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
 def _profile(arguments: argparse.Namespace) -> int:
     from appliance.engine.golden import questions, record
     from appliance.engine.profile import FILE, digest_of, encode
-    from appliance.profiled import close, load, processors
+    from appliance.engine_start import close, load, processors
 
     out: Path = arguments.out or arguments.model / FILE
     if arguments.out is None and not arguments.model.is_dir():
         print("anchorhold: engine: usage: --out names the file, because a sealed pack takes none", file=sys.stderr)
         return 1
     with _opened(arguments) as (model, sampling):
-        loaded = load(model, engine=arguments.engine, sampling=sampling, length_max=arguments.length,
-                      threads=arguments.threads or processors())
+        loaded = load(
+            model,
+            engine=arguments.engine,
+            sampling=sampling,
+            length_max=arguments.length,
+            threads=arguments.threads or processors(),
+        )
         stops, length = loaded.text.stop_tokens, loaded.observed.length_max
         asked = questions(loaded.vocabulary, length, stops, tokens=arguments.tokens)
         try:
@@ -125,7 +137,7 @@ def _profile(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from appliance.profiled import close, start
+    from appliance.engine_start import close, start
 
     with _opened(arguments) as (model, sampling):
         started = start(model, sampling=sampling, profile=arguments.profile, threads=arguments.threads)
@@ -146,7 +158,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[ModelFiles, Mapping
     from measurements.pack.card import Claims
     from measurements.pack.files import CARD
     from measurements.pack.keys import read_key
-    from measurements.pack.opening import open_pack
+    from measurements.pack.pack_reader import open_pack
     from measurements.pack.parallel import default_threads
 
     if arguments.model.is_dir():

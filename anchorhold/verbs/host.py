@@ -22,7 +22,8 @@ Work = Callable[[Host, argparse.Namespace], Awaitable[int]]
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "host", help="speak with a cell over its window",
+        "host",
+        help="speak with a cell over its window",
         description="Speak with a cell over its window, as the replica host does. Nothing here is trusted by the "
         "cell, and a cut of the connection is survived. Exit status: 0 done, 1 usage or no connection, "
         "4 declined by the cell.",
@@ -42,7 +43,6 @@ def add(verbs: Verbs) -> None:
         "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of it; once for each"
     )
     feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
-
 
     carry = _job(jobs, "relay", "carry a key release between the cell and its broker", Port.RELEASE, _relay)
     carry.add_argument("--broker", required=True, metavar="URL", help="https://host:port")
@@ -64,7 +64,7 @@ def _address(text: str) -> Address:
 
 
 async def _with_host(port: Port, work: Work, arguments: argparse.Namespace) -> int:
-    from anchorhold.feeding import CellDeclined
+    from anchorhold.host.slice_feed import CellDeclined
 
     try:
         async with Host(arguments.address, port, patience=Patience(total_seconds=10)) as host:
@@ -86,7 +86,7 @@ async def _ping(host: Host, arguments: argparse.Namespace) -> int:
 
 
 async def _observe(host: Host, arguments: argparse.Namespace) -> int:
-    from anchorhold.feeding import CellDeclined
+    from anchorhold.host.slice_feed import CellDeclined
 
     raw = await host.ask(arguments.job.encode())
     try:
@@ -98,8 +98,8 @@ async def _observe(host: Host, arguments: argparse.Namespace) -> int:
 
 
 async def _identity(host: Host, arguments: argparse.Namespace) -> int:
-    from anchorhold.feeding import CellDeclined, evidence
-    from anchorhold.judgement import UsageRefused
+    from anchorhold.host.slice_feed import CellDeclined, evidence
+    from anchorhold.verbs.verify.verdict import UsageRefused
     from vsock_bridge.errors import StreamEnded
 
     try:
@@ -116,7 +116,7 @@ async def _identity(host: Host, arguments: argparse.Namespace) -> int:
 
 
 async def _position(host: Host, _arguments: argparse.Namespace) -> int:
-    from anchorhold.feeding import standing
+    from anchorhold.host.slice_feed import standing
 
     where = await standing(host)
     link = where.link.hex() if where.link else None
@@ -125,7 +125,7 @@ async def _position(host: Host, _arguments: argparse.Namespace) -> int:
 
 
 async def _relay(host: Host, arguments: argparse.Namespace) -> int:
-    from anchorhold.relaying import BrokerAddress, holds_key, relay
+    from anchorhold.host.broker_relay import BrokerAddress, holds_key, relay
 
     standing = await relay(host, BrokerAddress(arguments.broker, arguments.authority))
     print(json.dumps({"state": standing.state.value, "failure": standing.failure}))
@@ -133,7 +133,7 @@ async def _relay(host: Host, arguments: argparse.Namespace) -> int:
 
 
 async def _feed(host: Host, arguments: argparse.Namespace) -> int:
-    from anchorhold.feeding import feed
+    from anchorhold.host.slice_feed import feed
     from attestation.consensus.slices import Body
 
     raws = [path.read_bytes() for path in arguments.body]
@@ -145,16 +145,20 @@ async def _feed(host: Host, arguments: argparse.Namespace) -> int:
 
 def _shown(say: object, words: bool) -> dict[str, object]:
     """A message of the cell as JSON; an answer's words only if they were asked for."""
-    from appliance.window import Answered, Piece
-    from attestation.receipts.sealing import SignedReceipt
+    from appliance.serving.window import Answered, Piece
+    from attestation.receipts.signed_receipt import SignedReceipt
 
     fields: dict[str, object] = {"said": type(say).__name__.lower()}
     for name, value in asdict(say).items():  # type: ignore[call-overload]  # every message is a dataclass
         fields[name] = value.hex() if isinstance(value, bytes) else value
     if isinstance(say, Answered):
         receipt = SignedReceipt.parse(say.receipt).receipt
-        fields |= {"finish": receipt.finish, "tokens_in": receipt.tokens_in, "tokens_out": receipt.tokens_out,
-                   "cycles": receipt.cycles}
+        fields |= {
+            "finish": receipt.finish,
+            "tokens_in": receipt.tokens_in,
+            "tokens_out": receipt.tokens_out,
+            "cycles": receipt.cycles,
+        }
     if isinstance(say, Piece):
         fields["words"] = say.words.decode("utf-8", "replace") if words else f"{len(say.words)} bytes"
     return fields

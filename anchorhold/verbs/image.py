@@ -19,14 +19,16 @@ _REFUSED: Final = 4
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "image", help="make the sealed image, and check it",
+        "image",
+        help="make the sealed image, and check it",
         description=f"Make the sealed image, and check it. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
     make = _job(jobs, "build", "make an image of locked inputs, bit for bit", _build)
     make.add_argument("--profile", default="release", metavar="NAME", help="release (the default) or dev")
-    make.add_argument("--config", type=Path, metavar="FILE",
-                       help="the measured configuration, in place of the profile's")
+    make.add_argument(
+        "--config", type=Path, metavar="FILE", help="the measured configuration, in place of the profile's"
+    )
     make.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
     compare = _job(jobs, "compare", "say where two images first differ", _compare)
     compare.add_argument("one", type=_image, metavar="DIR")
@@ -38,8 +40,13 @@ def add(verbs: Verbs) -> None:
     add_arguments(_job(jobs, "boot", "start an image under QEMU, and say how it ended", boot))
     lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
     for each in (make, check, lock):
-        each.add_argument("--cache", type=Path, default=_BUILD / "cache", metavar="DIR",
-                          help="inputs by their digest; default: build/cache")
+        each.add_argument(
+            "--cache",
+            type=Path,
+            default=_BUILD / "cache",
+            metavar="DIR",
+            help="inputs by their digest; default: build/cache",
+        )
 
 
 def _image(text: str) -> Path:
@@ -104,9 +111,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from image_build.finished_image import Image
     from image_build.hardening import CHECKS, findings
     from image_build.profile import Profile
-    from image_build.reading import Image
 
     image = Image.read(arguments.image, arguments.cache)
     waived = Profile.read(image.manifest.image["profile"]).waived
@@ -121,9 +128,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from image_build.contents import LOCK, Contents
-    from image_build.listing import table
+    from image_build.contents_page import table
+    from image_build.image_manifest import Manifest
     from image_build.lock import ImageLock
-    from image_build.manifest import Manifest
 
     print(table(Contents.read(), ImageLock.read(LOCK), Manifest.read(arguments.image).contents["root"]), end="")
     return 0
@@ -132,7 +139,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _lock(arguments: argparse.Namespace) -> int:
     from image_build.build import SOURCES
     from image_build.contents import Contents
-    from image_build.locking import lock_anew
+    from image_build.lock_update import lock_anew
 
     requirements = [SOURCES / "requirements" / name for name in ("cell.txt", "dev.txt")]
     lock = lock_anew(Contents.read(), requirements, arguments.cache, _tell)

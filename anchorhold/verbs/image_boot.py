@@ -15,7 +15,7 @@ from anchorhold.command import Parser
 
 if TYPE_CHECKING:
     from image_build.boot.plan import Disk, Plan
-    from image_build.boot.running import Running
+    from image_build.boot.running_machine import Running
 
 _REFUSED: Final = 4
 _TOOLS: Final = Path("build/tools/vm")
@@ -26,31 +26,47 @@ _DEVNET_DAYS: Final = 30
 
 def add_arguments(boot: Parser) -> None:
     boot.add_argument("image", type=Path, metavar="IMAGE", help="the folder that was built")
-    boot.add_argument("--platform", choices=["emulated", "snp", "tdx"], default="emulated",
-                      help="emulated (the default) runs anywhere; snp and tdx need KVM on a host that has them")
+    boot.add_argument(
+        "--platform",
+        choices=["emulated", "snp", "tdx"],
+        default="emulated",
+        help="emulated (the default) runs anywhere; snp and tdx need KVM on a host that has them",
+    )
     boot.add_argument("--firmware", type=Path, metavar="FILE", help="default: of the tools, OVMF for the platform")
     boot.add_argument("--model", type=Path, metavar="PACK", help="the model pack, laid beside the machine as a disk")
-    boot.add_argument("--devnet", type=Path, metavar="DIR",
-                      help="development: give it a simulated chip, kept here with what a broker needs to believe it")
+    boot.add_argument(
+        "--devnet",
+        type=Path,
+        metavar="DIR",
+        help="development: give it a simulated chip, kept here with what a broker needs to believe it",
+    )
     boot.add_argument("--vcpus", type=int, default=1, metavar="N", help="default 1")
     boot.add_argument("--vcpu-type", default="EPYC-v4", metavar="NAME", help="default EPYC-v4; it is measured")
-    boot.add_argument("--allow-smt", action="store_true",
-                      help="snp: let the machine run where sibling threads are on; the default policy refuses it then")
+    boot.add_argument(
+        "--allow-smt",
+        action="store_true",
+        help="snp: let the machine run where sibling threads are on; the default policy refuses it then",
+    )
     boot.add_argument("--memory", type=int, default=512, metavar="MIB", help="default 512")
     boot.add_argument("--guest-cid", type=int, default=42, metavar="N", help="of the machine on its host; default 42")
     boot.add_argument("--console", action="store_true", help="show the console; a release says nothing there")
     boot.add_argument("--print", action="store_true", help="print the command lines and the measurement; start nothing")
-    boot.add_argument("--tools", type=Path, default=_TOOLS, metavar="DIR",
-                      help="QEMU and OVMF as `make vm-tools` unpacks them; default: build/tools/vm")
+    boot.add_argument(
+        "--tools",
+        type=Path,
+        default=_TOOLS,
+        metavar="DIR",
+        help="QEMU and OVMF as `make vm-tools` unpacks them; default: build/tools/vm",
+    )
     boot.add_argument("--installed", action="store_true", help="the QEMU of this system instead of the tools'")
 
 
 def boot(arguments: argparse.Namespace) -> int:
     from image_build.boot.plan import BootRefused
-    from image_build.boot.running import Running, Tools
+    from image_build.boot.running_machine import Running, Tools
     from measurements.launch.errors import LaunchRefused
 
-    with tempfile.TemporaryDirectory(prefix="cell-") as name:       # a socket's path must be short
+    with tempfile.TemporaryDirectory(prefix="cell-") as name:  # a socket's path must be short
         try:
             plan, measurement = _plan(arguments, Path(name))
             if arguments.print:
@@ -65,8 +81,8 @@ def boot(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
-    from image_build.boot.handed import Handed
     from image_build.boot.plan import SNP_POLICY, SNP_POLICY_SMT, Disk, Image, Plan, Platform
+    from image_build.boot.text_disk import Handed
 
     platform, image = Platform(arguments.platform), Image.below(arguments.image)
     firmware = arguments.firmware or _firmware(arguments.tools, platform)
@@ -77,9 +93,19 @@ def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
         disks.append(_chip(arguments.devnet, run, measurement))
     table = handed.write_table(run / "table") if handed is not None and platform is Platform.EMULATED else None
     plan = Plan(
-        platform, image, firmware, run, tuple(disks), vcpus=arguments.vcpus, vcpu_type=arguments.vcpu_type,
-        memory_mib=arguments.memory, console=arguments.console, table=table, guest_cid=arguments.guest_cid,
-        snp_policy=SNP_POLICY_SMT if arguments.allow_smt else SNP_POLICY)
+        platform,
+        image,
+        firmware,
+        run,
+        tuple(disks),
+        vcpus=arguments.vcpus,
+        vcpu_type=arguments.vcpu_type,
+        memory_mib=arguments.memory,
+        console=arguments.console,
+        table=table,
+        guest_cid=arguments.guest_cid,
+        snp_policy=SNP_POLICY_SMT if arguments.allow_smt else SNP_POLICY,
+    )
     return plan, None if measurement is None else measurement.hex()
 
 
@@ -96,8 +122,8 @@ def _chip(devnet: Path, run: Path, measurement: bytes) -> Disk:
     from devnet.pki import Validity
     from devnet.sim_snp import SimulatedSnp
     from devnet.tee import policy_document, simulated_snp
-    from image_build.boot.handed import disk_of_text
     from image_build.boot.plan import Disk
+    from image_build.boot.text_disk import disk_of_text
 
     kept = devnet / "chip.json"
     if not kept.exists():
@@ -140,8 +166,12 @@ def _follow(running: Running) -> int:
         running.stop()
         return 130
     told = ending.told
-    _say(ended=ending.how.value, stage=told.stage.value if told else None, code=told.code if told else None,
-         means=ending.means)
+    _say(
+        ended=ending.how.value,
+        stage=told.stage.value if told else None,
+        code=told.code if told else None,
+        means=ending.means,
+    )
     fine = ending.how is How.STOPPED or told == Told(Stage.CELL, Code.STOPPED)
     return 0 if fine else _REFUSED
 

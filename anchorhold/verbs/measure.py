@@ -11,24 +11,31 @@ from typing import TYPE_CHECKING
 from anchorhold.command import Parser, Verbs
 
 if TYPE_CHECKING:
-    from measurements.launch.manifest import LaunchManifest
+    from measurements.launch.launch_manifest import LaunchManifest
 
 _STATUS = "Exit status: 0 done, 1 usage or a file that is not what it has to be."
 
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "measure", help="compute what a machine will report of its image",
+        "measure",
+        help="compute what a machine will report of its image",
         description="Compute, from files alone, what a machine started with them will report. The answer is a launch "
         f"manifest (docs/spec/measure.md) on standard output. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="KIND", dest="kind", required=True, parser_class=Parser)
     snp = _job(jobs, "snp", "SEV-SNP: a launch digest for every processor type and number", _snp)
     snp.add_argument("--vcpus", type=_counts, metavar="N[,N]", help="numbers of processors (default 1,2,4 .. 64)")
-    snp.add_argument("--guest-features", type=_integer, action="append", metavar="N",
-                     help="features the host sets; repeat for several (default 0x1 and 0x21)")
-    snp.add_argument("--vcpu-type", metavar="NAME",
-                     help="print one digest in hexadecimal instead: of this type, with one --vcpus")
+    snp.add_argument(
+        "--guest-features",
+        type=_integer,
+        action="append",
+        metavar="N",
+        help="features the host sets; repeat for several (default 0x1 and 0x21)",
+    )
+    snp.add_argument(
+        "--vcpu-type", metavar="NAME", help="print one digest in hexadecimal instead: of this type, with one --vcpus"
+    )
     tdx = _job(jobs, "tdx", "TDX: MRTD, and the registers as far as they can be foreseen", _tdx)
     both = _job(jobs, "both", "one manifest for both kinds", _both)
     part = _job(jobs, "part", "the launch part of a release manifest, as JSON", _part)
@@ -43,8 +50,13 @@ def add(verbs: Verbs) -> None:
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
-    parser.add_argument("--image", type=Path, required=True, metavar="DIR",
-                        help="an image as it was built: vmlinuz, initrd.img, cmdline")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="an image as it was built: vmlinuz, initrd.img, cmdline",
+    )
     parser.set_defaults(run=work)
     return parser
 
@@ -61,7 +73,7 @@ def _integer(text: str) -> int:
 
 
 def _snp(arguments: argparse.Namespace) -> int:
-    from measurements.launch.manifest import COUNTS, GUEST_FEATURES, measure_snp
+    from measurements.launch.launch_manifest import COUNTS, GUEST_FEATURES, measure_snp
     from measurements.launch.snp import signature_of
 
     counts, features = arguments.vcpus or COUNTS, arguments.guest_features or GUEST_FEATURES
@@ -77,13 +89,13 @@ def _snp(arguments: argparse.Namespace) -> int:
 
 
 def _tdx(arguments: argparse.Namespace) -> int:
-    from measurements.launch.manifest import measure_tdx
+    from measurements.launch.launch_manifest import measure_tdx
 
     return _print(measure_tdx(arguments.tdx_firmware.read_bytes(), *_files(arguments.image)))
 
 
 def _both(arguments: argparse.Namespace) -> int:
-    from measurements.launch.manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.launch_manifest import joined, measure_snp, measure_tdx
 
     files = _files(arguments.image)
     snp = measure_snp(arguments.snp_firmware.read_bytes(), *files)
@@ -93,14 +105,17 @@ def _both(arguments: argparse.Namespace) -> int:
 def _part(arguments: argparse.Namespace) -> int:
     import json
 
-    from measurements.launch.manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.launch_manifest import joined, measure_snp, measure_tdx
     from measurements.launch.published import launch_part
 
     files, features = _files(arguments.image), arguments.guest_features or [1]
     snp = measure_snp(arguments.snp_firmware.read_bytes(), *files, counts=arguments.vcpus, features=features)
     made = launch_part(
-        joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)), vcpu_types=arguments.vcpu_type,
-        counts=arguments.vcpus, guest_features=features)
+        joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)),
+        vcpu_types=arguments.vcpu_type,
+        counts=arguments.vcpus,
+        guest_features=features,
+    )
     print(json.dumps(made, sort_keys=True, separators=(",", ":")))
     return 0
 

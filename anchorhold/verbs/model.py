@@ -17,7 +17,8 @@ GROUPS = (32, 64, 128)
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "model", help="look at a model folder, and convert its weights",
+        "model",
+        help="look at a model folder, and convert its weights",
         description="Look at a model folder as the fixed engine sees it, and convert its weights.",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
@@ -28,8 +29,9 @@ def add(verbs: Verbs) -> None:
     quantize.add_argument("folder", type=Path, metavar="MODEL_DIR", help="weights in bf16, f16 or f32")
     quantize.add_argument("out", type=Path, metavar="OUT", help="the folder to make; must not exist")
     quantize.add_argument("--format", choices=("int8", "int4"), default="int8", help="default: int8")
-    quantize.add_argument("--group", type=int, choices=GROUPS, default=64,
-                          help="weights that share a scale; default: 64")
+    quantize.add_argument(
+        "--group", type=int, choices=GROUPS, default=64, help="weights that share a scale; default: 64"
+    )
     quantize.set_defaults(run=run_quantize)
     bf16 = jobs.add_parser("convert", help="write the model with bf16 weights")
     bf16.add_argument("folder", type=Path, metavar="MODEL_DIR", help="weights in f16 or f32")
@@ -61,9 +63,13 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace, name: str, group: int) -> int:
-    from anchorhold.converting import convert
+    from anchorhold.owner.weight_conversion import convert
     from appliance.engine.fixed.architecture import Format, Quantization
 
-    convert(arguments.folder, arguments.out, Quantization(Format(name), group),
-            lambda shard: print(f"converting {shard}", file=sys.stderr))
+    convert(
+        arguments.folder,
+        arguments.out,
+        Quantization(Format(name), group),
+        lambda shard: print(f"converting {shard}", file=sys.stderr),
+    )
     return 0

@@ -12,7 +12,8 @@ from anchorhold.command import Verbs
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "open", help="open a sealed answer and check its receipt",
+        "open",
+        help="open a sealed answer and check its receipt",
         description="Print the words of a sealed answer if every frame is this answer's and the receipt is signed over "
         "exactly this request and these frames. That the key which signed is a cell's, its evidence shows. Exit "
         "status: 0 done, 1 usage, 4 the request was refused, 5 answer or receipt do not hold.",
@@ -31,10 +32,10 @@ def add(verbs: Verbs) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.client import AnswerRefused, Expected, Question, Taken
-    from anchorhold.layouts import hex_option
+    from anchorhold.verbs.verify.published_layouts import hex_option
     from attestation.consensus.principal import from_text
     from attestation.receipts.errors import ReceiptRefused
-    from attestation.receipts.sealing import SignedReceipt
+    from attestation.receipts.signed_receipt import SignedReceipt
     from foundation.secrecy import Secret
 
     key, caller = hex_option(arguments.key, "--key", 32), from_text(arguments.caller)
@@ -55,10 +56,20 @@ def _run(arguments: argparse.Namespace) -> int:
     words = answer.words.reveal()
     if arguments.json:
         finish = answer.finish if isinstance(answer.finish, str) else answer.finish.name.lower()
-        print(json.dumps({
-            "words": words.decode("utf-8", "replace"), "finish": finish, "height": of.height, "index": of.index,
-            "release": of.by.release, "tokens_in": of.tokens_in, "tokens_out": of.tokens_out, "cycles": of.cycles,
-        }))
+        print(
+            json.dumps(
+                {
+                    "words": words.decode("utf-8", "replace"),
+                    "finish": finish,
+                    "height": of.height,
+                    "index": of.index,
+                    "release": of.by.release,
+                    "tokens_in": of.tokens_in,
+                    "tokens_out": of.tokens_out,
+                    "cycles": of.cycles,
+                }
+            )
+        )
     elif answer.refused:
         print(f"anchorhold: the cell refused it: {answer.finish}", file=sys.stderr)
     else:

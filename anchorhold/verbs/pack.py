@@ -22,7 +22,8 @@ _STATUS = (
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "pack", help="seal a model into one file, and check it",
+        "pack",
+        help="seal a model into one file, and check it",
         description=f"Seal a model into one file, and check it. {_STATUS} A key file holds 64 hexadecimal digits and "
         "is readable by its owner alone.",
     )
@@ -31,8 +32,12 @@ def add(verbs: Verbs) -> None:
     seal.add_argument("folder", type=Path, metavar="MODEL_DIR", help="safetensors, tokenizer, template, card.json")
     seal.add_argument("out", type=Path, metavar="OUT", help="the pack to write; must not exist")
     _add_key(seal)
-    seal.add_argument("--sign-key", type=Path, metavar="FILE",
-                      help="the publisher's Ed25519 seed; without it a key derived from the pack key signs")
+    seal.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="the publisher's Ed25519 seed; without it a key derived from the pack key signs",
+    )
     inspect = _job(jobs, "inspect", "print what the signed header says", _inspect)
     inspect.add_argument("file", type=Path, metavar="FILE", help="the pack")
     inspect.add_argument("--json", action="store_true", help="as JSON")
@@ -94,7 +99,7 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
 def _seal(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
     from measurements.pack.keys import read_key, signing_key
-    from measurements.pack.sealing import seal_pack
+    from measurements.pack.pack_writer import seal_pack
 
     key = read_key(arguments.key)
     signer = signing_key(read_key(arguments.sign_key)) if arguments.sign_key else None
@@ -107,7 +112,7 @@ def _seal(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from measurements.pack.verifying import inspect_pack
+    from measurements.pack.pack_check import inspect_pack
 
     signed = inspect_pack(arguments.file)
     if arguments.json:
@@ -122,7 +127,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
-    from measurements.pack.verifying import verify_pack
+    from measurements.pack.pack_check import verify_pack
 
     with Bar("verifying") as bar:
         signed = verify_pack(arguments.file, threads=_how_many(arguments), signer=arguments.signer, progress=bar)
@@ -136,7 +141,7 @@ def _open(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
     from measurements.pack.disk import whole_folder
     from measurements.pack.keys import read_key
-    from measurements.pack.opening import open_pack
+    from measurements.pack.pack_reader import open_pack
 
     print("anchorhold: for development only: this writes the model to disk in the clear", file=sys.stderr)
     key = read_key(arguments.key)

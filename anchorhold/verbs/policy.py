@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
-    from anchorhold.judgement import judging_policy
+    from anchorhold.verbs.verify.verdict import judging_policy
     from attestation.policy.explain import explain
 
     print(explain(judging_policy(arguments)))
@@ -40,7 +40,7 @@ def run_explain(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from anchorhold.judgement import judging_policy
+    from anchorhold.verbs.verify.verdict import judging_policy
 
     print(judging_policy(arguments).id)
     return 0

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from measurements.governance.actions import Action
     from measurements.governance.history import Ledger
 
-_STATUS = ("Exit status: 0 done, 1 usage or a malformed document, 2 not decided by who may decide, "
-           "5 it does not fit the history.")
+_STATUS = (
+    "Exit status: 0 done, 1 usage or a malformed document, 2 not decided by who may decide, "
+    "5 it does not fit the history."
+)
 
 
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
-        "release", help="show, compare, propose and decide what cells may run",
+        "release",
+        help="show, compare, propose and decide what cells may run",
         description=f"Show, compare, propose and decide what cells may run. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
@@ -58,8 +61,13 @@ def add(verbs: Verbs) -> None:
     history = _job(jobs, "history", "prove every decision of a history, and list them", _history)
     history.add_argument("history", type=Path, metavar="HISTORY", help="from `anchorhold broker history`")
     history.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
-    history.add_argument("--seen", action="append", default=[], metavar="DIGEST",
-                         help="a decision seen elsewhere (in a receipt, say): the history must hold it")
+    history.add_argument(
+        "--seen",
+        action="append",
+        default=[],
+        metavar="DIGEST",
+        help="a decision seen elsewhere (in a receipt, say): the history must hold it",
+    )
 
 
 def _add_draft(jobs: Verbs) -> None:
@@ -67,12 +75,28 @@ def _add_draft(jobs: Verbs) -> None:
     job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
     job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
     job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
-    job.add_argument("--cpu", action="append", required=True, metavar="NAME",
-                     help="a processor type it is meant for, by QEMU's name; repeat for several")
-    job.add_argument("--vcpus", type=int, action="append", required=True, metavar="N",
-                     help="a number of processors; repeat for several")
-    job.add_argument("--guest-features", type=lambda text: int(text, 0), action="append", metavar="N",
-                     help="SEV features of the guest; repeat for several (default 0x1)")
+    job.add_argument(
+        "--cpu",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="a processor type it is meant for, by QEMU's name; repeat for several",
+    )
+    job.add_argument(
+        "--vcpus",
+        type=int,
+        action="append",
+        required=True,
+        metavar="N",
+        help="a number of processors; repeat for several",
+    )
+    job.add_argument(
+        "--guest-features",
+        type=lambda text: int(text, 0),
+        action="append",
+        metavar="N",
+        help="SEV features of the guest; repeat for several (default 0x1)",
+    )
     job.add_argument("--config", type=Path, required=True, metavar="FILE", help="the measured configuration")
     job.add_argument("--policy", default="strict", metavar="POLICY", help="whose minimum TCB it asks (default strict)")
     job.add_argument("--model", required=True, metavar="NAME", help="what the model is called")
@@ -136,8 +160,8 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import read_manifest
-    from measurements.release.comparing import facts
+    from anchorhold.owner.release_documents import read_manifest
+    from measurements.release.changes import facts
 
     found = facts(read_manifest(arguments.manifest))
     if arguments.json:
@@ -151,8 +175,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import read_manifest
-    from measurements.release.comparing import changes
+    from anchorhold.owner.release_documents import read_manifest
+    from measurements.release.changes import changes
 
     found = changes(read_manifest(arguments.before), read_manifest(arguments.after))
     if arguments.json:
@@ -166,18 +190,25 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _draft(arguments: argparse.Namespace) -> int:
-    from anchorhold.drafting import Said, draft
-    from anchorhold.judgement import judging_policy
-    from anchorhold.releasing import read_manifest
-    from measurements.launch.manifest import LaunchManifest
+    from anchorhold.owner.release_documents import read_manifest
+    from anchorhold.owner.release_draft import Said, draft
+    from anchorhold.verbs.verify.verdict import judging_policy
+    from measurements.launch.launch_manifest import LaunchManifest
     from measurements.release.manifest import Rebuild
 
     manifest = draft(
-        Said(arguments.version, arguments.model,
-             Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild)),
-             tuple(arguments.cpu), tuple(arguments.vcpus), tuple(arguments.guest_features or [1])),
-        image=arguments.image, launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
-        config=arguments.config.read_bytes(), policy=judging_policy(arguments),
+        Said(
+            arguments.version,
+            arguments.model,
+            Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild)),
+            tuple(arguments.cpu),
+            tuple(arguments.vcpus),
+            tuple(arguments.guest_features or [1]),
+        ),
+        image=arguments.image,
+        launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
+        config=arguments.config.read_bytes(),
+        policy=judging_policy(arguments),
         before=None if arguments.supersedes is None else read_manifest(arguments.supersedes),
     )
     with arguments.out.open("xb") as file:
@@ -187,13 +218,13 @@ def _draft(arguments: argparse.Namespace) -> int:
 
 
 def _propose(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import read_authority, read_ledger, write_proposal
+    from anchorhold.owner.release_documents import read_authority, read_ledger, write_proposal
     from measurements.governance.actions import Payload
     from measurements.governance.proposal import Proposal
 
     ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
     proposal = Proposal.of(ledger, _action(arguments, ledger), arguments.url)
-    Payload.parse(proposal.payload.encode())        # what was typed is held to the same rules as what is received
+    Payload.parse(proposal.payload.encode())  # what was typed is held to the same rules as what is received
     for path in write_proposal(proposal, arguments.out, arguments.subaccount):
         print(path)
     print(f"decision {proposal.payload.position}: {proposal.digest.hex()}")
@@ -201,11 +232,10 @@ def _propose(arguments: argparse.Namespace) -> int:
 
 
 def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
-    from anchorhold.judgement import UsageRefused
-    from anchorhold.releasing import read_manifest
+    from anchorhold.owner.release_documents import read_manifest
+    from anchorhold.verbs.verify.verdict import UsageRefused
     from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
     from measurements.governance.charter import Charter
-
 
     named = (arguments.adopt, arguments.withdraw, arguments.revoke_chip, arguments.rotate_key, arguments.amend_charter)
     if sum(each is not None for each in named) != 1:
@@ -226,7 +256,7 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
 
 
 def _again(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import again, read_authority, read_ledger
+    from anchorhold.owner.release_documents import again, read_authority, read_ledger
     from measurements.governance.actions import Payload
 
     ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
@@ -235,7 +265,7 @@ def _again(arguments: argparse.Namespace) -> int:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import member_signature, read_authority
+    from anchorhold.owner.release_documents import member_signature, read_authority
 
     seed = _hex(arguments.key.read_text(encoding="ascii").strip())
     print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
@@ -243,8 +273,8 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 
 def _decide(arguments: argparse.Namespace) -> int:
-    from anchorhold.judgement import UsageRefused
-    from anchorhold.releasing import certified_decision, chartered_decision, read_authority
+    from anchorhold.owner.release_documents import certified_decision, chartered_decision, read_authority
+    from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.adoption import get_proposal_argument
     from attestation.consensus.principal import from_text
     from measurements.governance.decision import CertifiedReply
@@ -255,8 +285,13 @@ def _decide(arguments: argparse.Namespace) -> int:
     elif None in (arguments.authority, arguments.proposal, arguments.expiry_ns):
         raise UsageRefused("usage.certificate", expected="--authority, --proposal and --expiry-ns", got="not all")
     else:
-        reply = CertifiedReply(arguments.certificate.read_bytes(), get_proposal_argument(arguments.proposal),
-                               from_text(arguments.sender), arguments.expiry_ns, arguments.nonce)
+        reply = CertifiedReply(
+            arguments.certificate.read_bytes(),
+            get_proposal_argument(arguments.proposal),
+            from_text(arguments.sender),
+            arguments.expiry_ns,
+            arguments.nonce,
+        )
         decision = certified_decision(payload, read_authority(arguments.authority), reply)
     with arguments.out.open("xb") as file:
         file.write(decision.encode())
@@ -264,7 +299,7 @@ def _decide(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace) -> int:
-    from anchorhold.releasing import read_authority, read_ledger
+    from anchorhold.owner.release_documents import read_authority, read_ledger
     from measurements.governance.actions import describe
 
     seen = [_hex(text) for text in arguments.seen]

@@ -19,7 +19,7 @@ from foundation.refusal import Refused
 TOKENS_TAG: Final = "anchorhold/golden-tokens/v1"
 PROMPT_TAG: Final = "anchorhold/golden-prompt/v1"
 TOKENS_MAX: Final = 1 << 16
-PREFILL_EDGES: Final = (1, 7, 33, 65)       # a token alone, and one more than what kernels take at once
+PREFILL_EDGES: Final = (1, 7, 33, 65)  # a token alone, and one more than what kernels take at once
 
 
 class GoldenRefused(Refused):
@@ -58,8 +58,13 @@ class Golden:
     def plain(self) -> dict[str, object]:
         sampling = {**asdict(self.sampling), "logit_bias": [list(each) for each in self.sampling.logit_bias]}
         return {
-            "prompt": list(self.prompt), "seed": self.seed.hex(), "max_tokens": self.max_tokens, "sampling": sampling,
-            "said": self.said, "tokens": self.tokens.hex(), "trace": self.trace.hex(),
+            "prompt": list(self.prompt),
+            "seed": self.seed.hex(),
+            "max_tokens": self.max_tokens,
+            "sampling": sampling,
+            "said": self.said,
+            "tokens": self.tokens.hex(),
+            "trace": self.trace.hex(),
         }
 
 

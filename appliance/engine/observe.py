@@ -51,13 +51,11 @@ class Traits:
     activations: str
     length_max: int
     rotary: bytes
-    machine: Machine | None = None          # None: shown to change no bit
+    machine: Machine | None = None  # None: shown to change no bit
     libraries: tuple[str, ...] = ()
 
 
-def observe(
-    traits: Traits, files: Mapping[str, bytes], *, defaults: Sampling, stop_tokens: Iterable[int]
-) -> Settings:
+def observe(traits: Traits, files: Mapping[str, bytes], *, defaults: Sampling, stop_tokens: Iterable[int]) -> Settings:
     """`files`: the model's, weights apart, as they were opened."""
     return Settings(
         engine=traits.engine,

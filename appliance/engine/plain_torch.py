@@ -43,9 +43,10 @@ class TorchEngine:
             torch.frombuffer(bytearray(table), dtype=torch.float32).view(-1, pairs) for table in weights.rotary
         )
         self._sampling: Final = NativeSampling(open_library().kernels, weights.architecture.vocabulary)
-        self._fingerprint: Final = tagged_sha256("anchorhold/engine/torch/v1", cbor.encode([
-            ID, str(torch.__version__), threads, torch.backends.cpu.get_cpu_capability(),
-        ]))
+        self._fingerprint: Final = tagged_sha256(
+            "anchorhold/engine/torch/v1",
+            cbor.encode([ID, str(torch.__version__), threads, torch.backends.cpu.get_cpu_capability()]),
+        )
 
     def _tensor(self, weights: Weights, name: str) -> torch.Tensor:
         tensor = weights.tensor(name)
@@ -64,8 +65,11 @@ class TorchEngine:
         """Raises `EngineRefused` at once for a prompt without room."""
         a = self.architecture
         if not 1 <= len(request.prompt) <= a.positions_max or max(request.prompt) >= a.vocabulary:
-            raise EngineRefused("engine.prompt-length", expected=f"1 to {a.positions_max} tokens of the vocabulary",
-                                got=len(request.prompt))
+            raise EngineRefused(
+                "engine.prompt-length",
+                expected=f"1 to {a.positions_max} tokens of the vocabulary",
+                got=len(request.prompt),
+            )
         return self._steps(request, NativeSampler(self._sampling, request.sampling, request.seed, request.prompt))
 
     def _steps(self, request: EngineRequest, sampler: NativeSampler) -> Iterator[Step]:
@@ -96,7 +100,7 @@ class TorchEngine:
             return self._linear(self._norm(x, "model.norm"), "model.embed_tokens" if a.tied else "lm_head")
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        x = x.bfloat16().float()        # as `fixed` rounds what enters a product
+        x = x.bfloat16().float()  # as `fixed` rounds what enters a product
         return self._torch.nn.functional.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
@@ -105,8 +109,8 @@ class TorchEngine:
 
     def _turn(self, x: torch.Tensor, start: int) -> torch.Tensor:
         half = self.architecture.rotary_width // 2
-        c, s = (table[start:start + x.shape[1]] for table in (self._cosines, self._sines))
-        a, b, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
+        c, s = (table[start : start + x.shape[1]] for table in (self._cosines, self._sines))
+        a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
         return self._torch.cat([a * c - b * s, b * c + a * s, rest], -1)
 
     def _attention(self, index: int, h: torch.Tensor, past: Past, start: int) -> torch.Tensor:

@@ -32,7 +32,7 @@ VERSION: Final = 1
 DIGEST_TAG: Final = "anchorhold/engine-profile/v1"
 BYTES_MAX: Final = 1 << 20
 GOLDEN_MAX: Final = 64
-ENTRIES_MAX: Final = 256            # of one table: variables, flags, libraries
+ENTRIES_MAX: Final = 256  # of one table: variables, flags, libraries
 NUMBER_MAX: Final = (1 << 32) - 1
 
 _WORD: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -62,35 +62,35 @@ class ProfileDrift(ProfileRefused):
 class Machine:
     """What the bits of an engine hang on besides its rules, where they do."""
 
-    device: str                             # "cpu", or a GPU by its name and driver
-    isa: str                                # the instruction set its kernels were chosen for
+    device: str  # "cpu", or a GPU by its name and driver
+    isa: str  # the instruction set its kernels were chosen for
     threads: int
-    binding: str                            # the processors they may run on
-    environment: Mapping[str, str]          # variables that choose code or its order
-    flags: Mapping[str, str]                # settings of the libraries, as they took
-    backends: Mapping[str, str]             # which implementation does what
+    binding: str  # the processors they may run on
+    environment: Mapping[str, str]  # variables that choose code or its order
+    flags: Mapping[str, str]  # settings of the libraries, as they took
+    backends: Mapping[str, str]  # which implementation does what
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that can change a bit. A field added here is compared and tested without another line."""
 
-    engine: str                             # its id, which names its rules
-    kernels: str                            # digest of its own code
-    arithmetic: str                         # version of the rules of its numbers (engine.md)
-    sampling: str                           # version of sampling.md
-    trace: str                              # version of the trace's encoding
-    weights: str                            # how they are kept in memory
-    cache: str                              # element type of keys and values
+    engine: str  # its id, which names its rules
+    kernels: str  # digest of its own code
+    arithmetic: str  # version of the rules of its numbers (engine.md)
+    sampling: str  # version of sampling.md
+    trace: str  # version of the trace's encoding
+    weights: str  # how they are kept in memory
+    cache: str  # element type of keys and values
     activations: str
-    length_max: int                         # a prompt and its answer, in tokens
-    config: str                             # digests of the model's own files, as its card has them
+    length_max: int  # a prompt and its answer, in tokens
+    config: str  # digests of the model's own files, as its card has them
     tokenizer: str
     template: str
-    rotary: str                             # digest of the tables
+    rotary: str  # digest of the tables
     stop_tokens: tuple[int, ...]
-    defaults: Sampling                      # what holds where a request says nothing
-    libraries: Mapping[str, str]            # versions of what is not ours
+    defaults: Sampling  # what holds where a request says nothing
+    libraries: Mapping[str, str]  # versions of what is not ours
     machine: Machine | None
 
 
@@ -146,7 +146,8 @@ def differences(stated: Settings, observed: Settings) -> tuple[tuple[str, str, s
     one, other = flat(stated), flat(observed)
     return tuple(
         (name, one.get(name, "none"), other.get(name, "none"))
-        for name in sorted({*one, *other}) if one.get(name) != other.get(name)
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
     )
 
 

@@ -18,14 +18,14 @@ SEED_BYTES: Final = 32
 class Sampling:
     """How a token is chosen from logits (docs/spec/sampling.md). Millionths throughout: no float crosses a border."""
 
-    temperature_micro: int = 0                          # 0: the greatest logit
-    top_k: int = 0                                      # 0: every token
+    temperature_micro: int = 0  # 0: the greatest logit
+    top_k: int = 0  # 0: every token
     top_p_micro: int = MICRO
     min_p_micro: int = 0
-    repetition_penalty_micro: int = MICRO               # 1: none
+    repetition_penalty_micro: int = MICRO  # 1: none
     presence_penalty_micro: int = 0
     frequency_penalty_micro: int = 0
-    logit_bias: tuple[tuple[int, int], ...] = ()        # (token, millionths), tokens ascending
+    logit_bias: tuple[tuple[int, int], ...] = ()  # (token, millionths), tokens ascending
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class EngineRequest:
     max_tokens: int
     seed: bytes = field(repr=False)
     sampling: Sampling = Sampling()
-    stop_tokens: frozenset[int] = frozenset()           # any of these ends the answer and is not part of it
+    stop_tokens: frozenset[int] = frozenset()  # any of these ends the answer and is not part of it
     # Requests of the same scope, if they name one, may share the work of a prefix they have in common. It changes no
     # bit, but the time it saves tells that there was one: strangers never share a scope.
     scope: bytes = field(default=b"", repr=False)

@@ -14,7 +14,7 @@ from foundation.digests import tagged_sha256
 
 TAG: Final = "anchorhold/trace/v1"
 START: Final = tagged_sha256(TAG)
-LEADERS: Final = 8      # how many of the greatest logits a step covers
+LEADERS: Final = 8  # how many of the greatest logits a step covers
 _PLACE: Final = struct.Struct("<II")
 
 

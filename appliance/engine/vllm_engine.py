@@ -34,28 +34,28 @@ if TYPE_CHECKING:
 
 ENGINE_ID: Final = "vllm-1"
 CHOICE: Final = "appliance.engine.vllm_sampling:OneSampling"
-BLOCK_SIZE: Final = 32      # the CPU's attention takes multiples of 32 alone
+BLOCK_SIZE: Final = 32  # the CPU's attention takes multiples of 32 alone
 
 # What is read from the environment before vllm is imported, by it and by what it stands on.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "GLOO_SOCKET_IFNAME": "lo",                 # its group of one listens, whatever for: nowhere but here
+    "GLOO_SOCKET_IFNAME": "lo",  # its group of one listens, whatever for: nowhere but here
     "HF_HUB_OFFLINE": "1",
     "MKL_CBWR": "COMPATIBLE",
-    "OMP_NUM_THREADS": "1",                     # read when torch is loaded, for every thread of the process
+    "OMP_NUM_THREADS": "1",  # read when torch is loaded, for every thread of the process
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "TORCH_COMPILE_DISABLE": "1",               # else some of it is compiled by whatever g++ is there
-    "TORCH_CPP_LOG_LEVEL": "ERROR",             # written past the log
-    "VLLM_CONFIGURE_LOGGING": "0",              # its records go to the process's own log, or to nobody
+    "TORCH_COMPILE_DISABLE": "1",  # else some of it is compiled by whatever g++ is there
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # written past the log
+    "VLLM_CONFIGURE_LOGGING": "0",  # its records go to the process's own log, or to nobody
     "VLLM_CPU_ATTN_SPLIT_KV": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",      # it can bind processes of its own alone
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # it can bind processes of its own alone
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_USE_V2_MODEL_RUNNER": "0",
 }
 THREADS: Final = 1
-_ONE: Final = threading.Lock()      # vllm keeps its groups in globals: to end one engine is to end each in the process
+_ONE: Final = threading.Lock()  # vllm keeps its groups in globals: to end one engine is to end each in the process
 SETTINGS: Final[Mapping[str, Any]] = {
     "async_scheduling": False,
     "block_size": BLOCK_SIZE,
@@ -83,12 +83,13 @@ class VllmEngine:
         """Raises `EngineRefused` where torch was loaded before, for more threads, or another of these runs."""
         os.environ.update(ENVIRONMENT)
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")     # to its own authors
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # to its own authors
         import torch  # noqa: PLC0415  # it and vllm read the environment when imported
 
         if (threads := torch.get_num_threads()) != THREADS:
             raise EngineRefused(
-                "engine.threads", expected=f"OMP_NUM_THREADS={THREADS} from before torch was loaded", got=threads)
+                "engine.threads", expected=f"OMP_NUM_THREADS={THREADS} from before torch was loaded", got=threads
+            )
         from vllm import EngineArgs, LLMEngine  # noqa: PLC0415
 
         if not _ONE.acquire(blocking=False):
@@ -97,9 +98,11 @@ class VllmEngine:
         self._numbers: Final = count()
         self._engine: LLMEngine
         try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(
-                model=str(folder), max_model_len=positions_max, max_num_batched_tokens=positions_max, **SETTINGS,
-            ))
+            self._engine = LLMEngine.from_engine_args(
+                EngineArgs(
+                    model=str(folder), max_model_len=positions_max, max_num_batched_tokens=positions_max, **SETTINGS
+                )
+            )
         except BaseException:
             _ONE.release()
             raise
@@ -117,8 +120,10 @@ class VllmEngine:
     def run(self, request: EngineRequest) -> Iterator[Step]:
         if not 0 < len(request.prompt) <= self._positions_max - request.max_tokens:
             raise EngineRefused(
-                "engine.length", expected=f"a prompt and {request.max_tokens} tokens within {self._positions_max}",
-                got=len(request.prompt))
+                "engine.length",
+                expected=f"a prompt and {request.max_tokens} tokens within {self._positions_max}",
+                got=len(request.prompt),
+            )
         number = str(next(self._numbers))
         trace = Trace()
         self._engine.add_request(number, {"prompt_token_ids": list(request.prompt)}, _params(request))
@@ -164,8 +169,13 @@ def _params(request: EngineRequest) -> SamplingParams:
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
 
     return SamplingParams(
-        temperature=0, max_tokens=request.max_tokens, logprobs=LEADERS, detokenize=False, ignore_eos=True,
-        output_kind=RequestOutputKind.DELTA, extra_args={ARGUMENT: as_argument(request.sampling, request.seed)},
+        temperature=0,
+        max_tokens=request.max_tokens,
+        logprobs=LEADERS,
+        detokenize=False,
+        ignore_eos=True,
+        output_kind=RequestOutputKind.DELTA,
+        extra_args={ARGUMENT: as_argument(request.sampling, request.seed)},
     )
 
 

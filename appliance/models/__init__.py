@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from appliance.models.config import Described, describe
 from appliance.models.errors import ModelRefused
-from appliance.models.loading import LoadedModel, load_model
+from appliance.models.loaded_model import LoadedModel, load_model
 from appliance.models.rotary import Rotation
 
 __all__ = ["Described", "LoadedModel", "ModelRefused", "Rotation", "describe", "load_model"]

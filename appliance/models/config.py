@@ -20,7 +20,7 @@ from appliance.models.rotary import Llama3, Rotation
 from foundation.document import json_object
 
 CONFIG_BYTES_MAX: Final = 1 << 20
-METHOD: Final = "anchorhold"        # of `quantization_config`: the formats of engine.md X6 to X8
+METHOD: Final = "anchorhold"  # of `quantization_config`: the formats of engine.md X6 to X8
 
 
 class Family(Enum):
@@ -46,21 +46,57 @@ class Described:
 
 
 _SIZES: Final[Mapping[str, int]] = {
-    "num_hidden_layers": 512, "hidden_size": 1 << 16, "num_attention_heads": 1024, "num_key_value_heads": 1024,
-    "head_dim": 512, "intermediate_size": 1 << 18, "vocab_size": 1 << 20, "max_position_embeddings": 1 << 20,
+    "num_hidden_layers": 512,
+    "hidden_size": 1 << 16,
+    "num_attention_heads": 1024,
+    "num_key_value_heads": 1024,
+    "head_dim": 512,
+    "intermediate_size": 1 << 18,
+    "vocab_size": 1 << 20,
+    "max_position_embeddings": 1 << 20,
 }
-_USED: Final = frozenset({
-    *_SIZES, "model_type", "rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias", "mlp_bias",
-    "rope_theta", "rope_scaling", "rope_parameters", "sliding_window", "use_sliding_window", "max_window_layers",
-    "layer_types", "pretraining_tp", "use_mrope", "quantization_config",
-})
+_USED: Final = frozenset(
+    {
+        *_SIZES,
+        "model_type",
+        "rms_norm_eps",
+        "hidden_act",
+        "tie_word_embeddings",
+        "attention_bias",
+        "mlp_bias",
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+        "layer_types",
+        "pretraining_tp",
+        "use_mrope",
+        "quantization_config",
+    }
+)
 # Of training, of other programs, or of the tokenizer.
-_NO_BIT: Final = frozenset({
-    "architectures", "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
-    "torch_dtype", "dtype", "transformers_version", "use_cache", "_name_or_path",
-})
+_NO_BIT: Final = frozenset(
+    {
+        "architectures",
+        "attention_dropout",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "initializer_range",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "use_cache",
+        "_name_or_path",
+    }
+)
 _NO_OTHER: Final[Mapping[str, object]] = {
-    "hidden_act": "silu", "mlp_bias": False, "pretraining_tp": 1, "use_mrope": False,
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "pretraining_tp": 1,
+    "use_mrope": False,
 }
 _EPSILON_MAX: Final = 1e-2
 _THETA_MAX: Final = 1e9
@@ -104,14 +140,23 @@ class _Reader:
         bias = self._flag("attention_bias")
         window, window_from = self._window(family)
         return Architecture(
-            layers=self._size("num_hidden_layers"), width=width, heads=heads, kv_heads=kv_heads,
-            head_width=head_width, hidden=self._size("intermediate_size"), vocabulary=self._size("vocab_size"),
+            layers=self._size("num_hidden_layers"),
+            width=width,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_width=head_width,
+            hidden=self._size("intermediate_size"),
+            vocabulary=self._size("vocab_size"),
             positions_max=self._size("max_position_embeddings"),
             epsilon=self._number("rms_norm_eps", least=0.0, most=_EPSILON_MAX),
-            rotary_width=head_width, tied=self._flag("tie_word_embeddings"),
+            rotary_width=head_width,
+            tied=self._flag("tie_word_embeddings"),
             # Qwen2 has its three biases whatever the key says, and none on the output; elsewhere it has all four.
-            attention_bias=family is Family.QWEN2 or bias, output_bias=family is not Family.QWEN2 and bias,
-            head_norm=family is Family.QWEN3, window=window, window_from=window_from,
+            attention_bias=family is Family.QWEN2 or bias,
+            output_bias=family is not Family.QWEN2 and bias,
+            head_norm=family is Family.QWEN3,
+            window=window,
+            window_from=window_from,
             quantization=self._quantization(),
         )
 

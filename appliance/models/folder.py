@@ -1,7 +1,7 @@
 """A model as a plain folder, memory-mapped: for tools, tests and benchmarks. A cell opens packs.
 
-    with open_folder(path) as folder:
-        load_model(folder.tensors(), describe(folder.file("config.json")))
+with open_folder(path) as folder:
+    load_model(folder.tensors(), describe(folder.file("config.json")))
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.models.errors import ModelRefused
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import SMALL_BYTES_MAX, Kind, kind_of
-from measurements.pack.opening import TensorView
+from measurements.pack.pack_reader import TensorView
 from measurements.pack.safetensors import LENGTH_BYTES, SafetensorsHeader, header_bytes
 
 

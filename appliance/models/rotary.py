@@ -37,7 +37,7 @@ class Rotation:
     """How fast each pair of dimensions turns."""
 
     theta: float
-    divisor: float = 1.0            # of every speed: linear scaling
+    divisor: float = 1.0  # of every speed: linear scaling
     llama3: Llama3 | None = None
 
     def speeds(self, width: int) -> list[float]:

@@ -21,11 +21,9 @@ class Forked(OrderRefused):
     raised it is unharmed and goes on along its own chain; someone must be told.
     """
 
-    def __init__(
-        self, code: str, *, height: int, ours: bytes, theirs: bytes, expected: object, got: object
-    ) -> None:
+    def __init__(self, code: str, *, height: int, ours: bytes, theirs: bytes, expected: object, got: object) -> None:
         hint = f"an alarm: theirs is {theirs.hex()}, ours {ours.hex()}"
         super().__init__(code, expected=expected, got=got, hint=hint)
-        self.height = height            # of `theirs`; after a rewind `ours` is the end of our plan
+        self.height = height  # of `theirs`; after a rewind `ours` is the end of our plan
         self.ours = ours
         self.theirs = theirs

@@ -32,13 +32,7 @@ from typing import Final, Self
 from appliance.ordering.refusals import Forked, OrderRefused
 from attestation.consensus.blocks import Header, Kind, check_requests
 from attestation.consensus.delegation import DelegationCache
-from attestation.consensus.slices import (
-    Body,
-    SliceProof,
-    SliceRefused,
-    VerifiedSlice,
-    verify_slice,
-)
+from attestation.consensus.slices import Body, SliceProof, SliceRefused, VerifiedSlice, verify_slice
 from foundation.limits import HEADERS_MAX
 from foundation.secrecy import Prompt
 
@@ -46,11 +40,11 @@ from foundation.secrecy import Prompt
 class Step(Enum):
     """What a proof did to the plan."""
 
-    JOINED = "joined"           # the first proof: the chain starts for us before its first header
-    EXTENDED = "extended"       # every header was new
-    OVERLAPPED = "overlapped"   # some were known and agreed, some were new
-    CURRENT = "current"         # nothing new, but certified no earlier than what we have
-    STALE = "stale"             # nothing new, and older: true once, changes nothing
+    JOINED = "joined"  # the first proof: the chain starts for us before its first header
+    EXTENDED = "extended"  # every header was new
+    OVERLAPPED = "overlapped"  # some were known and agreed, some were new
+    CURRENT = "current"  # nothing new, but certified no earlier than what we have
+    STALE = "stale"  # nothing new, and older: true once, changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +52,8 @@ class Verdict:
     """What came of a proof and what the host should bring next."""
 
     step: Step
-    wants: int | None           # the height of the next body, if one is missing
-    through: int                # the last height the plan reaches
+    wants: int | None  # the height of the next body, if one is missing
+    through: int  # the last height the plan reaches
     certified_time_ns: int
 
 
@@ -112,12 +106,7 @@ class Sequencer:
     """The one mutable thing of ordering."""
 
     def __init__(
-        self,
-        *,
-        root_key: bytes,
-        canister: bytes,
-        plan_max: int = HEADERS_MAX,
-        cache: DelegationCache | None = None,
+        self, *, root_key: bytes, canister: bytes, plan_max: int = HEADERS_MAX, cache: DelegationCache | None = None
     ) -> None:
         if plan_max < 1:
             raise ValueError(f"a plan holds at least one header, got {plan_max}")
@@ -128,9 +117,9 @@ class Sequencer:
         self._position: Position | None = None
         self._plan: deque[_Planned] = deque()
         self._certified_time_ns = 0
-        self._checkpoint: _Mark | None = None       # the newest certified head that has been released in full
-        self._next_mark: _Mark | None = None        # the first certified head still ahead of the position
-        self._last_mark: _Mark | None = None        # the newest one, when that is another
+        self._checkpoint: _Mark | None = None  # the newest certified head that has been released in full
+        self._next_mark: _Mark | None = None  # the first certified head still ahead of the position
+        self._last_mark: _Mark | None = None  # the newest one, when that is another
 
     @classmethod
     def restore(
@@ -222,8 +211,12 @@ class Sequencer:
         for height, ours in self._links(position):
             if theirs.get(height, ours) != ours:
                 raise Forked(
-                    "fork", height=height, ours=ours, theirs=theirs[height],
-                    expected=f"our link at height {height}", got="another",
+                    "fork",
+                    height=height,
+                    ours=ours,
+                    theirs=theirs[height],
+                    expected=f"our link at height {height}",
+                    got="another",
                 )
 
     def _check_not_rewound(self, proven: VerifiedSlice, tip: int) -> None:
@@ -245,7 +238,8 @@ class Sequencer:
     def _check_room(self, position: Position, head: int) -> None:
         if head - position.height > self._plan_max:  # O28
             raise OrderRefused(
-                "plan-full", expected=f"at most {self._plan_max} blocks ahead of height {position.height}",
+                "plan-full",
+                expected=f"at most {self._plan_max} blocks ahead of height {position.height}",
                 got=f"height {head}",
             )
 

@@ -20,8 +20,18 @@ from attestation.consensus.chat import ChatRequest
 from attestation.receipts.outcome import Finish
 
 __all__ = [
-    "ByteText", "End", "Finish", "Listener", "ModelText", "ModelTextRefused", "PromptRefused", "Text", "TextRefused",
-    "pieces", "render", "room",
+    "ByteText",
+    "End",
+    "Finish",
+    "Listener",
+    "ModelText",
+    "ModelTextRefused",
+    "PromptRefused",
+    "Text",
+    "TextRefused",
+    "pieces",
+    "render",
+    "room",
 ]
 
 

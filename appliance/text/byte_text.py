@@ -9,14 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from appliance.text.listener import Listener
-from attestation.consensus.chat import (
-    AssistantMessage,
-    ChatRequest,
-    Message,
-    SystemMessage,
-    ToolMessage,
-    UserMessage,
-)
+from attestation.consensus.chat import AssistantMessage, ChatRequest, Message, SystemMessage, ToolMessage, UserMessage
 
 _PIECES: Final = tuple(bytes([byte]) for byte in range(256))
 

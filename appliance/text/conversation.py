@@ -38,7 +38,7 @@ def variables(chat: ChatRequest, over: Over) -> Plain:
 class _Telling:
     def __init__(self, over: Over) -> None:
         self._over = over
-        self._called: dict[str, str] = {}       # the name of the tool behind each call so far
+        self._called: dict[str, str] = {}  # the name of the tool behind each call so far
 
     def message(self, message: Message) -> Plain:
         match message:

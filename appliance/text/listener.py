@@ -35,19 +35,24 @@ class Listener:
     """Of one answer. `read_calls` is given where tools were offered: then nothing is said before the end."""
 
     def __init__(
-        self, pieces: Sequence[bytes], stops: Sequence[str], *, strips_first_space: bool = False,
-        read_calls: Callable[[str], AssistantMessage | None] | None = None, bytes_max: int = WORDS_BYTES_MAX,
+        self,
+        pieces: Sequence[bytes],
+        stops: Sequence[str],
+        *,
+        strips_first_space: bool = False,
+        read_calls: Callable[[str], AssistantMessage | None] | None = None,
+        bytes_max: int = WORDS_BYTES_MAX,
     ) -> None:
         self._pieces: Final = pieces
         self._stops: Final = tuple(stops)
         self._read_calls: Final = read_calls
         self._decoder: Final = codecs.getincrementaldecoder("utf-8")("replace")
         self._strips = strips_first_space
-        self._waiting = ""              # may be the beginning of a stop text
-        self._kept = bytearray()        # all words, where they may turn out to be calls
+        self._waiting = ""  # may be the beginning of a stop text
+        self._kept = bytearray()  # all words, where they may turn out to be calls
         self._bytes_max: Final = bytes_max
-        self._room = bytes_max          # bytes that may still be said
-        self._is_cut = False            # there were more words than that
+        self._room = bytes_max  # bytes that may still be said
+        self._is_cut = False  # there were more words than that
         self.tokens = 0
         self.stopped = False
 
@@ -90,7 +95,7 @@ class Listener:
     def _let_go(self, text: str) -> bytes:
         words = text.encode()
         if len(words) > self._room:
-            words = words[: self._room].decode(errors="ignore").encode()      # up to the last whole character
+            words = words[: self._room].decode(errors="ignore").encode()  # up to the last whole character
             self.stopped = self._is_cut = True
             self._waiting = ""
         self._room -= len(words)

@@ -1,8 +1,8 @@
 """The text side of a model: its tokenizer, its template and its stop tokens, out of the files of its pack.
 
-    text = ModelText.of(files, context_tokens=8192)
-    prompt = text.render(chat)              ids for the engine, or PromptRefused
-    listener = text.listen(chat)            ids from the engine back to words
+text = ModelText.of(files, context_tokens=8192)
+prompt = text.render(chat)              ids for the engine, or PromptRefused
+listener = text.listen(chat)            ids from the engine back to words
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from appliance.text.calls import Form, read_calls
 from appliance.text.conversation import variables
 from appliance.text.errors import ModelTextRefused, PromptRefused
 from appliance.text.listener import Listener
 from appliance.text.template import Template
 from appliance.text.tokenizer import Tokenizer
+from appliance.text.tool_calls import Form, read_calls
 from appliance.text.veil import Veil
 from attestation.consensus.chat import AssistantMessage, ChatRequest
 from foundation.document import json_object
 from measurements.pack.files import SMALL_BYTES_MAX, TEMPLATE
-from measurements.pack.opening import OpenedPack
+from measurements.pack.pack_reader import OpenedPack
 
 FILES: Final = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
     TEMPLATE,
 )
 _NAMED_TOKENS: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -47,8 +51,9 @@ class ModelText:
     def of_pack(cls, pack: OpenedPack, *, context_tokens: int) -> Self:
         """From an opened pack. Raises `ModelTextRefused` alone."""
         present = set(pack.names)
-        return cls.of({name: bytes(pack.file(name)) for name in FILES if name in present},
-                      context_tokens=context_tokens)
+        return cls.of(
+            {name: bytes(pack.file(name)) for name in FILES if name in present}, context_tokens=context_tokens
+        )
 
     @classmethod
     def of(cls, files: Mapping[str, bytes], *, context_tokens: int) -> Self:
@@ -58,8 +63,13 @@ class ModelText:
         named = _named_tokens(files)
         form = next((form for token, form in _FORMS if token in tokenizer.control), None)
         return cls(
-            context_tokens, _stop_tokens(files, tokenizer, named), tokenizer, template, Veil(tokenizer.control),
-            named, form if "tools" in template.variables else None,
+            context_tokens,
+            _stop_tokens(files, tokenizer, named),
+            tokenizer,
+            template,
+            Veil(tokenizer.control),
+            named,
+            form if "tools" in template.variables else None,
         )
 
     def render(self, chat: ChatRequest) -> tuple[int, ...]:
@@ -76,7 +86,8 @@ class ModelText:
         """For one answer to `chat`."""
         stops = chat.sampling.stop if chat.sampling and chat.sampling.stop else ()
         return Listener(
-            self._tokenizer.pieces, [stop.reveal().decode() for stop in stops],
+            self._tokenizer.pieces,
+            [stop.reveal().decode() for stop in stops],
             strips_first_space=self._tokenizer.strips_first_space,
             read_calls=_reader(self._form, chat) if chat.tools and self._form is not None else None,
         )
@@ -106,8 +117,7 @@ def _template(files: Mapping[str, bytes]) -> str:
 def _object(files: Mapping[str, bytes], name: str) -> Mapping[str, object]:
     if name not in files:
         return {}
-    return json_object(
-        files[name], "file", ModelTextRefused, bytes_max=SMALL_BYTES_MAX, called=name, floats=True)
+    return json_object(files[name], "file", ModelTextRefused, bytes_max=SMALL_BYTES_MAX, called=name, floats=True)
 
 
 def _named_tokens(files: Mapping[str, bytes]) -> Mapping[str, str]:

@@ -20,9 +20,7 @@ from typing import Final
 DEPTH_MAX: Final = 32
 LOOKS_MAX: Final = 8
 _BLANK: Final = re.compile(r"[ \t\n\r]*+")
-_STRING: Final = re.compile(
-    r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+"'
-)
+_STRING: Final = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+"')
 _PLAIN: Final = re.compile(r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][-+]?+[0-9]++)?+|true|false|null")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CLOSER: Final = {"{": "}", "[": "]"}
@@ -47,7 +45,7 @@ class Scan:
             self.looks += len(self._text) - self._at
             return None
         before, self._at = self._text[self._at : found], found + len(mark)
-        self.looks += 2 * len(before) + len(mark)       # once for the mark, once for whoever strips it
+        self.looks += 2 * len(before) + len(mark)  # once for the mark, once for whoever strips it
         return before
 
     def at_end(self) -> bool:

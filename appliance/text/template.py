@@ -34,40 +34,96 @@ TEXT_CHARACTERS_MAX: Final = 4 << 20
 LIST_ITEMS_MAX: Final = 64 << 10
 RANGE_MAX: Final = 4096
 NUMBER_MAX: Final = 1 << 64
-BUDGET: Final = 1 << 20             # units: one for a step, 16 for a call, one for each 64 characters handled
+BUDGET: Final = 1 << 20  # units: one for a step, 16 for a call, one for each 64 characters handled
 CHARACTERS_A_UNIT: Final = 64
 CALL: Final = 15 * CHARACTERS_A_UNIT
 INDENT_MAX: Final = 8
-DEPTH_MAX: Final = 64               # of lists and maps in each other
-MACROS_MAX: Final = 32              # that run inside each other
-DIGITS_MAX: Final = 32              # of a text that becomes a number
+DEPTH_MAX: Final = 64  # of lists and maps in each other
+MACROS_MAX: Final = 32  # that run inside each other
+DIGITS_MAX: Final = 32  # of a text that becomes a number
 
-_ALLOWED_FILTERS: Final = frozenset({
-    "count", "d", "default", "first", "items", "last", "length", "map", "reject", "rejectattr", "reverse", "safe",
-    "select", "selectattr",
-})
+_ALLOWED_FILTERS: Final = frozenset(
+    {
+        "count",
+        "d",
+        "default",
+        "first",
+        "items",
+        "last",
+        "length",
+        "map",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "safe",
+        "select",
+        "selectattr",
+    }
+)
 _TEXT_FILTERS: Final = frozenset({"capitalize", "lower", "title", "trim", "upper"})
 _SORTING_FILTERS: Final = frozenset({"dictsort", "sort", "unique"})
-_COMPARING_TESTS: Final = frozenset({
-    "in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge", "<", "lt", "lessthan", "<=", "le",
-})
-_STEPPING_BACK: Final = frozenset({"lstrip", "rfind", "rsplit", "rstrip", "strip"})     # these may look at all for each
-_FORBIDDEN_NODES: Final = (
-    nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Block, nodes.ScopedEvalContextModifier,
-    nodes.FilterBlock, nodes.CallBlock,
+_COMPARING_TESTS: Final = frozenset(
+    {"in", "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge", "<", "lt", "lessthan", "<=", "le"}
 )
-_STR: Final = frozenset({
-    "capitalize", "count", "endswith", "find", "isalpha", "isalnum", "isdigit", "lower", "lstrip", "removeprefix",
-    "removesuffix", "replace", "rfind", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "title",
-    "upper",
-})
+_STEPPING_BACK: Final = frozenset({"lstrip", "rfind", "rsplit", "rstrip", "strip"})  # these may look at all for each
+_FORBIDDEN_NODES: Final = (
+    nodes.Import,
+    nodes.FromImport,
+    nodes.Include,
+    nodes.Extends,
+    nodes.Block,
+    nodes.ScopedEvalContextModifier,
+    nodes.FilterBlock,
+    nodes.CallBlock,
+)
+_STR: Final = frozenset(
+    {
+        "capitalize",
+        "count",
+        "endswith",
+        "find",
+        "isalpha",
+        "isalnum",
+        "isdigit",
+        "lower",
+        "lstrip",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "title",
+        "upper",
+    }
+)
 _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
     (str, _STR),
     (dict, frozenset({"get", "items", "keys", "values"})),
-    (LoopContext, frozenset({
-        "changed", "cycle", "depth", "depth0", "first", "index", "index0", "last", "length", "nextitem", "previtem",
-        "revindex", "revindex0",
-    })),
+    (
+        LoopContext,
+        frozenset(
+            {
+                "changed",
+                "cycle",
+                "depth",
+                "depth0",
+                "first",
+                "index",
+                "index0",
+                "last",
+                "length",
+                "nextitem",
+                "previtem",
+                "revindex",
+                "revindex0",
+            }
+        ),
+    ),
 )
 
 
@@ -155,11 +211,15 @@ class _Room(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, optimized=False, cache_size=0, extensions=["jinja2.ext.loopcontrols"],
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,
+            cache_size=0,
+            extensions=["jinja2.ext.loopcontrols"],
             finalize=_printed,
         )
         self.globals = {"range": _range, "namespace": Namespace, "dict": dict, "raise_exception": _decline}
-        self.filters = cast("Any", _filters())      # the stubs know Jinja's own functions alone
+        self.filters = cast("Any", _filters())  # the stubs know Jinja's own functions alone
         self.tests = cast("Any", _tests())
 
     def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:  # noqa: ARG002  # Jinja's signature
@@ -175,7 +235,7 @@ class _Room(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(argument, tuple):
-            raise TypeError("a key is a text or a number here")     # what a tuple holds is hashed anew at every look
+            raise TypeError("a key is a text or a number here")  # what a tuple holds is hashed anew at every look
         return super().getitem(obj, argument)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -197,14 +257,14 @@ class _Room(ImmutableSandboxedEnvironment):
             _check_size(left, len(left) + len(right))
             return super().call_binop(context, operator, left, right)
         if not isinstance(left, int | float) or not isinstance(right, int | float):
-            raise TypeError("arithmetic is for numbers here")   # 'x' * n and 'x' % n make text of any size
+            raise TypeError("arithmetic is for numbers here")  # 'x' * n and 'x' % n make text of any size
         most = NUMBER_MAX if operator in {"+", "-"} else LIST_ITEMS_MAX
         if operator == "**" or max(abs(left), abs(right)) > most:
             raise _Spent("number")
         return super().call_binop(context, operator, left, right)
 
 
-_OURS: Final[list[nodes.Expr]] = []     # by its identity a filter is known as wired in, not written in the template
+_OURS: Final[list[nodes.Expr]] = []  # by its identity a filter is known as wired in, not written in the template
 
 
 class _Wiring(NodeTransformer):
@@ -316,7 +376,12 @@ def _filters() -> dict[str, Callable[..., Any]]:
         **{name: _of_text(known[name]) for name in _TEXT_FILTERS},
         **{name: _paid(known[name], _sorting) for name in _SORTING_FILTERS},
         **_OURS_BY_NAME,
-        "tojson": _tojson, "join": _join, "replace": _replace, "string": _text, "int": _int, "list": _list,
+        "tojson": _tojson,
+        "join": _join,
+        "replace": _replace,
+        "string": _text,
+        "int": _int,
+        "list": _list,
     }
 
 
@@ -344,7 +409,7 @@ def _sorting(*values: object) -> int:
 
 
 def _paid(function: Callable[..., object], price: Callable[..., int] = _sizes) -> Callable[..., object]:
-    @functools.wraps(function)      # keeps the mark by which Jinja hands it the environment
+    @functools.wraps(function)  # keeps the mark by which Jinja hands it the environment
     def working(*args: Any, **kwargs: Any) -> object:
         _meter.get().pay(price(*args, *kwargs.values()))
         made = function(*args, **kwargs)
@@ -430,8 +495,13 @@ def _check_replaced(text: str, old: object = "", new: object = "") -> None:
         _check_size(text, len(text) + text.count(old) * max(0, len(new) - len(old)))
 
 
-def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None,
-            separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """As templates expect it: JSON as it is, without marks for HTML."""
     # ASCII escapes would keep a client's stand-ins (`appliance.text.veil`) from becoming what they were.
     if isinstance(value, Undefined) or ensure_ascii or (indent is not None and not 0 <= indent <= INDENT_MAX):
@@ -456,7 +526,12 @@ def _decline(reason: object = "") -> NoReturn:  # noqa: ARG001  # may quote the 
 
 
 _OURS_BY_NAME: Final[Mapping[str, Callable[..., object]]] = {
-    "counted": _counted, "joined": _joined, "weighed": _weighed, "sliced": _sliced, "own": _own, "built": _built,
+    "counted": _counted,
+    "joined": _joined,
+    "weighed": _weighed,
+    "sliced": _sliced,
+    "own": _own,
+    "built": _built,
 }
 
 

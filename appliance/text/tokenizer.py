@@ -25,10 +25,19 @@ from foundation.document import json_object
 
 FILE_BYTES_MAX: Final = 64 << 20
 TOKENS_MAX: Final = 1 << 20
-_MEMBERS: Final = frozenset({
-    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
-    "model",
-})
+_MEMBERS: Final = frozenset(
+    {
+        "version",
+        "truncation",
+        "padding",
+        "added_tokens",
+        "normalizer",
+        "pre_tokenizer",
+        "post_processor",
+        "decoder",
+        "model",
+    }
+)
 _BYTE_PIECE: Final = re.compile(r"<0x([0-9A-F]{2})>")
 _PIECES_WITH_FALLBACK: Final = ("Replace", "ByteFallback", "Fuse", "Strip")
 SPACE: Final = "▁"
@@ -38,8 +47,8 @@ SPACE: Final = "▁"
 class Tokenizer:
     """What was read, proven to be of a kind that is served."""
 
-    pieces: tuple[bytes, ...]           # by token id; empty for a token that says nothing
-    control: Mapping[str, int]          # every added token
+    pieces: tuple[bytes, ...]  # by token id; empty for a token that says nothing
+    control: Mapping[str, int]  # every added token
     control_ids: frozenset[int]
     strips_first_space: bool
     _pattern: re.Pattern[str]
@@ -50,7 +59,8 @@ class Tokenizer:
     def parse(cls, raw: bytes) -> Self:
         """Raises `ModelTextRefused` alone."""
         members = json_object(
-            raw, "tokenizer", ModelTextRefused, bytes_max=FILE_BYTES_MAX, called="tokenizer.json", floats=True)
+            raw, "tokenizer", ModelTextRefused, bytes_max=FILE_BYTES_MAX, called="tokenizer.json", floats=True
+        )
         _check_members(members)
         vocabulary = _vocabulary(members["model"])
         control, silent = _added(members["added_tokens"])
@@ -61,9 +71,13 @@ class Tokenizer:
         later = {**first, "pre_tokenizer": _without_prefix(first["pre_tokenizer"])}
         encoder = _encoder(first)
         return cls(
-            pieces, control, frozenset(control.values()), not over_bytes,
+            pieces,
+            control,
+            frozenset(control.values()),
+            not over_bytes,
             re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
-            encoder, encoder if later == first else _encoder(later),
+            encoder,
+            encoder if later == first else _encoder(later),
         )
 
     def encode(self, rendered: str, veil: Veil) -> tuple[int, ...]:
@@ -138,10 +152,15 @@ def _decoder_is_over_bytes(decoder: object) -> bool:
     match decoder:
         case {"type": "ByteLevel"}:
             return True
-        case {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
-            {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ]}:
+        case {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        }:
             return False
         case _:
             raise ModelTextRefused(
@@ -178,8 +197,9 @@ def _bytes_of(text: str) -> bytes:
     try:
         return bytes([_ALPHABET[character] for character in text])
     except KeyError:
-        raise ModelTextRefused("tokenizer.vocab", expected="tokens written in the byte alphabet",
-                               got=repr(text[:64])) from None
+        raise ModelTextRefused(
+            "tokenizer.vocab", expected="tokens written in the byte alphabet", got=repr(text[:64])
+        ) from None
 
 
 def _bytes_of_piece(text: str) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.auditor.bundle import AuditBundle
+from attestation.auditor.audit_bundle import AuditBundle
 from attestation.auditor.cell_checks import (
     Believed,
     Released,
@@ -77,8 +77,12 @@ def _audit_cells(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Me
     for cell in range(len(bundle.cells)):
         believed = check_evidence(ledger, bundle, cell, terms, measured, ordered)
         if believed is None:
-            _not_reached(ledger, [Stage.POLICY, Stage.RELEASE, Stage.RECEIPTS, Stage.LOG, Stage.METERING],
-                         "the cell's evidence", cell=cell)
+            _not_reached(
+                ledger,
+                [Stage.POLICY, Stage.RELEASE, Stage.RECEIPTS, Stage.LOG, Stage.METERING],
+                "the cell's evidence",
+                cell=cell,
+            )
             continue
         with ledger.check(Stage.EVIDENCE, "evidence.once", "audit.md U13", "each cell is there once", cell=cell):
             if believed.receipt_key in keys:
@@ -100,8 +104,15 @@ def _audit_cells(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Me
 
 
 def _audit_receipts(
-    ledger: Ledger, bundle: AuditBundle, cell: int, terms: Terms, measured: Measured, ordered: Ordered,
-    believed: Believed, released: Released | None, found: Receipted | None,
+    ledger: Ledger,
+    bundle: AuditBundle,
+    cell: int,
+    terms: Terms,
+    measured: Measured,
+    ordered: Ordered,
+    believed: Believed,
+    released: Released | None,
+    found: Receipted | None,
 ) -> None:
     if found is None:
         _not_reached(ledger, [Stage.LOG, Stage.METERING], "the receipts", cell=cell)

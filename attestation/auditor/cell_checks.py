@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from attestation.auditor.bundle import AuditBundle, Part, ReleasePart, audit_nonce
+from attestation.auditor.audit_bundle import AuditBundle, Part, ReleasePart, audit_nonce
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
@@ -14,13 +14,13 @@ from attestation.auditor.order_checks import Ordered, check_whole
 from attestation.auditor.terms import Decided, Terms
 from attestation.broker.log import SIGNATURE_TAG, Details, Entry
 from attestation.errors import CollateralMissing, PolicyRefused
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyAlgorithm, KeyUse
-from attestation.policy.bundle import appraise_bundle
+from attestation.policy.bundle_appraisal import appraise_bundle
 from attestation.policy.claims import Appraisal
-from attestation.receipts.sealing import check_key
+from attestation.receipts.signed_receipt import check_key
 from attestation.report_data import Purpose
-from attestation.verify.bundle import verify_bundle
+from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from foundation import ed25519
@@ -58,8 +58,13 @@ def check_evidence(
         return None
     at = terms.at or ordered.certified_at
     verified: VerifiedBundle | None = None
-    with ledger.check(stage, "evidence.genuine", "evidence-production.md E124",
-                      "the silicon signed this cell's evidence, under a root that you believe", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "evidence.genuine",
+        "evidence-production.md E124",
+        "the silicon signed this cell's evidence, under a root that you believe",
+        cell=cell,
+    ) as it:
         evidence = EvidenceBundle.parse(bundle.cells[cell].evidence)
         verified = verify_bundle(evidence, at=at, simulated_root=terms.simulated_root)
         it.got = f"{verified.statement.kind.value}, root {verified.evidence.root.name}"
@@ -67,17 +72,32 @@ def check_evidence(
         return None
     ledger.simulated = ledger.simulated or verified.statement.kind.simulated
     key: bytes | None = None
-    with ledger.check(stage, "evidence.identity", "evidence-production.md E118",
-                      "it was made to say who the cell is, to anyone", cell=cell):
+    with ledger.check(
+        stage,
+        "evidence.identity",
+        "evidence-production.md E118",
+        "it was made to say who the cell is, to anyone",
+        cell=cell,
+    ):
         if verified.statement.purpose is not Purpose.IDENTITY:
             raise AuditRefused("purpose", expected="identity", got=verified.statement.purpose.name.lower())
-    with ledger.check(stage, "evidence.configuration", "evidence-production.md E118",
-                      "it binds the measured configuration of this bundle", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "evidence.configuration",
+        "evidence-production.md E118",
+        "it binds the measured configuration of this bundle",
+        cell=cell,
+    ) as it:
         if verified.statement.measured_config != measured.digest:
             raise AuditRefused("config", expected=measured.digest.hex(), got=verified.statement.measured_config.hex())
         it.got = measured.digest.hex()
-    with ledger.check(stage, "evidence.receipt-key", "receipt.md T11",
-                      "it binds the key that signs receipts, and that is a sound one", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "evidence.receipt-key",
+        "receipt.md T11",
+        "it binds the key that signs receipts, and that is a sound one",
+        cell=cell,
+    ) as it:
         key = _receipt_key(verified)
         it.got = key.hex()
     if key is None:
@@ -103,32 +123,42 @@ def measurement_of(verified: VerifiedBundle) -> bytes:
 
 def check_policy(ledger: Ledger, cell: int, terms: Terms, ordered: Ordered, believed: Believed) -> None:
     nonce = _freshness(ledger, cell, terms, ordered, believed)
-    with ledger.check(Stage.POLICY, "policy.claims", "evidence.md E134",
-                      "every claim of your policy about the machine and its image is met", cell=cell) as it:
+    with ledger.check(
+        Stage.POLICY,
+        "policy.claims",
+        "evidence.md E134",
+        "every claim of your policy about the machine and its image is met",
+        cell=cell,
+    ) as it:
         appraisal = appraise_bundle(believed.verified, terms.references, terms.policy, nonce=nonce)
         ledger.appraised(cell, appraisal)
         _accept(appraisal)
         it.got = f"{len(appraisal.claims)} claims of {appraisal.policy_id}"
 
 
-def _freshness(
-    ledger: Ledger, cell: int, terms: Terms, ordered: Ordered, believed: Believed
-) -> bytes | None:
+def _freshness(ledger: Ledger, cell: int, terms: Terms, ordered: Ordered, believed: Believed) -> bytes | None:
     """U12: a nonce that follows from a block's link was asked after that block's beacon was drawn."""
     code, rule = "policy.fresh", "audit.md U12"
     nonce = believed.verified.statement.nonce
     for header, link in zip(ordered.slice.headers, ordered.slice.links, strict=True):
         if nonce == audit_nonce(link):
-            with ledger.check(Stage.POLICY, code, rule, "the evidence is younger than a block of this order",
-                              cell=cell) as it:
+            with ledger.check(
+                Stage.POLICY, code, rule, "the evidence is younger than a block of this order", cell=cell
+            ) as it:
                 it.got = f"made after height {header.height} was sealed"
             return nonce
     if nonce in terms.nonces:
         with ledger.check(Stage.POLICY, code, rule, "the evidence answers a nonce of yours", cell=cell) as it:
             it.got = nonce.hex()
         return nonce
-    ledger.unchecked(Stage.POLICY, code, rule, "the evidence is younger than a block of this order",
-                     "its nonce is neither of a block shown here nor one of yours; your policy decides", cell=cell)
+    ledger.unchecked(
+        Stage.POLICY,
+        code,
+        rule,
+        "the evidence is younger than a block of this order",
+        "its nonce is neither of a block shown here nor one of yours; your policy decides",
+        cell=cell,
+    )
     return None
 
 
@@ -149,20 +179,32 @@ def check_release(
         return None
     entries: tuple[Entry, ...] | None = None
     part: ReleasePart | None = None
-    with ledger.check(stage, "release.logged", "release.md R19",
-                      "the broker signed these entries of its log", cell=cell) as it:
+    with ledger.check(
+        stage, "release.logged", "release.md R19", "the broker signed these entries of its log", cell=cell
+    ) as it:
         part = ReleasePart.parse(bundle.cells[cell].release)
         entries = _entries(part, measured)
         it.got = ", ".join(f"{entry.kind} at {entry.position}" for entry in entries) or "none, and no broker measured"
     if entries is None or part is None:
         return None
     if measured.broker is None:
-        ledger.unchecked(stage, "release.granted", "audit.md U15", "the broker released the model to this very cell",
-                         "this cell was measured to serve without a broker", cell=cell)
+        ledger.unchecked(
+            stage,
+            "release.granted",
+            "audit.md U15",
+            "the broker released the model to this very cell",
+            "this cell was measured to serve without a broker",
+            cell=cell,
+        )
         return Released("", None, None)
     released: Released | None = None
-    with ledger.check(stage, "release.granted", "audit.md U15",
-                      "the broker released the model to this very cell: this image, these keys", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "release.granted",
+        "audit.md U15",
+        "the broker released the model to this very cell: this image, these keys",
+        cell=cell,
+    ) as it:
         name, adoption = _granted(entries, believed)
         released = Released(name, adoption, part.decision)
         it.got = f"release {name}"
@@ -205,12 +247,19 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
 
 
 def _check_approved(
-    ledger: Ledger, cell: int, entries: tuple[Entry, ...], measured: Measured, believed: Believed,
+    ledger: Ledger,
+    cell: int,
+    entries: tuple[Entry, ...],
+    measured: Measured,
+    believed: Believed,
     released: Released | None,
 ) -> None:
     code, what = "release.approved", "the release it was granted under is this image, configuration and model"
-    added = [entry for entry in entries if entry.kind == ADDED and released is not None
-             and entry.details.get("release") == released.release]
+    added = [
+        entry
+        for entry in entries
+        if entry.kind == ADDED and released is not None and entry.details.get("release") == released.release
+    ]
     if not added:
         why = "the bundle has no entry of its approval"
         ledger.unchecked(Stage.RELEASE, code, "audit.md U16", what, why, cell=cell)
@@ -218,17 +267,22 @@ def _check_approved(
     with ledger.check(Stage.RELEASE, code, "audit.md U16", what, cell=cell) as it:
         # One decision may name a release's measurement on every kind of machine: an entry for each.
         entry = next((each for each in added if each.details.get("measurement") == believed.measurement), added[-1])
-        expected = {"measurement": believed.measurement, "measured_config": measured.digest,
-                    "model_root": measured.model_root, "adoption": released.adoption if released else None}
+        expected = {
+            "measurement": believed.measurement,
+            "measured_config": measured.digest,
+            "model_root": measured.model_root,
+            "adoption": released.adoption if released else None,
+        }
         for name, value in expected.items():
             if entry.details.get(name) != value:
-                raise AuditRefused("release", expected=f"{name} {value.hex()[:32] if value else None}",
-                                   got=_shown(entry.details, name))
+                raise AuditRefused(
+                    "release", expected=f"{name} {value.hex()[:32] if value else None}", got=_shown(entry.details, name)
+                )
         it.got = f"entry {entry.position}"
 
 
 def check_decision(
-    ledger: Ledger, cell: int, terms: Terms, measured: Measured, believed: Believed, released: Released,
+    ledger: Ledger, cell: int, terms: Terms, measured: Measured, believed: Believed, released: Released
 ) -> None:
     """U17: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
     stage, code, rule = Stage.RELEASE, "release.decision", "audit.md U17"

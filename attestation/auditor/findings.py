@@ -49,9 +49,16 @@ class Status(IntEnum):
 
 
 STATUS_OF: Final = {
-    Stage.FORM: Status.MALFORMED, Stage.CONFIG: Status.CHAIN, Stage.EVIDENCE: Status.CHAIN,
-    Stage.POLICY: Status.POLICY, Stage.RELEASE: Status.CHAIN, Stage.ORDER: Status.CHAIN,
-    Stage.RECEIPTS: Status.LOG, Stage.LOG: Status.LOG, Stage.ANSWERS: Status.LOG, Stage.METERING: Status.LOG,
+    Stage.FORM: Status.MALFORMED,
+    Stage.CONFIG: Status.CHAIN,
+    Stage.EVIDENCE: Status.CHAIN,
+    Stage.POLICY: Status.POLICY,
+    Stage.RELEASE: Status.CHAIN,
+    Stage.ORDER: Status.CHAIN,
+    Stage.RECEIPTS: Status.LOG,
+    Stage.LOG: Status.LOG,
+    Stage.ANSWERS: Status.LOG,
+    Stage.METERING: Status.LOG,
     Stage.REPLAY: Status.LOG,
 }
 
@@ -86,8 +93,8 @@ class Report:
     findings: tuple[Finding, ...]
     appraisals: tuple[tuple[int, Appraisal], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    forks: tuple[bytes, ...] = ()       # documents of receipt.md T27 that convict a key
-    simulated: bool = False             # some cell's silicon is; everything found is worth no more than that
+    forks: tuple[bytes, ...] = ()  # documents of receipt.md T27 that convict a key
+    simulated: bool = False  # some cell's silicon is; everything found is worth no more than that
 
     @property
     def failed(self) -> tuple[Finding, ...]:
@@ -129,9 +136,15 @@ class Check:
             return False
         if not isinstance(reason, Refused):
             return False
-        self._ledger.add(replace(
-            of, standing=Standing.FAILS, expected=reason.expected[:SHOWN_MAX],
-            got=f"{reason.got} ({reason.code})"[:SHOWN_MAX], status=_status(of.stage, reason)))
+        self._ledger.add(
+            replace(
+                of,
+                standing=Standing.FAILS,
+                expected=reason.expected[:SHOWN_MAX],
+                got=f"{reason.got} ({reason.code})"[:SHOWN_MAX],
+                status=_status(of.stage, reason),
+            )
+        )
         return True
 
 
@@ -174,8 +187,7 @@ class Ledger:
         """In the order of the chain, whatever order the checks were made in."""
         stages = list(Stage)
         findings = sorted(self._findings, key=lambda finding: stages.index(finding.stage))
-        return Report(tuple(findings), tuple(self._appraisals), tuple(self._facts), tuple(self._forks),
-                      self.simulated)
+        return Report(tuple(findings), tuple(self._appraisals), tuple(self._facts), tuple(self._forks), self.simulated)
 
 
 def _status(stage: Stage, refusal: Refused) -> Status:

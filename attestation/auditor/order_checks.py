@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from attestation.auditor.bundle import AskedPart, AuditBundle, Part
+from attestation.auditor.audit_bundle import AskedPart, AuditBundle, Part
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
@@ -47,8 +47,9 @@ def check_whole(ledger: Ledger, bundle: AuditBundle, stage: Stage, part: Part, *
     """U3: a part that does not fit its digest is damaged, and nothing else about it is looked at."""
     code = f"{stage.value}.whole" if part.value == stage.value else f"{stage.value}.{part.value}-whole"
     whole = (part, cell) not in bundle.damaged
-    with ledger.check(stage, code, "audit.md U3", f"the part “{part.value}” is the one the bundle was made with",
-                      cell=cell):
+    with ledger.check(
+        stage, code, "audit.md U3", f"the part “{part.value}” is the one the bundle was made with", cell=cell
+    ):
         if not whole:
             raise AuditRefused("damaged", expected="the part its digest names", got="another")
     return whole
@@ -58,21 +59,31 @@ def check_config(ledger: Ledger, bundle: AuditBundle, terms: Terms) -> Measured 
     if not check_whole(ledger, bundle, Stage.CONFIG, Part.CONFIG):
         return None
     measured: Measured | None = None
-    with ledger.check(Stage.CONFIG, "configuration.read", "audit.md U5",
-                      "the measured configuration can be read") as it:
+    with ledger.check(
+        Stage.CONFIG, "configuration.read", "audit.md U5", "the measured configuration can be read"
+    ) as it:
         measured = Measured.parse(bundle.config)
         it.got = measured.digest.hex()
     if measured is None:
         return None
-    with ledger.check(Stage.CONFIG, "configuration.subnet", "audit.md U6",
-                      "the cell was measured to believe the network that you believe") as it:
+    with ledger.check(
+        Stage.CONFIG,
+        "configuration.subnet",
+        "audit.md U6",
+        "the cell was measured to believe the network that you believe",
+    ) as it:
         if measured.root_key != terms.root_key:
             raise AuditRefused("root-key", expected=terms.root_key.hex()[:32], got=measured.root_key.hex()[:32])
         it.got = f"root key {measured.root_key.hex()[:16]}…"
     what = "the gateway is the one you asked about"
     if terms.gateway is None:
-        ledger.unchecked(Stage.CONFIG, "configuration.gateway", "audit.md U6", what,
-                         f"no gateway was named; this is {_principal(measured.gateway)}")
+        ledger.unchecked(
+            Stage.CONFIG,
+            "configuration.gateway",
+            "audit.md U6",
+            what,
+            f"no gateway was named; this is {_principal(measured.gateway)}",
+        )
     else:
         with ledger.check(Stage.CONFIG, "configuration.gateway", "audit.md U6", what) as it:
             if measured.gateway != terms.gateway:
@@ -89,8 +100,12 @@ def check_order(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Mea
     if not whole:
         return None
     proven: VerifiedSlice | None = None
-    with ledger.check(Stage.ORDER, "order.certificate", "order.md O14 to O18",
-                      "the subnet certified these blocks, in this order, with none between them") as it:
+    with ledger.check(
+        Stage.ORDER,
+        "order.certificate",
+        "order.md O14 to O18",
+        "the subnet certified these blocks, in this order, with none between them",
+    ) as it:
         proven = verify_slice(SliceProof.parse(bundle.order), root_key=terms.root_key, canister=measured.gateway)
         it.got = f"heights {proven.first.height} to {proven.head.height}"
     what = "the requests shown are the ones in those blocks, each of them"

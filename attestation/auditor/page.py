@@ -17,10 +17,24 @@ from attestation.auditor.findings import Finding, Report, Stage, Standing
 
 WIDTH, ROW, LEFT, RADIUS = 760, 92, 46, 22
 PALETTE: Final = {
-    "light": {"paper": "#ffffff", "ink": "#1b1f24", "quiet": "#57606a", "line": "#d0d7de",
-              "holds": "#116329", "fails": "#a40e26", "open": "#57606a"},
-    "dark": {"paper": "#0d1117", "ink": "#e6edf3", "quiet": "#9198a1", "line": "#3d444d",
-             "holds": "#56d364", "fails": "#ff8182", "open": "#9198a1"},
+    "light": {
+        "paper": "#ffffff",
+        "ink": "#1b1f24",
+        "quiet": "#57606a",
+        "line": "#d0d7de",
+        "holds": "#116329",
+        "fails": "#a40e26",
+        "open": "#57606a",
+    },
+    "dark": {
+        "paper": "#0d1117",
+        "ink": "#e6edf3",
+        "quiet": "#9198a1",
+        "line": "#3d444d",
+        "holds": "#56d364",
+        "fails": "#ff8182",
+        "open": "#9198a1",
+    },
 }
 """Every colour is read on `paper`; the tests hold each to a contrast of 4.5 at least."""
 
@@ -61,76 +75,91 @@ class Link:
 
 CHAIN: Final = (
     Link(
-        "The silicon", "A processor of a vendor you believe signed for this machine, and for the keys made in it.",
-        (Stage.EVIDENCE,)),
+        "The silicon",
+        "A processor of a vendor you believe signed for this machine, and for the keys made in it.",
+        (Stage.EVIDENCE,),
+    ),
     Link(
         "The machine and its software",
         "It runs the software you expect, with the settings you expect, and is in good order.",
-        (Stage.CONFIG, Stage.POLICY)),
+        (Stage.CONFIG, Stage.POLICY),
+    ),
     Link(
-        "The permission", "The owner of the model handed its key to this very machine, and wrote that down first.",
-        (Stage.RELEASE,)),
+        "The permission",
+        "The owner of the model handed its key to this very machine, and wrote that down first.",
+        (Stage.RELEASE,),
+    ),
     Link(
         "The order",
         "A network of independent computers, not the operator, decided which questions were asked, and in which order.",
-        (Stage.ORDER,)),
+        (Stage.ORDER,),
+    ),
     Link(
         "The receipts",
         "Every question has exactly one receipt, signed by the machine. None is missing, none was changed.",
-        (Stage.RECEIPTS,)),
+        (Stage.RECEIPTS,),
+    ),
     Link(
         "The log",
         "The machine vouched for all its receipts together. There is one history, and these are part of it.",
-        (Stage.LOG,)),
+        (Stage.LOG,),
+    ),
     Link("The answers", "The answers shown are, byte for byte, the ones the receipts name.", (Stage.ANSWERS,)),
     Link("The price", "Each answer cost what the measured price says.", (Stage.METERING,)),
     Link(
-        "The computation, done again", "The same questions were computed again, elsewhere, and gave the same words.",
-        (Stage.REPLAY,)),
+        "The computation, done again",
+        "The same questions were computed again, elsewhere, and gave the same words.",
+        (Stage.REPLAY,),
+    ),
 )
 
 
 def page(report: Report, *, title: str, at: datetime | None = None) -> str:
     """The whole document. `title` names the bundle for people; `at` is when it was audited, if that is to be said."""
-    links = [(link, _state(report, link), _reason(report, link)) for link in CHAIN
-             if link.stages != (Stage.REPLAY,) or report.of(Stage.REPLAY)]
+    links = [
+        (link, _state(report, link), _reason(report, link))
+        for link in CHAIN
+        if link.stages != (Stage.REPLAY,) or report.of(Stage.REPLAY)
+    ]
     verdict, sentence = _verdict(report)
-    return "\n".join([
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">',
-        f"<title>{escape(verdict)} – {escape(title)}</title>",
-        f"<style>{_style()}</style>",
-        "</head>",
-        "<body>",
-        "<main>",
-        "<header>",
-        f"<p class=\"kind\">Audit of {escape(title)}</p>",
-        f"<h1 class=\"{'holds' if report.ok else 'fails'}\">{escape(verdict)}</h1>",
-        f"<p class=\"sentence\">{escape(sentence)}</p>",
-        *([f"<p class=\"simulated\">{escape(SIMULATED)}</p>"] if report.simulated else []),
-        "</header>",
-        _facts(report, at),
-        "<section aria-labelledby=\"chain\">",
-        "<h2 id=\"chain\">From the silicon to the answer</h2>",
-        _drawing(links),
-        "</section>",
-        "<section aria-labelledby=\"checks\">",
-        "<h2 id=\"checks\">Every check</h2>",
-        *(_details(report, link, state) for link, state, _ in links),
-        _form(report),
-        "</section>",
-        _claims(report),
-        _footer(),
-        "</main>",
-        "</body>",
-        "</html>",
-        "",
-    ])
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+            f"<title>{escape(verdict)} – {escape(title)}</title>",
+            f"<style>{_style()}</style>",
+            "</head>",
+            "<body>",
+            "<main>",
+            "<header>",
+            f'<p class="kind">Audit of {escape(title)}</p>',
+            f'<h1 class="{"holds" if report.ok else "fails"}">{escape(verdict)}</h1>',
+            f'<p class="sentence">{escape(sentence)}</p>',
+            *([f'<p class="simulated">{escape(SIMULATED)}</p>'] if report.simulated else []),
+            "</header>",
+            _facts(report, at),
+            '<section aria-labelledby="chain">',
+            '<h2 id="chain">From the silicon to the answer</h2>',
+            _drawing(links),
+            "</section>",
+            '<section aria-labelledby="checks">',
+            '<h2 id="checks">Every check</h2>',
+            *(_details(report, link, state) for link, state, _ in links),
+            _form(report),
+            "</section>",
+            _claims(report),
+            _footer(),
+            "</main>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
 
 
 def _verdict(report: Report) -> tuple[str, str]:
@@ -139,10 +168,12 @@ def _verdict(report: Report) -> tuple[str, str]:
         rest = f" {_count(open_, 'thing')} could not be looked at; each says why." if open_ else ""
         return "Everything holds", (
             f"{_count(sum(f.standing is Standing.HOLDS for f in report.findings), 'check')} were made "
-            f"and none failed.{rest}")
+            f"and none failed.{rest}"
+        )
     first = report.failed[0]
     return "Do not rely on this", (
-        f"{_count(len(report.failed), 'check')} failed. The first: it does not hold that {first.what}.")
+        f"{_count(len(report.failed), 'check')} failed. The first: it does not hold that {first.what}."
+    )
 
 
 def _count(number: int, word: str) -> str:
@@ -181,13 +212,15 @@ def _drawing(links: list[tuple[Link, State, str]]) -> str:
     height = ROW * len(links) + 8
     spoken = "; ".join(f"{link.name}: {state.word.lower()}" for link, state, _ in links)
     rows = [_row(number, *each, last=number == len(links) - 1) for number, each in enumerate(links)]
-    return "\n".join([
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="drawn said">',
-        '<title id="drawn">The chain of trust</title>',
-        f'<desc id="said">{escape(spoken)}</desc>',
-        *rows,
-        "</svg>",
-    ])
+    return "\n".join(
+        [
+            f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="drawn said">',
+            '<title id="drawn">The chain of trust</title>',
+            f'<desc id="said">{escape(spoken)}</desc>',
+            *rows,
+            "</svg>",
+        ]
+    )
 
 
 def _row(number: int, link: Link, state: State, reason: str, *, last: bool) -> str:
@@ -203,8 +236,10 @@ def _row(number: int, link: Link, state: State, reason: str, *, last: bool) -> s
         f'<text class="mark" x="{LEFT}" y="{middle + 8}" text-anchor="middle">{state.mark}</text>',
         f'<text class="name" x="{LEFT + 44}" y="{top + 18}">{escape(link.name)}',
         f'<tspan class="word" dx="10">{state.word}</tspan></text>',
-        *(f'<text class="reason" x="{LEFT + 44}" y="{top + 38 + 17 * at}">{escape(line)}</text>'
-          for at, line in enumerate(lines[:3])),
+        *(
+            f'<text class="reason" x="{LEFT + 44}" y="{top + 38 + 17 * at}">{escape(line)}</text>'
+            for at, line in enumerate(lines[:3])
+        ),
         "</g>",
     ]
     return "".join(parts)
@@ -234,21 +269,27 @@ def _details(report: Report, link: Link, state: State) -> str:
     findings = [finding for stage in link.stages for finding in report.of(stage)]
     shown = " open" if state is not State.HOLDS else ""
     made = sum(finding.standing is Standing.HOLDS for finding in findings)
-    return "\n".join([
-        f"<details{shown}>",
-        f'<summary><span class="{state.style}">{state.mark} {state.word}</span> {escape(link.name)}',
-        f'<span class="quiet">{made} of {_count(len(findings), "check")} held</span></summary>',
-        _table(findings),
-        "</details>",
-    ])
+    return "\n".join(
+        [
+            f"<details{shown}>",
+            f'<summary><span class="{state.style}">{state.mark} {state.word}</span> {escape(link.name)}',
+            f'<span class="quiet">{made} of {_count(len(findings), "check")} held</span></summary>',
+            _table(findings),
+            "</details>",
+        ]
+    )
 
 
 _STATES: Final = {
-    Standing.HOLDS: State.HOLDS, Standing.FAILS: State.FAILS, Standing.UNCHECKED: State.OPEN,
+    Standing.HOLDS: State.HOLDS,
+    Standing.FAILS: State.FAILS,
+    Standing.UNCHECKED: State.OPEN,
     Standing.NOT_REACHED: State.OPEN,
 }
 _WORDS: Final = {
-    Standing.HOLDS: "holds", Standing.FAILS: "fails", Standing.UNCHECKED: "not looked at",
+    Standing.HOLDS: "holds",
+    Standing.FAILS: "fails",
+    Standing.UNCHECKED: "not looked at",
     Standing.NOT_REACHED: "not reached",
 }
 
@@ -291,15 +332,19 @@ def _claims(report: Report) -> str:
         rows = "\n".join(
             f"<tr><td><code>{escape(claim.code)}</code></td><td>{escape(claim.standing.value)}</td>"
             f"<td>{escape(claim.expected[:160])}</td><td>{escape(claim.got[:160])}</td>"
-            f"<td><code>{escape(claim.rule)}</code></td></tr>" for claim in appraisal.claims)
+            f"<td><code>{escape(claim.rule)}</code></td></tr>"
+            for claim in appraisal.claims
+        )
         parts.append(
             f"<details><summary>Cell {cell + 1}: {_count(len(appraisal.claims), 'claim')} of "
             f"{escape(appraisal.policy_id)}</summary>\n"
             '<div class="wide"><table><thead><tr><th scope="col">Claim</th><th scope="col">Stands</th>'
             '<th scope="col">Wanted</th><th scope="col">Found</th><th scope="col">Rule</th></tr></thead>\n'
-            f"<tbody>\n{rows}\n</tbody></table></div></details>")
-    return "\n".join(['<section aria-labelledby="claims">', '<h2 id="claims">Claims about the machine</h2>',
-                      *parts, "</section>"])
+            f"<tbody>\n{rows}\n</tbody></table></div></details>"
+        )
+    return "\n".join(
+        ['<section aria-labelledby="claims">', '<h2 id="claims">Claims about the machine</h2>', *parts, "</section>"]
+    )
 
 
 def _footer() -> str:

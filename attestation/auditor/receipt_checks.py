@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attestation.auditor.bundle import AnswersPart, AuditBundle, LogPart, Part, ReceiptsPart
+from attestation.auditor.audit_bundle import AnswersPart, AuditBundle, LogPart, Part, ReceiptsPart
 from attestation.auditor.cell_checks import Believed, Released
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
@@ -17,8 +17,8 @@ from attestation.receipts.body import Receipt, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.fork import Fork, Ground
 from attestation.receipts.outcome import Opening, answer_digest
-from attestation.receipts.sealing import SignedReceipt
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, seed_commitment
+from attestation.receipts.signed_receipt import SignedReceipt
 from foundation import merkle
 
 
@@ -38,14 +38,19 @@ class Receipted:
 
 
 def check_receipts(
-    ledger: Ledger, bundle: AuditBundle, cell: int, measured: Measured, ordered: Ordered, believed: Believed,
+    ledger: Ledger, bundle: AuditBundle, cell: int, measured: Measured, ordered: Ordered, believed: Believed
 ) -> Receipted | None:
     stage = Stage.RECEIPTS
     if not check_whole(ledger, bundle, stage, Part.RECEIPTS, cell=cell):
         return None
     found: Receipted | None = None
-    with ledger.check(stage, "receipts.signed", "receipt.md T9 to T11",
-                      "every receipt is signed by the key in the evidence", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "receipts.signed",
+        "receipt.md T9 to T11",
+        "every receipt is signed by the key in the evidence",
+        cell=cell,
+    ) as it:
         signed = tuple(SignedReceipt.parse(raw) for raw in ReceiptsPart.parse(bundle.cells[cell].receipts).signed)
         for each in signed:
             each.verify(believed.receipt_key)
@@ -54,29 +59,43 @@ def check_receipts(
     if found is None:
         return None
     complete = False
-    with ledger.check(stage, "receipts.complete", "audit.md U20",
-                      "every ordered request has its receipt: none is missing, none is there twice", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "receipts.complete",
+        "audit.md U20",
+        "every ordered request has its receipt: none is missing, none is there twice",
+        cell=cell,
+    ) as it:
         _check_complete(found.receipts, ordered, measured)
         complete = True
         it.got = f"{len(found.signed)} of {len(ordered.places)}"
     if not complete:
         return None
-    with ledger.check(stage, "receipts.executed", "receipt.md T4",
-                      "what was executed is what was ordered", cell=cell):
+    with ledger.check(stage, "receipts.executed", "receipt.md T4", "what was executed is what was ordered", cell=cell):
         _check_requests(found.receipts, ordered.places)
-    with ledger.check(stage, "receipts.chain", "receipt.md T7",
-                      "each receipt names the one before it, from its block on", cell=cell):
+    with ledger.check(
+        stage, "receipts.chain", "receipt.md T7", "each receipt names the one before it, from its block on", cell=cell
+    ):
         _check_chain(found.signed, ordered.places)
-    with ledger.check(stage, "receipts.seed", "receipt.md T15",
-                      "randomness came from the block's beacon, or was fixed by the client", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "receipts.seed",
+        "receipt.md T15",
+        "randomness came from the block's beacon, or was fixed by the client",
+        cell=cell,
+    ) as it:
         it.got = _check_seeds(found.receipts, ordered.places)
     return found
 
 
 def check_served_by(ledger: Ledger, cell: int, measured: Measured, released: Released, found: Receipted) -> None:
-    with ledger.check(Stage.RECEIPTS, "receipts.release", "receipt.md T2, T3",
-                      "each names the release, configuration and model that was released and measured",
-                      cell=cell) as it:
+    with ledger.check(
+        Stage.RECEIPTS,
+        "receipts.release",
+        "receipt.md T2, T3",
+        "each names the release, configuration and model that was released and measured",
+        cell=cell,
+    ) as it:
         for receipt in found.receipts:
             _check_by(receipt, measured, released)
         by = found.receipts[0].by
@@ -94,8 +113,11 @@ def check_same(ledger: Ledger, cells: Sequence[tuple[int, Receipted]]) -> None:
         with ledger.check(Stage.RECEIPTS, "receipts.same", "audit.md U21", what, cell=number) as it:
             for one, two in zip(of_first.signed, other.signed, strict=True):
                 if one.body != two.body:
-                    raise AuditRefused("diverged", expected=f"what cell {first} says of {one.receipt.place}",
-                                       got=f"another {_difference(one.receipt, two.receipt)}")
+                    raise AuditRefused(
+                        "diverged",
+                        expected=f"what cell {first} says of {one.receipt.place}",
+                        got=f"another {_difference(one.receipt, two.receipt)}",
+                    )
             it.got = f"{len(other.signed)} bodies, equal to cell {first}'s"
 
 
@@ -125,8 +147,9 @@ def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[Place]) -> No
     for each, place in zip(signed, places, strict=True):
         expected = previous if place.index else first_previous(place.link)
         if each.receipt.previous != expected:
-            raise AuditRefused("chain", expected=f"{expected.hex()} before {each.receipt.place}",
-                               got=each.receipt.previous.hex())
+            raise AuditRefused(
+                "chain", expected=f"{expected.hex()} before {each.receipt.place}", got=each.receipt.previous.hex()
+            )
         previous = body_digest(each.body)
 
 
@@ -145,12 +168,20 @@ def _check_seeds(receipts: Sequence[Receipt], places: Sequence[Place]) -> str:
 def _check_by(receipt: Receipt, measured: Measured, released: Released) -> None:
     by = receipt.by
     pairs: list[tuple[str, object, object]] = [
-        ("release", released.release, by.release), ("decision", released.adoption, by.adoption),
-        ("configuration", measured.digest, by.config)]
-    pairs += [(name, expected, got) for name, expected, got in (
-        ("model root", measured.model_root, by.model_root), ("tokenizer", measured.tokenizer, by.tokenizer),
-        ("template", measured.template, by.template), ("engine profile", measured.profile, by.profile),
-    ) if expected is not None]
+        ("release", released.release, by.release),
+        ("decision", released.adoption, by.adoption),
+        ("configuration", measured.digest, by.config),
+    ]
+    pairs += [
+        (name, expected, got)
+        for name, expected, got in (
+            ("model root", measured.model_root, by.model_root),
+            ("tokenizer", measured.tokenizer, by.tokenizer),
+            ("template", measured.template, by.template),
+            ("engine profile", measured.profile, by.profile),
+        )
+        if expected is not None
+    ]
     for name, expected, got in pairs:
         if expected != got:
             raise AuditRefused("served-by", expected=f"{name} {_shown(expected)} at {receipt.place}", got=_shown(got))
@@ -159,33 +190,46 @@ def _check_by(receipt: Receipt, measured: Measured, released: Released) -> None:
 # -- the log
 
 
-def check_log(ledger: Ledger, bundle: AuditBundle, cell: int, terms: Terms, believed: Believed,
-              found: Receipted, ordered: Ordered) -> None:
+def check_log(
+    ledger: Ledger, bundle: AuditBundle, cell: int, terms: Terms, believed: Believed, found: Receipted, ordered: Ordered
+) -> None:
     stage = Stage.LOG
     if not check_whole(ledger, bundle, stage, Part.LOG, cell=cell):
         return
     part: LogPart | None = None
     newest: Checkpoint | None = None
-    with ledger.check(stage, "log.checkpoint", "receipt.md T19, T20",
-                      "the cell vouches for its whole log", cell=cell) as it:
+    with ledger.check(
+        stage, "log.checkpoint", "receipt.md T19, T20", "the cell vouches for its whole log", cell=cell
+    ) as it:
         part = LogPart.parse(bundle.cells[cell].log)
         newest = SignedCheckpoint.parse(part.newest).verify(believed.receipt_key)
         it.got = f"{newest.size} receipts"
     if part is None or newest is None:
         return
     leaves = [merkle.leaf(body) for body in found.bodies]
-    with ledger.check(stage, "log.inclusion", "receipt.md T23",
-                      "these receipts stand in that log, one behind the other", cell=cell) as it:
+    with ledger.check(
+        stage, "log.inclusion", "receipt.md T23", "these receipts stand in that log, one behind the other", cell=cell
+    ) as it:
         if merkle.root_of_range(leaves, part.first, newest.size, part.beside) != newest.root:
             raise AuditRefused("inclusion", expected=f"the root of the checkpoint at {newest.size}", got="another")
         it.got = f"numbers {part.first} to {part.first + len(leaves) - 1}"
     earlier: list[Checkpoint] = []
-    with ledger.check(stage, "log.consistency", "receipt.md T22, T23",
-                      "every earlier checkpoint is the beginning of that log", cell=cell) as it:
+    with ledger.check(
+        stage,
+        "log.consistency",
+        "receipt.md T22, T23",
+        "every earlier checkpoint is the beginning of that log",
+        cell=cell,
+    ) as it:
         earlier = _earlier(ledger, part, newest, believed)
         it.got = f"{len(earlier)} earlier checkpoints"
-    with ledger.check(stage, "log.blocks", "receipt.md T22",
-                      "the cell vouched after whole blocks, and for the last one shown here", cell=cell):
+    with ledger.check(
+        stage,
+        "log.blocks",
+        "receipt.md T22",
+        "the cell vouched after whole blocks, and for the last one shown here",
+        cell=cell,
+    ):
         _check_blocks(part, [*earlier, newest], ordered)
     _check_seen(ledger, cell, terms, believed, part, [*earlier, newest], leaves)
 
@@ -201,8 +245,11 @@ def _earlier(ledger: Ledger, part: LogPart, newest: Checkpoint, believed: Believ
         if each.size >= newest.size:
             raise AuditRefused("checkpoints", expected=f"fewer than {newest.size} receipts", got=each.size)
         if not merkle.is_consistent(each.root, each.size, newest.root, newest.size, proof):
-            raise AuditRefused("consistency", expected=f"the log of {each.size} receipts to begin that of "
-                               f"{newest.size}", got="no proof of it")
+            raise AuditRefused(
+                "consistency",
+                expected=f"the log of {each.size} receipts to begin that of {newest.size}",
+                got="no proof of it",
+            )
         found.append(each)
     return found
 
@@ -214,8 +261,9 @@ def _convict(ledger: Ledger, believed: Believed, one: bytes, two: bytes) -> None
 
 def _check_blocks(part: LogPart, checkpoints: Sequence[Checkpoint], ordered: Ordered) -> None:
     """U26: where the order of the receipts in the log is known, a checkpoint ends with a block."""
-    ends = {part.first + number + 1 for number, place in enumerate(ordered.places)
-            if place.index == place.header.count - 1}
+    ends = {
+        part.first + number + 1 for number, place in enumerate(ordered.places) if place.index == place.header.count - 1
+    }
     last = part.first + len(ordered.places)
     for each in checkpoints:
         if part.first < each.size <= last and each.size not in ends:
@@ -223,13 +271,21 @@ def _check_blocks(part: LogPart, checkpoints: Sequence[Checkpoint], ordered: Ord
 
 
 def _check_seen(
-    ledger: Ledger, cell: int, terms: Terms, believed: Believed, part: LogPart, known: Sequence[Checkpoint],
+    ledger: Ledger,
+    cell: int,
+    terms: Terms,
+    believed: Believed,
+    part: LogPart,
+    known: Sequence[Checkpoint],
     leaves: Sequence[bytes],
 ) -> None:
     """U27: what others have seen of this log, held against it."""
     stage, rule, what = Stage.LOG, "audit.md U27", "a checkpoint seen elsewhere is of this same log"
-    notes = [note for note in map(without_cosignatures, terms.seen)
-             if note.startswith(origin_of(believed.receipt_key).encode() + b"\n")]
+    notes = [
+        note
+        for note in map(without_cosignatures, terms.seen)
+        if note.startswith(origin_of(believed.receipt_key).encode() + b"\n")
+    ]
     if not notes:
         ledger.unchecked(stage, "log.seen", rule, what, "you brought none of this log", cell=cell)
     for note in notes:
@@ -239,7 +295,12 @@ def _check_seen(
 
 
 def _held(
-    ledger: Ledger, seen: Checkpoint, note: bytes, believed: Believed, part: LogPart, known: Sequence[Checkpoint],
+    ledger: Ledger,
+    seen: Checkpoint,
+    note: bytes,
+    believed: Believed,
+    part: LogPart,
+    known: Sequence[Checkpoint],
     leaves: Sequence[bytes],
 ) -> str:
     newest = known[-1]
@@ -251,7 +312,7 @@ def _held(
                 _convict(ledger, believed, note, its_note)
             return "the same"
     if part.first == 0 and seen.size <= len(leaves):
-        if merkle.root(leaves[:seen.size]) != seen.root:
+        if merkle.root(leaves[: seen.size]) != seen.root:
             raise AuditRefused("fork", expected="one history", got="another log under this key: evidence of fraud")
         return "its beginning"
     raise AuditRefused("seen", expected=f"a bundle that shows the log at {seen.size}", got="one that does not")
@@ -265,8 +326,9 @@ def check_answers(ledger: Ledger, bundle: AuditBundle, receipts: Sequence[Receip
     if not check_whole(ledger, bundle, stage, Part.ANSWERS):
         return
     answers: AnswersPart | None = None
-    with ledger.check(stage, "answers.said", "receipt.md T12",
-                      "the answers shown are the bytes that the receipts name") as it:
+    with ledger.check(
+        stage, "answers.said", "receipt.md T12", "the answers shown are the bytes that the receipts name"
+    ) as it:
         answers = AnswersPart.parse(bundle.answers)
         it.got = _check_said(answers, receipts)
     if answers is None:
@@ -309,21 +371,30 @@ def _check_openings(answers: AnswersPart, receipts: Sequence[Receipt]) -> None:
             continue
         said = opening.outcome
         if (said.finish, said.tokens_in, said.tokens_out, said.output) != (
-            receipt.finish, receipt.tokens_in, receipt.tokens_out, receipt.answer
+            receipt.finish,
+            receipt.tokens_in,
+            receipt.tokens_out,
+            receipt.answer,
         ):
             raise AuditRefused("outcome", expected=f"what the receipt of {receipt.place} says in clear", got="another")
 
 
 def check_metering(ledger: Ledger, cell: int, measured: Measured, receipts: Sequence[Receipt]) -> None:
-    with ledger.check(Stage.METERING, "metering.price", "receipt.md T16",
-                      "the price is the measured one", cell=cell) as it:
+    with ledger.check(
+        Stage.METERING, "metering.price", "receipt.md T16", "the price is the measured one", cell=cell
+    ) as it:
         for receipt in receipts:
             if receipt.price != measured.price.digest:
                 raise AuditRefused("price", expected=measured.price.digest.hex(), got=receipt.price.hex())
         price = measured.price
         it.got = f"{price.request} for a request, {price.token_in} for a token in, {price.token_out} for one out"
-    with ledger.check(Stage.METERING, "metering.sum", "receipt.md T17",
-                      "every charge is what that price makes of the tokens", cell=cell) as it:
+    with ledger.check(
+        Stage.METERING,
+        "metering.sum",
+        "receipt.md T17",
+        "every charge is what that price makes of the tokens",
+        cell=cell,
+    ) as it:
         for receipt in receipts:
             cycles = measured.price.cycles(receipt.tokens_in, receipt.tokens_out)
             if receipt.cycles != cycles:

@@ -15,7 +15,7 @@ from measurements.reference import ReferenceValues
 class Decided:
     """What a governance decision has to be about, for this bundle's cells to have run under it."""
 
-    adoption: bytes         # the decision's digest, as grant and receipts name it
+    adoption: bytes  # the decision's digest, as grant and receipts name it
     release: str
     measurement: bytes
     config: bytes

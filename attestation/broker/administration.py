@@ -24,7 +24,7 @@ SECRET_BYTES_MAX: Final = 16 * 1024
 MEASUREMENT_BYTES: Final = (48, 240)
 DIGEST_BYTES: Final = 32
 NAME_CHARACTERS_MAX: Final = 128
-ADMINISTRATOR, DECISION = "administrator", "decision"     # by whose word, as the log says it
+ADMINISTRATOR, DECISION = "administrator", "decision"  # by whose word, as the log says it
 
 
 def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool = False) -> None:
@@ -51,24 +51,32 @@ def set_release(store: Store, name: str, state: ReleaseState, now_ns: int, *, on
         change.head()
         _refuse_usurping(change, state, on_my_word)
         adopted = any(each.adoption != NO_ADOPTION for each in change.releases().values() if each.name == name)
-        if adopted and state is not ReleaseState.RETIRED:   # V17: their word can end what was adopted, never extend it
+        if adopted and state is not ReleaseState.RETIRED:  # V17: their word can end what was adopted, never extend it
             raise StoreRefused("store.release", expected="an adopted release to be retired at most", got=state.value)
         change_release(change, name, state, now_ns, by=ADMINISTRATOR)
 
 
 def append_release(change: Change, release: Release, now_ns: int) -> None:
     """One measurement more, and its entry."""
-    change.append("release-added", {
-        "release": release.name, "measurement": release.measurement, "model_root": release.model_root,
-        "measured_config": release.measured_config, "state": release.state.value, "adoption": release.adoption,
-        "minimum_tcb": tcb_bytes(release.minimum_tcb),
-        "by": ADMINISTRATOR if release.adoption == NO_ADOPTION else DECISION,
-    }, now_ns)
+    change.append(
+        "release-added",
+        {
+            "release": release.name,
+            "measurement": release.measurement,
+            "model_root": release.model_root,
+            "measured_config": release.measured_config,
+            "state": release.state.value,
+            "adoption": release.adoption,
+            "minimum_tcb": tcb_bytes(release.minimum_tcb),
+            "by": ADMINISTRATOR if release.adoption == NO_ADOPTION else DECISION,
+        },
+        now_ns,
+    )
     change.add_release(release)
 
 
 def change_release(
-    change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0, *, by: str,
+    change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0, *, by: str
 ) -> None:
     said = {"release": name, "state": state.value, "until_height": until_height, "by": by}
     change.append("release-changed", said, now_ns)
@@ -76,9 +84,10 @@ def change_release(
 
 
 def _refuse_usurping(change: Change, state: ReleaseState, on_my_word: bool) -> None:
-    if state is ReleaseState.APPROVED and change.authority() is not None and not on_my_word:    # V17
-        raise StoreRefused("store.governed", expected="a decision, or an administrator who says that there is none",
-                           got="neither")
+    if state is ReleaseState.APPROVED and change.authority() is not None and not on_my_word:  # V17
+        raise StoreRefused(
+            "store.governed", expected="a decision, or an administrator who says that there is none", got="neither"
+        )
 
 
 def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> None:
@@ -97,7 +106,13 @@ def append_revocation(change: Change, kind: RevocationKind, value: bytes, now_ns
 
 
 def add_secret(
-    store: Store, wrapping: Wrapping, resource: str, secret: Secret, model_root: bytes, now_ns: int, *,
+    store: Store,
+    wrapping: Wrapping,
+    resource: str,
+    secret: Secret,
+    model_root: bytes,
+    now_ns: int,
+    *,
     rotate: bool = False,
 ) -> SecretRow:
     """A new name, or with `rotate` a new version of a known one; the older ones are then forgotten."""
@@ -113,8 +128,11 @@ def add_secret(
             raise StoreRefused("store.secret", expected="a known name" if rotate else "a new name", got=resource)
         row = SecretRow(resource, held.version + 1 if held else 1, purpose, model_root, None)
         row = SecretRow(resource, row.version, purpose, model_root, wrapping.wrap(secret, row.name))
-        change.append("secret-rotated" if rotate else "secret-added", {
-            "resource": resource, "version": row.version, "purpose": purpose.value, "model_root": model_root}, now_ns)
+        change.append(
+            "secret-rotated" if rotate else "secret-added",
+            {"resource": resource, "version": row.version, "purpose": purpose.value, "model_root": model_root},
+            now_ns,
+        )
         change.forget_secret(resource)
         change.add_secret(row)
     return row
@@ -162,12 +180,19 @@ class _Replay:
             case "release-added":
                 # An entry from before decisions existed has neither of the last two.
                 self.releases[bytes(cast("bytes", said["measurement"]))] = (
-                    said["release"], said["model_root"], said["measured_config"], said.get("adoption", NO_ADOPTION),
-                    said.get("minimum_tcb", b""), said["state"], 0)
+                    said["release"],
+                    said["model_root"],
+                    said["measured_config"],
+                    said.get("adoption", NO_ADOPTION),
+                    said.get("minimum_tcb", b""),
+                    said["state"],
+                    0,
+                )
             case "release-changed":
                 self.releases |= {
                     measurement: (*held[:5], said["state"], said.get("until_height", 0))
-                    for measurement, held in self.releases.items() if held[0] == said["release"]
+                    for measurement, held in self.releases.items()
+                    if held[0] == said["release"]
                 }
             case "governed":
                 self.authority = said["authority"]
@@ -194,8 +219,15 @@ class _Replay:
 
     def compare(self, change: Change) -> None:
         releases = {
-            each.measurement: (each.name, each.model_root, each.measured_config, each.adoption,
-                               tcb_bytes(each.minimum_tcb), each.state.value, each.until_height)
+            each.measurement: (
+                each.name,
+                each.model_root,
+                each.measured_config,
+                each.adoption,
+                tcb_bytes(each.minimum_tcb),
+                each.state.value,
+                each.until_height,
+            )
             for each in change.releases().values()
         }
         authority = change.authority()

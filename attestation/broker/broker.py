@@ -104,8 +104,14 @@ class Broker:
     """Thread-safe as its store is: each question is a few transactions of its own."""
 
     def __init__(
-        self, store: Store, keys: Keys, wrapping: Wrapping, judging: Judging, *,
-        clock_ns: Callable[[], int], randomness: Callable[[int], bytes],
+        self,
+        store: Store,
+        keys: Keys,
+        wrapping: Wrapping,
+        judging: Judging,
+        *,
+        clock_ns: Callable[[], int],
+        randomness: Callable[[int], bytes],
     ) -> None:
         refuse_lax(judging.policy)
         self._store, self._keys, self._wrapping, self._judging = store, keys, wrapping, judging
@@ -138,7 +144,7 @@ class Broker:
         except (Denied, RcarRefused) as refusal:
             self._write_denial(session, refusal, now_ns)
             raise _as_denied(refusal) from refusal
-        except Exception as reason:     # a fault of ours in judging is a denial like any other, and is in the log
+        except Exception as reason:  # a fault of ours in judging is a denial like any other, and is in the log
             fault = Denied("internal", expected="a judgement", got=type(reason).__name__)
             self._write_denial(session, fault, now_ns)
             raise fault from reason
@@ -154,17 +160,24 @@ class Broker:
         purpose = _purpose(path)
         now_ns = self._clock_ns()
         with self._store.change() as change:
-            change.head()       # held to the end: what is checked now still holds when the entry is written
+            change.head()  # held to the end: what is checked now still holds when the entry is written
             session, admission = _admitted(change, session_id, now_ns)
             refusal, secret = self._check(change, session, admission, path, purpose)
             if refusal is None and secret is not None and secret.wrapped is not None:
-                entry = change.append("granted", _about(session, admission) | {
-                    "resource": path, "version": secret.version, "purpose": purpose.value}, now_ns)
+                entry = change.append(
+                    "granted",
+                    _about(session, admission)
+                    | {"resource": path, "version": secret.version, "purpose": purpose.value},
+                    now_ns,
+                )
                 change.add_grant(session.id, path, entry.position)
             else:
                 refusal = refusal or Unknown("resource.unknown", expected="a resource of this broker", got="none")
-                change.append("denied", _about(session, admission) | {
-                    "resource": path, "purpose": purpose.value, "code": refusal.code}, now_ns)
+                change.append(
+                    "denied",
+                    _about(session, admission) | {"resource": path, "purpose": purpose.value, "code": refusal.code},
+                    now_ns,
+                )
                 entry = None
         if entry is None or secret is None or secret.wrapped is None:
             raise refusal or Unknown("resource.unknown", expected="a resource", got="none")
@@ -187,25 +200,37 @@ class Broker:
 
     def _terms_in(self, change: Change) -> Terms:
         held = self._judging
-        return Terms(held.policy, held.references, change.releases(), change.revocations(), held.endorsements,
-                     held.simulated_root, change.height(), change.least_versions())
+        return Terms(
+            held.policy,
+            held.references,
+            change.releases(),
+            change.revocations(),
+            held.endorsements,
+            held.simulated_root,
+            change.height(),
+            change.least_versions(),
+        )
 
     def _write_denial(self, session: Session, refusal: Refused, now_ns: int) -> None:
-        details = {"tee": session.tee.value, "nonce": session.nonce, "code": refusal.code,
-                   "policy": self._judging.policy.id}
+        details = {
+            "tee": session.tee.value,
+            "nonce": session.nonce,
+            "code": refusal.code,
+            "policy": self._judging.policy.id,
+        }
         with self._store.change() as change:
             change.append("denied", details, now_ns)
             change.deny(session.id)
 
     def _check(
-        self, change: Change, session: Session, admission: Admission, path: str, purpose: GrantPurpose,
+        self, change: Change, session: Session, admission: Admission, path: str, purpose: GrantPurpose
     ) -> tuple[BrokerRefused | None, SecretRow | None]:
         secret = change.secret(path)
         if secret is None or secret.wrapped is None:
             return None, None
         granted = change.granted(session.id)
         try:
-            if path in granted:     # R13: a token opens a resource once
+            if path in granted:  # R13: a token opens a resource once
                 raise Denied("grant.repeated", expected="each resource once for a session", got="again")
             if len(granted) >= GRANTS_PER_SESSION_MAX:
                 raise Denied("grant.too-many", expected=f"{GRANTS_PER_SESSION_MAX} for a session", got="one more")
@@ -224,8 +249,10 @@ class Broker:
         admission = judged.admission
         facts = {"measurement": admission.measurement.hex(), "release": admission.release}
         claims = ear_claims(
-            {"cpu0": (judged.appraisal, facts)}, verifier=Verifier("anchorhold", BUILD),
-            issued_at=now_ns // _NS, expires_at=expires_ns // _NS,
+            {"cpu0": (judged.appraisal, facts)},
+            verifier=Verifier("anchorhold", BUILD),
+            issued_at=now_ns // _NS,
+            expires_at=expires_ns // _NS,
         )
         claims["tee-pubkey"] = admission.key.jwk()
         claims["nonce"] = nonce_text(session.nonce)
@@ -285,9 +312,15 @@ def _offer(secret: SecretRow) -> Offer:
 
 def _about(session: Session, admission: Admission) -> dict[str, str | bytes | int]:
     return {
-        "tee": session.tee.value, "nonce": session.nonce, "release": admission.release, "adoption": admission.adoption,
-        "measurement": admission.measurement, "chip": admission.chip or b"", "keyset": admission.keyset or b"",
-        "key": admission.key.thumbprint, "policy": admission.policy_id,
+        "tee": session.tee.value,
+        "nonce": session.nonce,
+        "release": admission.release,
+        "adoption": admission.adoption,
+        "measurement": admission.measurement,
+        "chip": admission.chip or b"",
+        "keyset": admission.keyset or b"",
+        "key": admission.key.thumbprint,
+        "policy": admission.policy_id,
     }
 
 

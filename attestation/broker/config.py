@@ -63,15 +63,24 @@ class Config:
         unknown = fields.keys() - {*_TEXTS, "simulated_root", "endorsements", "requests_per_second"}
         missing = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         if unknown or missing:
-            raise StoreRefused("config.fields", expected=f"the texts {', '.join(_TEXTS)}",
-                               got=f"without {missing}, with {sorted(unknown)}")
+            raise StoreRefused(
+                "config.fields",
+                expected=f"the texts {', '.join(_TEXTS)}",
+                got=f"without {missing}, with {sorted(unknown)}",
+            )
         folder = path.resolve().parent
         host, _, port = fields["listen"].rpartition(":")
         if not host or not port.isdecimal() or int(port) > 0xFFFF:
             raise StoreRefused("config.listen", expected="host:port", got=fields["listen"][:64])
         return cls(
-            folder, host.strip("[]"), int(port), _url(folder, fields["store"]), _wrapping(folder, fields["wrapping"]),
-            folder / fields["certificate"], folder / fields["key"], _judging(folder, fields),
+            folder,
+            host.strip("[]"),
+            int(port),
+            _url(folder, fields["store"]),
+            _wrapping(folder, fields["wrapping"]),
+            folder / fields["certificate"],
+            folder / fields["key"],
+            _judging(folder, fields),
             _limits(fields.get("requests_per_second", DEFAULT_PER_SECOND)),
         )
 
@@ -99,7 +108,8 @@ def _endorsements(folder: Path, fields: object) -> Endorsements:
         raise StoreRefused("config.endorsements", expected="ask, ark, crls and tdx", got="others")
     certificates = {
         entry: read_certificate(_bytes(folder / fields[name])).public_bytes(Encoding.DER)
-        for name, entry in (("ask", TableEntry.ASK), ("ark", TableEntry.ARK)) if name in fields
+        for name, entry in (("ask", TableEntry.ASK), ("ark", TableEntry.ARK))
+        if name in fields
     }
     crls = tuple(_bytes(folder / name) for name in fields.get("crls", []))
     return Endorsements(certificates, crls, _bytes(folder / fields["tdx"]) if "tdx" in fields else b"")

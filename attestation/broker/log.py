@@ -54,7 +54,8 @@ class Entry:
         match value:
             case [1, int(position), bytes(previous), int(time_ns), str(kind), dict() as details]:
                 found = {
-                    name: part for name, part in details.items()
+                    name: part
+                    for name, part in details.items()
                     if isinstance(name, str) and isinstance(part, str | bytes | int)
                 }
                 entry = cls(position, previous, time_ns, kind, found)

@@ -30,8 +30,16 @@ from foundation.refusal import Refused
 PREFIX: Final = "/kbs/v0/"
 HEADER_BYTES_MAX: Final = 16 * 1024
 THREADS: Final = 8
-REASONS: Final = {200: b"OK", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-                  413: b"Content Too Large", 429: b"Too Many Requests", 500: b"Internal Server Error"}
+REASONS: Final = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    413: b"Content Too Large",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+}
 
 _log = structlog.get_logger()
 
@@ -39,7 +47,7 @@ _log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
     connections_max: int = 256
-    request_seconds_max: float = 20.0       # from a request's first byte to its last, and between two requests
+    request_seconds_max: float = 20.0  # from a request's first byte to its last, and between two requests
     requests_per_connection_max: int = 64
     each: Rate = field(default_factory=lambda: Rate(20, 2))
     all_together: Rate = field(default_factory=lambda: Rate(200, 50))
@@ -70,7 +78,11 @@ class BrokerServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was taken."""
         self._server = await asyncio.start_server(
-            self._accept, host, port, ssl=self._context, limit=64 * 1024,
+            self._accept,
+            host,
+            port,
+            ssl=self._context,
+            limit=64 * 1024,
             ssl_handshake_timeout=self._limits.request_seconds_max,
         )
         return int(self._server.sockets[0].getsockname()[1])
@@ -109,8 +121,11 @@ class BrokerServer:
         for _ in range(self._limits.requests_per_connection_max):
             async with asyncio.timeout(self._limits.request_seconds_max):
                 status, body, cookie = await self._one(connection, reader, address)
-            headers = [("content-type", "application/json"), ("content-length", str(len(body))),
-                       ("cache-control", "no-store")]
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("cache-control", "no-store"),
+            ]
             if cookie is not None:
                 headers.append(("set-cookie", f"{COOKIE}={cookie}; Path=/kbs/v0; Secure; HttpOnly; SameSite=Strict"))
             if connection.their_state is not h11.DONE:
@@ -129,7 +144,7 @@ class BrokerServer:
         writer.write(connection.send(event) or b"")
 
     async def _one(
-        self, connection: h11.Connection, reader: asyncio.StreamReader, address: str,
+        self, connection: h11.Connection, reader: asyncio.StreamReader, address: str
     ) -> tuple[int, bytes, str | None]:
         """The answer to one request: status, body, cookie."""
         try:
@@ -152,9 +167,7 @@ class BrokerServer:
             _log.error("fault", exc_info=fault)
             return 500, encode_error("internal", "the broker failed"), None
 
-    async def _answered(
-        self, request: h11.Request, connection: h11.Connection, reader: asyncio.StreamReader
-    ) -> Reply:
+    async def _answered(self, request: h11.Request, connection: h11.Connection, reader: asyncio.StreamReader) -> Reply:
         path = request.target.decode("ascii", "replace")
         cookie = _cookie(request)
         match request.method, path.removeprefix(PREFIX) if path.startswith(PREFIX) else "":
@@ -202,9 +215,12 @@ async def _body(connection: h11.Connection, reader: asyncio.StreamReader, bytes_
 def _cookie(request: h11.Request) -> str | None:
     """The session's cookie, if there is exactly one."""
     found = [
-        value for name, text in request.headers if name == b"cookie"
+        value
+        for name, text in request.headers
+        if name == b"cookie"
         for part in text.decode("ascii", "replace").split(";")
-        for key, _, value in [part.strip().partition("=")] if key == COOKIE
+        for key, _, value in [part.strip().partition("=")]
+        if key == COOKIE
     ]
     return found[0] if len(found) == 1 and len(found[0]) <= 64 else None
 

@@ -25,7 +25,13 @@ def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, model_root
 
 
 def rotate(
-    store: Store, wrapping: Wrapping, resource: str, suite: SuiteId, randomness: Randomness, now_ns: int, *,
+    store: Store,
+    wrapping: Wrapping,
+    resource: str,
+    suite: SuiteId,
+    randomness: Randomness,
+    now_ns: int,
+    *,
     answered: int = 0,
 ) -> Ring:
     """One more key behind those there are. Cells that hold the ring before fetch this one in their own time.

@@ -22,12 +22,12 @@ from typing import Final, Self, TypeVar
 from attestation.broker.errors import Denied
 from attestation.errors import EvidenceRefused
 from attestation.evidence.auxblob import TableEntry
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeFormat, TeeKind
 from attestation.evidence.quoted import Quoted
 from attestation.policy.appraise import appraise
-from attestation.policy.bundle import appraise_bundle
+from attestation.policy.bundle_appraisal import appraise_bundle
 from attestation.policy.claims import Appraisal, Unchecked
 from attestation.policy.document import Policy
 from attestation.policy.snp import reaches_minimum, read_minimum_tcb
@@ -37,15 +37,15 @@ from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantPurpose
 from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import Attestation, Request, nonce_text
 from attestation.report_data import release_report_data
-from attestation.verify.bundle import verify_bundle, verify_quoted
+from attestation.verify.evidence_bundle import verify_bundle, verify_quoted
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
 from measurements.reference import ReferenceValues
 from measurements.release.manifest import MinimumTcb
 
-SESSION_SECONDS: Final = 300            # from challenge to attestation
-TOKEN_SECONDS: Final = 300              # from attestation to the last resource
+SESSION_SECONDS: Final = 300  # from challenge to attestation
+TOKEN_SECONDS: Final = 300  # from attestation to the last resource
 GRANTS_PER_SESSION_MAX: Final = 8
 ADMISSION_BYTES_MAX: Final = 4096
 _LIMITS: Final = cbor.Limits(bytes_max=ADMISSION_BYTES_MAX, depth_max=2, items_max=32)
@@ -71,16 +71,16 @@ class Phase(Enum):
 class ReleaseState(Enum):
     PROPOSED = "proposed"
     APPROVED = "approved"
-    SUPERSEDED = "superseded"   # may be started until its grace height
+    SUPERSEDED = "superseded"  # may be started until its grace height
     RETIRED = "retired"
-    WITHDRAWN = "withdrawn"     # by decision, for good
+    WITHDRAWN = "withdrawn"  # by decision, for good
 
 
 class RevocationKind(Enum):
     CHIP = "chip"
     MEASUREMENT = "measurement"
     RELEASE = "release"
-    KEY = "key"         # of a cell: its keyset's digest, or the thumbprint of a key to seal to
+    KEY = "key"  # of a cell: its keyset's digest, or the thumbprint of a key to seal to
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class Release:
     model_root: bytes
     measured_config: bytes
     state: ReleaseState
-    adoption: bytes = NO_ADOPTION       # the decision behind it; zeros: the administrator's word
-    until_height: int = 0               # of a superseded release
+    adoption: bytes = NO_ADOPTION  # the decision behind it; zeros: the administrator's word
+    until_height: int = 0  # of a superseded release
     minimum_tcb: MinimumTcb | None = None
 
 
@@ -122,18 +122,19 @@ class Terms:
 
     policy: Policy
     references: ReferenceValues
-    releases: Mapping[bytes, Release]                           # by measurement
+    releases: Mapping[bytes, Release]  # by measurement
     revoked: frozenset[tuple[RevocationKind, bytes]] = frozenset()
     endorsements: Endorsements = Endorsements()
     simulated_root: bytes | None = None
-    height: int = 0                                             # the gateway's, as far as it was shown
-    least_versions: Mapping[str, int] = field(default_factory=dict)     # by resource, as decided
+    height: int = 0  # the gateway's, as far as it was shown
+    least_versions: Mapping[str, int] = field(default_factory=dict)  # by resource, as decided
 
     def refuse_unwanted(self, release: Release | None, named: str) -> Release:
         """R10; governance.md V18: approved, or superseded and within its grace."""
         state = None if release is None else release.state
-        if release is not None and (state is ReleaseState.APPROVED or (
-                state is ReleaseState.SUPERSEDED and self.height < release.until_height)):
+        if release is not None and (
+            state is ReleaseState.APPROVED or (state is ReleaseState.SUPERSEDED and self.height < release.until_height)
+        ):
             return release
         code = state.value if state in (ReleaseState.SUPERSEDED, ReleaseState.WITHDRAWN) and state else "unapproved"
         raise Denied(f"release.{code}", expected="an approved release", got=named)
@@ -167,23 +168,47 @@ class Admission:
     measurement: bytes
     model_root: bytes
     chip: bytes | None
-    keyset: bytes | None            # None: a plain client, which binds no keyset
+    keyset: bytes | None  # None: a plain client, which binds no keyset
     key: RecipientKey
     nonce: bytes
     policy_id: str
     adoption: bytes = NO_ADOPTION
 
     def encode(self) -> bytes:
-        return cbor.encode([
-            2, self.release, self.measurement, self.model_root, self.chip, self.keyset, self.key.curve, self.key.x,
-            self.key.y, self.nonce, self.policy_id, self.adoption,
-        ])
+        return cbor.encode(
+            [
+                2,
+                self.release,
+                self.measurement,
+                self.model_root,
+                self.chip,
+                self.keyset,
+                self.key.curve,
+                self.key.x,
+                self.key.y,
+                self.nonce,
+                self.policy_id,
+                self.adoption,
+            ]
+        )
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         match cbor.decode(raw, _LIMITS):
-            case [2, str(release), bytes(measurement), bytes(root), bytes() | None as chip, bytes() | None as keyset,
-                  str(curve), bytes(x), bytes(y), bytes(nonce), str(policy), bytes(adoption)]:
+            case [
+                2,
+                str(release),
+                bytes(measurement),
+                bytes(root),
+                bytes() | None as chip,
+                bytes() | None as keyset,
+                str(curve),
+                bytes(x),
+                bytes(y),
+                bytes(nonce),
+                str(policy),
+                bytes(adoption),
+            ]:
                 return cls(release, measurement, root, chip, keyset, RecipientKey(curve, x, y), nonce, policy, adoption)
             case _:
                 raise ValueError("an admission that this version did not write")
@@ -222,19 +247,27 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
     if keyset is not None:
         terms.refuse_revoked(RevocationKind.KEY, keyset.digest)
     chip, measurement = _identity(evidence)
-    terms.refuse_revoked_chip(chip)     # before the policy: a revoked chip is called revoked
+    terms.refuse_revoked_chip(chip)  # before the policy: a revoked chip is called revoked
     terms.refuse_revoked(RevocationKind.MEASUREMENT, measurement)
     if not appraisal.accepted:
         claim = appraisal.unmet[0] if appraisal.unmet else None
         raise Denied(
-            claim.code if claim else "policy.empty", expected=claim.expected if claim else "claims",
+            claim.code if claim else "policy.empty",
+            expected=claim.expected if claim else "claims",
             got=claim.got if claim else "none",
         )
     release = _release(terms, measurement, config)
     _refuse_low_tcb(release, evidence)
     admission = Admission(
-        release.name, measurement, release.model_root, chip, keyset.digest if keyset else None, attestation.key,
-        session.nonce, appraisal.policy_id, release.adoption,
+        release.name,
+        measurement,
+        release.model_root,
+        chip,
+        keyset.digest if keyset else None,
+        attestation.key,
+        session.nonce,
+        appraisal.policy_id,
+        release.adoption,
     )
     return Judged(admission, appraisal)
 
@@ -242,8 +275,17 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
 def grant(admission: Admission, offer: Offer, *, decision: bytes, position: int) -> GrantContext:
     """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
     return GrantContext(
-        offer.purpose, offer.resource, offer.version, admission.release, admission.model_root, admission.measurement,
-        admission.adoption, decision, position, admission.nonce, admission.key.thumbprint,
+        offer.purpose,
+        offer.resource,
+        offer.version,
+        admission.release,
+        admission.model_root,
+        admission.measurement,
+        admission.adoption,
+        decision,
+        position,
+        admission.nonce,
+        admission.key.thumbprint,
     )
 
 
@@ -257,7 +299,7 @@ def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms
     terms.refuse_revoked_chip(admission.chip)
     terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
     terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
-    if offer.version < (least := terms.least_versions.get(offer.resource, 0)):     # governance.md V20
+    if offer.version < (least := terms.least_versions.get(offer.resource, 0)):  # governance.md V20
         raise Denied("grant.version", expected=f"version {least} or later", got=offer.version)
     if offer.purpose is not purpose:
         raise Denied("grant.purpose", expected=offer.purpose.value, got=purpose.value)
@@ -292,7 +334,7 @@ def _verified(session: Session, attestation: Attestation, terms: Terms, at: date
 
 
 def _plain(
-    session: Session, attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: Terms, at: datetime,
+    session: Session, attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: Terms, at: datetime
 ) -> _Verified:
     expected = release_report_data(attestation.nonce, attestation.jwk, attestation.additional)
     evidence = verify_quoted(quoted, expected, at=at, simulated_root=terms.simulated_root)
@@ -305,7 +347,7 @@ def _known(terms: Terms) -> ReferenceValues:
     """Every known release's measurement, in whatever state: an unapproved one is refused by name, not by number."""
     snp = [each for each in terms.releases if len(each) == 48]
     tdx = [each for each in terms.releases if len(each) == 240]
-    registers = {f"tdx.rtmr{n}": [each[48 * n + 48:48 * n + 96] for each in tdx] for n in range(4)}
+    registers = {f"tdx.rtmr{n}": [each[48 * n + 48 : 48 * n + 96] for each in tdx] for n in range(4)}
     return ReferenceValues.of({"snp.measurement": snp, "tdx.mr_td": [each[:48] for each in tdx], **registers})
 
 

@@ -38,7 +38,8 @@ REVOCATIONS_MAX: Final = 65_536
 _meta: Final = sa.MetaData()
 _big = sa.BigInteger()
 _sessions = sa.Table(
-    "sessions", _meta,
+    "sessions",
+    _meta,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("tee", sa.String(32), nullable=False),
     sa.Column("nonce", sa.LargeBinary(32), nullable=False, unique=True),
@@ -48,13 +49,15 @@ _sessions = sa.Table(
     sa.Column("admission", sa.LargeBinary),
 )
 _grants = sa.Table(
-    "grants", _meta,
+    "grants",
+    _meta,
     sa.Column("session", sa.String(64), primary_key=True),
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("position", _big, nullable=False, unique=True),
 )
-_releases_1 = sa.Table(      # until version 2, which knows decisions, and releases of many measurements
-    "releases", _meta,
+_releases_1 = sa.Table(  # until version 2, which knows decisions, and releases of many measurements
+    "releases",
+    _meta,
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("measurement", sa.LargeBinary(240), nullable=False, unique=True),
     sa.Column("model_root", sa.LargeBinary(32), nullable=False),
@@ -62,32 +65,37 @@ _releases_1 = sa.Table(      # until version 2, which knows decisions, and relea
     sa.Column("state", sa.String(16), nullable=False),
 )
 _revocations = sa.Table(
-    "revocations", _meta,
+    "revocations",
+    _meta,
     sa.Column("kind", sa.String(16), primary_key=True),
     sa.Column("value", sa.LargeBinary(240), primary_key=True),
 )
 _secrets = sa.Table(
-    "secrets", _meta,
+    "secrets",
+    _meta,
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("purpose", sa.String(16), nullable=False),
     sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("wrapped", sa.LargeBinary),               # null once it was revoked: the bytes are gone
+    sa.Column("wrapped", sa.LargeBinary),  # null once it was revoked: the bytes are gone
 )
 _keys = sa.Table(
-    "keys", _meta,
+    "keys",
+    _meta,
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("public", sa.LargeBinary, nullable=False),
     sa.Column("wrapped", sa.LargeBinary, nullable=False),
 )
 _log = sa.Table(
-    "log", _meta,
+    "log",
+    _meta,
     sa.Column("position", _big, primary_key=True, autoincrement=False),
     sa.Column("entry", sa.LargeBinary, nullable=False),
     sa.Column("signature", sa.LargeBinary(64), nullable=False),
 )
 _head = sa.Table(
-    "head", _meta,
+    "head",
+    _meta,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("position", _big, nullable=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
@@ -96,7 +104,8 @@ _schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, pri
 
 _second: Final = sa.MetaData()
 _images = sa.Table(
-    "images", _second,
+    "images",
+    _second,
     sa.Column("measurement", sa.LargeBinary(240), primary_key=True),
     sa.Column("name", sa.String(128), nullable=False, index=True),
     sa.Column("model_root", sa.LargeBinary(32), nullable=False),
@@ -104,26 +113,30 @@ _images = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("adoption", sa.LargeBinary(32), nullable=False),
     sa.Column("until_height", _big, nullable=False),
-    sa.Column("minimum_tcb", sa.LargeBinary, nullable=False),      # empty: none of its own
+    sa.Column("minimum_tcb", sa.LargeBinary, nullable=False),  # empty: none of its own
 )
 _governance = sa.Table(
-    "governance", _second,
+    "governance",
+    _second,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("authority", sa.LargeBinary, nullable=False),
 )
 _decisions = sa.Table(
-    "decisions", _second,
+    "decisions",
+    _second,
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
     sa.Column("decision", sa.LargeBinary, nullable=False),
 )
 _least_versions = sa.Table(
-    "least_versions", _second,
+    "least_versions",
+    _second,
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("version", _big, nullable=False),
 )
 _height = sa.Table(
-    "gateway_height", _second,
+    "gateway_height",
+    _second,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("height", _big, nullable=False),
 )
@@ -132,11 +145,18 @@ _height = sa.Table(
 def _to_second(connection: Connection) -> None:
     _second.create_all(connection)
     for row in connection.execute(_releases_1.select()).all():
-        connection.execute(_images.insert().values(
-            name=row.name, measurement=row.measurement, model_root=row.model_root,
-            measured_config=row.measured_config, state=row.state, adoption=NO_ADOPTION, until_height=0,
-            minimum_tcb=b"",
-        ))
+        connection.execute(
+            _images.insert().values(
+                name=row.name,
+                measurement=row.measurement,
+                model_root=row.model_root,
+                measured_config=row.measured_config,
+                state=row.state,
+                adoption=NO_ADOPTION,
+                until_height=0,
+                minimum_tcb=b"",
+            )
+        )
     _releases_1.drop(connection)
 
 
@@ -166,7 +186,7 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine: Final = engine
-        self.signer: Signer | None = None       # of the log; without one nothing is appended
+        self.signer: Signer | None = None  # of the log; without one nothing is appended
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Store:
@@ -226,7 +246,8 @@ class Change:
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         rows = self._connection.execution_options(yield_per=256).execute(
-            sa.select(_log.c.entry, _log.c.signature).order_by(_log.c.position))
+            sa.select(_log.c.entry, _log.c.signature).order_by(_log.c.position)
+        )
         for row in rows:
             yield bytes(row.entry), bytes(row.signature)
 
@@ -238,18 +259,23 @@ class Change:
         count = self._connection.execute(sa.select(sa.func.count()).select_from(_sessions)).scalar_one()
         if count >= open_max:
             raise StoreRefused("store.sessions", expected=f"fewer than {open_max} open sessions", got=count)
-        self._connection.execute(_sessions.insert().values(
-            id=session.id, tee=session.tee.value, nonce=session.nonce, commitment=session.commitment,
-            expires_ns=session.expires_ns, phase=session.phase.value,
-        ))
+        self._connection.execute(
+            _sessions.insert().values(
+                id=session.id,
+                tee=session.tee.value,
+                nonce=session.nonce,
+                commitment=session.commitment,
+                expires_ns=session.expires_ns,
+                phase=session.phase.value,
+            )
+        )
 
     def session(self, session_id: str) -> tuple[Session, bytes | None] | None:
         row = self._connection.execute(_sessions.select().where(_sessions.c.id == session_id)).one_or_none()
         if row is None:
             return None
         commitment = None if row.commitment is None else bytes(row.commitment)
-        session = Session(
-            row.id, TeeKind(row.tee), bytes(row.nonce), commitment, row.expires_ns, Phase(row.phase))
+        session = Session(row.id, TeeKind(row.tee), bytes(row.nonce), commitment, row.expires_ns, Phase(row.phase))
         return session, None if row.admission is None else bytes(row.admission)
 
     def claim(self, session_id: str) -> bool:
@@ -258,8 +284,9 @@ class Change:
 
     def admit(self, session_id: str, new_id: str, admission: bytes, expires_ns: int) -> bool:
         """The session goes on under a new name: the one that was known before the attestation is worth nothing."""
-        return self._moved(session_id, Phase.JUDGING, phase=Phase.ADMITTED.value, id=new_id, admission=admission,
-                           expires_ns=expires_ns)
+        return self._moved(
+            session_id, Phase.JUDGING, phase=Phase.ADMITTED.value, id=new_id, admission=admission, expires_ns=expires_ns
+        )
 
     def deny(self, session_id: str) -> bool:
         return self._moved(session_id, Phase.JUDGING, phase=Phase.DENIED.value)
@@ -285,9 +312,16 @@ class Change:
         rows = self._connection.execute(_images.select().limit(RELEASES_MAX + 1)).all()
         return {
             bytes(row.measurement): Release(
-                row.name, bytes(row.measurement), bytes(row.model_root), bytes(row.measured_config),
-                ReleaseState(row.state), bytes(row.adoption), row.until_height, _tcb(bytes(row.minimum_tcb)),
-            ) for row in rows
+                row.name,
+                bytes(row.measurement),
+                bytes(row.model_root),
+                bytes(row.measured_config),
+                ReleaseState(row.state),
+                bytes(row.adoption),
+                row.until_height,
+                _tcb(bytes(row.minimum_tcb)),
+            )
+            for row in rows
         }
 
     def add_release(self, release: Release) -> None:
@@ -304,11 +338,18 @@ class Change:
             raise StoreRefused("store.release", expected="a new name and measurement", got=release.name)
         if len(held) >= RELEASES_MAX:
             raise StoreRefused("store.release", expected=f"at most {RELEASES_MAX} releases", got="one more")
-        self._connection.execute(_images.insert().values(
-            name=release.name, measurement=release.measurement, model_root=release.model_root,
-            measured_config=release.measured_config, state=release.state.value, adoption=release.adoption,
-            until_height=release.until_height, minimum_tcb=tcb_bytes(release.minimum_tcb),
-        ))
+        self._connection.execute(
+            _images.insert().values(
+                name=release.name,
+                measurement=release.measurement,
+                model_root=release.model_root,
+                measured_config=release.measured_config,
+                state=release.state.value,
+                adoption=release.adoption,
+                until_height=release.until_height,
+                minimum_tcb=tcb_bytes(release.minimum_tcb),
+            )
+        )
 
     def set_release(self, name: str, state: ReleaseState, until_height: int = 0) -> None:
         """Every measurement of that name."""
@@ -374,14 +415,21 @@ class Change:
         return None if row is None else _secret(row)
 
     def secrets(self) -> list[SecretRow]:
-        return [_secret(row) for row in self._connection.execute(
-            _secrets.select().order_by(_secrets.c.resource, _secrets.c.version))]
+        return [
+            _secret(row)
+            for row in self._connection.execute(_secrets.select().order_by(_secrets.c.resource, _secrets.c.version))
+        ]
 
     def add_secret(self, row: SecretRow) -> None:
-        self._connection.execute(_secrets.insert().values(
-            resource=row.resource, version=row.version, purpose=row.purpose.value, model_root=row.model_root,
-            wrapped=row.wrapped,
-        ))
+        self._connection.execute(
+            _secrets.insert().values(
+                resource=row.resource,
+                version=row.version,
+                purpose=row.purpose.value,
+                model_root=row.model_root,
+                wrapped=row.wrapped,
+            )
+        )
 
     def forget_secret(self, resource: str) -> int:
         """The wrapped bytes of every version go; the names stay. How many went."""
@@ -435,11 +483,11 @@ def _engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None       # we say BEGIN ourselves, and the writing kind
+    connection.isolation_level = None  # we say BEGIN ourselves, and the writing kind
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")       # a commit that was answered is on the disk
-    cursor.execute("PRAGMA secure_delete=ON")       # a revoked secret's wrapped bytes are overwritten
+    cursor.execute("PRAGMA synchronous=FULL")  # a commit that was answered is on the disk
+    cursor.execute("PRAGMA secure_delete=ON")  # a revoked secret's wrapped bytes are overwritten
     cursor.close()
 
 

@@ -95,8 +95,10 @@ class TokenWrapping:
     def _mechanism(nonce: bytes, name: bytes) -> dict[str, Any]:
         import pkcs11  # noqa: PLC0415
 
-        return {"mechanism": pkcs11.Mechanism.AES_GCM,
-                "mechanism_param": pkcs11.GCMParams(nonce, aad=name, tag_bits=TAG_BITS)}
+        return {
+            "mechanism": pkcs11.Mechanism.AES_GCM,
+            "mechanism_param": pkcs11.GCMParams(nonce, aad=name, tag_bits=TAG_BITS),
+        }
 
 
 def open_wrapping(where: str, environment: Mapping[str, str]) -> Wrapping:
@@ -138,7 +140,7 @@ def _from_environment(name: str, environment: Mapping[str, str]) -> Secret:
 def _parts(wrapped: bytes, how: bytes) -> tuple[bytes, bytes]:
     if wrapped[:1] != how or len(wrapped) < 1 + NONCE_BYTES + TAG_BITS // 8:
         raise _refused()
-    return wrapped[1:1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES:]
+    return wrapped[1 : 1 + NONCE_BYTES], wrapped[1 + NONCE_BYTES :]
 
 
 def _refused() -> WrapRefused:

@@ -25,9 +25,9 @@ from foundation.secrecy import Prompt
 VERSION: Final = 1
 PRINCIPAL_BYTES_MAX: Final = 29
 REQUESTS_MAX: Final = BLOCK_REQUESTS_MAX
-PAYLOAD_BYTES_MAX: Final = 5 << 18      # of one request; the gateway takes less
+PAYLOAD_BYTES_MAX: Final = 5 << 18  # of one request; the gateway takes less
 BODY_BYTES_MAX: Final = SLICE_BYTES_MAX
-HEADER_BYTES_MAX: Final = 165           # every field at its widest
+HEADER_BYTES_MAX: Final = 165  # every field at its widest
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BODY_BYTES_MAX
 UINT_MAX: Final = (1 << 64) - 1
 
@@ -47,8 +47,8 @@ class BlockRefused(ConsensusRefused):
 class Kind(IntEnum):
     """What a payload is. The numbers are on the chain."""
 
-    PLAIN = 0       # a chat request anyone can read
-    SEALED = 1      # ciphertext to the service key
+    PLAIN = 0  # a chat request anyone can read
+    SEALED = 1  # ciphertext to the service key
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,15 @@ class Request:
         """The bytes that are hashed into the request root."""
         payload = self.payload.reveal()
         return b"".join(
-            (b"\x84", _uint(self.id), _bytes_head(len(self.caller)), self.caller, _KINDS[self.kind],
-             _bytes_head(len(payload)), payload)
+            (
+                b"\x84",
+                _uint(self.id),
+                _bytes_head(len(self.caller)),
+                self.caller,
+                _KINDS[self.kind],
+                _bytes_head(len(payload)),
+                payload,
+            )
         )
 
     def digest(self) -> bytes:
@@ -93,9 +100,21 @@ class Header:
 
     def encode(self) -> bytes:
         return b"".join(
-            (b"\x89\x01", _bytes_head(len(self.canister)), self.canister, _uint(self.height),
-             _DIGEST_HEAD, self.parent, _DIGEST_HEAD, self.beacon, _uint(self.time_ns), _uint(self.first_id),
-             _uint(self.count), _DIGEST_HEAD, self.request_root)
+            (
+                b"\x89\x01",
+                _bytes_head(len(self.canister)),
+                self.canister,
+                _uint(self.height),
+                _DIGEST_HEAD,
+                self.parent,
+                _DIGEST_HEAD,
+                self.beacon,
+                _uint(self.time_ns),
+                _uint(self.first_id),
+                _uint(self.count),
+                _DIGEST_HEAD,
+                self.request_root,
+            )
         )
 
     def link(self) -> bytes:
@@ -199,9 +218,7 @@ def _request_from(value: cbor.Value) -> Request:
     return Request(uint(number, "id"), principal(caller, "caller"), named, Prompt(payload))
 
 
-def decode_bounded(
-    raw: bytes, bytes_max: int, items_max: int, refusal: type[BlockRefused]
-) -> cbor.Value:
+def decode_bounded(raw: bytes, bytes_max: int, items_max: int, refusal: type[BlockRefused]) -> cbor.Value:
     """Deterministic CBOR within bounds; what is wrong with it comes out under the caller's own refusal."""
     try:
         return cbor.decode(raw, cbor.Limits(bytes_max=bytes_max, depth_max=3, items_max=items_max))
@@ -209,9 +226,7 @@ def decode_bounded(
         raise refusal("encoding", expected=refused.expected, got=f"{refused.got} ({refused.code})") from None
 
 
-def array(
-    value: cbor.Value, length: int, field: str, refusal: type[BlockRefused] = BlockRefused
-) -> list[cbor.Value]:
+def array(value: cbor.Value, length: int, field: str, refusal: type[BlockRefused] = BlockRefused) -> list[cbor.Value]:
     if type(value) is not list or len(value) != length:
         got = f"{len(value)} items" if type(value) is list else type(value).__name__
         raise refusal(field, expected=f"an array of {length}", got=got)

@@ -39,13 +39,7 @@ from attestation.consensus.hashtree import (
     lookup,
 )
 from attestation.consensus.ranges import check_canister, check_canister_id
-from attestation.consensus.refusals import (
-    DelegationRefused,
-    FormatRefused,
-    LookupRefused,
-    RangesRefused,
-    TreeRefused,
-)
+from attestation.consensus.refusals import DelegationRefused, FormatRefused, LookupRefused, RangesRefused, TreeRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, Value, decode_foreign
 
 CERTIFICATE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
@@ -216,7 +210,11 @@ class VerifiedCertificate:
 
 
 def verify_certificate(
-    certificate: Certificate, *, root_key: bytes, canister: bytes | None, subnet: bytes | None = None,
+    certificate: Certificate,
+    *,
+    root_key: bytes,
+    canister: bytes | None,
+    subnet: bytes | None = None,
     cache: DelegationCache | None = None,
 ) -> VerifiedCertificate:
     """The certificate, believed as far as `root_key` reaches.
@@ -240,9 +238,12 @@ def verify_certificate(
     bls.verify(signing_key, certificate.signature, signed_bytes(certificate.tree))
     path = (b"time",)
     return VerifiedCertificate(
-        tree=certificate.tree, root_hash=certificate.tree.digest,
+        tree=certificate.tree,
+        root_hash=certificate.tree.digest,
         time_ns=parse_time(demanded(lookup(certificate.tree, path), path)),
-        canister=canister, delegation=delegation, verifier=_VERIFIER,
+        canister=canister,
+        delegation=delegation,
+        verifier=_VERIFIER,
     )
 
 
@@ -254,9 +255,7 @@ def _check_subnet(delegation: VerifiedDelegation | None, root_key: bytes, subnet
     # The root subnet signs with the root key itself, and its id is that key's.
     signer = _root_subnet(root_key) if delegation is None else delegation.subnet
     if signer != subnet:
-        raise DelegationRefused(
-            "delegation.subnet", expected=principal.to_text(subnet), got=principal.to_text(signer)
-        )
+        raise DelegationRefused("delegation.subnet", expected=principal.to_text(subnet), got=principal.to_text(signer))
 
 
 def _root_subnet(root_key: bytes) -> bytes:

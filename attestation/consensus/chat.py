@@ -40,31 +40,47 @@ class ChatLimits:
 
     payload_bytes: int
     messages: int
-    text_bytes: int                 # any one text: a message, an argument's value, a description
+    text_bytes: int  # any one text: a message, an argument's value, a description
     tools: int
-    properties: int                 # of one tool; also its required names, and the values of one enum
-    tool_calls: int                 # of one message
-    arguments: int                  # of one call
+    properties: int  # of one tool; also its required names, and the values of one enum
+    tool_calls: int  # of one message
+    arguments: int  # of one call
     stops: int
     stop_bytes: int
     max_tokens: int
     logit_biases: int
     temperature_micro: int = agreed.TEMPERATURE_MICRO_MAX
     top_k: int = agreed.TOP_K_MAX
-    items: int = 1 << 17           # CBOR items in all: what decoding may allocate
+    items: int = 1 << 17  # CBOR items in all: what decoding may allocate
 
 
 LLM_CANISTER: Final = ChatLimits(
-    payload_bytes=16 << 10, messages=10, text_bytes=10 << 10, tools=16, properties=16, tool_calls=16,
-    arguments=16, stops=0, stop_bytes=0, max_tokens=1000, logit_biases=0,
+    payload_bytes=16 << 10,
+    messages=10,
+    text_bytes=10 << 10,
+    tools=16,
+    properties=16,
+    tool_calls=16,
+    arguments=16,
+    stops=0,
+    stop_bytes=0,
+    max_tokens=1000,
+    logit_biases=0,
 )
 """The limits of the IC's own LLM canister, as far as it states them."""
 
 RAISED: Final = ChatLimits(
-    payload_bytes=agreed.PAYLOAD_BYTES_MAX, messages=agreed.MESSAGES_MAX, text_bytes=agreed.PAYLOAD_BYTES_MAX,
-    tools=agreed.TOOLS_MAX, properties=agreed.PROPERTIES_MAX, tool_calls=agreed.TOOL_CALLS_MAX,
-    arguments=agreed.ARGUMENTS_MAX, stops=agreed.STOPS_MAX, stop_bytes=agreed.STOP_BYTES_MAX,
-    max_tokens=agreed.TOKENS_MAX, logit_biases=agreed.LOGIT_BIASES_MAX,
+    payload_bytes=agreed.PAYLOAD_BYTES_MAX,
+    messages=agreed.MESSAGES_MAX,
+    text_bytes=agreed.PAYLOAD_BYTES_MAX,
+    tools=agreed.TOOLS_MAX,
+    properties=agreed.PROPERTIES_MAX,
+    tool_calls=agreed.TOOL_CALLS_MAX,
+    arguments=agreed.ARGUMENTS_MAX,
+    stops=agreed.STOPS_MAX,
+    stop_bytes=agreed.STOP_BYTES_MAX,
+    max_tokens=agreed.TOKENS_MAX,
+    logit_biases=agreed.LOGIT_BIASES_MAX,
 )
 """What a cell takes, and the gateway with it: no request is ordered only to be refused for a limit."""
 
@@ -143,7 +159,7 @@ class Sampling:
     repetition_penalty_micro: int | None = None
     presence_penalty_micro: int | None = None
     frequency_penalty_micro: int | None = None
-    logit_bias: tuple[tuple[int, int], ...] | None = None       # (token, millionths), tokens ascending
+    logit_bias: tuple[tuple[int, int], ...] | None = None  # (token, millionths), tokens ascending
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +203,19 @@ class ChatRequest:
 # --- reading ------------------------------------------------------------------------------------------------
 
 _SAMPLING: Final = (
-    "temperature_micro", "top_p_micro", "top_k", "max_tokens", "stop", "seed", "min_p_micro",
-    "repetition_penalty_micro", "presence_penalty_micro", "frequency_penalty_micro", "logit_bias",
+    "temperature_micro",
+    "top_p_micro",
+    "top_k",
+    "max_tokens",
+    "stop",
+    "seed",
+    "min_p_micro",
+    "repetition_penalty_micro",
+    "presence_penalty_micro",
+    "frequency_penalty_micro",
+    "logit_bias",
 )
-_DEPTH_MAX: Final = 8       # request, messages, message, calls, call, function, arguments, argument
+_DEPTH_MAX: Final = 8  # request, messages, message, calls, call, function, arguments, argument
 _Map: TypeAlias = dict[cbor.Key, cbor.Value]
 _T = TypeVar("_T")
 
@@ -314,7 +339,8 @@ class _Reader:
 def _bias(value: cbor.Value) -> tuple[int, int]:
     match value:
         case [int(token), int(bias)] if (
-            type(token) is type(bias) is int and 0 <= token <= agreed.BIASED_TOKEN_MAX
+            type(token) is type(bias) is int
+            and 0 <= token <= agreed.BIASED_TOKEN_MAX
             and abs(bias) <= agreed.LOGIT_BIAS_MICRO_MAX
         ):
             return token, bias
@@ -340,9 +366,7 @@ def _text(value: cbor.Value, bytes_max: int) -> Prompt:
     return Prompt(raw)
 
 
-def _map(
-    value: cbor.Value, field: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> _Map:
+def _map(value: cbor.Value, field: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> _Map:
     if not isinstance(value, dict):
         raise ChatRefused(field, expected="a map", got=type(value).__name__)
     for name in required:
@@ -353,9 +377,7 @@ def _map(
     return value
 
 
-def _list(
-    value: cbor.Value, field: str, length_max: int, read: Callable[[cbor.Value], _T]
-) -> tuple[_T, ...]:
+def _list(value: cbor.Value, field: str, length_max: int, read: Callable[[cbor.Value], _T]) -> tuple[_T, ...]:
     if not isinstance(value, list):
         raise ChatRefused(field, expected="an array", got=type(value).__name__)
     if len(value) > length_max:

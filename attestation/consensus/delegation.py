@@ -28,7 +28,7 @@ class Delegation:
     subnet: bytes
     tree: HashTree = field(repr=False)
     signature: bytes = field(repr=False)
-    encoded: bytes = field(repr=False)   # the inner certificate as it came
+    encoded: bytes = field(repr=False)  # the inner certificate as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +98,21 @@ def _verify(delegation: Delegation, root_key: bytes) -> VerifiedDelegation:
     shown = lookup(delegation.tree, (b"subnet", delegation.subnet, b"public_key"))
     if not isinstance(shown, Found):
         raise DelegationRefused(
-            "delegation.key", expected=f"a public key for subnet {principal.to_text(delegation.subnet)}",
+            "delegation.key",
+            expected=f"a public key for subnet {principal.to_text(delegation.subnet)}",
             got=type(shown).__name__.lower(),
         )
     try:
         public_key = bls.check_public_key(bls.public_key_from_der(shown.value))
     except (FormatRefused, SignatureRefused) as refusal:
-        raise DelegationRefused(
-            f"delegation.{refusal.code}", expected=refusal.expected, got=refusal.got
-        ) from refusal
+        raise DelegationRefused(f"delegation.{refusal.code}", expected=refusal.expected, got=refusal.got) from refusal
     time = lookup(delegation.tree, (b"time",))
     return VerifiedDelegation(
-        subnet=delegation.subnet, public_key=public_key, tree=delegation.tree,
-        time_ns=parse_time(time.value) if isinstance(time, Found) else None, verifier=_VERIFIER,
+        subnet=delegation.subnet,
+        public_key=public_key,
+        tree=delegation.tree,
+        time_ns=parse_time(time.value) if isinstance(time, Found) else None,
+        verifier=_VERIFIER,
     )
 
 

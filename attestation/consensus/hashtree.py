@@ -66,7 +66,7 @@ class Fork:
     left: HashTree
     right: HashTree
     digest: bytes = field(init=False, repr=False)
-    lowest: bytes | None = field(init=False, repr=False)   # of the labels shown on this level, if any
+    lowest: bytes | None = field(init=False, repr=False)  # of the labels shown on this level, if any
     highest: bytes | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -212,7 +212,7 @@ def find(tree: HashTree, path: Path) -> TreeLookup:
 
 
 def _step(tree: HashTree, label: bytes) -> TreeLookup:
-    before: HashTree | None = None   # the sibling just left of where `label` would be
+    before: HashTree | None = None  # the sibling just left of where `label` would be
     for sibling in siblings(tree):
         if isinstance(sibling, Labeled):
             if sibling.label == label:

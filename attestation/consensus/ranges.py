@@ -28,9 +28,7 @@ def parse_ranges(data: bytes) -> Ranges:
     try:
         value = decode_foreign(data, _LIMITS)
     except CborRefused as refusal:
-        raise RangesRefused(
-            f"ranges.{refusal.code}", expected=refusal.expected, got=refusal.got
-        ) from refusal
+        raise RangesRefused(f"ranges.{refusal.code}", expected=refusal.expected, got=refusal.got) from refusal
     pairs = value.value if isinstance(value, Tag) and value.number == SELF_DESCRIBED else value
     if not isinstance(pairs, list):
         raise _refused("format", "a list of pairs", type(pairs).__name__)

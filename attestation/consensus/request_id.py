@@ -59,8 +59,12 @@ class UpdateCall:
     @property
     def request_id(self) -> bytes:
         fields: dict[str, Field] = {
-            "request_type": "call", "canister_id": self.canister, "method_name": self.method,
-            "arg": self.argument, "sender": self.sender, "ingress_expiry": self.expiry_ns,
+            "request_type": "call",
+            "canister_id": self.canister,
+            "method_name": self.method,
+            "arg": self.argument,
+            "sender": self.sender,
+            "ingress_expiry": self.expiry_ns,
         }
         if self.nonce is not None:
             fields["nonce"] = self.nonce

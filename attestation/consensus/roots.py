@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attestation.consensus.bls import (
-    PUBLIC_KEY_BYTES,
-    check_public_key,
-    public_key_from_der,
-)
+from attestation.consensus.bls import PUBLIC_KEY_BYTES, check_public_key, public_key_from_der
 from attestation.consensus.refusals import FormatRefused, SignatureRefused
 
 MAINNET_ROOT_KEY: Final = bytes.fromhex(

@@ -114,7 +114,7 @@ class VerifiedSlice:
     certificate: bytes
     certified_time_ns: int
     headers: tuple[Header, ...]
-    links: tuple[bytes, ...]        # of `headers`, in the same order
+    links: tuple[bytes, ...]  # of `headers`, in the same order
     made_by: InitVar[object]
 
     def __post_init__(self, made_by: object) -> None:

@@ -70,9 +70,9 @@ class CertificateTable:
             try:
                 entry = TableEntry(guid)
             except ValueError:
-                unknown.append(guid)    # a vendor may add kinds; what is not understood is listed, not used
+                unknown.append(guid)  # a vendor may add kinds; what is not understood is listed, not used
                 continue
-            values[entry] = _der(entry, auxblob[offset:offset + length])
+            values[entry] = _der(entry, auxblob[offset : offset + length])
         return cls(values, tuple(unknown))
 
 
@@ -92,7 +92,7 @@ def _entries(auxblob: bytes) -> tuple[list[tuple[UUID, int, int]], int]:
     entries: list[tuple[UUID, int, int]] = []
     seen: set[UUID] = set()
     for at in range(0, ENTRY_BYTES * (ENTRIES_MAX + 1), ENTRY_BYTES):
-        raw = auxblob[at:at + ENTRY_BYTES]
+        raw = auxblob[at : at + ENTRY_BYTES]
         if len(raw) < ENTRY_BYTES:
             raise _refusal("terminator", "an all-zero entry", "the end of the blob")
         if raw == TERMINATOR:
@@ -152,5 +152,5 @@ def _sequence_bytes(der: bytes) -> int | None:
     count = der[1] & 0x7F
     if not 1 <= count <= 3 or len(der) < 2 + count or der[2] == 0:
         return None
-    length = int.from_bytes(der[2:2 + count], "big")
+    length = int.from_bytes(der[2 : 2 + count], "big")
     return 2 + count + length if length >= 0x80 and (count == 1 or length >= 1 << (8 * (count - 1))) else None

@@ -96,11 +96,7 @@ class _Builder:
         def refused(*arguments: object) -> None:
             # The default handler also sees the XML declaration and white space around the root: harmless.
             text = arguments[0] if arguments else ""
-            if (
-                what == "Default"
-                and isinstance(text, str)
-                and (not text.strip() or text.startswith("<?xml "))
-            ):
+            if what == "Default" and isinstance(text, str) and (not text.strip() or text.startswith("<?xml ")):
                 return
             self._refuse("elements and text alone", what)
 
@@ -156,8 +152,7 @@ def canonical(element: Element, *, without: Element | None = None) -> bytes:
 def _write(element: Element, rendered: Mapping[str, str], without: Element | None, parts: list[str]) -> None:
     declared = {prefix: uri for prefix, uri in element.scope.items() if rendered.get(prefix, "") != uri}
     namespaces = "".join(
-        f' xmlns{":" + prefix if prefix else ""}="{_attribute(uri)}"'
-        for prefix, uri in sorted(declared.items())
+        f' xmlns{":" + prefix if prefix else ""}="{_attribute(uri)}"' for prefix, uri in sorted(declared.items())
     )
     ordered = sorted(element.attributes.items(), key=lambda pair: element.expanded(pair[0], attribute=True))
     attributes = "".join(f' {name}="{_attribute(value)}"' for name, value in ordered)

@@ -46,6 +46,4 @@ class Cursor:
 
     def finish(self) -> None:
         if self.left:
-            raise FormatRefused(
-                f"{self._what}.trailing", expected="no further bytes", got=f"{self.left} bytes"
-            )
+            raise FormatRefused(f"{self._what}.trailing", expected="no further bytes", got=f"{self.left} bytes")

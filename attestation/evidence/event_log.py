@@ -59,9 +59,7 @@ def parse_event_log(data: bytes) -> EventLog:
 def parse_ccel(data: bytes) -> EventLog:
     """A TCG2 log whose measurement register n+1 is RTMR n. Raises `FormatRefused` and nothing else."""
     if len(data) > LOG_BYTES_MAX:
-        raise FormatRefused(
-            "eventlog.size", expected=f"at most {LOG_BYTES_MAX} bytes", got=f"{len(data)} bytes"
-        )
+        raise FormatRefused("eventlog.size", expected=f"at most {LOG_BYTES_MAX} bytes", got=f"{len(data)} bytes")
     cursor = Cursor("eventlog", data)
     _parse_spec_id(cursor)
     events: list[LogEvent] = []

@@ -56,18 +56,14 @@ class GpuReport:
     def parse(cls, data: bytes) -> GpuReport:
         """Parse `data`, all of it. Raises `FormatRefused` and nothing else; believes nothing."""
         if len(data) > REPORT_BYTES_MAX:
-            raise FormatRefused(
-                "gpu.size", expected=f"at most {REPORT_BYTES_MAX} bytes", got=f"{len(data)} bytes"
-            )
+            raise FormatRefused("gpu.size", expected=f"at most {REPORT_BYTES_MAX} bytes", got=f"{len(data)} bytes")
         cursor = Cursor("gpu", data)
         request_nonce = _parse_request(cursor)
         if (head := cursor.take(2, "response header")) != _MEASUREMENTS:
             raise FormatRefused("gpu.response", expected=_MEASUREMENTS.hex(), got=head.hex())
         cursor.take(2, "parameters")
         count = cursor.integer(1, "block count")
-        measurements = _parse_record(
-            cursor.take(cursor.integer(3, "record length"), "measurement record"), count
-        )
+        measurements = _parse_record(cursor.take(cursor.integer(3, "record length"), "measurement record"), count)
         response_nonce = cursor.take(32, "response nonce")
         opaque = _parse_opaque(cursor.take(cursor.integer(2, "opaque size"), "opaque data"))
         signed = data[: cursor.position]

@@ -30,19 +30,21 @@ class MalformedKeyset(FormatRefused):
 
 
 class KeyUse(IntEnum):
-    RECEIPT = 1     # signs receipts and statements
-    RELEASE = 2     # keys are released under it
+    RECEIPT = 1  # signs receipts and statements
+    RELEASE = 2  # keys are released under it
 
 
 class KeyAlgorithm(IntEnum):
     ED25519 = 1
-    P256 = 2                # uncompressed point
+    P256 = 2  # uncompressed point
     X25519 = 3
     MLKEM768_X25519 = 4
 
 
 KEY_BYTES = {
-    KeyAlgorithm.ED25519: 32, KeyAlgorithm.P256: 65, KeyAlgorithm.X25519: 32,
+    KeyAlgorithm.ED25519: 32,
+    KeyAlgorithm.P256: 65,
+    KeyAlgorithm.X25519: 32,
     KeyAlgorithm.MLKEM768_X25519: 1184 + 32,
 }
 ALLOWED = {
@@ -112,7 +114,8 @@ def _key(value: cbor.Value) -> PublicKey:
             try:
                 return PublicKey(KeyUse(use), KeyAlgorithm(algorithm), raw)
             except ValueError:
-                raise MalformedKeyset("keyset.kind", expected="a known use and algorithm",
-                                      got=f"{use}, {algorithm}") from None
+                raise MalformedKeyset(
+                    "keyset.kind", expected="a known use and algorithm", got=f"{use}, {algorithm}"
+                ) from None
         case _:
             raise MalformedKeyset("keyset.shape", expected="[use, algorithm, bytes]", got="another value")

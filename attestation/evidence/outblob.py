@@ -17,7 +17,7 @@ TDX_QUOTE_BYTES_MAX = 32 * 1024
 _SNP_REPORT_DATA = slice(0x50, 0x90)
 _TDX_HEADER_BYTES = 48
 _TDX_V4_BODY_BYTES = 584
-_TDX_V5_BODY_BYTES = {2: 584, 3: 648}          # body type -> size: TD 1.0 and TD 1.5
+_TDX_V5_BODY_BYTES = {2: 584, 3: 648}  # body type -> size: TD 1.0 and TD 1.5
 _REPORT_DATA_IN_BODY = slice(520, 584)
 
 
@@ -77,10 +77,10 @@ def _tdx_body(quote: bytes) -> tuple[int, int]:
     body_type, size = _uint(quote, 48, 2), _uint(quote, 50, 4)
     if _TDX_V5_BODY_BYTES.get(body_type) != size:
         raise MalformedOutblob(
-            "outblob.body", expected="a TD 1.0 or TD 1.5 body", got=f"type {body_type}, {size} bytes",
+            "outblob.body", expected="a TD 1.0 or TD 1.5 body", got=f"type {body_type}, {size} bytes"
         )
     return _TDX_HEADER_BYTES + 6, size
 
 
 def _uint(source: bytes, at: int, size: int) -> int:
-    return int.from_bytes(source[at:at + size], "little")
+    return int.from_bytes(source[at : at + size], "little")

@@ -321,9 +321,7 @@ def _refuse_reserved(raw: bytes, version: int) -> None:
     for offset, length in spans:
         if raw.count(0, offset, offset + length) != length:
             raise FormatRefused(
-                "snp.report.reserved",
-                expected=f"{length} zero bytes at {offset:#05x}",
-                got="a byte that is set",
+                "snp.report.reserved", expected=f"{length} zero bytes at {offset:#05x}", got="a byte that is set"
             )
 
 

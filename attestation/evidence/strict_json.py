@@ -74,9 +74,7 @@ class JsonObject:
             self._refuse(name, "hexadecimal digits", "other characters")
         if len(value) * 2 != len(text) or (size is not None and len(value) != size):
             self._refuse(
-                name,
-                f"{size if size is not None else 'whole'} bytes of hexadecimal",
-                f"{len(text)} characters",
+                name, f"{size if size is not None else 'whole'} bytes of hexadecimal", f"{len(text)} characters"
             )
         return value
 

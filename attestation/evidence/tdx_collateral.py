@@ -120,9 +120,7 @@ class TdxCollateral:
     @classmethod
     def parse(cls, data: bytes | str) -> TdxCollateral:
         """Parse the collateral JSON. Raises `FormatRefused` and nothing else."""
-        members = JsonObject(
-            "tdx.collateral", parse_json("tdx.collateral", data, bytes_max=COLLATERAL_BYTES_MAX)
-        )
+        members = JsonObject("tdx.collateral", parse_json("tdx.collateral", data, bytes_max=COLLATERAL_BYTES_MAX))
         tcb_info = _signed(members, "tcb_info")
         qe_identity = _signed(members, "qe_identity")
         return cls(

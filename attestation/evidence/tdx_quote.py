@@ -124,9 +124,7 @@ class TdxQuote:
     def parse(cls, data: bytes) -> TdxQuote:
         """Parse `data`, all of it. Raises `FormatRefused` and nothing else; believes nothing."""
         if len(data) > QUOTE_BYTES_MAX:
-            raise FormatRefused(
-                "tdx.size", expected=f"at most {QUOTE_BYTES_MAX} bytes", got=f"{len(data)} bytes"
-            )
+            raise FormatRefused("tdx.size", expected=f"at most {QUOTE_BYTES_MAX} bytes", got=f"{len(data)} bytes")
         cursor = Cursor("tdx", data)
         header = _parse_header(cursor)
         kind = _parse_body_kind(cursor, header.version)
@@ -136,9 +134,7 @@ class TdxQuote:
         raw = data[: cursor.position]
         # E63: configfs pads its buffer with zeros; anything else after the quote is somebody's message.
         if any(cursor.rest()):
-            raise FormatRefused(
-                "tdx.trailing", expected="nothing but zeros after the quote", got="other bytes"
-            )
+            raise FormatRefused("tdx.trailing", expected="nothing but zeros after the quote", got="other bytes")
         return _with_signature_data(raw, header, report, signed, signature_data)
 
 
@@ -211,23 +207,12 @@ def _with_signature_data(
     qe_report_signature = inner.take(64, "qe report signature")
     auth_size = inner.integer(2, "auth data size")
     if auth_size > AUTH_DATA_BYTES_MAX:
-        raise FormatRefused(
-            "tdx.auth_data", expected=f"at most {AUTH_DATA_BYTES_MAX} bytes", got=f"{auth_size} bytes"
-        )
+        raise FormatRefused("tdx.auth_data", expected=f"at most {AUTH_DATA_BYTES_MAX} bytes", got=f"{auth_size} bytes")
     auth_data = inner.take(auth_size, "auth data")
     chain = _certification(inner, _CERTIFICATION_PCK_CHAIN, PEM_BYTES_MAX)
     inner.finish()
     return TdxQuote(
-        raw,
-        header,
-        report,
-        signed,
-        signature,
-        attestation_key,
-        qe_report,
-        qe_report_signature,
-        auth_data,
-        chain,
+        raw, header, report, signed, signature, attestation_key, qe_report, qe_report_signature, auth_data, chain
     )
 
 
@@ -237,7 +222,5 @@ def _certification(cursor: Cursor, wanted: int, bytes_max: int) -> bytes:
         raise FormatRefused("tdx.certification_type", expected=wanted, got=kind)
     size = cursor.integer(4, "certification data size")
     if size > bytes_max:
-        raise FormatRefused(
-            "tdx.certification_size", expected=f"at most {bytes_max} bytes", got=f"{size} bytes"
-        )
+        raise FormatRefused("tdx.certification_size", expected=f"at most {bytes_max} bytes", got=f"{size} bytes")
     return cursor.take(size, "certification data")

@@ -117,7 +117,7 @@ def _holder(kind: KeyKind, product: Product, values: dict[str, bytes]) -> tuple[
         if CSP_ID in values:
             raise _malformed("csp-id", "absent from a VCEK", "present")
         hwid = read_hwid(_needed(values, HWID), HWID_BYTES[product])
-        if not any(hwid):   # E49: zeros are what a report writes to name no chip
+        if not any(hwid):  # E49: zeros are what a report writes to name no chip
             raise _malformed("hwid", "a chip's id", "zeros")
         return hwid, None
     if HWID in values:

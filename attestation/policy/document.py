@@ -89,9 +89,7 @@ def builtin(name: str) -> Policy:
 
 def builtin_names() -> tuple[str, ...]:
     folder = resources.files("attestation.policy") / "builtin"
-    return tuple(
-        sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-    )
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
 
 def _builtin_bytes(name: str) -> bytes:
@@ -110,15 +108,11 @@ class _Source:
 
     def _toml(self) -> dict[str, Any]:
         if len(self.document) > DOCUMENT_BYTES_MAX:
-            raise PolicyMalformed(
-                "policy.size", expected=f"<= {DOCUMENT_BYTES_MAX} bytes", got=len(self.document)
-            )
+            raise PolicyMalformed("policy.size", expected=f"<= {DOCUMENT_BYTES_MAX} bytes", got=len(self.document))
         try:
             return tomllib.loads(self.document.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise PolicyMalformed(
-                "policy.toml", expected="a TOML document", got=error, hint=self.called
-            ) from None
+            raise PolicyMalformed("policy.toml", expected="a TOML document", got=error, hint=self.called) from None
 
     def text(self, key: str) -> str:
         value = self.table.get(key)
@@ -126,9 +120,7 @@ class _Source:
             raise self.unfit((key,), expected="a text", got="nothing" if value is None else show(value))
         return value
 
-    def unfit(
-        self, path: tuple[str, ...], *, expected: str, got: object, hint: str | None = None
-    ) -> PolicyMalformed:
+    def unfit(self, path: tuple[str, ...], *, expected: str, got: object, hint: str | None = None) -> PolicyMalformed:
         """The refusal for what stands at `path`, with its line if the document has one for it."""
         line = line_of(self.document, path)
         place = f"{self.called}, line {line}" if line else self.called
@@ -159,9 +151,7 @@ def _own_sections(source: _Source) -> dict[str, dict[str, Any]]:
             continue
         if key not in SECTIONS:
             known = ["name", "about", "extends", *SECTIONS]
-            raise source.unfit(
-                (key,), expected=f"one of {_listed(known)}", got=key, hint=_closest(key, known)
-            )
+            raise source.unfit((key,), expected=f"one of {_listed(known)}", got=key, hint=_closest(key, known))
         if not isinstance(value, dict):
             raise source.unfit((key,), expected="a table", got=show(value))
         found[key] = value
@@ -172,15 +162,11 @@ def _section(kind: type, source: _Source, name: str, given: Mapping[str, object]
     rules = {rule.name: rule for rule in rules_of(kind)}
     for key in given:
         if key not in rules:
-            raise source.unfit(
-                (name, key), expected=f"a field of [{name}]", got=key, hint=_closest(key, rules)
-            )
+            raise source.unfit((name, key), expected=f"a field of [{name}]", got=key, hint=_closest(key, rules))
     values: dict[str, object] = {}
     for key, rule in rules.items():
         if key not in given:
-            raise source.unfit(
-                (name, key), expected='a value or { unchecked = "why" }', got="nothing", hint=rule.about
-            )
+            raise source.unfit((name, key), expected='a value or { unchecked = "why" }', got="nothing", hint=rule.about)
         try:
             values[key] = rule.read(given[key])
         except Unfit as complaint:

@@ -40,10 +40,7 @@ def _section(kind: type, section: object) -> list[str]:
                 f"      left open: {rule.about}",
             ]
         else:
-            checked += [
-                f"  {rule.name} ({rule.rule}): {words(value)}",
-                f"      because otherwise: {rule.about}",
-            ]
+            checked += [f"  {rule.name} ({rule.rule}): {words(value)}", f"      because otherwise: {rule.about}"]
     return [*checked, *(["", "  left open, each with its reason:"] if unchecked else []), *unchecked]
 
 

@@ -64,9 +64,7 @@ Reader = Callable[[object], object]
 
 def ruled(rule: str, about: str, reader: Reader, *, may_be_unchecked: bool = True) -> Any:
     """A policy field. `about` finishes the sentence "if this were otherwise, …" for a reader of `explain`."""
-    return field(
-        metadata={"rule": rule, "about": about, "reader": reader, "may_be_unchecked": may_be_unchecked}
-    )
+    return field(metadata={"rule": rule, "about": about, "reader": reader, "may_be_unchecked": may_be_unchecked})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +89,7 @@ class FieldRule:
 def rules_of(section: type) -> tuple[FieldRule, ...]:
     """The fields a section declares, in the order of the class."""
     return tuple(
-        FieldRule(
-            f.name,
-            f.metadata["rule"],
-            f.metadata["about"],
-            f.metadata["reader"],
-            f.metadata["may_be_unchecked"],
-        )
+        FieldRule(f.name, f.metadata["rule"], f.metadata["about"], f.metadata["reader"], f.metadata["may_be_unchecked"])
         for f in fields(section)
     )
 

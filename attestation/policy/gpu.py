@@ -48,9 +48,7 @@ class GpuPolicy:
     devices: OneOf | Unchecked = ruled(
         "E106", "somebody else's device may answer in place of the one in the machine", one_of(32)
     )
-    nonce: OneOf | Unchecked = ruled(
-        "E107", "an old report, or one of a device in another machine", one_of(32)
-    )
+    nonce: OneOf | Unchecked = ruled("E107", "an old report, or one of a device in another machine", one_of(32))
     revocation: Required | Unchecked = ruled(
         "E107",
         "a device known to be broken would go unnoticed; NVIDIA answers this on the network alone",
@@ -59,9 +57,7 @@ class GpuPolicy:
     firmware_id: Required | Unchecked = ruled(
         "E108", "the report and the certificate speak of different firmware", read_required
     )
-    driver_versions: frozenset[str] | Unchecked = ruled(
-        "E108", "a driver with known holes", set_of(read_text)
-    )
+    driver_versions: frozenset[str] | Unchecked = ruled("E108", "a driver with known holes", set_of(read_text))
     vbios_versions: frozenset[str] | Unchecked = ruled("E108", "a VBIOS with known holes", set_of(read_text))
     rims: frozenset[RimKind] | Unchecked = ruled(
         "E109", "nothing says what the measurements should be", set_of(member_of(RimKind))
@@ -91,26 +87,47 @@ CLAIMS: Final[tuple[Row[VerifiedGpu], ...]] = (
     word("gpu.product", "products", lambda evidence: evidence.product),
     listed("gpu.device", "devices", "gpu.device", lambda evidence: evidence.device_id),
     listed("gpu.nonce", "nonce", "gpu.nonce", lambda evidence: evidence.nonce),
-    Row("gpu.revocation", "revocation", lambda *_: False, lambda *_: "a fresh answer about revocation",
-        lambda _: "none can be had offline", collateral=True),
-    plain("gpu.firmware-id", "firmware_id", lambda _, evidence: evidence.firmware_id_bound,
-          "the firmware id of the device's certificate",
-          lambda evidence: "the same" if evidence.firmware_id_bound else "none in the report"),
+    Row(
+        "gpu.revocation",
+        "revocation",
+        lambda *_: False,
+        lambda *_: "a fresh answer about revocation",
+        lambda _: "none can be had offline",
+        collateral=True,
+    ),
+    plain(
+        "gpu.firmware-id",
+        "firmware_id",
+        lambda _, evidence: evidence.firmware_id_bound,
+        "the firmware id of the device's certificate",
+        lambda evidence: "the same" if evidence.firmware_id_bound else "none in the report",
+    ),
     word("gpu.driver", "driver_versions", lambda evidence: evidence.driver_version),
     word("gpu.vbios", "vbios_versions", lambda evidence: evidence.vbios_version),
-    plain("gpu.rims", "rims",
-          lambda wanted, evidence: wanted <= (evidence.rims.kinds if evidence.rims else frozenset()),
-          lambda wanted: f"manifests for: {_kinds(wanted, 'nothing')}",
-          lambda evidence: _kinds(evidence.rims.kinds if evidence.rims else (), "none"), collateral=True),
+    plain(
+        "gpu.rims",
+        "rims",
+        lambda wanted, evidence: wanted <= (evidence.rims.kinds if evidence.rims else frozenset()),
+        lambda wanted: f"manifests for: {_kinds(wanted, 'nothing')}",
+        lambda evidence: _kinds(evidence.rims.kinds if evidence.rims else (), "none"),
+        collateral=True,
+    ),
     # E109: a manifest that was brought is heeded: what it contradicts is unmet even where no manifest is asked for.
-    Row("gpu.measurements", "rims",
+    Row(
+        "gpu.measurements",
+        "rims",
         lambda _, facts: facts.evidence.rims is not None and not facts.evidence.rims.differing,
-        lambda *_: "every measurement the manifests speak of, as they state it", _measured,
-        requirement=lambda policy, evidence: policy.rims if evidence.rims is None else Required.REQUIRED),
-    plain("gpu.measurements.uncovered", "uncovered_measurements",
-          lambda known, evidence: _uncovered(evidence) <= known,
-          lambda known: f"none outside the manifests but {sorted(known)}",
-          lambda evidence: f"{sorted(_uncovered(evidence))}" if _uncovered(evidence) else "none"),
+        lambda *_: "every measurement the manifests speak of, as they state it",
+        _measured,
+        requirement=lambda policy, evidence: policy.rims if evidence.rims is None else Required.REQUIRED,
+    ),
+    plain(
+        "gpu.measurements.uncovered",
+        "uncovered_measurements",
+        lambda known, evidence: _uncovered(evidence) <= known,
+        lambda known: f"none outside the manifests but {sorted(known)}",
+        lambda evidence: f"{sorted(_uncovered(evidence))}" if _uncovered(evidence) else "none",
+    ),
 )
 
 

@@ -63,17 +63,29 @@ def judged(rows: Iterable[Row[E]], policy: object, evidence: E, references: Refe
 
 
 def plain(
-    code: str, field: str, met: Callable[[Any, E], bool], expected: Callable[[Any], str] | str,
-    got: Callable[[E], object], *, collateral: bool = False,
+    code: str,
+    field: str,
+    met: Callable[[Any, E], bool],
+    expected: Callable[[Any], str] | str,
+    got: Callable[[E], object],
+    *,
+    collateral: bool = False,
 ) -> Row[E]:
     """A comparison that needs no reference values."""
     text = expected if callable(expected) else lambda _: expected
-    return Row(code, field, lambda required, facts: met(required, facts.evidence), lambda required, _: text(required),
-               got, collateral)
+    return Row(
+        code,
+        field,
+        lambda required, facts: met(required, facts.evidence),
+        lambda required, _: text(required),
+        got,
+        collateral,
+    )
 
 
 def root(kind: str) -> Row[Any]:
     """A pinned hardware root always will do, a simulated one only if the policy names its key."""
+
     def accepted(named: frozenset[bytes], evidence: Any) -> bool:
         anchor: TrustAnchor = evidence.root
         return not anchor.simulated or anchor.spki_sha256 in named
@@ -83,24 +95,38 @@ def root(kind: str) -> Row[Any]:
         return f"{anchor.name}{f' (simulated, {anchor.spki_sha256.hex()})' if anchor.simulated else ''}"
 
     return plain(
-        f"{kind}.root", "simulated_roots", accepted,
-        lambda named: f"{MAKERS[kind]}{f', or one of {len(named)} named simulated roots' if named else ''}", shown,
+        f"{kind}.root",
+        "simulated_roots",
+        accepted,
+        lambda named: f"{MAKERS[kind]}{f', or one of {len(named)} named simulated roots' if named else ''}",
+        shown,
     )
 
 
 def flag(code: str, field: str, bit: Callable[[E], bool]) -> Row[E]:
-    return plain(code, field, lambda wanted, evidence: wanted.met_by(bit(evidence)), _set_or_clear,
-                 lambda evidence: "set" if bit(evidence) else "clear")
+    return plain(
+        code,
+        field,
+        lambda wanted, evidence: wanted.met_by(bit(evidence)),
+        _set_or_clear,
+        lambda evidence: "set" if bit(evidence) else "clear",
+    )
 
 
 def bits_flag(code: str, field: str, bits: Callable[[E], int]) -> Row[E]:
     """A flag over several bits, which are shown where any of them is set."""
-    return plain(code, field, lambda wanted, evidence: wanted.met_by(bits(evidence) != 0), _set_or_clear,
-                 lambda evidence: f"set ({bits(evidence):#x})" if bits(evidence) else "clear")
+    return plain(
+        code,
+        field,
+        lambda wanted, evidence: wanted.met_by(bits(evidence) != 0),
+        _set_or_clear,
+        lambda evidence: f"set ({bits(evidence):#x})" if bits(evidence) else "clear",
+    )
 
 
 def listed(code: str, field: str, reference: str, value: Callable[[E], bytes | None], absent: str = "") -> Row[E]:
     """The value is among the policy's or, where the policy says so, among the reference values of that name."""
+
     def met(wanted: OneOf, facts: Facts[E]) -> bool:
         got = value(facts.evidence)
         return got is not None and got in allowed(wanted, facts.references, reference)
@@ -120,13 +146,24 @@ def listed(code: str, field: str, reference: str, value: Callable[[E], bytes | N
 
 def word(code: str, field: str, value: Callable[[E], str]) -> Row[E]:
     """A text out of the policy's list."""
-    return plain(code, field, lambda wanted, evidence: value(evidence) in wanted, any_of,
-                 lambda evidence: value(evidence) or "not stated")
+    return plain(
+        code,
+        field,
+        lambda wanted, evidence: value(evidence) in wanted,
+        any_of,
+        lambda evidence: value(evidence) or "not stated",
+    )
 
 
 def at_least(code: str, field: str, value: Callable[[E], int], *, collateral: bool = False) -> Row[E]:
-    return plain(code, field, lambda least, evidence: value(evidence) >= least, lambda least: f">= {least}", value,
-                 collateral=collateral)
+    return plain(
+        code,
+        field,
+        lambda least, evidence: value(evidence) >= least,
+        lambda least: f">= {least}",
+        value,
+        collateral=collateral,
+    )
 
 
 def allowed(requirement: OneOf, references: ReferenceValues, reference: str) -> frozenset[bytes]:

@@ -144,9 +144,7 @@ class SnpPolicy:
     )
     crl: Required | Unchecked = ruled("E144", "a revoked intermediate would go unnoticed", read_required)
     report_version: int | Unchecked = ruled(
-        "E145",
-        "older reports leave out the processor model, so the product is not cross-checked",
-        integer(2, 5),
+        "E145", "older reports leave out the processor model, so the product is not cross-checked", integer(2, 5)
     )
     chip_id: OneOf | Unchecked = ruled(
         "E146",
@@ -175,9 +173,7 @@ class SnpPolicy:
         member_of(LaunchTcb),
     )
     minimum_firmware: Mapping[Product, Firmware] | Unchecked = ruled(
-        "E151",
-        "BadRAM: builds before these do not check for memory aliases",
-        table_of(_read_product, read_firmware),
+        "E151", "BadRAM: builds before these do not check for memory aliases", table_of(_read_product, read_firmware)
     )
     minimum_abi: tuple[int, int] | Unchecked = ruled(
         "E152", "the guest's own floor for the firmware ABI, fixed at launch", read_abi
@@ -192,9 +188,7 @@ class SnpPolicy:
     single_socket: Flag | Unchecked = ruled("E156", "memory traffic crosses between sockets", read_flag)
     cxl: Flag | Unchecked = ruled("E157", "memory may sit on a removable device", read_flag)
     aes_256_xts: Flag | Unchecked = ruled("E158", "memory may be encrypted with AES-128", read_flag)
-    rapl_disabled: Flag | Unchecked = ruled(
-        "E159", "power readings of the host are a side channel", read_flag
-    )
+    rapl_disabled: Flag | Unchecked = ruled("E159", "power readings of the host are a side channel", read_flag)
     ciphertext_hiding: Flag | Unchecked = ruled(
         "E160", "Heracles and CipherLeaks: the host can watch ciphertext", read_flag
     )
@@ -207,50 +201,32 @@ class SnpPolicy:
     platform_smt: Flag | Unchecked = ruled("E163", "the platform runs with sibling threads", read_flag)
     platform_tsme: Flag | Unchecked = ruled("E164", "memory outside of guests is not encrypted", read_flag)
     platform_ecc: Flag | Unchecked = ruled("E165", "memory faults are neither corrected nor seen", read_flag)
-    platform_rapl_disabled: Flag | Unchecked = ruled(
-        "E166", "power readings of the host are a side channel", read_flag
-    )
+    platform_rapl_disabled: Flag | Unchecked = ruled("E166", "power readings of the host are a side channel", read_flag)
     platform_ciphertext_hiding: Flag | Unchecked = ruled(
         "E167", "Heracles: the platform does not hide ciphertext", read_flag
     )
-    alias_check: Flag | Unchecked = ruled(
-        "E168", "BadRAM: two addresses may lead to the same memory", read_flag
-    )
-    iommu_write_safe: Flag | Unchecked = ruled(
-        "E169", "writes through the IOMMU are not known to be safe", read_flag
-    )
+    alias_check: Flag | Unchecked = ruled("E168", "BadRAM: two addresses may lead to the same memory", read_flag)
+    iommu_write_safe: Flag | Unchecked = ruled("E169", "writes through the IOMMU are not known to be safe", read_flag)
     trusted_io: Flag | Unchecked = ruled("E170", "devices are attached as trusted", read_flag)
     unknown_platform_bits: Flag | Unchecked = ruled(
         "E171", "a platform bit without a name says something this policy can't judge", read_flag
     )
     vmpl: frozenset[int] | Unchecked = ruled(
-        "E172",
-        "a report from a less privileged level says nothing about the levels above it",
-        set_of(integer(0, 3)),
+        "E172", "a report from a less privileged level says nothing about the levels above it", set_of(integer(0, 3))
     )
-    minimum_guest_svn: int | Unchecked = ruled(
-        "E173", "an older image of the same owner", integer(0, _UINT32)
-    )
+    minimum_guest_svn: int | Unchecked = ruled("E173", "an older image of the same owner", integer(0, _UINT32))
     id_key_digest: OneOf | Unchecked = ruled("E174", "the launch was authorised by another key", one_of(48))
     author_key_digest: OneOf | Unchecked = ruled("E175", "the launch was authored by another key", one_of(48))
     family_id: OneOf | Unchecked = ruled("E176", "another family of images", one_of(16))
     image_id: OneOf | Unchecked = ruled("E177", "another image", one_of(16))
-    measurement: OneOf | Unchecked = ruled(
-        "E178", "other firmware, kernel, command line or initial disk", one_of(48)
-    )
+    measurement: OneOf | Unchecked = ruled("E178", "other firmware, kernel, command line or initial disk", one_of(48))
     host_data: OneOf | Unchecked = ruled("E179", "the host started the image with other data", one_of(32))
-    report_data: OneOf | Unchecked = ruled(
-        "E180", "an old report, or one for another session or key", one_of(64)
-    )
+    report_data: OneOf | Unchecked = ruled("E180", "an old report, or one for another session or key", one_of(64))
     launch_mitigations: Mapping[Product, int] | Unchecked = ruled(
-        "E181",
-        "a mitigation was missing when the guest was launched",
-        table_of(_read_product, integer(0, _UINT64)),
+        "E181", "a mitigation was missing when the guest was launched", table_of(_read_product, integer(0, _UINT64))
     )
     current_mitigations: Mapping[Product, int] | Unchecked = ruled(
-        "E182",
-        "RMPocalypse and later: a mitigation is missing now",
-        table_of(_read_product, integer(0, _UINT64)),
+        "E182", "RMPocalypse and later: a mitigation is missing now", table_of(_read_product, integer(0, _UINT64))
     )
 
 
@@ -287,6 +263,7 @@ def _minimum_text(rows: tuple[TcbMinimum, ...], evidence: VerifiedSnp) -> str:
 
 def _mitigations(code: str, field: str, vector: Callable[[VerifiedSnp], int | None]) -> Row[VerifiedSnp]:
     """E181, E182: a superset of the mask. A report too old to carry the vector shows no mitigation."""
+
     def covers(masks: Mapping[Product, int], evidence: VerifiedSnp) -> bool:
         mask = masks.get(evidence.product)
         return mask is not None and mask & ~(vector(evidence) or 0) == 0
@@ -305,8 +282,14 @@ def _mitigations(code: str, field: str, vector: Callable[[VerifiedSnp], int | No
 def _tcb(
     code: str, field: str, level: Callable[[VerifiedSnp], Tcb], requirement: Requirement = None
 ) -> Row[VerifiedSnp]:
-    return Row(code, field, lambda rows, facts: _reaches(level(facts.evidence), _minimum(rows, facts.evidence)),
-               lambda rows, facts: _minimum_text(rows, facts.evidence), level, requirement=requirement)
+    return Row(
+        code,
+        field,
+        lambda rows, facts: _reaches(level(facts.evidence), _minimum(rows, facts.evidence)),
+        lambda rows, facts: _minimum_text(rows, facts.evidence),
+        level,
+        requirement=requirement,
+    )
 
 
 def _policy_flag(name: str) -> Row[VerifiedSnp]:
@@ -320,8 +303,9 @@ def _platform_flag(name: str, field: str) -> Row[VerifiedSnp]:
 
 
 def _in_order(evidence: VerifiedSnp) -> bool:
-    return (evidence.current_tcb.at_least(evidence.committed_tcb)
-            and evidence.committed_tcb.at_least(evidence.reported_tcb))
+    return evidence.current_tcb.at_least(evidence.committed_tcb) and evidence.committed_tcb.at_least(
+        evidence.reported_tcb
+    )
 
 
 def _build(evidence: VerifiedSnp) -> Firmware:
@@ -331,40 +315,80 @@ def _build(evidence: VerifiedSnp) -> Firmware:
 
 CLAIMS: Final[tuple[Row[VerifiedSnp], ...]] = (
     root("snp"),
-    plain("snp.product", "products", lambda allowed, evidence: evidence.product in allowed,
-          lambda allowed: any_of(product.value for product in allowed), lambda evidence: evidence.product.value),
-    plain("snp.key", "keys", lambda allowed, evidence: ReportKey(evidence.key.name) in allowed,
-          lambda allowed: any_of(key.value for key in allowed), lambda evidence: evidence.key.name),
-    plain("snp.csp-id", "csp_ids",
-          lambda allowed, evidence: evidence.key is KeyKind.VCEK or evidence.csp_id in allowed,
-          lambda allowed: f"a VCEK, or one of: {', '.join(sorted(allowed)) or 'none'}",
-          lambda evidence: evidence.csp_id or "a VCEK"),
-    plain("snp.revocation", "crl", lambda _, evidence: evidence.revocation is Revocation.FRESH,
-          Revocation.FRESH.value, lambda evidence: evidence.revocation.value, collateral=True),
+    plain(
+        "snp.product",
+        "products",
+        lambda allowed, evidence: evidence.product in allowed,
+        lambda allowed: any_of(product.value for product in allowed),
+        lambda evidence: evidence.product.value,
+    ),
+    plain(
+        "snp.key",
+        "keys",
+        lambda allowed, evidence: ReportKey(evidence.key.name) in allowed,
+        lambda allowed: any_of(key.value for key in allowed),
+        lambda evidence: evidence.key.name,
+    ),
+    plain(
+        "snp.csp-id",
+        "csp_ids",
+        lambda allowed, evidence: evidence.key is KeyKind.VCEK or evidence.csp_id in allowed,
+        lambda allowed: f"a VCEK, or one of: {', '.join(sorted(allowed)) or 'none'}",
+        lambda evidence: evidence.csp_id or "a VCEK",
+    ),
+    plain(
+        "snp.revocation",
+        "crl",
+        lambda _, evidence: evidence.revocation is Revocation.FRESH,
+        Revocation.FRESH.value,
+        lambda evidence: evidence.revocation.value,
+        collateral=True,
+    ),
     at_least("snp.version", "report_version", lambda evidence: evidence.version),
     listed("snp.chip", "chip_id", "snp.chip_id", lambda evidence: evidence.chip_id, absent="masked"),
-    plain("snp.chip.masked", "masked_chip_id",
-          lambda masked, evidence: evidence.chip_id is not None or masked is MaskedChip.ACCEPT,
-          lambda masked: "a chip id" if masked is MaskedChip.REFUSE else "a chip id or a masked one",
-          lambda evidence: "masked" if evidence.chip_id is None else "a chip id"),
-    plain("snp.tcb.order", "tcb_order", lambda _, evidence: _in_order(evidence),
-          "reported <= committed <= current in every part",
-          lambda evidence: f"reported [{evidence.reported_tcb}], committed [{evidence.committed_tcb}], "
-                           f"current [{evidence.current_tcb}]"),
+    plain(
+        "snp.chip.masked",
+        "masked_chip_id",
+        lambda masked, evidence: evidence.chip_id is not None or masked is MaskedChip.ACCEPT,
+        lambda masked: "a chip id" if masked is MaskedChip.REFUSE else "a chip id or a masked one",
+        lambda evidence: "masked" if evidence.chip_id is None else "a chip id",
+    ),
+    plain(
+        "snp.tcb.order",
+        "tcb_order",
+        lambda _, evidence: _in_order(evidence),
+        "reported <= committed <= current in every part",
+        lambda evidence: (
+            f"reported [{evidence.reported_tcb}], committed [{evidence.committed_tcb}], "
+            f"current [{evidence.current_tcb}]"
+        ),
+    ),
     _tcb("snp.tcb.reported", "minimum_tcb", lambda evidence: evidence.reported_tcb),
     # E150: the launch TCB is held against the same rows, so it can't be checked where they are not stated.
-    _tcb("snp.tcb.launch", "launch_tcb", lambda evidence: evidence.launch_tcb,
-         lambda policy, _: policy.minimum_tcb if isinstance(policy.launch_tcb, LaunchTcb) else policy.launch_tcb),
-    Row("snp.firmware", "minimum_firmware",
-        lambda least, facts: facts.evidence.product in least
-        and _build(facts.evidence) >= least[facts.evidence.product],
+    _tcb(
+        "snp.tcb.launch",
+        "launch_tcb",
+        lambda evidence: evidence.launch_tcb,
+        lambda policy, _: policy.minimum_tcb if isinstance(policy.launch_tcb, LaunchTcb) else policy.launch_tcb,
+    ),
+    Row(
+        "snp.firmware",
+        "minimum_firmware",
+        lambda least, facts: (
+            facts.evidence.product in least and _build(facts.evidence) >= least[facts.evidence.product]
+        ),
         lambda least, facts: f">= {least.get(facts.evidence.product, 'a stated minimum, and none is')}",
-        lambda evidence: f"committed {evidence.committed_firmware}, current {evidence.current_firmware}"),
+        lambda evidence: f"committed {evidence.committed_firmware}, current {evidence.current_firmware}",
+    ),
     _mitigations("snp.mitigations.launch", "launch_mitigations", lambda evidence: evidence.launch_mitigations),
     _mitigations("snp.mitigations.current", "current_mitigations", lambda evidence: evidence.current_mitigations),
-    plain("snp.policy.abi", "minimum_abi", lambda least, evidence: evidence.policy.abi >= least,
-          lambda least: f">= {least[0]}.{least[1]}",
-          lambda evidence: f"{evidence.policy.abi[0]}.{evidence.policy.abi[1]}"),
+    plain(
+        "snp.policy.abi",
+        "minimum_abi",
+        lambda least, evidence: evidence.policy.abi >= least,
+        lambda least: f">= {least[0]}.{least[1]}",
+        lambda evidence: f"{evidence.policy.abi[0]}.{evidence.policy.abi[1]}",
+    ),
     _policy_flag("smt"),
     _policy_flag("migration_agent"),
     _policy_flag("debug"),
@@ -374,11 +398,13 @@ CLAIMS: Final[tuple[Row[VerifiedSnp], ...]] = (
     _policy_flag("rapl_disabled"),
     _policy_flag("ciphertext_hiding"),
     _policy_flag("page_swap_disabled"),
-    plain("snp.policy.unknown-bits", "unknown_policy_bits",
-          lambda wanted, evidence: wanted.met_by(
-              bool(evidence.policy.unknown_bits) or not evidence.policy.must_be_one),
-          lambda wanted: f"bit 17 set and bits 26 to 63 clear, otherwise {wanted.value}",
-          lambda evidence: f"{evidence.policy.raw:#x}"),
+    plain(
+        "snp.policy.unknown-bits",
+        "unknown_policy_bits",
+        lambda wanted, evidence: wanted.met_by(bool(evidence.policy.unknown_bits) or not evidence.policy.must_be_one),
+        lambda wanted: f"bit 17 set and bits 26 to 63 clear, otherwise {wanted.value}",
+        lambda evidence: f"{evidence.policy.raw:#x}",
+    ),
     _platform_flag("smt", "platform_smt"),
     _platform_flag("tsme", "platform_tsme"),
     _platform_flag("ecc", "platform_ecc"),
@@ -387,15 +413,23 @@ CLAIMS: Final[tuple[Row[VerifiedSnp], ...]] = (
     _platform_flag("alias_check_complete", "alias_check"),
     _platform_flag("iommu_write_safe", "iommu_write_safe"),
     _platform_flag("trusted_io", "trusted_io"),
-    plain("snp.platform.unknown-bits", "unknown_platform_bits",
-          lambda wanted, evidence: wanted.met_by(bool(evidence.platform.unknown_bits)),
-          lambda wanted: f"bits 8 to 63 set: {wanted.value}", lambda evidence: f"{evidence.platform.raw:#x}"),
-    plain("snp.vmpl", "vmpl", lambda allowed, evidence: evidence.vmpl in allowed,
-          lambda allowed: f"one of {sorted(allowed)}", lambda evidence: evidence.vmpl),
+    plain(
+        "snp.platform.unknown-bits",
+        "unknown_platform_bits",
+        lambda wanted, evidence: wanted.met_by(bool(evidence.platform.unknown_bits)),
+        lambda wanted: f"bits 8 to 63 set: {wanted.value}",
+        lambda evidence: f"{evidence.platform.raw:#x}",
+    ),
+    plain(
+        "snp.vmpl",
+        "vmpl",
+        lambda allowed, evidence: evidence.vmpl in allowed,
+        lambda allowed: f"one of {sorted(allowed)}",
+        lambda evidence: evidence.vmpl,
+    ),
     at_least("snp.guest-svn", "minimum_guest_svn", lambda evidence: evidence.guest_svn),
     listed("snp.id-key", "id_key_digest", "snp.id_key_digest", lambda evidence: evidence.id_key_digest),
-    listed("snp.author-key", "author_key_digest", "snp.author_key_digest",
-           lambda evidence: evidence.author_key_digest),
+    listed("snp.author-key", "author_key_digest", "snp.author_key_digest", lambda evidence: evidence.author_key_digest),
     listed("snp.family-id", "family_id", "snp.family_id", lambda evidence: evidence.family_id),
     listed("snp.image-id", "image_id", "snp.image_id", lambda evidence: evidence.image_id),
     listed("snp.measurement", "measurement", "snp.measurement", lambda evidence: evidence.measurement),

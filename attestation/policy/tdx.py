@@ -65,9 +65,7 @@ class TdxPolicy:
         "E81", "a tolerated TCB status may hide an advisory that matters", set_of(read_text)
     )
     minimum_evaluation_number: int | Unchecked = ruled(
-        "E82",
-        "Intel's tables from before a disclosure still call a broken platform up to date",
-        integer(0, 2**31),
+        "E82", "Intel's tables from before a disclosure still call a broken platform up to date", integer(0, 2**31)
     )
     ppid: OneOf | Unchecked = ruled(
         "E83", "TEE.fail and Battering RAM leave no bit: only knowing the machines answers them", one_of(16)
@@ -83,9 +81,7 @@ class TdxPolicy:
     migratable: Flag | Unchecked = ruled(
         "E87", "a migration service can move the trust domain and read its memory", read_flag
     )
-    perfmon: Flag | Unchecked = ruled(
-        "E88", "performance counters widen side channels within the machine", read_flag
-    )
+    perfmon: Flag | Unchecked = ruled("E88", "performance counters widen side channels within the machine", read_flag)
     unknown_attributes: Flag | Unchecked = ruled(
         "E89", "an attribute without a name may grant the host something", read_flag
     )
@@ -99,16 +95,12 @@ class TdxPolicy:
     rtmr1: OneOf | Unchecked = ruled("E93", "another boot loader or kernel", one_of(48))
     rtmr2: OneOf | Unchecked = ruled("E93", "another command line or initial disk", one_of(48))
     rtmr3: OneOf | Unchecked = ruled("E93", "something extended the register applications own", one_of(48))
-    mr_config_id: OneOf | Unchecked = ruled(
-        "E94", "the host started it with another configuration", one_of(48)
-    )
+    mr_config_id: OneOf | Unchecked = ruled("E94", "the host started it with another configuration", one_of(48))
     mr_owner: OneOf | Unchecked = ruled("E94", "the host started it for another owner", one_of(48))
     mr_owner_config: OneOf | Unchecked = ruled(
         "E94", "the host started it with another configuration of the owner's", one_of(48)
     )
-    report_data: OneOf | Unchecked = ruled(
-        "E95", "an old quote, or one for another session or key", one_of(64)
-    )
+    report_data: OneOf | Unchecked = ruled("E95", "an old quote, or one for another session or key", one_of(64))
     service_td: Flag | Unchecked = ruled(
         "E96", "a service trust domain is bound to this one and may migrate it", read_flag
     )
@@ -132,8 +124,7 @@ def _register(number: int) -> Row[VerifiedTdx]:
 
 def _field(name: str) -> Row[VerifiedTdx]:
     """A field of the TD report, under its own name in the policy and among the reference values."""
-    return listed(f"tdx.{name.replace('_', '-')}", name, f"tdx.{name}",
-                  lambda evidence: getattr(evidence.report, name))
+    return listed(f"tdx.{name.replace('_', '-')}", name, f"tdx.{name}", lambda evidence: getattr(evidence.report, name))
 
 
 def _knows_events(wanted: OneOf, facts: Facts[VerifiedTdx]) -> bool:
@@ -143,34 +134,59 @@ def _knows_events(wanted: OneOf, facts: Facts[VerifiedTdx]) -> bool:
 
 CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
     root("tdx"),
-    plain("tdx.tcb.status", "tcb_status", lambda allowed, evidence: evidence.tcb.status in allowed,
-          lambda allowed: " or ".join(sorted(status.value for status in allowed)) or "none",
-          lambda evidence: f"{evidence.tcb.status.value} (platform {evidence.tcb.platform.value}, module "
-                           f"{evidence.tcb.module.value}, quoting enclave {evidence.tcb.quoting_enclave.value})"),
-    plain("tdx.tcb.advisories", "forbidden_advisories",
-          lambda forbidden, evidence: not forbidden.intersection(evidence.tcb.advisories),
-          lambda forbidden: f"none of {', '.join(sorted(forbidden)) or 'no advisories'}",
-          lambda evidence: ", ".join(evidence.tcb.advisories) or "none"),
-    at_least("tdx.tcb.evaluation-number", "minimum_evaluation_number", lambda evidence: evidence.evaluation_number,
-             collateral=True),
+    plain(
+        "tdx.tcb.status",
+        "tcb_status",
+        lambda allowed, evidence: evidence.tcb.status in allowed,
+        lambda allowed: " or ".join(sorted(status.value for status in allowed)) or "none",
+        lambda evidence: (
+            f"{evidence.tcb.status.value} (platform {evidence.tcb.platform.value}, module "
+            f"{evidence.tcb.module.value}, quoting enclave {evidence.tcb.quoting_enclave.value})"
+        ),
+    ),
+    plain(
+        "tdx.tcb.advisories",
+        "forbidden_advisories",
+        lambda forbidden, evidence: not forbidden.intersection(evidence.tcb.advisories),
+        lambda forbidden: f"none of {', '.join(sorted(forbidden)) or 'no advisories'}",
+        lambda evidence: ", ".join(evidence.tcb.advisories) or "none",
+    ),
+    at_least(
+        "tdx.tcb.evaluation-number",
+        "minimum_evaluation_number",
+        lambda evidence: evidence.evaluation_number,
+        collateral=True,
+    ),
     listed("tdx.ppid", "ppid", "tdx.ppid", lambda evidence: evidence.pck.ppid),
     listed("tdx.fmspc", "fmspc", "tdx.fmspc", lambda evidence: evidence.pck.fmspc),
-    plain("tdx.second-opinion", "second_opinion", lambda _, evidence: not evidence.second_opinion.declined,
-          "dcap-qvl to verify it to the end",
-          lambda evidence: f"declined: {evidence.second_opinion.declined.splitlines()[0]}"
-          if evidence.second_opinion.declined else evidence.second_opinion.status),
+    plain(
+        "tdx.second-opinion",
+        "second_opinion",
+        lambda _, evidence: not evidence.second_opinion.declined,
+        "dcap-qvl to verify it to the end",
+        lambda evidence: (
+            f"declined: {evidence.second_opinion.declined.splitlines()[0]}"
+            if evidence.second_opinion.declined
+            else evidence.second_opinion.status
+        ),
+    ),
     _attribute("debug", "debug", _DEBUG),
     _attribute("sept-ve-disable", "sept_ve_disable", _SEPT_VE_DISABLE),
     _attribute("migratable", "migratable", _MIGRATABLE),
     _attribute("perfmon", "perfmon", _PERFMON),
     _attribute("unknown", "unknown_attributes", ~_KNOWN & (1 << 64) - 1),
-    plain("tdx.xfam", "xfam",
-          lambda _, evidence: evidence.report.xfam & _XFAM_REQUIRED == _XFAM_REQUIRED
-          and not evidence.report.xfam & ~_XFAM_PERMITTED,
-          f"all of {_XFAM_REQUIRED:#x} and nothing outside {_XFAM_PERMITTED:#x}",
-          lambda evidence: f"{evidence.report.xfam:#x}"),
-    bits_flag("tdx.service-td", "service_td",
-              lambda evidence: int.from_bytes(evidence.report.mr_service_td or b"", "big")),
+    plain(
+        "tdx.xfam",
+        "xfam",
+        lambda _, evidence: (
+            evidence.report.xfam & _XFAM_REQUIRED == _XFAM_REQUIRED and not evidence.report.xfam & ~_XFAM_PERMITTED
+        ),
+        f"all of {_XFAM_REQUIRED:#x} and nothing outside {_XFAM_PERMITTED:#x}",
+        lambda evidence: f"{evidence.report.xfam:#x}",
+    ),
+    bits_flag(
+        "tdx.service-td", "service_td", lambda evidence: int.from_bytes(evidence.report.mr_service_td or b"", "big")
+    ),
     _field("mr_seam"),
     _field("mr_signer_seam"),
     _field("mr_td"),
@@ -179,12 +195,20 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
     _field("mr_owner"),
     _field("mr_owner_config"),
     _field("report_data"),
-    plain("tdx.event-log", "event_log", lambda _, evidence: evidence.event_log is not None,
-          "a log that replays to the four RTMRs",
-          lambda evidence: "none" if evidence.event_log is None else f"one of {len(evidence.event_log.events)} events"),
-    Row("tdx.events", "events", _knows_events,
+    plain(
+        "tdx.event-log",
+        "event_log",
+        lambda _, evidence: evidence.event_log is not None,
+        "a log that replays to the four RTMRs",
+        lambda evidence: "none" if evidence.event_log is None else f"one of {len(evidence.event_log.events)} events",
+    ),
+    Row(
+        "tdx.events",
+        "events",
+        _knows_events,
         lambda wanted, facts: f"only digests among {len(allowed(wanted, facts.references, 'tdx.events'))} known ones",
-        lambda evidence: f"{len(_digests(evidence))} digests"),
+        lambda evidence: f"{len(_digests(evidence))} digests",
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from attestation.evidence.auxblob import TableEntry
-from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle, ReleaseTranscript
+from attestation.evidence.evidence_bundle import DeviceEvidence, EvidenceBundle, ReleaseTranscript
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeFormat, TeeKind
 from attestation.evidence.quoted import Quoted
@@ -50,9 +50,7 @@ def attestation_of(bundle: EvidenceBundle) -> Attestation:
         raise MessageRefused("evidence.purpose", expected="a release bundle", got="another purpose")
     primary: dict[str, object] = {"report": to_base64url(bundle.report)}
     if bundle.certificates:
-        primary["certificates"] = {
-            entry.name.lower(): to_base64url(der) for entry, der in bundle.certificates.items()
-        }
+        primary["certificates"] = {entry.name.lower(): to_base64url(der) for entry, der in bundle.certificates.items()}
     if bundle.crls:
         primary["crls"] = [to_base64url(each) for each in bundle.crls]
     for name, raw in (("collateral", bundle.collateral), ("event_log", bundle.event_log)):
@@ -89,13 +87,19 @@ def bundle_of(attestation: Attestation, kind: TeeKind) -> EvidenceBundle:
         raise MessageRefused("evidence.members", expected=", ".join(sorted(_OURS)), got="others")
     quoted = _quoted(attestation.primary, kind)
     bundle = EvidenceBundle(
-        kind=kind, report=quoted.report, nonce=nonce_bytes(attestation.nonce), keyset=keyset,
+        kind=kind,
+        report=quoted.report,
+        nonce=nonce_bytes(attestation.nonce),
+        keyset=keyset,
         measured_config=statement.measured_config,
         release=ReleaseTranscript(attestation.nonce, attestation.jwk, attestation.additional),
-        certificates=quoted.certificates, crls=quoted.crls, collateral=quoted.collateral,
-        event_log=quoted.event_log, devices=_devices(members.get(DEVICES_MEMBER), attestation.primary.get("manifests")),
+        certificates=quoted.certificates,
+        crls=quoted.crls,
+        collateral=quoted.collateral,
+        event_log=quoted.event_log,
+        devices=_devices(members.get(DEVICES_MEMBER), attestation.primary.get("manifests")),
     )
-    return EvidenceBundle.parse(bundle.encode())    # every bound of a bundle, in the one place that knows them
+    return EvidenceBundle.parse(bundle.encode())  # every bound of a bundle, in the one place that knows them
 
 
 def plain_quoted(attestation: Attestation, kind: TeeKind) -> Quoted:
@@ -159,19 +163,34 @@ def _part(what: str, text: object) -> bytes:
 # -- what other clients send
 
 _SNP_PLACES: Final[Mapping[str, tuple[int, int]]] = {
-    "version": (0x000, 4), "guest_svn": (0x004, 4), "policy": (0x008, 8), "vmpl": (0x030, 4),
-    "sig_algo": (0x034, 4), "plat_info": (0x040, 8), "key_info": (0x048, 4),
+    "version": (0x000, 4),
+    "guest_svn": (0x004, 4),
+    "policy": (0x008, 8),
+    "vmpl": (0x030, 4),
+    "sig_algo": (0x034, 4),
+    "plat_info": (0x040, 8),
+    "key_info": (0x048, 4),
 }
 _SNP_BYTES: Final[Mapping[str, tuple[int, int]]] = {
-    "family_id": (0x010, 16), "image_id": (0x020, 16), "report_data": (0x050, 64), "measurement": (0x090, 48),
-    "host_data": (0x0C0, 32), "id_key_digest": (0x0E0, 48), "author_key_digest": (0x110, 48),
-    "report_id": (0x140, 32), "report_id_ma": (0x160, 32), "chip_id": (0x1A0, 64),
+    "family_id": (0x010, 16),
+    "image_id": (0x020, 16),
+    "report_data": (0x050, 64),
+    "measurement": (0x090, 48),
+    "host_data": (0x0C0, 32),
+    "id_key_digest": (0x0E0, 48),
+    "author_key_digest": (0x110, 48),
+    "report_id": (0x140, 32),
+    "report_id_ma": (0x160, 32),
+    "chip_id": (0x1A0, 64),
 }
 _SNP_TCBS: Final = {"current_tcb": 0x038, "reported_tcb": 0x180, "committed_tcb": 0x1E0, "launch_tcb": 0x1F0}
 _SNP_BUILDS: Final = {"current": 0x1E8, "committed": 0x1EC}
 _SNP_OPTIONAL: Final = {
-    "cpuid_fam_id": (0x188, 1), "cpuid_mod_id": (0x189, 1), "cpuid_step": (0x18A, 1),
-    "launch_mit_vector": (0x1F8, 8), "current_mit_vector": (0x200, 8),
+    "cpuid_fam_id": (0x188, 1),
+    "cpuid_mod_id": (0x189, 1),
+    "cpuid_step": (0x18A, 1),
+    "launch_mit_vector": (0x1F8, 8),
+    "current_mit_vector": (0x200, 8),
 }
 _SNP_CHAIN_MAX: Final = 4
 
@@ -256,5 +275,4 @@ def _octets(name: str, value: object, size: int) -> bytes:
 
 
 def _put(report: bytearray, at: int, value: bytes) -> None:
-    report[at:at + len(value)] = value
-
+    report[at : at + len(value)] = value

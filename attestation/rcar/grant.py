@@ -37,7 +37,7 @@ class GrantPurpose(Enum):
 
     MODEL = "model-key"
     SERVICE = "service-key"
-    PLAIN = "resource"      # for a client that speaks the protocol and knows nothing of ours
+    PLAIN = "resource"  # for a client that speaks the protocol and knows nothing of ours
 
 
 _PURPOSES: Final = frozenset(purpose.value for purpose in GrantPurpose)
@@ -62,10 +62,22 @@ class GrantContext:
     key: bytes
 
     def encode(self) -> bytes:
-        return cbor.encode([
-            self.VERSION, self.purpose.value, self.resource, self.version, self.release, self.model_root,
-            self.measurement, self.adoption, self.decision, self.position, self.nonce, self.key,
-        ])
+        return cbor.encode(
+            [
+                self.VERSION,
+                self.purpose.value,
+                self.resource,
+                self.version,
+                self.release,
+                self.model_root,
+                self.measurement,
+                self.adoption,
+                self.decision,
+                self.position,
+                self.nonce,
+                self.key,
+            ]
+        )
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -75,11 +87,33 @@ class GrantContext:
         except cbor.CborRefused as refusal:
             raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from refusal
         match value:
-            case [2, str(purpose), str(resource), int(version), str(release), bytes(model_root), bytes(measurement),
-                  bytes(adoption), bytes(decision), int(position), bytes(nonce), bytes(key)] if (
-                      purpose in _PURPOSES and len(adoption) == DIGEST_BYTES):
-                context = cls(GrantPurpose(purpose), resource, version, release, model_root, measurement, adoption,
-                              decision, position, nonce, key)
+            case [
+                2,
+                str(purpose),
+                str(resource),
+                int(version),
+                str(release),
+                bytes(model_root),
+                bytes(measurement),
+                bytes(adoption),
+                bytes(decision),
+                int(position),
+                bytes(nonce),
+                bytes(key),
+            ] if purpose in _PURPOSES and len(adoption) == DIGEST_BYTES:
+                context = cls(
+                    GrantPurpose(purpose),
+                    resource,
+                    version,
+                    release,
+                    model_root,
+                    measurement,
+                    adoption,
+                    decision,
+                    position,
+                    nonce,
+                    key,
+                )
             case _:
                 raise GrantRefused("grant.context", expected="a context of version 2", got="another value")
         # True and false count as numbers to Python, not to the encoding.

@@ -108,8 +108,11 @@ class Sealed:
 
     def encode(self) -> bytes:
         members: dict[str, object] = {
-            "protected": self.protected, "encrypted_key": self.encrypted_key, "iv": self.iv,
-            "ciphertext": self.ciphertext, "tag": self.tag,
+            "protected": self.protected,
+            "encrypted_key": self.encrypted_key,
+            "iv": self.iv,
+            "ciphertext": self.ciphertext,
+            "tag": self.tag,
         }
         if self.unprotected:
             members["header"] = dict(self.unprotected)
@@ -130,23 +133,26 @@ class Sealed:
         return cls(**texts, unprotected=header)
 
     def protected_members(self) -> dict[str, object]:
-        return json_object("sealed", from_base64url("sealed.protected", self.protected, bytes_max=HEADER_BYTES_MAX),
-                     HEADER_BYTES_MAX)
+        return json_object(
+            "sealed", from_base64url("sealed.protected", self.protected, bytes_max=HEADER_BYTES_MAX), HEADER_BYTES_MAX
+        )
 
 
 def seal(secret: Secret, key: RecipientKey, header: Mapping[str, str], randomness: Randomness) -> Sealed:
     """`secret` for whoever holds the private half of `key`; `header` is authenticated with it."""
     ephemeral = _ephemeral(key.curve, randomness)
     mine = RecipientKey.of(ephemeral.public_key())
-    protected = to_base64url(to_json(
-        {"alg": ALGORITHM, "enc": ENCRYPTION, "epk": mine.point(), **header}
-    ))
+    protected = to_base64url(to_json({"alg": ALGORITHM, "enc": ENCRYPTION, "epk": mine.point(), **header}))
     content_key, iv = randomness(KEY_BYTES), randomness(NONCE_BYTES)
     wrapped = aes_key_wrap(_agreed(ephemeral, key.public()), content_key)
     text = AESGCM(content_key).encrypt(iv, secret.reveal(), protected.encode("ascii"))
     return Sealed(
-        protected, to_base64url(wrapped), to_base64url(iv), to_base64url(text[:-TAG_BYTES]),
-        to_base64url(text[-TAG_BYTES:]), {},
+        protected,
+        to_base64url(wrapped),
+        to_base64url(iv),
+        to_base64url(text[:-TAG_BYTES]),
+        to_base64url(text[-TAG_BYTES:]),
+        {},
     )
 
 

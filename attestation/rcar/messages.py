@@ -92,7 +92,7 @@ class Attestation:
     def parse(cls, raw: bytes) -> Self:
         """Raises `MessageRefused`, nothing else."""
         value = json_object("attestation", raw, ATTESTATION_BYTES_MAX)
-        if value.pop("init-data", None) is not None:    # R5: nobody here would compare it with what was launched
+        if value.pop("init-data", None) is not None:  # R5: nobody here would compare it with what was launched
             raise MessageRefused("attestation.init-data", expected="none", got="some")
         if value.keys() != {"runtime-data", "tee-evidence"}:
             raise MessageRefused("attestation.members", expected="runtime-data and tee-evidence", got="others")
@@ -112,10 +112,12 @@ class Attestation:
         return cls(nonce, key, key.jwk(), primary, additional)
 
     def encode(self) -> bytes:
-        return to_json({
-            "runtime-data": {"nonce": self.nonce, "tee-pubkey": dict(self.jwk)},
-            "tee-evidence": {"primary_evidence": dict(self.primary), "additional_evidence": self.additional},
-        })
+        return to_json(
+            {
+                "runtime-data": {"nonce": self.nonce, "tee-pubkey": dict(self.jwk)},
+                "tee-evidence": {"primary_evidence": dict(self.primary), "additional_evidence": self.additional},
+            }
+        )
 
 
 def encode_token(token: str) -> bytes:
@@ -152,7 +154,6 @@ def nonce_bytes(nonce: str) -> bytes:
 
 def request_digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()
-
 
 
 def _members(what: str, value: object, names: set[str]) -> dict[str, object]:

@@ -134,19 +134,21 @@ class Receipt:
 
     def encode(self) -> bytes:
         by = self.by
-        return cbor.encode([
-            self.VERSION,
-            [by.release, by.adoption],
-            by.config,
-            [by.model_root, by.tokenizer, by.template],
-            [by.profile, by.fingerprint],
-            [self.gateway, self.height, self.index, self.id],
-            [int(self.kind), self.request],
-            [int(self.seed_policy), self.seed],
-            [self.answer, self.outcome, finish_word(self.finish)],
-            [self.tokens_in, self.tokens_out, self.price, self.cycles],
-            self.previous,
-        ])
+        return cbor.encode(
+            [
+                self.VERSION,
+                [by.release, by.adoption],
+                by.config,
+                [by.model_root, by.tokenizer, by.template],
+                [by.profile, by.fingerprint],
+                [self.gateway, self.height, self.index, self.id],
+                [int(self.kind), self.request],
+                [int(self.seed_policy), self.seed],
+                [self.answer, self.outcome, finish_word(self.finish)],
+                [self.tokens_in, self.tokens_out, self.price, self.cycles],
+                self.previous,
+            ]
+        )
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -156,19 +158,42 @@ class Receipt:
         except cbor.CborRefused as refusal:
             raise ReceiptRefused("body", expected=refusal.expected, got=refusal.got) from None
         match value:
-            case [1, [str(release), bytes() | None as adoption], bytes(config),
-                  [bytes() | None as model_root, bytes() | None as tokenizer, bytes() | None as template],
-                  [bytes(profile), bytes(fingerprint)],
-                  [bytes(gateway), int(height), int(index), int(number)],
-                  [int(kind), bytes(request)], [int(policy), bytes(seed)],
-                  [bytes(answer), bytes(outcome), int() | str() as finish],
-                  [int(tokens_in), int(tokens_out), bytes(price), int(cycles)], bytes(previous)]:
+            case [
+                1,
+                [str(release), bytes() | None as adoption],
+                bytes(config),
+                [bytes() | None as model_root, bytes() | None as tokenizer, bytes() | None as template],
+                [bytes(profile), bytes(fingerprint)],
+                [bytes(gateway), int(height), int(index), int(number)],
+                [int(kind), bytes(request)],
+                [int(policy), bytes(seed)],
+                [bytes(answer), bytes(outcome), int() | str() as finish],
+                [int(tokens_in), int(tokens_out), bytes(price), int(cycles)],
+                bytes(previous),
+            ]:
                 by = ServedBy(release, adoption, config, model_root, tokenizer, template, profile, fingerprint)
-                receipt = cls(by, gateway, height, index, number, _kind(kind), request, _policy(policy), seed,
-                              answer, outcome, read_finish(finish), tokens_in, tokens_out, price, cycles, previous)
+                receipt = cls(
+                    by,
+                    gateway,
+                    height,
+                    index,
+                    number,
+                    _kind(kind),
+                    request,
+                    _policy(policy),
+                    seed,
+                    answer,
+                    outcome,
+                    read_finish(finish),
+                    tokens_in,
+                    tokens_out,
+                    price,
+                    cycles,
+                    previous,
+                )
             case _:
                 raise ReceiptRefused("body", expected="a receipt of version 1", got="another value")
-        if receipt.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+        if receipt.encode() != raw:  # true and false count as numbers to Python, not to the encoding
             raise ReceiptRefused("body", expected="numbers where they belong", got="others")
         return receipt
 

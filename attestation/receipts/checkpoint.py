@@ -22,7 +22,7 @@ from hashlib import sha256
 from typing import Final, Self
 
 from attestation.receipts.errors import CheckpointRefused, SignatureRefused
-from attestation.receipts.sealing import check_key, key_id
+from attestation.receipts.signed_receipt import check_key, key_id
 from foundation import ed25519, merkle
 from foundation.digests import DIGEST_BYTES
 from foundation.ed25519 import Signer
@@ -32,7 +32,7 @@ NOTE_BYTES_MAX: Final = 1024
 SIGNATURES_MAX: Final = 16
 SIZE_MAX: Final = (1 << 63) - 1
 _DASH: Final = "\N{EM DASH} "
-_ED25519: Final = b"\x01"       # signed-note's number for it
+_ED25519: Final = b"\x01"  # signed-note's number for it
 _HASH_BYTES: Final = 4
 _ORIGIN: Final = re.compile(re.escape(ORIGIN_PREFIX) + r"[0-9a-f]{64}")
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -100,7 +100,7 @@ class SignedCheckpoint:
         head = f"{_DASH}{origin} "
         if not signed.startswith(head):
             raise CheckpointRefused("name", expected="the origin as the name of the key", got="another")
-        value = _base64(signed[len(head):], _HASH_BYTES + ed25519.SIGNATURE_BYTES)
+        value = _base64(signed[len(head) :], _HASH_BYTES + ed25519.SIGNATURE_BYTES)
         return cls(checkpoint, value[:_HASH_BYTES], value[_HASH_BYTES:])
 
     def encode(self) -> bytes:

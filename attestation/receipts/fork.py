@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Self
 
 from attestation.receipts.checkpoint import SIZE_MAX, Checkpoint, SignedCheckpoint
 from attestation.receipts.errors import ForkRefused
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from foundation import cbor, merkle
 from foundation.digests import DIGEST_BYTES
 
@@ -75,8 +75,18 @@ class Fork:
         match value:
             case [1, 0 | 2 as ground, bytes(key), bytes(first), bytes(second)]:
                 fork = cls(Ground(ground), key, first, second)
-            case [1, 1, bytes(key), bytes(first), bytes(second), int(index),
-                  bytes(one), list(up), bytes(two), list(also_up)] if 0 <= index <= SIZE_MAX:
+            case [
+                1,
+                1,
+                bytes(key),
+                bytes(first),
+                bytes(second),
+                int(index),
+                bytes(one),
+                list(up),
+                bytes(two),
+                list(also_up),
+            ] if 0 <= index <= SIZE_MAX:
                 leaves = (LeafAt(_hash(one), _hashes(up)), LeafAt(_hash(two), _hashes(also_up)))
                 fork = cls(Ground.LEAVES, key, first, second, index, leaves)
             case _:

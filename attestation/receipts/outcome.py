@@ -38,9 +38,9 @@ _LIMITS: Final = cbor.Limits(bytes_max=OPENING_BYTES_MAX, depth_max=1, items_max
 class Finish(IntEnum):
     """Why an answer ended. `SEALED` stands in a body where the real reason is the client's to know."""
 
-    STOP = 0            # the engine had no more to say
-    LENGTH = 1          # it has said as many tokens as the request allows
-    TOOL_CALLS = 2      # it asks for tools to be called
+    STOP = 0  # the engine had no more to say
+    LENGTH = 1  # it has said as many tokens as the request allows
+    TOOL_CALLS = 2  # it asks for tools to be called
     SEALED = 255
 
 
@@ -110,7 +110,7 @@ class Opening:
                 opening = cls(checked_digest(salt), outcome)
             case _:
                 raise ReceiptRefused("opening", expected="[salt, finish, in, out, output, trace]", got="another value")
-        if opening.encode() != raw:     # true and false count as numbers to Python, not to the encoding
+        if opening.encode() != raw:  # true and false count as numbers to Python, not to the encoding
             raise ReceiptRefused("opening", expected="numbers where they belong", got="others")
         return opening
 
@@ -121,6 +121,7 @@ class Opening:
 
 
 # --- shared with the body
+
 
 def finish_word(finish: Finish | str) -> int | str:
     """As it is encoded: a number for an answer, a code for a refusal."""

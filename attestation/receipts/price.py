@@ -18,7 +18,7 @@ from foundation import cbor
 from foundation.digests import tagged_sha256
 
 PRICE_TAG: Final = "anchorhold/price/v1"
-CYCLES_MAX: Final = 1 << 40     # of one price: with at most TOKENS_MAX tokens each way a sum stays below 2^64
+CYCLES_MAX: Final = 1 << 40  # of one price: with at most TOKENS_MAX tokens each way a sum stays below 2^64
 TOKENS_MAX: Final = 1 << 22
 _NAMES: Final = ("request", "token_in", "token_out")
 

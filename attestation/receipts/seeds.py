@@ -17,8 +17,8 @@ NO_SALT: Final = bytes(DIGEST_BYTES)
 class SeedPolicy(IntEnum):
     """Where all randomness of an answer comes from."""
 
-    BEACON = 0          # the block's beacon, drawn after the request was fixed
-    CLIENT = 1          # a number the client put into its request
+    BEACON = 0  # the block's beacon, drawn after the request was fixed
+    CLIENT = 1  # a number the client put into its request
 
 
 def beacon_seed(beacon: bytes, number: int) -> bytes:

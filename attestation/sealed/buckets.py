@@ -11,9 +11,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-STEP: Final = 16                    # tokens of the smallest rung, and of a frame
-BYTES_PER_STEP: Final = 16          # of a request
-BYTES_PER_TOKEN: Final = 4          # of a request, as it is billed
+STEP: Final = 16  # tokens of the smallest rung, and of a frame
+BYTES_PER_STEP: Final = 16  # of a request
+BYTES_PER_TOKEN: Final = 4  # of a request, as it is billed
 
 
 def _ladder(last: int) -> tuple[int, ...]:

@@ -35,8 +35,8 @@ _INNER: Final = cbor.Limits(bytes_max=PAYLOAD_BYTES_MAX, depth_max=1, items_max=
 class Mode(IntEnum):
     """When the frames of the answer come. They are the same frames."""
 
-    WHOLE = 0       # all of them once the answer is complete
-    STREAM = 1      # one for every sixteen tokens, as they are made
+    WHOLE = 0  # all of them once the answer is complete
+    STREAM = 1  # one for every sixteen tokens, as they are made
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class SealedRequest:
                 suite in _SUITES and len(key_id) == DIGEST_BYTES and 0 <= expiry <= UINT_MAX
             ):
                 request = cls(SuiteId(suite), key_id, expiry, sealed)
-                if request.encode() == raw:     # true counts as one to Python, not to the encoding
+                if request.encode() == raw:  # true counts as one to Python, not to the encoding
                     return request
             case _:
                 pass
@@ -90,7 +90,7 @@ class Unsealed:
     reply_key: Secret
     mode: Mode
     caller: bytes | None = field(default=None, repr=False)
-    room: int = 0       # bytes it was padded to
+    room: int = 0  # bytes it was padded to
 
     def encode(self) -> bytes:
         """With its padding."""
@@ -108,7 +108,8 @@ class Unsealed:
             value = None
         match value:
             case [bytes(chat), bytes(reply_key), int(mode), bytes() | None as caller] if (
-                len(reply_key) == REPLY_KEY_BYTES and mode in _MODES
+                len(reply_key) == REPLY_KEY_BYTES
+                and mode in _MODES
                 and (caller is None or 1 <= len(caller) <= PRINCIPAL_BYTES_MAX)
             ):
                 inside = cls(Prompt(chat), Secret(reply_key), Mode(mode), caller, len(raw))

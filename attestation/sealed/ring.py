@@ -29,7 +29,7 @@ from foundation.secrecy import Secret
 
 HEIGHT_MAX: Final = (1 << 63) - 1
 KEYS_MAX: Final = 8
-KEYS_KEPT: Final = 3            # of a rotation, at least: the one that ends, the one in use, the one to come
+KEYS_KEPT: Final = 3  # of a rotation, at least: the one that ends, the one in use, the one to come
 RING_BYTES_MAX: Final = 4096
 OFFER_BYTES_MAX: Final = 2048
 OFFER_TAG: Final = "anchorhold/service-key/offer/v1"
@@ -58,7 +58,7 @@ class Ring:
 
     VERSION: ClassVar[int] = 1
     first: int
-    renew: int              # from this height on a cell may ask for the next ring
+    renew: int  # from this height on a cell may ask for the next ring
     through: int
     keys: tuple[ServiceKey, ...]
 
@@ -106,7 +106,7 @@ class Ring:
         overlap = last.last - self.through
         new = ServiceKey(OpeningKey.make(suite, randomness), start, start + blocks + overlap - 1)
         over = [key.last for key in self.keys[: 1 - KEYS_KEPT] if key.last <= answered]
-        keys = (*self.keys[len(over):], new)
+        keys = (*self.keys[len(over) :], new)
         if len(keys) > KEYS_MAX:
             raise KeysRefused("full", expected=f"all blocks up to {self.keys[0].last} to be answered", got=answered)
         return type(self)(max([self.first, *(height + 1 for height in over)]), start, start + blocks - 1, keys)
@@ -139,7 +139,7 @@ class Ring:
                 ring = cls(first, renew, through, tuple(_key(key) for key in keys))
             case _:
                 raise KeysRefused("ring", expected="a ring of version 1", got="another value")
-        if ring.encode() != raw:    # true and false count as numbers to Python, not to the encoding
+        if ring.encode() != raw:  # true and false count as numbers to Python, not to the encoding
             raise KeysRefused("ring", expected="numbers where they belong", got="others")
         return ring
 
@@ -215,4 +215,3 @@ def _suite(number: int) -> SuiteId:
         return SuiteId(number)
     except ValueError:
         raise KeysRefused("suite", expected=f"one of {[int(suite) for suite in SuiteId]}", got=number) from None
-

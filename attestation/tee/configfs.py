@@ -28,10 +28,10 @@ from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import REPORT_DATA_BYTES
 
 REPORT_ROOT = Path("/sys/kernel/config/tsm/report")
-GIVEN = "cell"                      # made by process 1 of the image for the cell's user alone
-OUTBLOB_BYTES_MAX = 32 * 1024       # the kernel's own bound on either blob
-TEXT_BYTES_MAX = 4096               # a text attribute is at most one page
-ATTEMPTS_MAX = 3                    # E111: a directory nobody else knows should agree at once
+GIVEN = "cell"  # made by process 1 of the image for the cell's user alone
+OUTBLOB_BYTES_MAX = 32 * 1024  # the kernel's own bound on either blob
+TEXT_BYTES_MAX = 4096  # a text attribute is at most one page
+ATTEMPTS_MAX = 3  # E111: a directory nobody else knows should agree at once
 PRIVLEVEL_MAX = 3
 
 PROVIDERS = {"sev_guest": TeeKind.SNP, "tdx_guest": TeeKind.TDX}
@@ -61,6 +61,7 @@ class Files(Protocol):
     def rmdir(self, path: Path) -> None: ...
     def read(self, path: Path, bytes_max: int) -> bytes:
         """Open, read until the end or one byte past `bytes_max`, close."""
+
     def write(self, path: Path, value: bytes) -> None:
         """Open, write once, close."""
 
@@ -156,7 +157,7 @@ class ConfigfsTee:
     service_provider: str | None = None
     files: Files = field(default_factory=KernelFiles)
     new_name: Callable[[], str] = field(default=lambda: f"anchorhold-{secrets.token_hex(16)}")
-    given: str | None = None        # E110: the directory made for us, where we may make none
+    given: str | None = None  # E110: the directory made for us, where we may make none
     _in_turn: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @classmethod
@@ -187,7 +188,8 @@ class ConfigfsTee:
                 if evidence is not None:
                     return _checked(evidence, report_data)
             raise TeeRefused(
-                "report.disturbed", expected="generation to advance by our writes alone",
+                "report.disturbed",
+                expected="generation to advance by our writes alone",
                 got=f"another value, {ATTEMPTS_MAX} times",
                 hint="a write was discarded by the kernel, or another process writes in this directory",
             )

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from attestation.errors import FormatRefused
 from attestation.evidence.auxblob import CertificateTable, TableEntry
-from attestation.evidence.bundle import (
+from attestation.evidence.evidence_bundle import (
     CERTIFICATE_BYTES_MAX,
     CRL_BYTES_MAX,
     DeviceEvidence,
@@ -39,8 +39,13 @@ from attestation.tee.tee import Tee
 
 
 def identity(
-    tee: Tee, nonce: bytes, keyset: Keyset, measured_config: bytes, *,
-    devices: tuple[DeviceEvidence, ...] = (), event_log: bytes = b"",
+    tee: Tee,
+    nonce: bytes,
+    keyset: Keyset,
+    measured_config: bytes,
+    *,
+    devices: tuple[DeviceEvidence, ...] = (),
+    event_log: bytes = b"",
 ) -> EvidenceBundle:
     """Who this cell is, over a caller's nonce. Raises `TeeRefused` or `UnfitReportData`.
 
@@ -52,8 +57,14 @@ def identity(
 
 
 def release(
-    tee: Tee, challenge: str, tee_public_key: Mapping[str, str], keyset: Keyset, measured_config: bytes, *,
-    devices: tuple[DeviceEvidence, ...] = (), event_log: bytes = b"",
+    tee: Tee,
+    challenge: str,
+    tee_public_key: Mapping[str, str],
+    keyset: Keyset,
+    measured_config: bytes,
+    *,
+    devices: tuple[DeviceEvidence, ...] = (),
+    event_log: bytes = b"",
     other_evidence: Mapping[str, str] | None = None,
 ) -> EvidenceBundle:
     """The answer to a broker's challenge, its nonce as it came: base64 text. Raises as `identity` does.
@@ -72,7 +83,11 @@ def release(
 
 
 def _statement(
-    purpose: Purpose, tee: Tee, nonce: bytes, keyset: Keyset, measured_config: bytes,
+    purpose: Purpose,
+    tee: Tee,
+    nonce: bytes,
+    keyset: Keyset,
+    measured_config: bytes,
     devices: tuple[DeviceEvidence, ...],
 ) -> Statement:
     reports = devices_digest([device.report for device in devices])
@@ -80,8 +95,12 @@ def _statement(
 
 
 def _bundle(
-    evidence: Evidence, statement: Statement, keyset: Keyset, devices: tuple[DeviceEvidence, ...],
-    event_log: bytes, sent: ReleaseTranscript | None,
+    evidence: Evidence,
+    statement: Statement,
+    keyset: Keyset,
+    devices: tuple[DeviceEvidence, ...],
+    event_log: bytes,
+    sent: ReleaseTranscript | None,
 ) -> EvidenceBundle:
     bundle = EvidenceBundle.identity(evidence, statement.nonce, keyset, statement.measured_config)
     bundle = replace(bundle, devices=devices, release=sent)

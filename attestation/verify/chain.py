@@ -137,9 +137,7 @@ def _pinned_issuer(
             pinned.append(candidate)
     if not pinned:
         raise ChainRefused(
-            "chain.root",
-            expected="a root whose key is pinned",
-            got=f"{common_name(candidates[0])}, another key",
+            "chain.root", expected="a root whose key is pinned", got=f"{common_name(candidates[0])}, another key"
         )
     ark, key = _issuer(intermediate, pinned)
     return ark, key, roots[key_digest(key)]

@@ -89,9 +89,7 @@ def verify_chain(
     """Leaf first, pinned root last: names, signatures, roles, validity. `late` is how expiry is refused."""
     root = chain[-1]
     if spki_digest(root) != root_spki:
-        raise ChainRefused(
-            f"{code}.root", expected=f"root key {root_spki.hex()}", got=spki_digest(root).hex()
-        )
+        raise ChainRefused(f"{code}.root", expected=f"root key {root_spki.hex()}", got=spki_digest(root).hex())
     for certificate, issuer in zip(chain, [*chain[1:], root], strict=True):
         _verify_issued(code, certificate, issuer)
     for below, certificate in enumerate(chain):
@@ -104,9 +102,7 @@ def _verify_issued(code: str, certificate: x509.Certificate, issuer: x509.Certif
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise ChainRefused(
-            f"{code}.signature",
-            expected=f"{_name(certificate)} signed by {_name(issuer)}",
-            got=type(error).__name__,
+            f"{code}.signature", expected=f"{_name(certificate)} signed by {_name(issuer)}", got=type(error).__name__
         ) from None
 
 
@@ -116,24 +112,14 @@ def _verify_role(code: str, certificate: x509.Certificate, below: int) -> None:
     is_ca = constraints is not None and constraints.ca
     if is_ca != (below > 0):
         raise ChainRefused(
-            f"{code}.role",
-            expected=f"{_name(certificate)} to be " + ("a CA" if below else "no CA"),
-            got="the other",
+            f"{code}.role", expected=f"{_name(certificate)} to be " + ("a CA" if below else "no CA"), got="the other"
         )
-    if (
-        constraints is not None
-        and constraints.path_length is not None
-        and constraints.path_length < below - 1
-    ):
-        raise ChainRefused(
-            f"{code}.path_length", expected=f"at least {below - 1}", got=constraints.path_length
-        )
+    if constraints is not None and constraints.path_length is not None and constraints.path_length < below - 1:
+        raise ChainRefused(f"{code}.path_length", expected=f"at least {below - 1}", got=constraints.path_length)
     usage = _extension(certificate, x509.KeyUsage)
     if usage is not None and not (usage.key_cert_sign if below else usage.digital_signature):
         raise ChainRefused(
-            f"{code}.key_usage",
-            expected=f"{_name(certificate)} to be allowed to sign",
-            got="another key usage",
+            f"{code}.key_usage", expected=f"{_name(certificate)} to be allowed to sign", got="another key usage"
         )
     for extension in certificate.extensions:
         if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
@@ -165,9 +151,7 @@ def _name(certificate: x509.Certificate) -> str:
     return ascii(certificate.subject.rfc4514_string())[:120]
 
 
-def ec_key(
-    code: str, certificate: x509.Certificate, curve: type[ec.EllipticCurve]
-) -> ec.EllipticCurvePublicKey:
+def ec_key(code: str, certificate: x509.Certificate, curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePublicKey:
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
         raise ChainRefused(f"{code}.key", expected=f"a key on {curve.name}", got="another kind of key")
@@ -175,11 +159,7 @@ def ec_key(
 
 
 def verify_raw_signature(
-    code: str,
-    key: ec.EllipticCurvePublicKey,
-    signature: bytes,
-    message: bytes,
-    algorithm: hashes.HashAlgorithm,
+    code: str, key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, algorithm: hashes.HashAlgorithm
 ) -> None:
     """ECDSA with the signature as r and s, big-endian, one after the other."""
     half = len(signature) // 2
@@ -187,9 +167,7 @@ def verify_raw_signature(
     try:
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(algorithm))
     except (InvalidSignature, ValueError):
-        raise SignatureRefused(
-            code, expected="a signature by the stated key", got="one that does not verify"
-        ) from None
+        raise SignatureRefused(code, expected="a signature by the stated key", got="one that does not verify") from None
 
 
 def parse_crl(code: str, der: bytes) -> x509.CertificateRevocationList:
@@ -197,15 +175,11 @@ def parse_crl(code: str, der: bytes) -> x509.CertificateRevocationList:
         crl = x509.load_der_x509_crl(der)
         crl.issuer, crl.extensions, crl.next_update_utc, crl.signature_hash_algorithm  # noqa: B018
     except UNREADABLE as error:
-        raise FormatRefused(
-            code, expected="a certificate revocation list", got=type(error).__name__
-        ) from None
+        raise FormatRefused(code, expected="a certificate revocation list", got=type(error).__name__) from None
     return crl
 
 
-def verify_crl(
-    code: str, crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime
-) -> None:
+def verify_crl(code: str, crl: x509.CertificateRevocationList, issuer: x509.Certificate, at: datetime) -> None:
     """The list is `issuer`'s, complete, and current at `at`."""
     key = issuer.public_key()
     signed = False
@@ -213,9 +187,7 @@ def verify_crl(
         with contextlib.suppress(TypeError, ValueError, UnsupportedAlgorithm):
             signed = crl.is_signature_valid(key)
     if not signed:
-        raise ChainRefused(
-            f"{code}.signature", expected=f"a list signed by {_name(issuer)}", got="another signature"
-        )
+        raise ChainRefused(f"{code}.signature", expected=f"a list signed by {_name(issuer)}", got="another signature")
     if any(extension.critical for extension in crl.extensions):  # a delta list, or one for some reasons only
         raise ChainRefused(f"{code}.extension", expected="no critical extension", got="a partial list")
     until = crl.next_update_utc

@@ -25,13 +25,7 @@ EV_EFI_ACTION = 0x80000007
 EV_EFI_VARIABLE_AUTHORITY = 0x800000E0
 DSTACK_RUNTIME_EVENT = 0x08000001
 
-_OVER_DATA = {
-    EV_SEPARATOR,
-    EV_EFI_VARIABLE_DRIVER_CONFIG,
-    EV_EFI_GPT_EVENT,
-    EV_EFI_ACTION,
-    EV_EFI_VARIABLE_AUTHORITY,
-}
+_OVER_DATA = {EV_SEPARATOR, EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_GPT_EVENT, EV_EFI_ACTION, EV_EFI_VARIABLE_AUTHORITY}
 _GRUB_PREFIXES = (b"grub_cmd: ", b"kernel_cmdline: ")
 _VARIABLE_HEADER = 32  # a GUID, then the lengths of the name and of the data
 
@@ -66,9 +60,7 @@ def _hashed_forms(event: LogEvent) -> tuple[bytes, ...]:
     """The byte strings whose digest the event may carry; none where it is of something outside the log."""
     if event.kind in _OVER_DATA:
         return (event.data,)
-    if (
-        event.kind == EV_EFI_VARIABLE_BOOT
-    ):  # older firmware hashes the whole record, newer the variable's value
+    if event.kind == EV_EFI_VARIABLE_BOOT:  # older firmware hashes the whole record, newer the variable's value
         name_bytes = 2 * int.from_bytes(event.data[16:24], "little")
         return event.data, event.data[_VARIABLE_HEADER + name_bytes :]
     if event.kind == EV_IPL:

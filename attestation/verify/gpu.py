@@ -23,19 +23,11 @@ from cryptography.x509.oid import NameOID
 
 from attestation.errors import BindingRefused, ChainRefused
 from attestation.evidence.gpu_report import GpuReport, OpaqueField
-from attestation.verify.ec_chain import (
-    ec_key,
-    parse_pem_chain,
-    spki_digest,
-    verify_chain,
-    verify_raw_signature,
-)
+from attestation.verify.ec_chain import ec_key, parse_pem_chain, spki_digest, verify_chain, verify_raw_signature
 from attestation.verify.verified import SEAL, TrustAnchor
 from attestation.verify.verified_gpu import RimComparison, RimKind, VerifiedGpu, VerifiedRim
 
-NVIDIA_DEVICE_ROOT_SPKI: Final = bytes.fromhex(
-    "a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4"
-)
+NVIDIA_DEVICE_ROOT_SPKI: Final = bytes.fromhex("a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4")
 _NVIDIA: Final = TrustAnchor("NVIDIA Device Identity CA", NVIDIA_DEVICE_ROOT_SPKI, simulated=False)
 _CHAIN_LENGTH: Final = 5
 _FWID_OIDS: Final = ("2.23.133.5.4.1", "2.23.133.5.4.1.1")  # DICE TcbInfo, and a sequence of them
@@ -47,13 +39,9 @@ def verify_gpu(report: GpuReport, chain_pem: bytes, *, at: datetime) -> Verified
     return _verify(report, chain_pem, at, _NVIDIA)
 
 
-def verify_gpu_with_root_ca(
-    report: GpuReport, chain_pem: bytes, *, at: datetime, root_spki: bytes
-) -> VerifiedGpu:
+def verify_gpu_with_root_ca(report: GpuReport, chain_pem: bytes, *, at: datetime, root_spki: bytes) -> VerifiedGpu:
     """As `verify_gpu`, under a root the caller vouches for: a simulated device. The result says so."""
-    return _verify(
-        report, chain_pem, at, TrustAnchor("a root supplied by the caller", root_spki, simulated=True)
-    )
+    return _verify(report, chain_pem, at, TrustAnchor("a root supplied by the caller", root_spki, simulated=True))
 
 
 def _verify(report: GpuReport, chain_pem: bytes, at: datetime, anchor: TrustAnchor) -> VerifiedGpu:
@@ -70,8 +58,7 @@ def _verify(report: GpuReport, chain_pem: bytes, at: datetime, anchor: TrustAnch
         driver_version=report.driver_version,
         vbios_version=report.vbios_version,
         board="_".join(
-            _opaque_text(report, part)
-            for part in (OpaqueField.PROJECT, OpaqueField.PROJECT_SKU, OpaqueField.CHIP_SKU)
+            _opaque_text(report, part) for part in (OpaqueField.PROJECT, OpaqueField.PROJECT_SKU, OpaqueField.CHIP_SKU)
         ),
         firmware_id_bound=_firmware_id_bound(report, leaf),
         measurements=report.measurements,
@@ -105,9 +92,7 @@ def _firmware_id_bound(report: GpuReport, leaf: x509.Certificate) -> bool:
     if not any(firmware_id):
         return False
     for extension in leaf.extensions:
-        if extension.oid.dotted_string in _FWID_OIDS and isinstance(
-            extension.value, x509.UnrecognizedExtension
-        ):
+        if extension.oid.dotted_string in _FWID_OIDS and isinstance(extension.value, x509.UnrecognizedExtension):
             if len(firmware_id) == hashlib.sha384().digest_size and firmware_id in extension.value.value:
                 return True
             break
@@ -138,9 +123,7 @@ def compare_with_rims(gpu: VerifiedGpu, rims: Sequence[VerifiedRim], report: Gpu
         kinds.add(kind)
         # E104: a measurement two manifests speak of has no single right value.
         if shared := allowed.keys() & rim.measurements.keys():
-            raise BindingRefused(
-                "gpu.rim", expected="each index in one manifest", got=f"{sorted(shared)} in two"
-            )
+            raise BindingRefused("gpu.rim", expected="each index in one manifest", got=f"{sorted(shared)} in two")
         allowed |= rim.measurements
     # A decoder that is off measures nothing: its index is known, and nothing is expected there.
     idle = {_NVDEC0_INDEX} if report.nvdec0_disabled else set()
@@ -155,9 +138,7 @@ def _kind_of(rim: VerifiedRim, gpu: VerifiedGpu) -> RimKind:
     if rim.version.upper() == gpu.vbios_version:
         return RimKind.VBIOS
     raise BindingRefused(
-        "gpu.rim.version",
-        expected=f"driver {gpu.driver_version} or VBIOS {gpu.vbios_version}",
-        got=ascii(rim.version),
+        "gpu.rim.version", expected=f"driver {gpu.driver_version} or VBIOS {gpu.vbios_version}", got=ascii(rim.version)
     )
 
 

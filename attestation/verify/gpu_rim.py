@@ -21,18 +21,14 @@ from attestation.verify.ec_chain import ec_key, parse_certificate, verify_chain,
 from attestation.verify.verified import SEAL
 from attestation.verify.verified_gpu import VerifiedRim
 
-NVIDIA_RIM_ROOT_SPKI: Final = bytes.fromhex(
-    "dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1e7eb9168af1e1a3"
-)
+NVIDIA_RIM_ROOT_SPKI: Final = bytes.fromhex("dec1dc316477aa851eebdf51327ae9f864bc8d89254657ed1e7eb9168af1e1a3")
 _CHAIN_LENGTH: Final = 4
 
 
 def verify_rim(rim: GpuRim, *, at: datetime, root_spki: bytes = NVIDIA_RIM_ROOT_SPKI) -> VerifiedRim:
     """Verify `rim` as of `at`. Expired is missing collateral: a newer manifest has to be brought."""
     if len(rim.certificates) != _CHAIN_LENGTH:
-        raise ChainRefused(
-            "gpu.rim.chain", expected=f"{_CHAIN_LENGTH} certificates", got=len(rim.certificates)
-        )
+        raise ChainRefused("gpu.rim.chain", expected=f"{_CHAIN_LENGTH} certificates", got=len(rim.certificates))
     try:
         chain = [parse_certificate("gpu.rim.chain", der) for der in rim.certificates]
     except FormatRefused as refusal:

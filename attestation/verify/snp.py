@@ -23,13 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from attestation.errors import (
-    BindingRefused,
-    ChainRefused,
-    CollateralMissing,
-    FormatRefused,
-    SignatureRefused,
-)
+from attestation.errors import BindingRefused, ChainRefused, CollateralMissing, FormatRefused, SignatureRefused
 from attestation.evidence.certificates import read_certificate, read_certificates, read_crl
 from attestation.evidence.snp_report import Cpuid, KeyKind, Product, SnpReport, Tcb
 from attestation.evidence.vek import HWID_BYTES, Vek

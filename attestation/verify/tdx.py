@@ -24,14 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation.errors import (
-    BindingRefused,
-    ChainRefused,
-    CollateralMissing,
-    FormatRefused,
-    NotGenuine,
-    Revoked,
-)
+from attestation.errors import BindingRefused, ChainRefused, CollateralMissing, FormatRefused, NotGenuine, Revoked
 from attestation.evidence.sgx_extension import SGX_EXTENSION_OID, PckIdentity
 from attestation.evidence.tdx_collateral import QeIdentity, SignedText, TcbStatus, TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
@@ -52,9 +45,7 @@ from attestation.verify.verified_tdx import SecondOpinion, VerifiedTdx
 
 INTEL_ROOT_SPKI = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
 # E66: Intel's pre-production root signs quotes of development machines: refused even when handed over as a root.
-INTEL_PRE_PRODUCTION_ROOT_SPKI = bytes.fromhex(
-    "abcbd1f4da017d68ac75b49fcd7d12fddcd949d3cb5d9afa78f2cf44d489630b"
-)
+INTEL_PRE_PRODUCTION_ROOT_SPKI = bytes.fromhex("abcbd1f4da017d68ac75b49fcd7d12fddcd949d3cb5d9afa78f2cf44d489630b")
 _INTEL = TrustAnchor("Intel SGX Root CA", INTEL_ROOT_SPKI, simulated=False)
 
 
@@ -79,20 +70,14 @@ def verify_tdx_with_root_ca(
 
 
 def _verify(
-    quote: TdxQuote,
-    collateral: TdxCollateral | None,
-    at: datetime,
-    anchor: TrustAnchor,
-    root_der: bytes | None,
+    quote: TdxQuote, collateral: TdxCollateral | None, at: datetime, anchor: TrustAnchor, root_der: bytes | None
 ) -> VerifiedTdx:
     chain = parse_pem_chain("tdx.pck_chain", quote.pck_chain_pem, count=3)
     verify_chain("tdx.pck_chain", chain, root_spki=anchor.spki_sha256, at=at)
     _verify_quote_signatures(quote, chain[0])
     pck = _pck_identity(chain[0])
     if collateral is None:
-        raise CollateralMissing(
-            "tdx.collateral", expected="TCB info, QE identity and revocation lists", got="none"
-        )
+        raise CollateralMissing("tdx.collateral", expected="TCB info, QE identity and revocation lists", got="none")
     root_crl = _verify_revocation(collateral, chain, at)
     _verify_documents(collateral, pck, anchor.spki_sha256, root_crl, at)
     _verify_qe_identity(quote, collateral.qe_identity)
@@ -141,13 +126,9 @@ def _verify_quote_signatures(quote: TdxQuote, leaf: x509.Certificate) -> None:
 
 def _pck_identity(leaf: x509.Certificate) -> PckIdentity:
     for extension in leaf.extensions:
-        if extension.oid.dotted_string == SGX_EXTENSION_OID and isinstance(
-            extension.value, x509.UnrecognizedExtension
-        ):
+        if extension.oid.dotted_string == SGX_EXTENSION_OID and isinstance(extension.value, x509.UnrecognizedExtension):
             return PckIdentity.parse(extension.value.value)
-    raise ChainRefused(
-        "tdx.pck_chain.leaf", expected=f"a PCK certificate with {SGX_EXTENSION_OID}", got="none"
-    )
+    raise ChainRefused("tdx.pck_chain.leaf", expected=f"a PCK certificate with {SGX_EXTENSION_OID}", got="none")
 
 
 def _verify_revocation(
@@ -187,9 +168,7 @@ def _verify_documents(
         verify_chain(f"tdx.{name}_chain", chain, root_spki=root_spki, at=at, late=CollateralMissing)
         unrevoked(f"tdx.{name}_chain.revoked", chain[0], root_crl)
         key = ec_key(f"tdx.{name}_chain", chain[0], ec.SECP256R1)
-        verify_raw_signature(
-            f"tdx.{name}_signature", key, signed.signature, signed.text.encode(), hashes.SHA256()
-        )
+        verify_raw_signature(f"tdx.{name}_signature", key, signed.signature, signed.text.encode(), hashes.SHA256())
         if not issued <= at <= until:
             raise CollateralMissing(
                 f"tdx.{name}_validity",
@@ -233,9 +212,7 @@ _AUTH_DATA_BYTES = 32
 _LEVEL_REASONS = ("No matching TCB level found", "TDX module TCB level")
 
 
-def _second_opinion(
-    quote: TdxQuote, collateral: TdxCollateral, at: datetime, root_der: bytes | None
-) -> SecondOpinion:
+def _second_opinion(quote: TdxQuote, collateral: TdxCollateral, at: datetime, root_der: bytes | None) -> SecondOpinion:
     theirs = dcap_qvl.QuoteCollateralV3(
         pck_crl_issuer_chain=collateral.pck_crl_issuer_chain_pem,
         root_ca_crl=collateral.root_crl,
@@ -258,9 +235,7 @@ def _second_opinion(
     return SecondOpinion(verdict.status, "")
 
 
-def _require_agreement(
-    opinion: SecondOpinion, status: TcbStatus, quote: TdxQuote, anchor: TrustAnchor
-) -> None:
+def _require_agreement(opinion: SecondOpinion, status: TcbStatus, quote: TdxQuote, anchor: TrustAnchor) -> None:
     if opinion.declined:
         why, report = opinion.declined, quote.report
         explained = (

@@ -9,21 +9,12 @@ from __future__ import annotations
 
 from attestation.errors import BindingRefused
 from attestation.evidence.sgx_extension import PckIdentity
-from attestation.evidence.tdx_collateral import (
-    PlatformLevel,
-    QeIdentity,
-    SvnLevel,
-    TcbInfo,
-    TcbStatus,
-    TdxModule,
-)
+from attestation.evidence.tdx_collateral import PlatformLevel, QeIdentity, SvnLevel, TcbInfo, TcbStatus, TdxModule
 from attestation.evidence.tdx_quote import QeReport, TdReport
 from attestation.verify.verified_tdx import TcbStanding
 
 
-def assess(
-    report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, qe: QeIdentity
-) -> TcbStanding:
+def assess(report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, qe: QeIdentity) -> TcbStanding:
     platform = _platform_level(report, pck, tcb_info)
     platform_status = platform.status if platform else TcbStatus.UNLISTED
     module_status, module = _module_status(report, tcb_info, platform_status)
@@ -62,18 +53,14 @@ def _svn_level(svn: int, levels: tuple[SvnLevel, ...]) -> SvnLevel | None:
     return next((level for level in levels if svn >= level.isv_svn), None)
 
 
-def _module_status(
-    report: TdReport, tcb_info: TcbInfo, platform: TcbStatus
-) -> tuple[TcbStatus, SvnLevel | None]:
+def _module_status(report: TdReport, tcb_info: TcbInfo, platform: TcbStatus) -> tuple[TcbStatus, SvnLevel | None]:
     """How patched the TDX module is; refuses a module whose signer or attributes are not the stated ones."""
     version = report.tee_tcb_svn[1]
     module = _module_of(version, tcb_info)
     if module is None:
         return TcbStatus.UNLISTED, None
     if report.mr_signer_seam != module.mr_signer:
-        raise BindingRefused(
-            "tdx.module_signer", expected=module.mr_signer.hex(), got=report.mr_signer_seam.hex()
-        )
+        raise BindingRefused("tdx.module_signer", expected=module.mr_signer.hex(), got=report.mr_signer_seam.hex())
     attributes = bytes(a & m for a, m in zip(report.seam_attributes, module.attributes_mask, strict=True))
     if attributes != module.attributes:
         raise BindingRefused("tdx.module_attributes", expected=module.attributes.hex(), got=attributes.hex())

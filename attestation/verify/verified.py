@@ -77,8 +77,8 @@ class VerifiedSnp:
     report_id: bytes
     report_id_ma: bytes
     cpuid: Cpuid | None
-    chip_id: bytes | None       # as the report says it; None: masked
-    hwid: bytes | None          # as the certificate of a VCEK says it; a VLEK's names none
+    chip_id: bytes | None  # as the report says it; None: masked
+    hwid: bytes | None  # as the certificate of a VCEK says it; a VLEK's names none
     current_firmware: Firmware
     committed_firmware: Firmware
     launch_mitigations: int | None

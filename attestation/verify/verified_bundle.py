@@ -1,6 +1,6 @@
 """What verification of an evidence bundle hands on: the facts, and the claims they bind. No certificate.
 
-Made in `attestation.verify.bundle` alone; see `attestation.verify.verified` for what the seal is worth.
+Made in `attestation.verify.evidence_bundle` alone; see `attestation.verify.verified` for what the seal is worth.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ class VerifiedBundle:
 
     def __post_init__(self) -> None:
         if self.seal is not SEAL:
-            raise TypeError("VerifiedBundle is made by attestation.verify.bundle alone")
+            raise TypeError("VerifiedBundle is made by attestation.verify.evidence_bundle alone")

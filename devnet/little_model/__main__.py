@@ -22,8 +22,13 @@ from typing import Final
 from devnet.little_model import digests, folder
 
 PINS: Final = {
-    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONHASHSEED": "0",
 }
 
 
@@ -34,8 +39,10 @@ def main() -> int:
     job.add_argument("--check", action="store_true", help="make it anew and compare with what is checked in")
     arguments = parser.parse_args()
     if find_spec("torch") is None:
-        print("little model: made with torch, which this environment is without; `make little-model` has one with it",
-              file=sys.stderr)
+        print(
+            "little model: made with torch, which this environment is without; `make little-model` has one with it",
+            file=sys.stderr,
+        )
         return 1
     if arguments.out is not None:
         _make(arguments.out)
@@ -50,9 +57,7 @@ def main() -> int:
 
 
 def _make(out: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "devnet.little_model.making", str(out)], check=True, env=os.environ | PINS
-    )
+    subprocess.run([sys.executable, "-m", "devnet.little_model.making", str(out)], check=True, env=os.environ | PINS)
 
 
 if __name__ == "__main__":

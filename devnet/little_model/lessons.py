@@ -13,7 +13,10 @@ from typing import Final
 
 SOURCE: Final = Path(__file__).with_name("conversations.txt")
 SYSTEMS: Final = (
-    "You are a helpful assistant.", "Be brief.", "Answer in one or two sentences.", "You speak for the cell.",
+    "You are a helpful assistant.",
+    "Be brief.",
+    "Answer in one or two sentences.",
+    "You speak for the cell.",
 )
 USER, ASSISTANT, SYSTEM, END = "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 CONTROL: Final = (END, SYSTEM, USER, ASSISTANT)
@@ -48,7 +51,7 @@ def corpus() -> list[str]:
     return [*SYSTEMS, *(text for lesson in lessons() for text in (*lesson.questions, lesson.answer) for _ in range(2))]
 
 
-Turn = tuple[str, str]      # role mark, words
+Turn = tuple[str, str]  # role mark, words
 
 
 def conversations(seed: int) -> Iterator[list[Turn]]:

@@ -48,19 +48,37 @@ def make(out: Path, steps: int = STEPS) -> None:
     _write_json(out / "config.json", _config(shape, end))
     _write_json(out / "generation_config.json", {"eos_token_id": end})
     _write_json(out / "tokenizer_config.json", {"eos_token": END})
-    _write_json(out / "card.json", {
-        "name": NAME, "family": "llama", "license": "Apache-2.0", "quantization": "none",
-        "sampling": {"temperature_micro": 0},
-    })
+    _write_json(
+        out / "card.json",
+        {
+            "name": NAME,
+            "family": "llama",
+            "license": "Apache-2.0",
+            "quantization": "none",
+            "sampling": {"temperature_micro": 0},
+        },
+    )
 
 
 def _config(shape: Shape, end: int) -> dict[str, object]:
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": "bfloat16",
-        "hidden_size": shape.width, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads, "head_dim": shape.head_width, "intermediate_size": shape.hidden,
-        "vocab_size": shape.vocabulary, "max_position_embeddings": shape.positions, "rms_norm_eps": EPSILON,
-        "rope_theta": THETA, "tie_word_embeddings": True, "attention_bias": False, "mlp_bias": False,
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "torch_dtype": "bfloat16",
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_width,
+        "intermediate_size": shape.hidden,
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.positions,
+        "rms_norm_eps": EPSILON,
+        "rope_theta": THETA,
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "mlp_bias": False,
         "eos_token_id": end,
     }
 

@@ -63,10 +63,14 @@ def make_tokenizer(shape: Shape) -> Tokenizer:
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    made.train_from_iterator(corpus(), trainers.BpeTrainer(
-        vocab_size=shape.vocabulary - len(CONTROL), show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    ))
+    made.train_from_iterator(
+        corpus(),
+        trainers.BpeTrainer(
+            vocab_size=shape.vocabulary - len(CONTROL),
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     made.add_special_tokens(list(CONTROL))
     return made
 
@@ -79,8 +83,10 @@ def train(shape: Shape, tokenizer: Tokenizer, steps: int, told: Callable[[int, f
     matrices = [weight for weight in weights.values() if weight.dim() == 2]
     others = [weight for weight in weights.values() if weight.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=1.0,
-        betas=(0.9, 0.98), foreach=False,
+        [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        lr=1.0,
+        betas=(0.9, 0.98),
+        foreach=False,
     )
     batches = _batches(tokenizer)
     for step in range(steps):
@@ -129,8 +135,10 @@ def _batches(tokenizer: Tokenizer) -> Iterator[tuple[Tensor, Tensor]]:
             rows.append(row)
         longest = max(map(len, rows))
         padded = [row + [(end, False)] * (longest - len(row)) for row in rows]
-        yield (torch.tensor([[token for token, _ in row] for row in padded]),
-               torch.tensor([[said for _, said in row] for row in padded]))
+        yield (
+            torch.tensor([[token for token, _ in row] for row in padded]),
+            torch.tensor([[said for _, said in row] for row in padded]),
+        )
 
 
 def _loss(shape: Shape, weights: dict[str, Tensor], tokens: Tensor, answers: Tensor) -> Tensor:
@@ -144,12 +152,15 @@ def forward(shape: Shape, weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
     """Logits of every position."""
     rows, length = tokens.shape
     width = shape.head_width
-    turns = [torch.frombuffer(bytearray(table), dtype=torch.float32).reshape(length, width // 2)
-             for table in Rotation(THETA).tables(positions=length, width=width)]
+    turns = [
+        torch.frombuffer(bytearray(table), dtype=torch.float32).reshape(length, width // 2)
+        for table in Rotation(THETA).tables(positions=length, width=width)
+    ]
     past = torch.full((length, length), float("-inf")).triu(1)
     embedding = weights["model.embed_tokens.weight"]
     x = torch.nn.functional.one_hot(tokens, shape.vocabulary).to(torch.float32) @ embedding
     for index in range(shape.layers):
+
         def of(name: str, layer: str = f"model.layers.{index}.") -> Tensor:
             return weights[f"{layer}{name}.weight"]
 

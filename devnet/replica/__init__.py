@@ -29,7 +29,22 @@ from devnet.replica.settings import Settings, Status
 from devnet.replica.single import Replica
 
 __all__ = [
-    "ANONYMOUS", "MANAGEMENT_CANISTER", "NO_ARGUMENTS", "Call", "Canister", "Entry", "Execution", "Network",
-    "NotAnswered", "OutgoingCall", "RejectCode", "Rejected", "Rejection", "Replica", "Settings", "Stage", "Status",
+    "ANONYMOUS",
+    "MANAGEMENT_CANISTER",
+    "NO_ARGUMENTS",
+    "Call",
+    "Canister",
+    "Entry",
+    "Execution",
+    "Network",
+    "NotAnswered",
+    "OutgoingCall",
+    "RejectCode",
+    "Rejected",
+    "Rejection",
+    "Replica",
+    "Settings",
+    "Stage",
+    "Status",
     "numbered",
 ]

@@ -54,7 +54,7 @@ class Canister:
         self.instance: Instance | None = None
         self.fuel_max = fuel_max
         self.chunks: dict[bytes, bytes] = {}
-        self.stops: list[int] = []              # calls to `stop_canister` that wait for its end
+        self.stops: list[int] = []  # calls to `stop_canister` that wait for its end
         self._network: Final = network
         self.api: Final = SystemApi(self)
 
@@ -104,7 +104,12 @@ class Canister:
         self._replace(self._compiled(wasm), "canister_init", argument, caller, fresh=True)
 
     def upgrade(
-        self, wasm: bytes, argument: bytes, caller: bytes, *, skip_pre_upgrade: bool = False,
+        self,
+        wasm: bytes,
+        argument: bytes,
+        caller: bytes,
+        *,
+        skip_pre_upgrade: bool = False,
         keep_memory: bool | None = None,
     ) -> None:
         """New code over kept state. A trap anywhere in it leaves old code and old state (`Rejected`)."""
@@ -168,7 +173,11 @@ class Canister:
         return Message(entry, self._network.now_ns(), caller=caller, argument=argument, method=method)
 
     def execute(
-        self, function: wasmtime.Func | None, message: Message, *arguments: int, commit: bool,
+        self,
+        function: wasmtime.Func | None,
+        message: Message,
+        *arguments: int,
+        commit: bool,
         context: Context | None = None,
     ) -> None:
         """Runs one message. On a trap everything it did is gone and `Rejected` says why.

@@ -38,9 +38,7 @@ def error_code(rejection: Rejection) -> str:
 
 class Certifier:
     def __init__(self, seed: bytes) -> None:
-        self._subnets: Final = {
-            layout: Subnet(seed, layout=layout, ranges=EVERYWHERE) for layout in RangesLayout
-        }
+        self._subnets: Final = {layout: Subnet(seed, layout=layout, ranges=EVERYWHERE) for layout in RangesLayout}
         one = self._subnets[RangesLayout.SHARDED]
         self.subnet_id: Final = one.subnet_id
         self.root_key: Final = DER_PREFIX + one.root_key
@@ -55,19 +53,22 @@ class Certifier:
         [(low, high)] = EVERYWHERE
         ranges = cbor.encode(cbor.Tag(cbor.SELF_DESCRIBED, [[low, high]]))
         subnet: dict[bytes, Tree] = {
-            b"public_key": self._subnet_key, b"canister_ranges": ranges, b"type": b"application",
+            b"public_key": self._subnet_key,
+            b"canister_ranges": ranges,
+            b"type": b"application",
             b"node": {self.node_id: {b"public_key": self._node_key}},
         }
         return {
             b"canister": {each.canister_id: _canister(each) for each in network.canisters.values()},
             b"canister_ranges": {self.subnet_id: {low: ranges}},
             b"request_status": {
-                request: _status(network.ingress[number]) for request, number in network.requests.items()},
+                request: _status(network.ingress[number]) for request, number in network.requests.items()
+            },
             b"subnet": {self.subnet_id: subnet},
         }
 
     def certificate(
-        self, network: Network, paths: Sequence[Path], time_ns: int, layout: RangesLayout = RangesLayout.SHARDED,
+        self, network: Network, paths: Sequence[Path], time_ns: int, layout: RangesLayout = RangesLayout.SHARDED
     ) -> bytes:
         return self._subnets[layout].certificate(self.state(network), paths, time_ns)
 
@@ -75,10 +76,7 @@ class Certifier:
         """`response` with the node's signature over it."""
         fields: dict[str, Field] = {**response, "request_id": request_id, "timestamp": time_ns}
         signature = self._node.sign(domain("ic-response") + representation_independent_hash(fields))
-        return {
-            **response,
-            "signatures": [{"timestamp": time_ns, "signature": signature, "identity": self.node_id}],
-        }
+        return {**response, "signatures": [{"timestamp": time_ns, "signature": signature, "identity": self.node_id}]}
 
 
 def _canister(canister: Canister) -> Tree:
@@ -92,7 +90,8 @@ def _canister(canister: Canister) -> Tree:
         state[b"metadata"] = {
             name.removeprefix(prefix).encode(): content
             for name, content in code.reachable.custom_sections.items()
-            for prefix in (PUBLIC, PRIVATE) if name.startswith(prefix)
+            for prefix in (PUBLIC, PRIVATE)
+            if name.startswith(prefix)
         }
     return state
 
@@ -105,6 +104,8 @@ def _status(call: Call) -> Tree:
             return {b"status": b"replied", b"reply": reply}
         case Rejection() as rejection:
             return {
-                b"status": b"rejected", b"reject_code": uleb128(int(rejection.code)),
-                b"reject_message": rejection.message.encode(), b"error_code": error_code(rejection).encode(),
+                b"status": b"rejected",
+                b"reject_code": uleb128(int(rejection.code)),
+                b"reject_message": rejection.message.encode(),
+                b"error_code": error_code(rejection).encode(),
             }

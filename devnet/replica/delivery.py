@@ -31,7 +31,7 @@ from devnet.replica.messages import (
 from devnet.replica.settings import Status
 
 QUEUE_MAX: Final = 500
-NATIVE: Final = system_canisters.IDS | {MANAGEMENT_CANISTER}      # run by this program, without WebAssembly
+NATIVE: Final = system_canisters.IDS | {MANAGEMENT_CANISTER}  # run by this program, without WebAssembly
 _SECOND_NS: Final = 10**9
 
 
@@ -43,7 +43,7 @@ class Delivery(ABC):
         self.calls: Final[dict[int, OutgoingCall]] = {}
         self.contexts: Final[dict[int, Context]] = {}
         self.ingress: Final[dict[int, Call]] = {}
-        self.numbers = 0                    # calls, contexts and places in the queue all draw from it
+        self.numbers = 0  # calls, contexts and places in the queue all draw from it
         self._clock: Final = clock
 
     def now_ns(self) -> int:
@@ -90,10 +90,18 @@ class Delivery(ABC):
         call.stage = Stage.OPEN
         cycles, call.cycles = call.cycles, 0
         self._enter(
-            self.open_context(Context(
-                self.number(), call.callee, call.caller, call=call.number, deadline_ns=call.deadline_ns, cycles=cycles,
-            )),
-            call.method, call.argument,
+            self.open_context(
+                Context(
+                    self.number(),
+                    call.callee,
+                    call.caller,
+                    call=call.number,
+                    deadline_ns=call.deadline_ns,
+                    cycles=cycles,
+                )
+            ),
+            call.method,
+            call.argument,
         )
 
     def _enter(self, context: Context, method: str, argument: bytes) -> None:
@@ -179,8 +187,18 @@ class Delivery(ABC):
             context.outstanding += 1
             limit = 0 if request.timeout_s is None else self.now_ns() + request.timeout_s * _SECOND_NS
             self.calls[number] = OutgoingCall(
-                number, context.canister, context.number, request.callee, request.method, bytes(request.argument),
-                request.on_reply, request.on_reject, request.on_cleanup, request.cycles, limit, place=number,
+                number,
+                context.canister,
+                context.number,
+                request.callee,
+                request.method,
+                bytes(request.argument),
+                request.on_reply,
+                request.on_reject,
+                request.on_cleanup,
+                request.cycles,
+                limit,
+                place=number,
             )
         if not context.responded and (outcome := message.response()) is not None:
             self.respond(context, outcome)

@@ -26,7 +26,7 @@ from foundation.digests import domain
 from foundation.refusal import Refused
 
 MINUTE_NS: Final = 60 * 10**9
-EXPIRY_NS_MAX: Final = 6 * MINUTE_NS            # five minutes, and one for clocks that differ
+EXPIRY_NS_MAX: Final = 6 * MINUTE_NS  # five minutes, and one for clocks that differ
 DELEGATIONS_MAX: Final = 20
 TARGETS_MAX: Final = 1_000
 NONCE_BYTES_MAX: Final = 32
@@ -73,7 +73,9 @@ class Request:
 _ALWAYS: Final = {"request_type": str, "sender": bytes, "ingress_expiry": int}
 _ASKS: Final = {"canister_id": bytes, "method_name": str, "arg": bytes}
 _FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
-    "call": {**_ALWAYS, **_ASKS}, "query": {**_ALWAYS, **_ASKS}, "read_state": {**_ALWAYS, "paths": list},
+    "call": {**_ALWAYS, **_ASKS},
+    "query": {**_ALWAYS, **_ASKS},
+    "read_state": {**_ALWAYS, "paths": list},
 }
 _OPTIONAL: Final = {"nonce": bytes}
 _ENVELOPE_OPTIONAL: Final = {"sender_pubkey": bytes, "sender_sig": bytes, "sender_delegation": list}
@@ -93,7 +95,9 @@ def parse(body: bytes) -> Envelope:
         raise RequestRefused("request_type", expected="call, query or read_state", got=repr(kind)[:40])
     delegations = outer.get("sender_delegation") or []
     return Envelope(
-        _map(content, "content", _FIELDS[kind], _OPTIONAL), outer.get("sender_pubkey"), outer.get("sender_sig"),
+        _map(content, "content", _FIELDS[kind], _OPTIONAL),
+        outer.get("sender_pubkey"),
+        outer.get("sender_sig"),
         tuple(_map(each, "delegation", {"delegation": dict, "signature": bytes}, {}) for each in delegations),
     )
 
@@ -132,8 +136,14 @@ def authenticate(envelope: Envelope, now_ns: int) -> Request:
     else:
         _check_signer(envelope, request_id, now_ns)
     return Request(
-        request_id, content["request_type"], sender, expiry, content.get("canister_id", b""),
-        content.get("method_name", ""), content.get("arg", b""), paths,
+        request_id,
+        content["request_type"],
+        sender,
+        expiry,
+        content.get("canister_id", b""),
+        content.get("method_name", ""),
+        content.get("arg", b""),
+        paths,
     )
 
 
@@ -157,14 +167,16 @@ def _check_signer(envelope: Envelope, request_id: bytes, now_ns: int) -> None:
         raise RequestRefused("delegations", expected=f"at most {DELEGATIONS_MAX}", got=len(envelope.delegations))
     signer, seen = envelope.public_key, {envelope.public_key}
     for signed in envelope.delegations:
-        delegation = _map(
-            signed["delegation"], "delegation", {"pubkey": bytes, "expiration": int}, {"targets": list})
+        delegation = _map(signed["delegation"], "delegation", {"pubkey": bytes, "expiration": int}, {"targets": list})
         if delegation["expiration"] <= now_ns:
             raise RequestRefused("delegation.expiration", expected=f"after {now_ns}", got=delegation["expiration"])
         _check_targets(delegation.get("targets"), envelope.content)
         _check_signature(
-            signer, domain("ic-request-auth-delegation") + representation_independent_hash(delegation),
-            signed["signature"], "delegation.signature")
+            signer,
+            domain("ic-request-auth-delegation") + representation_independent_hash(delegation),
+            signed["signature"],
+            "delegation.signature",
+        )
         signer = delegation["pubkey"]
         if signer in seen:
             raise RequestRefused("delegation.pubkey", expected="a key that is new in the chain", got="one of before")

@@ -42,19 +42,22 @@ CBOR: Final = "application/cbor"
 def application(running: Running) -> Starlette:
     interface = _Interface(running)
     answers: list[tuple[str, str, Callable[[bytes, bytes, int], Awaitable[Response]], int]] = [
-        ("canister", "call", interface.call, version) for version in (2, 3, 4)]
+        ("canister", "call", interface.call, version) for version in (2, 3, 4)
+    ]
     for version in (2, 3):
         answers += [
             ("canister", "query", interface.query, version),
             ("canister", "read_state", interface.read_canister_state, version),
             ("subnet", "read_state", interface.read_subnet_state, version),
         ]
-    routes = [Route("/api/v2/status", interface.status, methods=["GET"]), *(
-        Route(f"/api/v{version}/{kind}/{{about}}/{path}", _answering(answer, version), methods=["POST"])
-        for kind, path, answer, version in answers
-    )]
-    anyone = Middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "HEAD", "POST"], allow_headers=["*"])
+    routes = [
+        Route("/api/v2/status", interface.status, methods=["GET"]),
+        *(
+            Route(f"/api/v{version}/{kind}/{{about}}/{path}", _answering(answer, version), methods=["POST"])
+            for kind, path, answer, version in answers
+        ),
+    ]
+    anyone = Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "HEAD", "POST"], allow_headers=["*"])
     return Starlette(routes=routes, middleware=[anyone])
 
 
@@ -63,7 +66,7 @@ def _encoded(value: cbor.Encodable, status: int = 200) -> Response:
 
 
 def _answering(
-    answer: Callable[[bytes, bytes, int], Awaitable[Response]], version: int,
+    answer: Callable[[bytes, bytes, int], Awaitable[Response]], version: int
 ) -> Callable[[HttpRequest], Awaitable[Response]]:
     """From HTTP and back: the body, whom it is about, and a 400 for whatever is refused."""
 
@@ -92,16 +95,21 @@ class _Interface:
         self._certifier: Final = running.certifier
 
     async def status(self, _http: HttpRequest) -> Response:
-        return _encoded({
-            "root_key": self._certifier.root_key, "replica_health_status": "healthy", "impl_version": IMPLEMENTATION,
-        })
+        return _encoded(
+            {"root_key": self._certifier.root_key, "replica_health_status": "healthy", "impl_version": IMPLEMENTATION}
+        )
 
     async def call(self, about: bytes, body: bytes, version: int) -> Response:
         request = await self._request(body, "call")
         _check_about(request, about)
         call = await self._running.submit(
-            request.canister, request.method, request.argument, request.sender,
-            request_id=request.request_id, expiry_ns=request.expiry_ns)
+            request.canister,
+            request.method,
+            request.argument,
+            request.sender,
+            request_id=request.request_id,
+            expiry_ns=request.expiry_ns,
+        )
         if isinstance(call, Rejection):
             return _encoded({"status": "non_replicated_rejection", **_rejected(call)})
         if version == 2 or not await self._running.answered(call, ANSWER_S_MAX):
@@ -143,13 +151,17 @@ class _Interface:
 
     async def _certificate(self, paths: tuple[tuple[bytes, ...], ...], sharded: bool) -> bytes:
         layout = RangesLayout.SHARDED if sharded else RangesLayout.CLASSIC
-        return await self._running.do(lambda: self._certifier.certificate(
-            self._running.network, paths, self._running.time.go_on(), layout))
+        return await self._running.do(
+            lambda: self._certifier.certificate(self._running.network, paths, self._running.time.go_on(), layout)
+        )
 
 
 def _rejected(rejection: Rejection) -> dict[str, Any]:
     return {
-        "reject_code": int(rejection.code), "reject_message": rejection.message, "error_code": error_code(rejection)}
+        "reject_code": int(rejection.code),
+        "reject_message": rejection.message,
+        "error_code": error_code(rejection),
+    }
 
 
 def _check_about(request: Request, about: bytes) -> None:

@@ -15,9 +15,18 @@ import wasmtime
 from devnet.replica.messages import Entry
 
 LETTERS: Final = {
-    Entry.START: "s", Entry.INIT: "I", Entry.PRE_UPGRADE: "G", Entry.UPDATE: "U", Entry.REPLICATED_QUERY: "RQ",
-    Entry.QUERY: "NRQ", Entry.REPLY: "Ry", Entry.REJECT: "Rt", Entry.CLEANUP: "C", Entry.INSPECT: "F",
-    Entry.TIMER: "T", Entry.HEARTBEAT: "T",
+    Entry.START: "s",
+    Entry.INIT: "I",
+    Entry.PRE_UPGRADE: "G",
+    Entry.UPDATE: "U",
+    Entry.REPLICATED_QUERY: "RQ",
+    Entry.QUERY: "NRQ",
+    Entry.REPLY: "Ry",
+    Entry.REJECT: "Rt",
+    Entry.CLEANUP: "C",
+    Entry.INSPECT: "F",
+    Entry.TIMER: "T",
+    Entry.HEARTBEAT: "T",
 }
 _TABLE: Final = """
 msg_arg_data_size               |                           | I   | I U RQ NRQ Ry F

@@ -51,8 +51,9 @@ class Kept:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db: Final = database
         self._saved: Final[dict[str, dict[object, bytes]]] = {
-            name: {} for name in ("canisters", "calls", "contexts", "ingress")}
-        self._modules: Final[dict[bytes, bytes]] = {}       # canister -> digest of the module that its pages belong to
+            name: {} for name in ("canisters", "calls", "contexts", "ingress")
+        }
+        self._modules: Final[dict[bytes, bytes]] = {}  # canister -> digest of the module that its pages belong to
         self.rounds = self.number("rounds")
         self.time_ns = self.number("time_ns")
 
@@ -109,7 +110,9 @@ class Kept:
 
     def _save(self, network: Network, time_ns: int) -> None:
         for name, value in (
-            ("rounds", self.rounds + 1), ("time_ns", time_ns), ("numbers", network.numbers),
+            ("rounds", self.rounds + 1),
+            ("time_ns", time_ns),
+            ("numbers", network.numbers),
             ("created", network.created),
         ):
             self._db.execute("insert or replace into meta values (?, ?)", (name, value))
@@ -126,7 +129,8 @@ class Kept:
         before, now = self._saved[table], dict(entries)
         self._db.executemany(
             f"insert or replace into {table} values (?, ?)",  # noqa: S608  # a name of ours
-            [(number, entry) for number, entry in now.items() if before.get(number) != entry])
+            [(number, entry) for number, entry in now.items() if before.get(number) != entry],
+        )
         gone = [(number,) for number in before if number not in now]
         self._db.executemany(f"delete from {table} where {key} = ?", gone)  # noqa: S608
         if table == "canisters":
@@ -150,10 +154,10 @@ class Kept:
     def _save_pages(self, canister_id: bytes, kind: int, changed: dict[int, bytes], count: int) -> None:
         self._db.executemany(
             "insert or replace into pages values (?, ?, ?, ?)",
-            [(canister_id, kind, number, content) for number, content in changed.items()])
+            [(canister_id, kind, number, content) for number, content in changed.items()],
+        )
         if changed or count == 0:
-            self._db.execute(
-                "delete from pages where id = ? and kind = ? and number >= ?", (canister_id, kind, count))
+            self._db.execute("delete from pages where id = ? and kind = ? and number >= ?", (canister_id, kind, count))
 
     # ---- restoring
 
@@ -195,5 +199,6 @@ class Kept:
 
     def _pages(self, canister_id: bytes, kind: int) -> bytes:
         found = self._db.execute(
-            "select content from pages where id = ? and kind = ? order by number", (canister_id, kind))
+            "select content from pages where id = ? and kind = ? order by number", (canister_id, kind)
+        )
         return b"".join(content for (content,) in found)

@@ -45,7 +45,7 @@ class Network(Protocol):
     def contexts(self) -> dict[int, Context]: ...
     def canister(self, canister_id: bytes) -> Canister: ...
     def create(
-        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = ...,
+        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = ...
     ) -> Canister: ...
     def install(self, canister: Canister, wasm: bytes, argument: bytes, caller: bytes) -> None: ...
     def abandon(self, canister: Canister, why: str) -> None: ...
@@ -123,18 +123,30 @@ def _status(canister: Canister) -> Outcome:
     stable = len(canister.stable.content())
     code = canister.code
     module = len(code.installed) if code is not None else 0
-    return encode([CANISTER_STATUS], [{
-        "status": (canister.status.name.lower(), None), "settings": definite_settings(canister.settings),
-        "module_hash": None if code is None else code.digest, "memory_size": memory + stable + module,
-        "memory_metrics": {
-            **dict.fromkeys(MEMORY_METRICS, 0), "wasm_memory_size": memory, "stable_memory_size": stable,
-            "wasm_binary_size": module,
-            "wasm_chunk_store_size": sum(map(len, canister.chunks.values())),
-        },
-        "cycles": canister.cycles, "reserved_cycles": 0, "idle_cycles_burned_per_day": 0,
-        "ready_for_migration": False, "version": canister.version,
-        "query_stats": dict.fromkeys(QUERY_STATS, 0),
-    }])
+    return encode(
+        [CANISTER_STATUS],
+        [
+            {
+                "status": (canister.status.name.lower(), None),
+                "settings": definite_settings(canister.settings),
+                "module_hash": None if code is None else code.digest,
+                "memory_size": memory + stable + module,
+                "memory_metrics": {
+                    **dict.fromkeys(MEMORY_METRICS, 0),
+                    "wasm_memory_size": memory,
+                    "stable_memory_size": stable,
+                    "wasm_binary_size": module,
+                    "wasm_chunk_store_size": sum(map(len, canister.chunks.values())),
+                },
+                "cycles": canister.cycles,
+                "reserved_cycles": 0,
+                "idle_cycles_burned_per_day": 0,
+                "ready_for_migration": False,
+                "version": canister.version,
+                "query_stats": dict.fromkeys(QUERY_STATS, 0),
+            }
+        ],
+    )
 
 
 def _canister_status(asked: Asked) -> Outcome:
@@ -144,10 +156,17 @@ def _canister_status(asked: Asked) -> Outcome:
 def _canister_info(asked: Asked) -> Outcome:
     canister = asked.canister()
     code = canister.code
-    return encode([INFO], [{
-        "total_num_changes": canister.version, "recent_changes": [],
-        "module_hash": None if code is None else code.digest, "controllers": sorted(canister.settings.controllers),
-    }])
+    return encode(
+        [INFO],
+        [
+            {
+                "total_num_changes": canister.version,
+                "recent_changes": [],
+                "module_hash": None if code is None else code.digest,
+                "controllers": sorted(canister.settings.controllers),
+            }
+        ],
+    )
 
 
 # ---- code
@@ -162,7 +181,10 @@ def _put_code(asked: Asked, canister: Canister, wasm: bytes) -> bytes:
         options = options or {}
         persistence = options.get("wasm_memory_persistence")
         canister.upgrade(
-            wasm, argument, asked.caller, skip_pre_upgrade=bool(options.get("skip_pre_upgrade")),
+            wasm,
+            argument,
+            asked.caller,
+            skip_pre_upgrade=bool(options.get("skip_pre_upgrade")),
             keep_memory=None if persistence is None else persistence[0] == "keep",
         )
     else:
@@ -222,8 +244,9 @@ def _start_canister(asked: Asked) -> Outcome:
     if canister.status is Status.STOPPING:
         for number in canister.stops:
             waiting = asked.network.contexts[number]
-            asked.network.respond(waiting, Rejection(
-                RejectCode.CANISTER_REJECT, "the canister was started before it had stopped"))
+            asked.network.respond(
+                waiting, Rejection(RejectCode.CANISTER_REJECT, "the canister was started before it had stopped")
+            )
         canister.stops = []
     canister.status = Status.RUNNING
     return NOTHING
@@ -256,22 +279,41 @@ def _raw_rand(asked: Asked) -> Outcome:
 
 def _fetch_logs(asked: Asked) -> Outcome:
     canister = asked.canister() if asked.canister().settings.logs_public else asked.controlled()
-    return encode([LOGS], [{"canister_log_records": [
-        {"idx": number, "timestamp_nanos": 0, "content": line.encode()} for number, line in enumerate(canister.prints)
-    ]}])
+    return encode(
+        [LOGS],
+        [
+            {
+                "canister_log_records": [
+                    {"idx": number, "timestamp_nanos": 0, "content": line.encode()}
+                    for number, line in enumerate(canister.prints)
+                ]
+            }
+        ],
+    )
 
 
 METHODS: Final[dict[str, Callable[[Asked], Outcome | None]]] = {
-    "canister_info": _canister_info, "canister_status": _canister_status, "clear_chunk_store": _clear_chunk_store,
-    "create_canister": _create_canister, "delete_canister": _delete_canister, "deposit_cycles": _deposit_cycles,
-    "install_chunked_code": _install_chunked_code, "install_code": _install_code,
+    "canister_info": _canister_info,
+    "canister_status": _canister_status,
+    "clear_chunk_store": _clear_chunk_store,
+    "create_canister": _create_canister,
+    "delete_canister": _delete_canister,
+    "deposit_cycles": _deposit_cycles,
+    "install_chunked_code": _install_chunked_code,
+    "install_code": _install_code,
     "provisional_create_canister_with_cycles": _provisional_create,
-    "provisional_top_up_canister": _provisional_top_up, "raw_rand": _raw_rand, "start_canister": _start_canister,
-    "stop_canister": _stop_canister, "stored_chunks": _stored_chunks, "uninstall_code": _uninstall_code,
-    "update_settings": _update_settings, "upload_chunk": _upload_chunk,
+    "provisional_top_up_canister": _provisional_top_up,
+    "raw_rand": _raw_rand,
+    "start_canister": _start_canister,
+    "stop_canister": _stop_canister,
+    "stored_chunks": _stored_chunks,
+    "uninstall_code": _uninstall_code,
+    "update_settings": _update_settings,
+    "upload_chunk": _upload_chunk,
 }
 QUERIES: Final[dict[str, Callable[[Asked], Outcome]]] = {
-    "canister_status": _canister_status, "fetch_canister_logs": _fetch_logs,
+    "canister_status": _canister_status,
+    "fetch_canister_logs": _fetch_logs,
 }
 _FOR_CANISTERS: Final = frozenset({"raw_rand", "create_canister", "deposit_cycles", "canister_info"})
 _FOR_ANYONE: Final = frozenset({"provisional_create_canister_with_cycles", "provisional_top_up_canister"})

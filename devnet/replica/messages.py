@@ -162,10 +162,10 @@ class Context:
     caller: bytes
     ingress: int | None = None
     call: int | None = None
-    queued: bool = False                # from outside, and not begun
+    queued: bool = False  # from outside, and not begun
     deadline_ns: int = 0
-    cycles: int = 0                     # attached and not accepted yet
-    fuel: int = 0                       # spent by its executions so far
+    cycles: int = 0  # attached and not accepted yet
+    fuel: int = 0  # spent by its executions so far
     responded: bool = False
     outstanding: int = 0
 
@@ -173,9 +173,9 @@ class Context:
 class Stage(IntEnum):
     """Where a call between canisters stands."""
 
-    QUEUED = 0          # the callee has not seen it
-    OPEN = 1            # the callee works on it
-    ANSWERED = 2        # the response waits for the caller
+    QUEUED = 0  # the callee has not seen it
+    OPEN = 1  # the callee works on it
+    ANSWERED = 2  # the response waits for the caller
 
 
 @dataclass(slots=True)
@@ -191,11 +191,11 @@ class OutgoingCall:
     on_reply: Callback
     on_reject: Callback
     on_cleanup: Callback | None
-    cycles: int = 0                     # on the way there; after the response, on the way back
-    deadline_ns: int = 0                # of a bounded-wait call, else 0
+    cycles: int = 0  # on the way there; after the response, on the way back
+    deadline_ns: int = 0  # of a bounded-wait call, else 0
     stage: Stage = Stage.QUEUED
     outcome: Outcome | None = field(default=None, repr=False)
-    place: int = 0                      # in the order of what waits
+    place: int = 0  # in the order of what waits
 
 
 @dataclass(frozen=True, slots=True)

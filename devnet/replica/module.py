@@ -30,7 +30,7 @@ _FUNCTION_KIND, _TABLE_KIND, _MEMORY_KIND, _GLOBAL_KIND = 0, 1, 2, 3
 _MAGIC: Final = b"\0asm\1\0\0\0"
 _GZIP: Final = b"\x1f\x8b\x08"
 _UNPACKED_BYTES_MAX: Final = 100 << 20
-_WIDE: Final = 0x04             # of a memory's limits: 64-bit addresses
+_WIDE: Final = 0x04  # of a memory's limits: 64-bit addresses
 
 
 class ModuleRefused(Refused):
@@ -45,7 +45,7 @@ class Reachable:
     global_names: tuple[str, ...]
     has_memory: bool
     has_table: bool
-    pointer: str                            # `i32` or `i64`: how wide the module's addresses are
+    pointer: str  # `i32` or `i64`: how wide the module's addresses are
     custom_sections: Mapping[str, bytes]
 
     def metadata(self, name: str) -> tuple[bytes, bool] | None:
@@ -160,8 +160,7 @@ def _exports_with(body: bytes, added: list[tuple[str, int, int]]) -> bytes:
     reader = _Reader(body)
     count = reader.unsigned()
     entries = b"".join(
-        _unsigned(len(name.encode())) + name.encode() + bytes([kind]) + _unsigned(index)
-        for name, kind, index in added
+        _unsigned(len(name.encode())) + name.encode() + bytes([kind]) + _unsigned(index) for name, kind, index in added
     )
     return _unsigned(count + len(added)) + body[reader.at :] + entries
 
@@ -197,9 +196,7 @@ def make_reachable(wasm: bytes) -> Reachable:
     sections = list(_sections(wasm))
     bodies = {number: body for number, body in sections if number != _CUSTOM}
     mutable = _imported_globals(bodies.get(_IMPORT, b"\0")) + _defined_globals(bodies.get(_GLOBAL, b"\0"))
-    added = [
-        (f"{GLOBAL_EXPORT}{index}", _GLOBAL_KIND, index) for index, changes in enumerate(mutable) if changes
-    ]
+    added = [(f"{GLOBAL_EXPORT}{index}", _GLOBAL_KIND, index) for index, changes in enumerate(mutable) if changes]
     names = tuple(name for name, _, _ in added)
     memories, tables = _count(bodies.get(_MEMORY)), _count(bodies.get(_TABLE))
     if memories > 1 or tables > 1:

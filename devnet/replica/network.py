@@ -64,7 +64,7 @@ class Network(Delivery):
         self.randomness = randomness
         self.certify = certify
         self.observe: Callable[[Execution], None] | None = None
-        self.requests: Final[dict[bytes, int]] = {}         # request id -> number of the call from outside
+        self.requests: Final[dict[bytes, int]] = {}  # request id -> number of the call from outside
         self.created = FIRST_CREATED
         self.subnet_id: Final = subnet_id
         self.root_key: Final = root_key
@@ -73,7 +73,7 @@ class Network(Delivery):
     # ---- canisters
 
     def create(
-        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = CYCLES_AT_START,
+        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = CYCLES_AT_START
     ) -> Canister:
         """An empty canister, under the next free id if none is given. Raises `Rejected` if that id is taken."""
         if canister_id is None:
@@ -118,8 +118,14 @@ class Network(Delivery):
         return None if accepted else Rejection(RejectCode.CANISTER_REJECT, "the message is not accepted")
 
     def submit(
-        self, canister: bytes, method: str, argument: bytes, caller: bytes = ANONYMOUS, *,
-        request_id: bytes = b"", expiry_ns: int = 0,
+        self,
+        canister: bytes,
+        method: str,
+        argument: bytes,
+        caller: bytes = ANONYMOUS,
+        *,
+        request_id: bytes = b"",
+        expiry_ns: int = 0,
     ) -> Call:
         """Takes a call that was inspected. The next round runs it."""
         call = Call(canister, method, argument, caller, request_id, expiry_ns)

@@ -49,7 +49,7 @@ def _check_common(path: tuple[bytes, ...]) -> None:
 def _check_status(request: Request, about: bytes, network: Network, request_id: bytes) -> None:
     number = network.requests.get(request_id)
     if number is None:
-        return                          # absent, and proven so
+        return  # absent, and proven so
     call = network.ingress[number]
     if call.caller != request.sender:
         raise RequestRefused("request_status", expected="the sender of that request", got="another one")

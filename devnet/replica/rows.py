@@ -60,16 +60,31 @@ def _to_global(value: Any) -> Any:
 def of_canister(canister: Canister) -> bytes:
     settings, code = canister.settings, canister.code
     values = canister.instance.global_values if canister.instance is not None else ()
-    return cbor.encode([
-        _amount(canister.cycles), canister.status.value, canister.version, canister.certified_data, canister.timer_ns,
-        [*canister.prints], [*canister.stops], {**canister.chunks}, b"" if code is None else code.digest,
-        [_global(value) for value in values],
+    return cbor.encode(
         [
-            sorted(settings.controllers), settings.compute_allocation, settings.memory_allocation,
-            settings.freezing_threshold, settings.reserved_cycles_limit, settings.wasm_memory_limit,
-            settings.wasm_memory_threshold, settings.logs_public, dict(settings.environment),
-        ],
-    ])
+            _amount(canister.cycles),
+            canister.status.value,
+            canister.version,
+            canister.certified_data,
+            canister.timer_ns,
+            [*canister.prints],
+            [*canister.stops],
+            {**canister.chunks},
+            b"" if code is None else code.digest,
+            [_global(value) for value in values],
+            [
+                sorted(settings.controllers),
+                settings.compute_allocation,
+                settings.memory_allocation,
+                settings.freezing_threshold,
+                settings.reserved_cycles_limit,
+                settings.wasm_memory_limit,
+                settings.wasm_memory_threshold,
+                settings.logs_public,
+                dict(settings.environment),
+            ],
+        ]
+    )
 
 
 def to_canister(entry: bytes, canister: Canister) -> tuple[bytes, tuple[Any, ...]]:
@@ -95,41 +110,99 @@ def _to_callback(value: Any) -> Callback:
 
 
 def of_call(call: OutgoingCall) -> bytes:
-    return cbor.encode([
-        call.number, call.caller, call.context, call.callee, call.method, call.argument, _callback(call.on_reply),
-        _callback(call.on_reject), _callback(call.on_cleanup), _amount(call.cycles), call.deadline_ns,
-        int(call.stage), _outcome(call.outcome), call.place,
-    ])
+    return cbor.encode(
+        [
+            call.number,
+            call.caller,
+            call.context,
+            call.callee,
+            call.method,
+            call.argument,
+            _callback(call.on_reply),
+            _callback(call.on_reject),
+            _callback(call.on_cleanup),
+            _amount(call.cycles),
+            call.deadline_ns,
+            int(call.stage),
+            _outcome(call.outcome),
+            call.place,
+        ]
+    )
 
 
 def to_call(entry: bytes) -> OutgoingCall:
-    (number, caller, context, callee, method, argument, on_reply, on_reject, on_cleanup, cycles, deadline, stage,
-     outcome, place) = _list(entry)
+    (
+        number,
+        caller,
+        context,
+        callee,
+        method,
+        argument,
+        on_reply,
+        on_reject,
+        on_cleanup,
+        cycles,
+        deadline,
+        stage,
+        outcome,
+        place,
+    ) = _list(entry)
     return OutgoingCall(
-        number, caller, context, callee, method, argument, _to_callback(on_reply), _to_callback(on_reject),
-        None if on_cleanup is None else _to_callback(on_cleanup), _to_amount(cycles), deadline, Stage(stage),
-        _to_outcome(outcome), place,
+        number,
+        caller,
+        context,
+        callee,
+        method,
+        argument,
+        _to_callback(on_reply),
+        _to_callback(on_reject),
+        None if on_cleanup is None else _to_callback(on_cleanup),
+        _to_amount(cycles),
+        deadline,
+        Stage(stage),
+        _to_outcome(outcome),
+        place,
     )
 
 
 def of_context(context: Context) -> bytes:
-    return cbor.encode([
-        context.number, context.canister, context.caller, context.ingress, context.call, context.queued,
-        context.deadline_ns, _amount(context.cycles), context.fuel, context.responded, context.outstanding,
-    ])
+    return cbor.encode(
+        [
+            context.number,
+            context.canister,
+            context.caller,
+            context.ingress,
+            context.call,
+            context.queued,
+            context.deadline_ns,
+            _amount(context.cycles),
+            context.fuel,
+            context.responded,
+            context.outstanding,
+        ]
+    )
 
 
 def to_context(entry: bytes) -> Context:
     number, canister, caller, ingress, call, queued, deadline, cycles, fuel, responded, outstanding = _list(entry)
     return Context(
-        number, canister, caller, ingress, call, queued, deadline, _to_amount(cycles), fuel, responded, outstanding)
+        number, canister, caller, ingress, call, queued, deadline, _to_amount(cycles), fuel, responded, outstanding
+    )
 
 
 def of_ingress(call: Call) -> bytes:
-    return cbor.encode([
-        call.canister, call.method, call.argument, call.caller, call.request_id, call.expiry_ns, call.started,
-        _outcome(call.outcome),
-    ])
+    return cbor.encode(
+        [
+            call.canister,
+            call.method,
+            call.argument,
+            call.caller,
+            call.request_id,
+            call.expiry_ns,
+            call.started,
+            _outcome(call.outcome),
+        ]
+    )
 
 
 def to_ingress(entry: bytes) -> Call:

@@ -27,7 +27,7 @@ from devnet.replica.network import Network
 
 ROUND_S: Final = 0.1
 HEARTBEAT_S: Final = 1.0
-REMEMBERED_NS: Final = 10 * 60 * 10**9          # how long after its expiry the status of an answered call is kept
+REMEMBERED_NS: Final = 10 * 60 * 10**9  # how long after its expiry the status of an answered call is kept
 SEED_BYTES: Final = 32
 RANDOM_BYTES: Final = 32
 T = TypeVar("T")
@@ -55,8 +55,11 @@ class Running:
         self.certifier: Final = Certifier(bytes.fromhex(self._kept.text("seed", token_bytes(SEED_BYTES).hex())))
         self.time: Final = Time(self._kept.time_ns)
         self.network: Final = Network(
-            clock=self.time, randomness=lambda: token_bytes(RANDOM_BYTES), certify=self._certified,
-            subnet_id=self.certifier.subnet_id, root_key=self.certifier.root_key,
+            clock=self.time,
+            randomness=lambda: token_bytes(RANDOM_BYTES),
+            certify=self._certified,
+            subnet_id=self.certifier.subnet_id,
+            root_key=self.certifier.root_key,
         )
         self._kept.restore(self.network)
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="replica")
@@ -84,8 +87,14 @@ class Running:
         return result
 
     async def submit(
-        self, canister: bytes, method: str, argument: bytes, sender: bytes = ANONYMOUS, *,
-        request_id: bytes = b"", expiry_ns: int = 0,
+        self,
+        canister: bytes,
+        method: str,
+        argument: bytes,
+        sender: bytes = ANONYMOUS,
+        *,
+        request_id: bytes = b"",
+        expiry_ns: int = 0,
     ) -> Call | Rejection:
         """Takes a call from outside, unless whom it is for does not; the same request twice is one call."""
 
@@ -96,8 +105,7 @@ class Running:
             rejection = self.network.inspect(canister, method, argument, sender)
             if rejection is not None:
                 return rejection
-            return self.network.submit(
-                canister, method, argument, sender, request_id=request_id, expiry_ns=expiry_ns)
+            return self.network.submit(canister, method, argument, sender, request_id=request_id, expiry_ns=expiry_ns)
 
         taken = await self.do(take)
         self._wanted.set()

@@ -32,7 +32,8 @@ async def serving(running: Running, port: int = 0) -> AsyncIterator[str]:
         listener.bind((LOOPBACK, port))
         listener.listen(256)
         config = uvicorn.Config(
-            application(running), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+            application(running), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         server = _Server(config)
         task = asyncio.create_task(server.serve([listener]))
         try:

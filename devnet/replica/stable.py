@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PAGE_BYTES: Final = 65_536
-PAGES_MAX: Final = 16_384       # 1 GiB: far under the real 500 GiB, enough for a stand-in
+PAGES_MAX: Final = 16_384  # 1 GiB: far under the real 500 GiB, enough for a stand-in
 
 
 class StableMemory:

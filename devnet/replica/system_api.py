@@ -22,7 +22,7 @@ REPLY_BYTES_MAX: Final = 2 << 20
 ARGUMENT_BYTES_MAX: Final = 2 << 20
 BOUNDED_WAIT_S_MAX: Final = 300
 NAME_BYTES_MAX: Final = 128
-QUEUE_FULL: Final = 2           # SYS_TRANSIENT, as `call_perform` returns it
+QUEUE_FULL: Final = 2  # SYS_TRANSIENT, as `call_perform` returns it
 UNKNOWN_KEY: Final = 2
 _UINT64: Final = 2**64 - 1
 
@@ -243,8 +243,15 @@ class SystemApi:
     # ---- calls
 
     def call_new(
-        self, callee: int, callee_size: int, name: int, name_size: int,
-        on_reply: int, reply_environment: int, on_reject: int, reject_environment: int,
+        self,
+        callee: int,
+        callee_size: int,
+        name: int,
+        name_size: int,
+        on_reply: int,
+        reply_environment: int,
+        on_reject: int,
+        reject_environment: int,
     ) -> None:
         self._drop_building()
         self.message.building = Request(

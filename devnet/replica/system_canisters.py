@@ -32,15 +32,19 @@ from foundation.candid import (
 
 CYCLES_MINTING: Final = bytes.fromhex("00000000000000040101")
 CYCLES_LEDGER: Final = bytes.fromhex("00000000021000020101")
-_SELECTION: Final = Variant({
-    "Subnet": Record({"subnet": PRINCIPAL}), "Filter": Record({"subnet_type": Opt(TEXT)})})
-_CREATE: Final = Record({
-    "from_subaccount": Opt(BLOB), "created_at_time": Opt(NAT64), "amount": NAT,
-    "creation_args": Opt(Record({"settings": Opt(SETTINGS), "subnet_selection": Opt(_SELECTION)})),
-})
+_SELECTION: Final = Variant({"Subnet": Record({"subnet": PRINCIPAL}), "Filter": Record({"subnet_type": Opt(TEXT)})})
+_CREATE: Final = Record(
+    {
+        "from_subaccount": Opt(BLOB),
+        "created_at_time": Opt(NAT64),
+        "amount": NAT,
+        "creation_args": Opt(Record({"settings": Opt(SETTINGS), "subnet_selection": Opt(_SELECTION)})),
+    }
+)
 _GENERIC: Final = Record({"error_code": NAT, "message": TEXT})
-_CREATED: Final = Variant({
-    "Ok": Record({"block_id": NAT, "canister_id": PRINCIPAL}), "Err": Variant({"GenericError": _GENERIC})})
+_CREATED: Final = Variant(
+    {"Ok": Record({"block_id": NAT, "canister_id": PRINCIPAL}), "Err": Variant({"GenericError": _GENERIC})}
+)
 _ACCOUNT: Final = Record({"owner": PRINCIPAL, "subaccount": Opt(BLOB)})
 
 
@@ -50,7 +54,7 @@ class Network(Protocol):
     @property
     def subnet_id(self) -> bytes: ...
     def create(
-        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = ...,
+        self, canister_id: bytes | None = None, *, controllers: Iterable[bytes] = (), cycles: int = ...
     ) -> Canister: ...
 
 
@@ -75,7 +79,7 @@ def _create(network: Network, caller: bytes, asked: Any) -> bytes:
 
 
 _Method = tuple[tuple[Type, ...], Callable[[Network, bytes, Any], bytes], bool]
-_METHODS: Final[Mapping[bytes, Mapping[str, _Method]]] = {       # arguments, what is done, whether a query
+_METHODS: Final[Mapping[bytes, Mapping[str, _Method]]] = {  # arguments, what is done, whether a query
     CYCLES_MINTING: {"get_default_subnets": ((), _default_subnets, True)},
     CYCLES_LEDGER: {"create_canister": ((_CREATE,), _create, False), "icrc1_balance_of": ((_ACCOUNT,), _balance, True)},
 }

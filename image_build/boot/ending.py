@@ -22,9 +22,9 @@ CODE_MAX: Final = 255
 
 
 class Stage(Enum):
-    FIRST = "first"         # the initrd: modules, dm-verity, the way to the root
-    MACHINE = "machine"     # process 1: what must hold before the cell may start
-    CELL = "cell"           # the cell itself
+    FIRST = "first"  # the initrd: modules, dm-verity, the way to the root
+    MACHINE = "machine"  # process 1: what must hold before the cell may start
+    CELL = "cell"  # the cell itself
 
 
 class Code(IntEnum):
@@ -39,30 +39,38 @@ class Code(IntEnum):
     NOT_STARTED = 126
 
 
-MEANS: Final[Mapping[Code, str]] = MappingProxyType({
-    Code.STOPPED: "told to stop",
-    Code.REFUSED_TO_START: "refused to start: configuration, engine or TEE",
-    Code.ENGINE_FAILED: "the engine failed",
-    Code.MODEL_REFUSED: "the pack beside it is not the model it was measured for",
-    Code.RELEASE_FAILED: "no broker gave it a key",
-    Code.ENGINE_REFUSED: "the engine is not what its profile states, or does not say what it must",
-    Code.NOT_STARTED: "process 1 could not start it",
-})
+MEANS: Final[Mapping[Code, str]] = MappingProxyType(
+    {
+        Code.STOPPED: "told to stop",
+        Code.REFUSED_TO_START: "refused to start: configuration, engine or TEE",
+        Code.ENGINE_FAILED: "the engine failed",
+        Code.MODEL_REFUSED: "the pack beside it is not the model it was measured for",
+        Code.RELEASE_FAILED: "no broker gave it a key",
+        Code.ENGINE_REFUSED: "the engine is not what its profile states, or does not say what it must",
+        Code.NOT_STARTED: "process 1 could not start it",
+    }
+)
 
 
 class How(Enum):
     """As the emulator saw it."""
 
-    POWER_OFF = "power-off"     # orderly, with a line if somebody listened
-    RESTART = "restart"         # the kernel gave up: a block of the root that is not what was measured, or a panic
-    STOPPED = "stopped"         # the host did it
+    POWER_OFF = "power-off"  # orderly, with a line if somebody listened
+    RESTART = "restart"  # the kernel gave up: a block of the root that is not what was measured, or a panic
+    STOPPED = "stopped"  # the host did it
     UNKNOWN = "unknown"
 
 
-REASONS: Final[Mapping[str, How]] = MappingProxyType({
-    "guest-shutdown": How.POWER_OFF, "guest-reset": How.RESTART, "guest-panic": How.RESTART,
-    "host-qmp-quit": How.STOPPED, "host-signal": How.STOPPED, "host-ui": How.STOPPED,
-})
+REASONS: Final[Mapping[str, How]] = MappingProxyType(
+    {
+        "guest-shutdown": How.POWER_OFF,
+        "guest-reset": How.RESTART,
+        "guest-panic": How.RESTART,
+        "host-qmp-quit": How.STOPPED,
+        "host-signal": How.STOPPED,
+        "host-ui": How.STOPPED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Monitor:
                     self._hear(json.loads(line))
         except (OSError, ValueError):
             pass
-        self._answers.put(None)     # whoever still waits: it ended
+        self._answers.put(None)  # whoever still waits: it ended
 
     def _hear(self, said: dict[str, object]) -> None:
         if said.get("event") == "SHUTDOWN" and isinstance(data := said.get("data"), dict):

@@ -18,12 +18,12 @@ from typing import Final, assert_never
 from foundation.refusal import Refused
 
 GUEST_CID: Final = 42
-END_PORT: Final = 5009              # boot.md J9: where the host may listen for how the machine ended
+END_PORT: Final = 5009  # boot.md J9: where the host may listen for how the machine ended
 MEMORY_MIB_MIN, MEMORY_MIB_MAX = 128, 1 << 24
 DISKS_MAX: Final = 8
-TX_BUFFER_BYTES: Final = 32768      # vhost-device-vsock 0.3.0 loses packets above it with its own default
-SNP_POLICY: Final = 0x20000         # J1: as the default policy wants it: no sibling threads, debugging or migration
-SNP_POLICY_SMT: Final = 0x30000     # sibling threads allowed: for a policy that says why it leaves `smt` open
+TX_BUFFER_BYTES: Final = 32768  # vhost-device-vsock 0.3.0 loses packets above it with its own default
+SNP_POLICY: Final = 0x20000  # J1: as the default policy wants it: no sibling threads, debugging or migration
+SNP_POLICY_SMT: Final = 0x30000  # sibling threads allowed: for a policy that says why it leaves `smt` open
 CBIT_POSITION, REDUCED_PHYSICAL_BITS = 51, 1
 QUOTE_CID, QUOTE_PORT = "2", "4050"
 
@@ -77,13 +77,13 @@ class Plan:
     platform: Platform
     image: Image
     firmware: Path
-    run: Path                       # a folder of our own for sockets
+    run: Path  # a folder of our own for sockets
     disks: tuple[Disk, ...] = ()
     vcpus: int = 1
     vcpu_type: str = "EPYC-v4"
     memory_mib: int = 512
     console: bool = False
-    table: Table | None = None      # emulated alone: on hardware QEMU lays it there (kernel-hashes=on)
+    table: Table | None = None  # emulated alone: on hardware QEMU lays it there (kernel-hashes=on)
     guest_cid: int = GUEST_CID
     snp_policy: int = SNP_POLICY
 
@@ -96,8 +96,10 @@ class Plan:
             raise BootRefused("cid", expected="3 or more", got=self.guest_cid)
         if (self.table is not None) != (self.platform is Platform.EMULATED):
             raise BootRefused(
-                "table", expected="a table of digests where no hardware lays one, and there alone",
-                got=self.platform.value)
+                "table",
+                expected="a table of digests where no hardware lays one, and there alone",
+                got=self.platform.value,
+            )
         if len(self.disks) > DISKS_MAX or len({each.serial for each in self.disks}) < len(self.disks):
             raise BootRefused("disks", expected=f"at most {DISKS_MAX}, each name once", got=len(self.disks))
 
@@ -125,18 +127,45 @@ def device_command(plan: Plan) -> tuple[str, ...] | None:
     if plan.platform is not Platform.EMULATED:
         return None
     return (
-        "vhost-device-vsock", "--guest-cid", str(plan.guest_cid), "--socket", str(plan.vhost),
-        "--uds-path", f"{plan.run}/vsock", "--tx-buffer-size", str(TX_BUFFER_BYTES),
+        "vhost-device-vsock",
+        "--guest-cid",
+        str(plan.guest_cid),
+        "--socket",
+        str(plan.vhost),
+        "--uds-path",
+        f"{plan.run}/vsock",
+        "--tx-buffer-size",
+        str(TX_BUFFER_BYTES),
     )
 
 
 def emulator_command(plan: Plan) -> tuple[str, ...]:
     return (
-        "qemu-system-x86_64", *_machine(plan), "-smp", str(plan.vcpus), "-m", f"{plan.memory_mib}M",
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", *_firmware(plan),
-        "-kernel", str(plan.image.kernel), "-initrd", str(plan.image.initrd), "-append", plan.image.cmdline,
-        *_disks(plan), *_vsock(plan), *_console(plan),
-        "-chardev", f"socket,id=monitor,path={_quoted(plan.monitor)}", "-mon", "chardev=monitor,mode=control",
+        "qemu-system-x86_64",
+        *_machine(plan),
+        "-smp",
+        str(plan.vcpus),
+        "-m",
+        f"{plan.memory_mib}M",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        *_firmware(plan),
+        "-kernel",
+        str(plan.image.kernel),
+        "-initrd",
+        str(plan.image.initrd),
+        "-append",
+        plan.image.cmdline,
+        *_disks(plan),
+        *_vsock(plan),
+        *_console(plan),
+        "-chardev",
+        f"socket,id=monitor,path={_quoted(plan.monitor)}",
+        "-mon",
+        "chardev=monitor,mode=control",
     )
 
 
@@ -144,18 +173,39 @@ def _machine(plan: Plan) -> tuple[str, ...]:
     memory = f"memory-backend-memfd,id=memory,size={plan.memory_mib}M,share=on"
     match plan.platform:
         case Platform.EMULATED:
-            return ("-accel", "tcg", "-cpu", plan.vcpu_type, "-object", memory,
-                    "-machine", "q35,memory-backend=memory")
+            return ("-accel", "tcg", "-cpu", plan.vcpu_type, "-object", memory, "-machine", "q35,memory-backend=memory")
         case Platform.SNP:
-            guest = (f"sev-snp-guest,id=guest,cbitpos={CBIT_POSITION},reduced-phys-bits={REDUCED_PHYSICAL_BITS},"
-                     f"policy={plan.snp_policy:#x},kernel-hashes=on")
-            return ("-accel", "kvm", "-cpu", plan.vcpu_type, "-object", memory, "-object", guest,
-                    "-machine", "q35,memory-backend=memory,confidential-guest-support=guest,vmport=off")
+            guest = (
+                f"sev-snp-guest,id=guest,cbitpos={CBIT_POSITION},reduced-phys-bits={REDUCED_PHYSICAL_BITS},"
+                f"policy={plan.snp_policy:#x},kernel-hashes=on"
+            )
+            return (
+                "-accel",
+                "kvm",
+                "-cpu",
+                plan.vcpu_type,
+                "-object",
+                memory,
+                "-object",
+                guest,
+                "-machine",
+                "q35,memory-backend=memory,confidential-guest-support=guest,vmport=off",
+            )
         case Platform.TDX:
             quotes = {"type": "vsock", "cid": QUOTE_CID, "port": QUOTE_PORT}
             guest = json.dumps({"qom-type": "tdx-guest", "id": "guest", "quote-generation-socket": quotes})
-            return ("-accel", "kvm", "-cpu", "host", "-object", memory, "-object", guest, "-machine",
-                    "q35,memory-backend=memory,confidential-guest-support=guest,kernel-irqchip=split,vmport=off")
+            return (
+                "-accel",
+                "kvm",
+                "-cpu",
+                "host",
+                "-object",
+                memory,
+                "-object",
+                guest,
+                "-machine",
+                "q35,memory-backend=memory,confidential-guest-support=guest,kernel-irqchip=split,vmport=off",
+            )
         case _:
             assert_never(plan.platform)
 

@@ -8,19 +8,25 @@ from typing import NoReturn
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_MOVE = 1, 2, 4, 8, 32, 8192
 POWER_OFF = 0x4321FEDC
-FINIT_MODULE = 313          # x86-64
+FINIT_MODULE = 313  # x86-64
 HOST_CID = 2
-END_PORT = 5009             # the host's: where it may listen for how this machine ended
+END_PORT = 5009  # the host's: where it may listen for how this machine ended
 END_SECONDS_MAX = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount(what: str, where: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    _check(_libc.mount(
-        what.encode(), where.encode(), None if kind is None else kind.encode(), ctypes.c_ulong(flags),
-        None if data is None else data.encode(),
-    ), where)
+    _check(
+        _libc.mount(
+            what.encode(),
+            where.encode(),
+            None if kind is None else kind.encode(),
+            ctypes.c_ulong(flags),
+            None if data is None else data.encode(),
+        ),
+        where,
+    )
 
 
 def detach(where: str) -> None:
@@ -50,7 +56,7 @@ def say(words: str) -> None:
         with open("/dev/kmsg", "w", encoding="utf-8") as log:  # pathlib is not in the initrd
             log.write(f"<3>anchorhold: {words[:200]}\n")
     except OSError:
-        pass                # without a log there is nobody to tell
+        pass  # without a log there is nobody to tell
 
 
 def end(stage: str, code: int) -> NoReturn:
@@ -59,11 +65,11 @@ def end(stage: str, code: int) -> NoReturn:
     try:
         with _Line() as line:
             line.send(f"anchorhold end {stage} {code}\n".encode())
-            line.recv(1)    # closed by the host once it has read: a machine that is off takes unsent bytes with it
+            line.recv(1)  # closed by the host once it has read: a machine that is off takes unsent bytes with it
     except OSError:
         pass
     _libc.reboot(ctypes.c_int(POWER_OFF))
-    os._exit(1)             # the kernel panics when process 1 ends, and the machine restarts into its firmware
+    os._exit(1)  # the kernel panics when process 1 ends, and the machine restarts into its firmware
 
 
 class _Line:

@@ -28,7 +28,7 @@ def main() -> None:
     calls.mount("devtmpfs", "/dev", "devtmpfs", calls.MS_NOSUID | calls.MS_NOEXEC)
     calls.mount("proc", "/proc", "proc", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC)
     calls.mount("sysfs", "/sys", "sysfs", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC)
-    while os.open("/dev/null", os.O_RDWR) < 3:      # without a console nothing is open, and 0, 1, 2 are not for disks
+    while os.open("/dev/null", os.O_RDWR) < 3:  # without a console nothing is open, and 0, 1, 2 are not for disks
         pass
     with open("/modules/order", encoding="ascii") as names:
         for name in names.read().split():
@@ -43,8 +43,7 @@ def main() -> None:
     os.chroot(".")
     os.chdir("/")
     os.execve(
-        "/usr/bin/python3.11", ["/usr/bin/python3.11", "-ISB", "/opt/anchorhold/process_one.py"],
-        {"LC_ALL": "C.UTF-8"},
+        "/usr/bin/python3.11", ["/usr/bin/python3.11", "-ISB", "/opt/anchorhold/process_one.py"], {"LC_ALL": "C.UTF-8"}
     )
 
 
@@ -62,8 +61,10 @@ def told_root() -> tuple[int, bytes, bytes]:
 def open_root(blocks: int, salt: bytes, root: bytes) -> None:
     disk = find_disk(ROOT_SERIAL)
     # image.md I7: a block that differs restarts the machine, which says nothing; a panic would print registers.
-    words = (f"1 {disk} {disk} {BLOCK_BYTES} {BLOCK_BYTES} {blocks} {blocks} sha256 {root.hex()} {salt.hex()} "
-             "1 restart_on_corruption")
+    words = (
+        f"1 {disk} {disk} {BLOCK_BYTES} {BLOCK_BYTES} {blocks} {blocks} sha256 {root.hex()} {salt.hex()} "
+        "1 restart_on_corruption"
+    )
     control = os.open("/dev/mapper/control", os.O_RDWR | os.O_CLOEXEC)
     mapper(control, DM_CREATE, b"")
     mapper(control, DM_LOAD, target(blocks * BLOCK_BYTES // SECTOR_BYTES, b"verity", words.encode()))
@@ -92,8 +93,20 @@ def target(sectors: int, kind: bytes, words: bytes) -> bytes:
 
 def mapper(control: int, command: int, targets: bytes) -> None:
     head = struct.pack(
-        "=3I I I I i I I I Q 128s 129s 7x", 4, 0, 0, DM_HEAD_BYTES + len(targets), DM_HEAD_BYTES, int(bool(targets)), 0,
-        DM_READ_ONLY if targets else 0, 0, 0, 0, b"root", b"",
+        "=3I I I I i I I I Q 128s 129s 7x",
+        4,
+        0,
+        0,
+        DM_HEAD_BYTES + len(targets),
+        DM_HEAD_BYTES,
+        int(bool(targets)),
+        0,
+        DM_READ_ONLY if targets else 0,
+        0,
+        0,
+        0,
+        b"root",
+        b"",
     )
     fcntl.ioctl(control, 0xC138FD00 | command, bytearray(head + targets))
 

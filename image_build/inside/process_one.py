@@ -98,14 +98,14 @@ def reports_to(user: int) -> None:
     calls.mount("configfs", "/sys/kernel/config", "configfs", CLOSED)
     calls.mount("sysfs", "/sys", "sysfs", CLOSED | calls.MS_REMOUNT | calls.MS_RDONLY)
     if not REPORTS.is_dir():
-        return              # no TEE: the program finds none, and says so
+        return  # no TEE: the program finds none, and says so
     folder = REPORTS / "cell"
     try:
         folder.mkdir()
     except OSError as reason:
         if reason.errno != errno.ENXIO:
             raise
-        return              # the folder is there and no provider behind it
+        return  # the folder is there and no provider behind it
     for path in (folder, *folder.iterdir()):
         os.chown(path, user, user)
 
@@ -124,7 +124,7 @@ def copy_log(listening: int, to: str, bytes_max: int) -> None:
 
 def _written(sink: int, said: bytes) -> None:
     while said:
-        said = said[os.write(sink, said):]
+        said = said[os.write(sink, said) :]
 
 
 def become(machine: dict[str, Any], user: int, speaking: int) -> None:

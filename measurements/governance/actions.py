@@ -29,16 +29,18 @@ FORMAT: Final = 1
 PAYLOAD_BYTES_MAX: Final = 60_000
 REASON_CHARACTERS_MAX: Final = 500
 CHIPS_MAX: Final = 256
-CHIP_BYTES: Final = frozenset({8, 16, 64})     # Turin's chip id; a TDX platform's PPID; other chips' ids
+CHIP_BYTES: Final = frozenset({8, 16, 64})  # Turin's chip id; a TDX platform's PPID; other chips' ids
 RESOURCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(?:/[a-z0-9][a-z0-9._-]{0,63}){2}")
 
-_ACTION: Final = Variant({
-    "adopt": Record({"manifest": TEXT, "grace_height": Opt(NAT64)}),
-    "withdraw": Record({"version": TEXT, "manifest": BLOB, "reason": TEXT}),
-    "revoke_chips": Record({"chips": Vec(BLOB), "reason": TEXT}),
-    "rotate_key": Record({"resource": TEXT, "least_version": NAT64, "reason": TEXT}),
-    "amend_charter": Record({"charter": TEXT}),
-})
+_ACTION: Final = Variant(
+    {
+        "adopt": Record({"manifest": TEXT, "grace_height": Opt(NAT64)}),
+        "withdraw": Record({"version": TEXT, "manifest": BLOB, "reason": TEXT}),
+        "revoke_chips": Record({"chips": Vec(BLOB), "reason": TEXT}),
+        "rotate_key": Record({"resource": TEXT, "least_version": NAT64, "reason": TEXT}),
+        "amend_charter": Record({"charter": TEXT}),
+    }
+)
 PAYLOAD: Final = Record({"format": NAT64, "position": NAT64, "previous": BLOB, "action": _ACTION})
 
 
@@ -104,13 +106,15 @@ class Payload:
         if len(value["previous"]) != DIGEST_BYTES:
             raise PayloadRefused("payload.previous", expected=f"{DIGEST_BYTES} bytes", got=len(value["previous"]))
         payload = cls(value["position"], value["previous"], _action(*value["action"]))
-        if payload.encode() != raw:     # V4: extra fields, other type tables, longer numbers
+        if payload.encode() != raw:  # V4: extra fields, other type tables, longer numbers
             raise PayloadRefused("payload.form", expected="its one encoding", got="another")
         return payload
 
     def encode(self) -> bytes:
-        return candid.encode([PAYLOAD], [{
-            "format": FORMAT, "position": self.position, "previous": self.previous, "action": _fields(self.action)}])
+        return candid.encode(
+            [PAYLOAD],
+            [{"format": FORMAT, "position": self.position, "previous": self.previous, "action": _fields(self.action)}],
+        )
 
     @property
     def digest(self) -> bytes:
@@ -179,7 +183,7 @@ def _rotate(value: Mapping[str, Any]) -> RotateKey:
 def _chips(chips: list[bytes]) -> tuple[bytes, ...]:
     if not 1 <= len(chips) <= CHIPS_MAX or any(len(chip) not in CHIP_BYTES for chip in chips):
         raise PayloadRefused("payload.chips", expected=f"1 to {CHIPS_MAX} chip ids", got=f"{len(chips)} of others")
-    if not all(map(any, chips)):    # V11: zeros are how a report hides its chip
+    if not all(map(any, chips)):  # V11: zeros are how a report hides its chip
         raise PayloadRefused("payload.chips", expected="chip ids", got="zeros, which name no chip")
     if chips != sorted(set(chips)):
         raise PayloadRefused("payload.chips", expected="each chip once, in order", got="otherwise")

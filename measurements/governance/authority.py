@@ -1,8 +1,8 @@
 """Who decides: a governance canister under a subnet's root key, or a charter. Fixed for a history from its first entry.
 
-    {"schema": "anchorhold/authority/v1", "kind": "chain", "root_key": "…", "canister": "…", "method": "get_proposal",
-     "function": 1000}
-    {"schema": "anchorhold/authority/v1", "kind": "charter", "charter": {…}}
+{"schema": "anchorhold/authority/v1", "kind": "chain", "root_key": "…", "canister": "…", "method": "get_proposal",
+ "function": 1000}
+{"schema": "anchorhold/authority/v1", "kind": "charter", "charter": {…}}
 """
 
 from __future__ import annotations
@@ -34,8 +34,14 @@ class Chain:
     function: int
 
     def document(self) -> dict[str, Document]:
-        return {"schema": SCHEMA, "kind": "chain", "root_key": self.root_key.hex(), "canister": self.canister.hex(),
-                "method": self.method, "function": self.function}
+        return {
+            "schema": SCHEMA,
+            "kind": "chain",
+            "root_key": self.root_key.hex(),
+            "canister": self.canister.hex(),
+            "method": self.method,
+            "function": self.function,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,11 @@ def parse_authority(raw: bytes) -> Authority:
     authority: Authority
     if fields.text("kind", 16, re.compile("chain|charter")) == "chain":
         authority = Chain(
-            fields.digest("root_key", ROOT_KEY_BYTES), bytes.fromhex(fields.text("canister", 58, CANISTER)),
-            fields.text("method", 64, METHOD), fields.uint("function"))
+            fields.digest("root_key", ROOT_KEY_BYTES),
+            bytes.fromhex(fields.text("canister", 58, CANISTER)),
+            fields.text("method", 64, METHOD),
+            fields.uint("function"),
+        )
     else:
         authority = Chartered(Charter.parse(render(cast(Document, fields.take("charter")))))
     fields.done()

@@ -37,14 +37,14 @@ NAME: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 @dataclass(frozen=True, slots=True)
 class Member:
     name: str
-    key: bytes      # Ed25519
+    key: bytes  # Ed25519
 
 
 @dataclass(frozen=True, slots=True)
 class Charter:
     name: str
     threshold: int
-    members: tuple[Member, ...]     # by key
+    members: tuple[Member, ...]  # by key
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -58,10 +58,10 @@ class Charter:
         keys, names = [each.key for each in members], {each.name for each in members}
         if keys != sorted(set(keys)) or len(names) != len(keys):
             raise ReleaseDocumentRefused("charter.members", expected="each key and name once, by key", got="otherwise")
-        for key in keys:    # V8: of a key of small order anyone makes signatures
+        for key in keys:  # V8: of a key of small order anyone makes signatures
             if (expected := ed25519.expected_instead(key)) is not None:
                 raise ReleaseDocumentRefused("charter.key", expected=expected, got=key.hex())
-        if 2 * charter.threshold <= len(members):   # two disjoint groups could each decide otherwise
+        if 2 * charter.threshold <= len(members):  # two disjoint groups could each decide otherwise
             raise ReleaseDocumentRefused("charter.threshold", expected="more than half", got=charter.threshold)
         return charter
 
@@ -84,7 +84,8 @@ class Charter:
             check_signature(key, signatures[key], statement)
         if len(speaking) < self.threshold:
             raise AuthorityRefused(
-                "charter.threshold", expected=f"{self.threshold} of {len(self.members)} members", got=len(speaking))
+                "charter.threshold", expected=f"{self.threshold} of {len(self.members)} members", got=len(speaking)
+            )
 
     def named(self, keys: frozenset[bytes]) -> tuple[str, ...]:
         """The names of those members, in the charter's order."""

@@ -65,13 +65,15 @@ class Decision:
         match value:
             case [1, bytes(payload), [0, dict(signatures)]]:
                 decision = cls(payload, Signatures(_signatures(signatures)))
-            case [1, bytes(payload), [1, bytes(certificate), [
-                    bytes(argument), bytes(sender), int(expiry_ns), bytes() | None as nonce]]] if (
-                        type(expiry_ns) is int and expiry_ns >= 0):
+            case [
+                1,
+                bytes(payload),
+                [1, bytes(certificate), [bytes(argument), bytes(sender), int(expiry_ns), bytes() | None as nonce]],
+            ] if type(expiry_ns) is int and expiry_ns >= 0:
                 decision = cls(payload, CertifiedReply(certificate, argument, sender, expiry_ns, nonce))
             case _:
                 raise DecisionRefused("decision.shape", expected="a decision of version 1", got="another value")
-        if decision.encode() != raw:     # true matches 1 in Python, and not in the encoding
+        if decision.encode() != raw:  # true matches 1 in Python, and not in the encoding
             raise DecisionRefused("decision.shape", expected="numbers where they belong", got="others")
         return decision
 
@@ -97,9 +99,12 @@ def decision_digest(authority: bytes, payload: bytes) -> bytes:
 
 def _signatures(value: Mapping[cbor.Key, cbor.Value]) -> Mapping[bytes, bytes]:
     found = {
-        key: signature for key, signature in value.items()
-        if isinstance(key, bytes) and len(key) == KEY_BYTES
-        and isinstance(signature, bytes) and len(signature) == SIGNATURE_BYTES
+        key: signature
+        for key, signature in value.items()
+        if isinstance(key, bytes)
+        and len(key) == KEY_BYTES
+        and isinstance(signature, bytes)
+        and len(signature) == SIGNATURE_BYTES
     }
     if len(found) != len(value) or not 1 <= len(found) <= 2 * MEMBERS_MAX:
         raise DecisionRefused("decision.signatures", expected="keys of 32 bytes, signatures of 64", got="others")

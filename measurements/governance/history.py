@@ -76,10 +76,10 @@ class Standing(Enum):
 @dataclass(frozen=True, slots=True)
 class AdoptedRelease:
     manifest: Manifest
-    adoption: bytes             # the digest of the decision that adopted it
+    adoption: bytes  # the digest of the decision that adopted it
     standing: Standing
-    until_height: int           # of a superseded release: the gateway's height from which on it gets no key
-    ended_by: bytes | None      # the decision that superseded or withdrew it
+    until_height: int  # of a superseded release: the gateway's height from which on it gets no key
+    ended_by: bytes | None  # the decision that superseded or withdrew it
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Decided:
     position: int
     digest: bytes
     action: Action
-    by: tuple[str, ...]         # members' names, or the proposal
-    certified_ns: int | None    # when a subnet said so; a charter has no clock
+    by: tuple[str, ...]  # members' names, or the proposal
+    certified_ns: int | None  # when a subnet said so; a charter has no clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Ledger:
     """What is in force after the decisions so far. Grows by `advance` alone."""
 
     authority: Authority
-    charter: Charter | None                                     # in force now, where a charter decides
+    charter: Charter | None  # in force now, where a charter decides
     digests: tuple[bytes, ...] = ()
     releases: Mapping[str, AdoptedRelease] = field(default_factory=dict)
     chips: frozenset[bytes] = frozenset()
@@ -146,13 +146,16 @@ class Ledger:
         if position > newest + 1:
             raise HistoryRefused("history.gap", expected=f"decision {newest + 1}", got=position)
         if position <= newest or payload.previous != self.head:
-            raise HistoryRefused("history.fork", expected=f"decision {newest + 1} behind {self.head.hex()[:16]}…",
-                                 got=f"{position} behind {payload.previous.hex()[:16]}…")
+            raise HistoryRefused(
+                "history.fork",
+                expected=f"decision {newest + 1} behind {self.head.hex()[:16]}…",
+                got=f"{position} behind {payload.previous.hex()[:16]}…",
+            )
 
     # -- 2. authority
 
     def _check_authority(
-        self, decision: Decision, digest: bytes, action: Action, read_reply: ReplyReader,
+        self, decision: Decision, digest: bytes, action: Action, read_reply: ReplyReader
     ) -> tuple[tuple[str, ...], int | None]:
         match self.authority, decision.proof:
             case Chartered(), Signatures(by_key):
@@ -163,12 +166,15 @@ class Ledger:
                     raise AuthorityRefused("authority.payload", expected="the payload that executed", got="another")
                 return (f"proposal {executed.proposal}",), executed.certified_ns
             case _:
-                raise AuthorityRefused("authority.kind", expected=type(self.authority).__name__.lower(),
-                                       got=type(decision.proof).__name__.lower())
+                raise AuthorityRefused(
+                    "authority.kind",
+                    expected=type(self.authority).__name__.lower(),
+                    got=type(decision.proof).__name__.lower(),
+                )
 
     def _check_signatures(self, by_key: Mapping[bytes, bytes], digest: bytes, action: Action) -> tuple[str, ...]:
         charters = [charter for charter in (self.charter,) if charter is not None]
-        if isinstance(action, AmendCharter):    # V9: who hands over agrees, and who takes over has their keys
+        if isinstance(action, AmendCharter):  # V9: who hands over agrees, and who takes over has their keys
             charters.append(action.charter)
         strangers = by_key.keys() - {member.key for charter in charters for member in charter.members}
         if strangers:
@@ -206,7 +212,8 @@ class Ledger:
         self._check_new(manifest)
         releases = {
             version: replace(each, standing=Standing.SUPERSEDED, until_height=until_height, ended_by=digest)
-            if each.standing is Standing.IN_FORCE else each
+            if each.standing is Standing.IN_FORCE
+            else each
             for version, each in self.releases.items()
         }
         releases[manifest.version] = AdoptedRelease(manifest, digest, Standing.IN_FORCE, 0, None)
@@ -215,17 +222,24 @@ class Ledger:
     def _check_new(self, manifest: Manifest) -> None:
         highest = max(self.releases.values(), key=lambda each: each.manifest.number, default=None)
         if highest is not None and manifest.number <= highest.manifest.number:
-            raise HistoryRefused("release.downgrade", expected=f"a version above {highest.manifest.version}",
-                                 got=manifest.version)
+            raise HistoryRefused(
+                "release.downgrade", expected=f"a version above {highest.manifest.version}", got=manifest.version
+            )
         before, named = self.newest, manifest.supersedes
         expected = None if before is None else (before.manifest.version, before.manifest.digest)
         if (None if named is None else (named.version, named.manifest)) != expected:
-            raise HistoryRefused("release.supersedes", expected="none" if before is None else before.manifest.version,
-                                 got="none" if named is None else f"{named.version}, {named.manifest.hex()[:16]}…")
+            raise HistoryRefused(
+                "release.supersedes",
+                expected="none" if before is None else before.manifest.version,
+                got="none" if named is None else f"{named.version}, {named.manifest.hex()[:16]}…",
+            )
         for each in self.releases.values():
             if set(each.manifest.launch_measurements()) & set(manifest.launch_measurements()):
-                raise HistoryRefused("release.measurement", expected="launches of its own",
-                                     got=f"one of {each.manifest.version}, which is {each.standing.value}")
+                raise HistoryRefused(
+                    "release.measurement",
+                    expected="launches of its own",
+                    got=f"one of {each.manifest.version}, which is {each.standing.value}",
+                )
 
     def _withdrawn(self, version: str, manifest: bytes, digest: bytes) -> Ledger:
         held = self.releases.get(version)
@@ -262,7 +276,7 @@ class History:
         return cbor.encode([VERSION, authority, [decision.encode() for decision in self.decisions]])
 
     def verify(
-        self, authority: bytes, read_reply: ReplyReader, known: Iterable[bytes] = (),
+        self, authority: bytes, read_reply: ReplyReader, known: Iterable[bytes] = ()
     ) -> tuple[Ledger, tuple[Decided, ...]]:
         """Every decision from the beginning. `authority` is the digest of the one the caller believes; `known` are
         digests of decisions seen elsewhere, each of which must be among them (`history.rollback`)."""
@@ -274,8 +288,11 @@ class History:
             ledger, decided = ledger.advance(decision, read_reply)
             found.append(decided)
         if missing := set(known) - set(ledger.digests):
-            raise HistoryRefused("history.rollback", expected=f"decision {min(missing).hex()[:16]}…, which was seen",
-                                 got=f"{len(found)} decisions without it")
+            raise HistoryRefused(
+                "history.rollback",
+                expected=f"decision {min(missing).hex()[:16]}…, which was seen",
+                got=f"{len(found)} decisions without it",
+            )
         return ledger, tuple(found)
 
 

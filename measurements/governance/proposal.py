@@ -30,18 +30,22 @@ from measurements.governance.authority import Chain, authority_digest
 from measurements.governance.decision import decision_digest
 from measurements.governance.errors import PayloadRefused
 from measurements.governance.history import Ledger
-from measurements.release.comparing import Fact, changes, facts
+from measurements.release.changes import Fact, changes, facts
 from measurements.release.manifest import Launch, Manifest
 
 TITLE_CHARACTERS_MAX: Final = 256
-SUMMARY_BYTES_MAX: Final = 30_000       # what an SNS takes
+SUMMARY_BYTES_MAX: Final = 30_000  # what an SNS takes
 LAUNCHES_SHOWN_MAX: Final = 12
 
 GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
-_PROPOSAL: Final = Record({
-    "url": TEXT, "title": TEXT, "summary": TEXT,
-    "action": Opt(Variant({"ExecuteGenericNervousSystemFunction": GENERIC_FUNCTION})),
-})
+_PROPOSAL: Final = Record(
+    {
+        "url": TEXT,
+        "title": TEXT,
+        "summary": TEXT,
+        "action": Opt(Variant({"ExecuteGenericNervousSystemFunction": GENERIC_FUNCTION})),
+    }
+)
 MANAGE_NEURON: Final = Record({"subaccount": BLOB, "command": Opt(Variant({"MakeProposal": _PROPOSAL}))})
 
 
@@ -49,9 +53,9 @@ MANAGE_NEURON: Final = Record({"subaccount": BLOB, "command": Opt(Variant({"Make
 class Proposal:
     payload: Payload
     digest: bytes
-    function: int | None        # None: by a charter
+    function: int | None  # None: by a charter
     url: str
-    before: Manifest | None     # the release in force when it was made
+    before: Manifest | None  # the release in force when it was made
 
     @classmethod
     def of(cls, ledger: Ledger, action: Action, url: str = "") -> Self:
@@ -77,36 +81,77 @@ class Proposal:
         if (size := len(self.summary.encode())) > SUMMARY_BYTES_MAX:
             raise PayloadRefused("proposal.summary", expected=f"at most {SUMMARY_BYTES_MAX} bytes", got=size)
         function = {"function_id": self.function or 0, "payload": self.payload.encode()}
-        return encode([MANAGE_NEURON], [{"subaccount": subaccount, "command": ("MakeProposal", {
-            "url": self.url, "title": self.title, "summary": self.summary,
-            "action": ("ExecuteGenericNervousSystemFunction", function),
-        })}])
+        return encode(
+            [MANAGE_NEURON],
+            [
+                {
+                    "subaccount": subaccount,
+                    "command": (
+                        "MakeProposal",
+                        {
+                            "url": self.url,
+                            "title": self.title,
+                            "summary": self.summary,
+                            "action": ("ExecuteGenericNervousSystemFunction", function),
+                        },
+                    ),
+                }
+            ],
+        )
 
     def _body(self) -> list[str]:
         match self.payload.action:
             case Adopt(manifest, grace_height):
-                return [*_adoption(self.before, manifest), "", grace(self.before, grace_height), "",
-                        "## How to check it yourself", "", "```", *checking(manifest), "```"]
+                return [
+                    *_adoption(self.before, manifest),
+                    "",
+                    grace(self.before, grace_height),
+                    "",
+                    "## How to check it yourself",
+                    "",
+                    "```",
+                    *checking(manifest),
+                    "```",
+                ]
             case Withdraw(version, manifest_digest, reason):
-                return [f"Release {version} gets no key from now on, and never again.", "",
-                        f"Manifest: `{manifest_digest.hex()}`", "", f"Reason: {reason}", "",
-                        "Cells that run it keep what they hold until they are stopped."]
+                return [
+                    f"Release {version} gets no key from now on, and never again.",
+                    "",
+                    f"Manifest: `{manifest_digest.hex()}`",
+                    "",
+                    f"Reason: {reason}",
+                    "",
+                    "Cells that run it keep what they hold until they are stopped.",
+                ]
             case RevokeChips(chips, reason):
-                return ["These machines get no key from now on, and never again:", "",
-                        *(f"- `{chip.hex()}`" for chip in chips), "", f"Reason: {reason}"]
+                return [
+                    "These machines get no key from now on, and never again:",
+                    "",
+                    *(f"- `{chip.hex()}`" for chip in chips),
+                    "",
+                    f"Reason: {reason}",
+                ]
             case RotateKey(resource, least_version, reason):
-                return [f"Of `{resource}` no version below {least_version} is given out from now on.", "",
-                        f"Reason: {reason}"]
+                return [
+                    f"Of `{resource}` no version below {least_version} is given out from now on.",
+                    "",
+                    f"Reason: {reason}",
+                ]
             case AmendCharter(charter):
-                return [f"From the next decision on, {charter.threshold} of these {len(charter.members)} decide:", "",
-                        *(f"- {member.name}: `{member.key.hex()}`" for member in charter.members)]
+                return [
+                    f"From the next decision on, {charter.threshold} of these {len(charter.members)} decide:",
+                    "",
+                    *(f"- {member.name}: `{member.key.hex()}`" for member in charter.members),
+                ]
 
     def _ties(self) -> list[str]:
         return [
-            "## What ties this text to what executes", "",
+            "## What ties this text to what executes",
+            "",
             f"- payload, {len(self.payload.encode())} bytes, digest `{self.payload.digest.hex()}`",
             f"- decision {self.payload.position} behind `{self.payload.previous.hex()}`",
-            f"- decision digest, which grants and receipts will carry: `{self.digest.hex()}`", "",
+            f"- decision digest, which grants and receipts will carry: `{self.digest.hex()}`",
+            "",
             "`anchorhold release proposal PAYLOAD --authority AUTHORITY` makes this text again from the payload alone.",
         ]
 

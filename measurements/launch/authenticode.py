@@ -11,9 +11,9 @@ from typing import Final
 from measurements.launch.errors import LaunchRefused
 
 PROGRAM_BYTES_MAX: Final = 1 << 30
-SECTIONS_MAX: Final = 96                # the loader's own bound
+SECTIONS_MAX: Final = 96  # the loader's own bound
 _PE32_PLUS: Final = 0x20B
-_CHECKSUM, _CERTIFICATES, _DIRECTORIES = 64, 144, 108     # in the optional header of PE32+
+_CHECKSUM, _CERTIFICATES, _DIRECTORIES = 64, 144, 108  # in the optional header of PE32+
 _COFF_BYTES, _SECTION_BYTES = 24, 40
 
 

@@ -19,8 +19,8 @@ FIRMWARE_BYTES_MAX: Final = 64 << 20
 FOUR_GIB: Final = 1 << 32
 
 _TABLE: Final = UUID("96b582de-1fb2-45f7-baea-a366c55a082d")
-_AFTER_TABLE_BYTES: Final = 32      # the reset vector and what surrounds it
-_HEAD_BYTES: Final = 18             # size u16, GUID in the mixed order of UEFI
+_AFTER_TABLE_BYTES: Final = 32  # the reset vector and what surrounds it
+_HEAD_BYTES: Final = 18  # size u16, GUID in the mixed order of UEFI
 
 
 @dataclass(frozen=True, slots=True)

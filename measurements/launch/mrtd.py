@@ -22,8 +22,8 @@ MEASURED_BYTES_MAX: Final = 256 << 20
 
 
 class PageOrder(Enum):
-    INTERLEAVED = "interleaved"         # a page is added, then extended (QEMU)
-    PAGES_FIRST = "pages-first"         # of every section all pages are added, then extended
+    INTERLEAVED = "interleaved"  # a page is added, then extended (QEMU)
+    PAGES_FIRST = "pages-first"  # of every section all pages are added, then extended
 
 
 def mrtd(firmware: Firmware, order: PageOrder) -> bytes:

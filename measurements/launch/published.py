@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from measurements.launch.errors import LaunchRefused
-from measurements.launch.manifest import LaunchManifest
+from measurements.launch.launch_manifest import LaunchManifest
 from measurements.launch.mrtd import PageOrder
 from measurements.launch.snp import signature_of
 
-UNPATCHED = "qemu-10.2"     # and newer: the kernel reaches the firmware unchanged, so RTMR 1 can be foreseen
+UNPATCHED = "qemu-10.2"  # and newer: the kernel reaches the firmware unchanged, so RTMR 1 can be foreseen
 
 
 def launch_part(
@@ -24,9 +24,15 @@ def launch_part(
     if cmdline is None:
         raise LaunchRefused("manifest.cmdline", expected="a command line", got="none")
     snp = [
-        {"cpu": name, "vcpus": vcpus, "guest_features": features,
-         "measurement": _measurement(manifest, name, vcpus, features).hex()}
-        for name in sorted(set(vcpu_types)) for vcpus in sorted(set(counts)) for features in sorted(set(guest_features))
+        {
+            "cpu": name,
+            "vcpus": vcpus,
+            "guest_features": features,
+            "measurement": _measurement(manifest, name, vcpus, features).hex(),
+        }
+        for name in sorted(set(vcpu_types))
+        for vcpus in sorted(set(counts))
+        for features in sorted(set(guest_features))
     ]
     return {"command_line": cmdline, "snp": snp if manifest.snp else [], "tdx": _tdx(manifest, counts)}
 
@@ -46,5 +52,6 @@ def _tdx(manifest: LaunchManifest, counts: Sequence[int]) -> list[dict[str, obje
     rtmr = [None if value is None else value.hex() for value in values]
     return [
         {"machine": f"{UNPATCHED}-{order.value}", "vcpus": vcpus, "mr_td": manifest.tdx.mrtd[order].hex(), "rtmr": rtmr}
-        for order in sorted(PageOrder, key=lambda each: each.value) for vcpus in sorted(set(counts))
+        for order in sorted(PageOrder, key=lambda each: each.value)
+        for vcpus in sorted(set(counts))
     ]

@@ -26,7 +26,7 @@ EV_EVENT_TAG: Final = 0x00000006
 EV_EFI_BOOT_SERVICES_APPLICATION: Final = 0x80000003
 EV_EFI_ACTION: Final = 0x80000007
 
-_INITRD_OPTION: Final = " initrd=initrd"      # what the firmware adds where it has an initrd to hand on
+_INITRD_OPTION: Final = " initrd=initrd"  # what the firmware adds where it has an initrd to hand on
 _CALLING: Final = b"Calling EFI Application from Boot Option"
 _LEAVING: Final = b"Exit Boot Services Invocation"
 _LEFT: Final = b"Exit Boot Services Returned with Success"
@@ -60,11 +60,17 @@ class Register:
 def predicted_registers(kernel: bytes, initrd: bytes, cmdline: str) -> tuple[Register, Register, Register, Register]:
     """For a kernel handed to the firmware as it is. Raises `LaunchRefused` alone."""
     return (
-        Register(JudgedBy.EVENT_LOG, "hand-off block, Secure Boot variables, ACPI tables, boot order: depends on "
-                                     "memory, processors, devices and the version of the machine's manager"),
-        Register(JudgedBy.PREDICTION, "holds where the kernel reaches the firmware unchanged (QEMU 10.2 or newer); "
-                                      "an older one patches the kernel's header: judge by the event log",
-                 _program_events(kernel)),
+        Register(
+            JudgedBy.EVENT_LOG,
+            "hand-off block, Secure Boot variables, ACPI tables, boot order: depends on "
+            "memory, processors, devices and the version of the machine's manager",
+        ),
+        Register(
+            JudgedBy.PREDICTION,
+            "holds where the kernel reaches the firmware unchanged (QEMU 10.2 or newer); "
+            "an older one patches the kernel's header: judge by the event log",
+            _program_events(kernel),
+        ),
         Register(JudgedBy.PREDICTION, "logged by the kernel's EFI stub (6.9 or newer)", _stub_events(initrd, cmdline)),
         Register(JudgedBy.PREDICTION, "nothing in the image extends it"),
     )

@@ -55,7 +55,8 @@ def sections(firmware: Firmware) -> tuple[Section, ...]:
         raise LaunchRefused("sev.metadata", expected="ASEV version 1", got=f"{signature!r} version {version}")
     if count > SECTIONS_MAX or size != _HEAD_BYTES + count * _SECTION_BYTES or size > len(raw):
         raise LaunchRefused(
-            "sev.metadata", expected=f"at most {SECTIONS_MAX} sections and their size", got=f"{count} in {size} bytes")
+            "sev.metadata", expected=f"at most {SECTIONS_MAX} sections and their size", got=f"{count} in {size} bytes"
+        )
     found = tuple(_section(raw[at : at + _SECTION_BYTES]) for at in range(_HEAD_BYTES, size, _SECTION_BYTES))
     _check_apart(found)
     return found
@@ -102,7 +103,7 @@ def _holds(section: Section, address: int, size: int) -> bool:
 class KernelHashes:
     """What the firmware checks before it starts a kernel handed to it from outside."""
 
-    TABLE_BYTES = 176       # three entries of 50 bytes and the head, to a multiple of 16
+    TABLE_BYTES = 176  # three entries of 50 bytes and the head, to a multiple of 16
     kernel: bytes
     initrd: bytes
     cmdline: bytes

@@ -25,7 +25,7 @@ from measurements.launch.sev import KernelHashes, Section, SectionKind, reset_ad
 
 VCPUS_MAX: Final = 512
 SNP_ACTIVE: Final = 0x1
-DEBUG_SWAP: Final = 0x20        # some hosts turn it on for every guest: then the digest is another
+DEBUG_SWAP: Final = 0x20  # some hosts turn it on for every guest: then the digest is another
 _FEATURES_MAX: Final = 1 << 64
 
 

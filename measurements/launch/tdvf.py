@@ -12,7 +12,7 @@ from measurements.launch.errors import LaunchRefused
 from measurements.launch.footer import PAGE_BYTES, Firmware
 
 SECTIONS_MAX: Final = 64
-MEMORY_BYTES_MAX: Final = 1 << 30       # of one section: pages are hashed one by one
+MEMORY_BYTES_MAX: Final = 1 << 30  # of one section: pages are hashed one by one
 ADDRESS_MAX: Final = 1 << 52
 _METADATA: Final = UUID("e47a6535-984a-4798-865e-4685a7bf8ec2")
 _HEAD_BYTES, _SECTION_BYTES = 16, 32
@@ -29,8 +29,8 @@ class TdvfKind(Enum):
 
 
 class Attribute(IntFlag):
-    EXTEND = 1          # the content is measured, not the page's presence alone
-    AUGMENT = 2         # added after the start: not measured at all
+    EXTEND = 1  # the content is measured, not the page's presence alone
+    AUGMENT = 2  # added after the start: not measured at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TdvfSection:
     kind: TdvfKind
     address: int
     memory_bytes: int
-    content: bytes          # from the image; zeros up to `memory_bytes`
+    content: bytes  # from the image; zeros up to `memory_bytes`
     attributes: Attribute
 
 
@@ -50,9 +50,9 @@ def tdvf_sections(firmware: Firmware) -> tuple[TdvfSection, ...]:
         raise LaunchRefused("tdvf.metadata", expected="TDVF version 1", got=f"{signature!r} version {version}")
     if not 0 < count <= SECTIONS_MAX or size != _HEAD_BYTES + count * _SECTION_BYTES or size > len(raw):
         raise LaunchRefused(
-            "tdvf.metadata", expected=f"1 to {SECTIONS_MAX} sections and their size", got=f"{count} in {size} bytes")
-    found = tuple(
-        _section(firmware, raw[at : at + _SECTION_BYTES]) for at in range(_HEAD_BYTES, size, _SECTION_BYTES))
+            "tdvf.metadata", expected=f"1 to {SECTIONS_MAX} sections and their size", got=f"{count} in {size} bytes"
+        )
+    found = tuple(_section(firmware, raw[at : at + _SECTION_BYTES]) for at in range(_HEAD_BYTES, size, _SECTION_BYTES))
     if [each.kind for each in found].count(TdvfKind.FIRMWARE) != 1:
         raise LaunchRefused("tdvf.section", expected="one boot firmware volume", got="another number")
     _check_apart(found)

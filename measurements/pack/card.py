@@ -108,12 +108,18 @@ class Card:
         claims, measured = self.claims, self.measured
         return {
             "claims": {
-                "name": claims.name, "family": claims.family, "license": claims.license,
-                "quantization": claims.quantization, "sampling": dict(claims.sampling),
+                "name": claims.name,
+                "family": claims.family,
+                "license": claims.license,
+                "quantization": claims.quantization,
+                "sampling": dict(claims.sampling),
             },
             "measured": {
-                "parameters": measured.parameters, "dtypes": list(measured.dtypes), "config": measured.config,
-                "tokenizer": measured.tokenizer, "template": measured.template,
+                "parameters": measured.parameters,
+                "dtypes": list(measured.dtypes),
+                "config": measured.config,
+                "tokenizer": measured.tokenizer,
+                "template": measured.template,
             },
         }
 

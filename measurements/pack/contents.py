@@ -39,7 +39,8 @@ def _homes(weights: Mapping[str, SafetensorsHeader]) -> dict[str, str]:
         for tensor in header.tensors:
             if homes.setdefault(tensor.name, name) != name:
                 raise PackMalformed(
-                    "pack.tensor", expected=f"tensor {tensor.name[:128]!r} in one file",
+                    "pack.tensor",
+                    expected=f"tensor {tensor.name[:128]!r} in one file",
                     got=f"{homes[tensor.name]} and {name}",
                 )
     if not homes:
@@ -53,7 +54,8 @@ def _check_index(raw: bytes, homes: Mapping[str, str]) -> None:
     if said != homes:
         wrong = next((name for name in homes if not isinstance(said, dict) or said.get(name) != homes[name]), None)
         raise PackMalformed(
-            "pack.weight-map", expected="every tensor where it is, and no other",
+            "pack.weight-map",
+            expected="every tensor where it is, and no other",
             got="one that is nowhere" if wrong is None else f"another place for {wrong[:128]!r}",
         )
 

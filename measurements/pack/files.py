@@ -24,7 +24,7 @@ SMALL_BYTES_MAX: Final = 64 << 20
 """Of everything but weights: the largest tokenizers have half of it."""
 
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")     # tab, line feed, form feed and return are text
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")  # tab, line feed, form feed and return are text
 
 
 class Kind(Enum):
@@ -92,7 +92,9 @@ def kind_of(name: str) -> Kind:
     if shard and 1 <= int(shard[1]) <= int(shard[2]):
         return Kind.WEIGHTS
     raise PackMalformed(
-        "pack.name", expected="safetensors, tokenizer, template, config, licence or card", got=repr(name[:96]),
+        "pack.name",
+        expected="safetensors, tokenizer, template, config, licence or card",
+        got=repr(name[:96]),
         hint="a pack carries no pickle, no code and no folders; leave the file out",
     )
 

@@ -20,7 +20,7 @@ from measurements.pack.contents import measure
 from measurements.pack.disk import read_at
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import CARD, SMALL_BYTES_MAX, Kind, check_names, kind_of, looks_like
-from measurements.pack.manifest import FILES_MAX, Manifest
+from measurements.pack.pack_manifest import FILES_MAX, Manifest
 from measurements.pack.safetensors import LENGTH_BYTES, SafetensorsHeader, header_bytes
 
 
@@ -73,7 +73,8 @@ class Folder:
             sources = tuple(_source(folder, name, held) for name in names)
             weights = {
                 source.name: SafetensorsHeader.parse(source.head, source.size, what=source.name)
-                for source in sources if kind_of(source.name) is Kind.WEIGHTS
+                for source in sources
+                if kind_of(source.name) is Kind.WEIGHTS
             }
             measured = measure({s.name: s.head for s in sources if s.name not in weights}, weights)
             placed = ((s.name, s.size, len(s.head) if s.name in weights else 0) for s in sources)
@@ -119,8 +120,9 @@ def _opened(folder: int, name: str, held: ExitStack, bytes_max: int | None) -> S
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as reason:
         if os.path.islink(f"/proc/self/fd/{folder}/{name}"):  # noqa: PTH114  # relative to the folder in hand
-            raise PackMalformed("pack.link", expected=f"{name} to be a file", got="a link",
-                                hint="copy the folder with cp -L first") from None
+            raise PackMalformed(
+                "pack.link", expected=f"{name} to be a file", got="a link", hint="copy the folder with cp -L first"
+            ) from None
         raise OSError(reason.errno, reason.strerror, name) from None
     held.callback(os.close, descriptor)
     about = os.fstat(descriptor)

@@ -26,7 +26,7 @@ from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
 from measurements.pack.card import Card, digest
 from measurements.pack.errors import PackMalformed, PackSignatureRefused
 from measurements.pack.keys import TAG_BYTES
-from measurements.pack.manifest import Manifest
+from measurements.pack.pack_manifest import Manifest
 
 MAGIC: Final = b"anchorhold-pack\n"
 LENGTH_BYTES: Final = 4
@@ -38,9 +38,7 @@ CHUNK_TAG: Final = "anchorhold/pack-chunk/v1"
 SIGNATURE_TAG: Final = "anchorhold/pack/v1"
 
 _LIMITS: Final = cbor.Limits(bytes_max=ENVELOPE_BYTES_MAX, depth_max=8, items_max=1 << 16)
-_FIELDS: Final = frozenset(
-    {"version", "file_id", "key_check", "manifest", "card", "model_root", "index_digest"}
-)
+_FIELDS: Final = frozenset({"version", "file_id", "key_check", "manifest", "card", "model_root", "index_digest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +61,27 @@ class Header:
         if type(value["version"]) is not int or value["version"] != VERSION:
             raise PackMalformed("pack.version", expected=VERSION, got=str(value["version"])[:32])
         return cls(
-            digest("file-id", value["file_id"]), digest("key-check", value["key_check"]),
-            Manifest.of(value["manifest"]), Card.of(value["card"]),
-            digest("model-root", value["model_root"]), digest("index-digest", value["index_digest"]),
+            digest("file-id", value["file_id"]),
+            digest("key-check", value["key_check"]),
+            Manifest.of(value["manifest"]),
+            Card.of(value["card"]),
+            digest("model-root", value["model_root"]),
+            digest("index-digest", value["index_digest"]),
         )
 
     def encode(self) -> bytes:
         card: dict[str, cbor.Encodable] = {**self.card.plain()}
-        return cbor.encode({
-            "version": VERSION, "file_id": self.file_id, "key_check": self.key_check, "card": card,
-            "manifest": self.manifest.plain(), "model_root": self.model_root, "index_digest": self.index_digest,
-        })
+        return cbor.encode(
+            {
+                "version": VERSION,
+                "file_id": self.file_id,
+                "key_check": self.key_check,
+                "card": card,
+                "manifest": self.manifest.plain(),
+                "model_root": self.model_root,
+                "index_digest": self.index_digest,
+            }
+        )
 
     def with_digests(self, model_root: bytes, index_digest: bytes) -> Self:
         """The same header, its digests filled in: as long as before."""
@@ -109,7 +117,8 @@ class SignedHeader:
             raise PackSignatureRefused("pack.signer", expected=expected, got=signer.hex())
         if not envelope.is_signed_by(signer):
             raise PackSignatureRefused(
-                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature")
+                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature"
+            )
         return cls(Header.parse(envelope.payload), signer, raw)
 
     def check_signer(self, expected: bytes) -> None:
@@ -141,7 +150,7 @@ def envelope_bytes(prefix: bytes) -> int:
     """The length of the envelope, refused before anything is read for it."""
     if len(prefix) != PREFIX_BYTES or not prefix.startswith(MAGIC):
         raise PackMalformed("pack.magic", expected=repr(MAGIC.decode()), got="another kind of file")
-    size = int.from_bytes(prefix[len(MAGIC):], "big")
+    size = int.from_bytes(prefix[len(MAGIC) :], "big")
     if size > ENVELOPE_BYTES_MAX:
         raise PackMalformed("pack.header", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", got=size)
     return size

@@ -33,8 +33,15 @@ class Identity:
     def of(cls, signed: SignedHeader) -> Self:
         claims, measured = signed.header.card.claims, signed.header.card.measured
         return cls(
-            claims.name, claims.family, claims.quantization, measured.parameters, measured.template,
-            measured.tokenizer, measured.config, signed.signer, signed.header.model_root,
+            claims.name,
+            claims.family,
+            claims.quantization,
+            measured.parameters,
+            measured.template,
+            measured.tokenizer,
+            measured.config,
+            signed.signer,
+            signed.header.model_root,
         )
 
     def shown(self) -> dict[str, str | int]:

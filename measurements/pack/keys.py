@@ -45,8 +45,10 @@ def read_key(path: Path) -> Secret:
             raise PackKeyRefused("key.owner", expected=f"{path.name} to be owned by this user", got="another owner")
         if about.st_mode & 0o077:
             raise PackKeyRefused(
-                "key.permissions", expected=f"{path.name} readable by its owner alone",
-                got=f"mode {stat.S_IMODE(about.st_mode):04o}", hint=f"chmod 600 {path.name}",
+                "key.permissions",
+                expected=f"{path.name} readable by its owner alone",
+                got=f"mode {stat.S_IMODE(about.st_mode):04o}",
+                hint=f"chmod 600 {path.name}",
             )
         raw = file.read(66)
     if not _HEX.fullmatch(raw):

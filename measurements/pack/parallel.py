@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Final
 
-from measurements.pack.manifest import Manifest
+from measurements.pack.pack_manifest import Manifest
 
 THREADS_MAX: Final = 64
 
@@ -42,7 +42,7 @@ def over_chunks(
             for running in [pool.submit(turns.run, worker) for _ in range(threads)]:
                 running.result()
         finally:
-            turns.stop()        # an interrupt while waiting: the others leave at their next chunk
+            turns.stop()  # an interrupt while waiting: the others leave at their next chunk
     if turns.failures:
         raise turns.failures[min(turns.failures)]
 

@@ -24,12 +24,30 @@ HEADER_BYTES_MAX: Final = 4 << 20
 DIMENSIONS_MAX: Final = 16
 METADATA: Final = "__metadata__"
 
-BITS: Final[Mapping[str, int]] = MappingProxyType({
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "C64": 64,
-    "I64": 64, "I32": 32, "I16": 16, "I8": 8,
-    "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
-    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-})
+BITS: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "F64": 64,
+        "F32": 32,
+        "F16": 16,
+        "BF16": 16,
+        "C64": 64,
+        "I64": 64,
+        "I32": 32,
+        "I16": 16,
+        "I8": 8,
+        "U64": 64,
+        "U32": 32,
+        "U16": 16,
+        "U8": 8,
+        "BOOL": 8,
+        "F8_E4M3": 8,
+        "F8_E5M2": 8,
+        "F8_E8M0": 8,
+        "F6_E2M3": 6,
+        "F6_E3M2": 6,
+        "F4": 4,
+    }
+)
 """The element types that are known, and their sizes."""
 
 
@@ -60,16 +78,19 @@ class SafetensorsHeader:
         """From the length and header of a file of `file_bytes`. Raises `PackMalformed` alone."""
         size = header_bytes(head[:LENGTH_BYTES], file_bytes, what=what)
         if len(head) != LENGTH_BYTES + size:
-            raise PackMalformed("safetensors.header", expected=f"{size} header bytes of {what}",
-                                got=f"{len(head) - LENGTH_BYTES}")
+            raise PackMalformed(
+                "safetensors.header", expected=f"{size} header bytes of {what}", got=f"{len(head) - LENGTH_BYTES}"
+            )
         text = head[LENGTH_BYTES:]
         # The format starts with the brace and pads with spaces; other white space would be a second encoding.
         if not text.startswith(b"{") or not text.rstrip(b" ").endswith(b"}"):
             raise PackMalformed("safetensors.header", expected=f"an object, then spaces, in {what}", got="other bytes")
         members = json_object(text, "pack", PackMalformed, bytes_max=HEADER_BYTES_MAX, called=f"the header of {what}")
         _check_metadata(members.pop(METADATA, {}), what)
-        tensors = sorted((_tensor(name, value, what) for name, value in members.items()),
-                         key=lambda tensor: (tensor.begin, tensor.end))
+        tensors = sorted(
+            (_tensor(name, value, what) for name, value in members.items()),
+            key=lambda tensor: (tensor.begin, tensor.end),
+        )
         _check_cover(tensors, file_bytes - len(head), what)
         return cls(tuple(tensors), len(head))
 
@@ -77,12 +98,14 @@ class SafetensorsHeader:
 def header_bytes(length: bytes, file_bytes: int, *, what: str = "the file") -> int:
     """The size of the header, from the first eight bytes of a file; refused before anything is read for it."""
     if len(length) != LENGTH_BYTES:
-        raise PackMalformed("safetensors.length", expected=f"{LENGTH_BYTES} bytes at the start of {what}",
-                            got=f"{len(length)}")
+        raise PackMalformed(
+            "safetensors.length", expected=f"{LENGTH_BYTES} bytes at the start of {what}", got=f"{len(length)}"
+        )
     size = int.from_bytes(length, "little")
     if not 2 <= size <= min(HEADER_BYTES_MAX, file_bytes - LENGTH_BYTES):
         raise PackMalformed(
-            "safetensors.length", expected=f"a header of {what} of 2 to {HEADER_BYTES_MAX} bytes, inside the file",
+            "safetensors.length",
+            expected=f"a header of {what} of 2 to {HEADER_BYTES_MAX} bytes, inside the file",
             got=f"{size} bytes",
         )
     return size
@@ -105,14 +128,18 @@ def _tensor(name: str, value: object, what: str) -> Tensor:
     shape = _naturals(value["shape"], "safetensors.shape", where)
     offsets = _naturals(value["data_offsets"], "safetensors.offsets", where)
     if len(shape) > DIMENSIONS_MAX:
-        raise PackMalformed("safetensors.shape", expected=f"at most {DIMENSIONS_MAX} dimensions for {where}",
-                            got=len(shape))
+        raise PackMalformed(
+            "safetensors.shape", expected=f"at most {DIMENSIONS_MAX} dimensions for {where}", got=len(shape)
+        )
     if len(offsets) != 2:
         raise PackMalformed("safetensors.offsets", expected=f"begin and end for {where}", got=f"{len(offsets)} numbers")
     tensor = Tensor(name, dtype, shape, *offsets)
     if tensor.elements * BITS[dtype] != (tensor.end - tensor.begin) * 8:
-        raise PackMalformed("safetensors.size", expected=f"{tensor.elements} elements of {dtype} for {where}",
-                            got=f"{tensor.end - tensor.begin} bytes")
+        raise PackMalformed(
+            "safetensors.size",
+            expected=f"{tensor.elements} elements of {dtype} for {where}",
+            got=f"{tensor.end - tensor.begin} bytes",
+        )
     return tensor
 
 
@@ -128,8 +155,11 @@ def _check_cover(tensors: list[Tensor], data_bytes: int, what: str) -> None:
     at = 0
     for tensor in tensors:
         if tensor.begin != at:
-            raise PackMalformed("safetensors.cover", expected=f"tensor {tensor.name[:128]!r} of {what} at byte {at}",
-                                got=f"byte {tensor.begin}")
+            raise PackMalformed(
+                "safetensors.cover",
+                expected=f"tensor {tensor.name[:128]!r} of {what} at byte {at}",
+                got=f"byte {tensor.begin}",
+            )
         at = tensor.end
     if at != data_bytes:
         raise PackMalformed("safetensors.cover", expected=f"{at} bytes of data in {what}", got=f"{data_bytes}")

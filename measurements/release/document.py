@@ -29,8 +29,14 @@ def render(document: Document) -> bytes:
 
 def parse(raw: bytes, where: str, *, bytes_max: int) -> Fields:
     value = json_value(
-        raw, where, ReleaseDocumentRefused, bytes_max=bytes_max, encoding="ascii", depth_max=DEPTH_MAX,
-        called=f"the {where}")
+        raw,
+        where,
+        ReleaseDocumentRefused,
+        bytes_max=bytes_max,
+        encoding="ascii",
+        depth_max=DEPTH_MAX,
+        called=f"the {where}",
+    )
     return Fields(value, where, ReleaseDocumentRefused)
 
 
@@ -40,4 +46,5 @@ def refuse_other_form(raw: bytes, rendered: bytes, where: str) -> None:
         at = next((at for at, (one, other) in enumerate(zip(raw, rendered, strict=False)) if one != other), None)
         got = f"{len(raw)} bytes" if at is None else f"another from byte {at}"
         raise ReleaseDocumentRefused(
-            f"{where}.form", expected=f"the one spelling of its value, {len(rendered)} bytes", got=got)
+            f"{where}.form", expected=f"the one spelling of its value, {len(rendered)} bytes", got=got
+        )

@@ -27,7 +27,7 @@ from measurements.release.errors import ReleaseDocumentRefused
 SCHEMA: Final = "anchorhold/release/v1"
 DIGEST_TAG: Final = "anchorhold/release/manifest/v1"
 IMAGE_TAG: Final = "anchorhold/release/image/v1"
-MANIFEST_BYTES_MAX: Final = 48 * 1024       # with its envelope it fits an SNS proposal (70,000 bytes)
+MANIFEST_BYTES_MAX: Final = 48 * 1024  # with its envelope it fits an SNS proposal (70,000 bytes)
 REGISTER_BYTES: Final = 48
 RTMR_COUNT: Final = 4
 LAUNCHES_MAX: Final = 256
@@ -63,9 +63,9 @@ class Image:
 class SnpLaunch:
     """What a chip reports for this image on that many processors of that kind."""
 
-    cpu: str                # QEMU's name of the model: EPYC-v4
+    cpu: str  # QEMU's name of the model: EPYC-v4
     vcpus: int
-    guest_features: int     # SEV_FEATURES of the guest, 1 for plain SNP
+    guest_features: int  # SEV_FEATURES of the guest, 1 for plain SNP
     measurement: bytes
 
     @property
@@ -77,8 +77,8 @@ class SnpLaunch:
 class TdxLaunch:
     """What a TDX module reports on that machine. A register that is None is judged by its event log alone."""
 
-    machine: str            # what the registers depend on, in words: qemu-10.0-q35-8G
-    vcpus: int              # 0: any number, where no register that depends on it is stated
+    machine: str  # what the registers depend on, in words: qemu-10.0-q35-8G
+    vcpus: int  # 0: any number, where no register that depends on it is stated
     mr_td: bytes
     rtmr: tuple[bytes | None, ...]
 
@@ -113,7 +113,7 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
     id: str
-    profile: bytes | None       # None: an engine without one (the scripted engine of a devnet)
+    profile: bytes | None  # None: an engine without one (the scripted engine of a devnet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +130,8 @@ class Price:
 class MinimumTcb:
     """Below these a machine gets no key for this release, whatever else a policy allows."""
 
-    snp: Mapping[str, Mapping[str, int]]    # "Genoa 25/17/1" -> bootloader, tee, snp, microcode, ?fmc
-    tdx: tuple[str, ...]                    # TCB statuses that will do
+    snp: Mapping[str, Mapping[str, int]]  # "Genoa 25/17/1" -> bootloader, tee, snp, microcode, ?fmc
+    tdx: tuple[str, ...]  # TCB statuses that will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,9 @@ class Manifest:
         return {
             "schema": SCHEMA,
             "version": self.version,
-            "supersedes": None if self.supersedes is None else {
-                "version": self.supersedes.version, "manifest": self.supersedes.manifest.hex()},
+            "supersedes": None
+            if self.supersedes is None
+            else {"version": self.supersedes.version, "manifest": self.supersedes.manifest.hex()},
             "image": {
                 "digest": self.image.digest.hex(),
                 "parts": {name: digest.hex() for name, digest in self.image.parts.items()},
@@ -191,18 +192,27 @@ class Manifest:
             "launch": launch_document(self.launch),
             "measured_config": self.measured_config.hex(),
             "model": {
-                "name": self.model.name, "root": self.model.root.hex(), "tokenizer": _hex(self.model.tokenizer),
-                "template": _hex(self.model.template)},
+                "name": self.model.name,
+                "root": self.model.root.hex(),
+                "tokenizer": _hex(self.model.tokenizer),
+                "template": _hex(self.model.template),
+            },
             "engine": {"id": self.engine.id, "profile": _hex(self.engine.profile)},
             "price": {
-                "digest": self.price.digest.hex(), "request": self.price.request, "token_in": self.price.token_in,
-                "token_out": self.price.token_out},
+                "digest": self.price.digest.hex(),
+                "request": self.price.request,
+                "token_in": self.price.token_in,
+                "token_out": self.price.token_out,
+            },
             "minimum_tcb": {
                 "snp": {name: dict(levels) for name, levels in self.minimum_tcb.snp.items()},
-                "tdx": list(self.minimum_tcb.tdx)},
+                "tdx": list(self.minimum_tcb.tdx),
+            },
             "rebuild": {
-                "repository": self.rebuild.repository, "commit": self.rebuild.commit,
-                "commands": list(self.rebuild.commands)},
+                "repository": self.rebuild.repository,
+                "commit": self.rebuild.commit,
+                "commands": list(self.rebuild.commands),
+            },
         }
 
     def encode(self) -> bytes:
@@ -234,12 +244,22 @@ def launch_document(launch: Launch) -> dict[str, Document]:
     return {
         "command_line": launch.command_line,
         "snp": [
-            {"cpu": each.cpu, "vcpus": each.vcpus, "guest_features": each.guest_features,
-             "measurement": each.measurement.hex()} for each in launch.snp
+            {
+                "cpu": each.cpu,
+                "vcpus": each.vcpus,
+                "guest_features": each.guest_features,
+                "measurement": each.measurement.hex(),
+            }
+            for each in launch.snp
         ],
         "tdx": [
-            {"machine": each.machine, "vcpus": each.vcpus, "mr_td": each.mr_td.hex(),
-             "rtmr": [_hex(register) for register in each.rtmr]} for each in launch.tdx
+            {
+                "machine": each.machine,
+                "vcpus": each.vcpus,
+                "mr_td": each.mr_td.hex(),
+                "rtmr": [_hex(register) for register in each.rtmr],
+            }
+            for each in launch.tdx
         ],
     }
 
@@ -283,23 +303,33 @@ def _launch(fields: Fields) -> Launch:
 
 def _snp(row: Fields) -> SnpLaunch:
     launch = SnpLaunch(
-        row.text("cpu", 32, NAME), row.uint("vcpus", 512, 1), row.uint("guest_features"),
-        row.digest("measurement", REGISTER_BYTES))
+        row.text("cpu", 32, NAME),
+        row.uint("vcpus", 512, 1),
+        row.uint("guest_features"),
+        row.digest("measurement", REGISTER_BYTES),
+    )
     row.done()
     return launch
 
 
 def _tdx(row: Fields) -> TdxLaunch:
     launch = TdxLaunch(
-        row.text("machine", 64, NAME), row.uint("vcpus", 512), row.digest("mr_td", REGISTER_BYTES),
-        row.optional_digests("rtmr", RTMR_COUNT, REGISTER_BYTES))
+        row.text("machine", 64, NAME),
+        row.uint("vcpus", 512),
+        row.digest("mr_td", REGISTER_BYTES),
+        row.optional_digests("rtmr", RTMR_COUNT, REGISTER_BYTES),
+    )
     row.done()
     return launch
 
 
 def _model(fields: Fields) -> Model:
-    model = Model(fields.text("name", 64), fields.digest("root"), fields.optional_digest("tokenizer"),
-                  fields.optional_digest("template"))
+    model = Model(
+        fields.text("name", 64),
+        fields.digest("root"),
+        fields.optional_digest("tokenizer"),
+        fields.optional_digest("template"),
+    )
     fields.done()
     return model
 
@@ -333,8 +363,9 @@ def _levels(model: str, row: Fields) -> Mapping[str, int]:
 
 
 def _rebuild(fields: Fields) -> Rebuild:
-    rebuild = Rebuild(fields.text("repository", 256, URL), fields.text("commit", 64, COMMIT),
-                      fields.texts("commands", 16, 256))
+    rebuild = Rebuild(
+        fields.text("repository", 256, URL), fields.text("commit", 64, COMMIT), fields.texts("commands", 16, 256)
+    )
     fields.done()
     return rebuild
 
@@ -343,13 +374,16 @@ def _check_sense(manifest: Manifest) -> None:
     before = manifest.supersedes
     if before is not None and manifest.number <= tuple(int(part) for part in before.version.split(".")):
         raise ReleaseDocumentRefused(
-            "manifest.supersedes", expected=f"a version below {manifest.version}", got=before.version)
+            "manifest.supersedes", expected=f"a version below {manifest.version}", got=before.version
+        )
     measurements = manifest.launch_measurements()
     if len(set(measurements)) != len(measurements):
         raise ReleaseDocumentRefused("manifest.launch", expected="each measurement once", got="one twice")
     # A kind of machine without a floor would be one on which broken firmware gets keys.
-    for tee, launches, floor in (("snp", manifest.launch.snp, manifest.minimum_tcb.snp),
-                                 ("tdx", manifest.launch.tdx, manifest.minimum_tcb.tdx)):
+    for tee, launches, floor in (
+        ("snp", manifest.launch.snp, manifest.minimum_tcb.snp),
+        ("tdx", manifest.launch.tdx, manifest.minimum_tcb.tdx),
+    ):
         if launches and not floor:
             raise ReleaseDocumentRefused(f"manifest.minimum_tcb.{tee}", expected="a floor for this TEE", got="none")
 

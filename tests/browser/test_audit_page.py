@@ -15,16 +15,27 @@ from pathlib import Path
 import pytest
 
 from attestation.auditor.audit import audit
-from attestation.auditor.bundle import AuditBundle
+from attestation.auditor.audit_bundle import AuditBundle
 from attestation.auditor.findings import Stage
 from attestation.auditor.page import CHAIN, PALETTE, page
 from tests.little_audit import good, terms
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
-pytestmark = [pytest.mark.browser,
-              pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page was not read in a browser")]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page was not read in a browser"),
+]
 
 
 def browse(path: Path, folder: Path, *more: str) -> str:
@@ -59,7 +70,7 @@ class Drawn(HTMLParser):
 def tampered() -> bytes:
     bundle = AuditBundle.parse(good())
     at = good().index(bundle.cells[0].receipts) + 300
-    return good()[:at] + bytes([good()[at] ^ 1]) + good()[at + 1:]
+    return good()[:at] + bytes([good()[at] ^ 1]) + good()[at + 1 :]
 
 
 def test_a_person_reads_that_everything_holds(tmp_path: Path) -> None:
@@ -89,8 +100,8 @@ def colours(png: bytes) -> dict[tuple[int, ...], int]:
     """How often each colour is in a PNG of 8-bit RGB or RGBA, as Chromium writes them."""
     at, parts, width, height, channels = 8, [], 0, 0, 0
     while at < len(png):
-        size, kind = struct.unpack(">I4s", png[at:at + 8])
-        body = png[at + 8:at + 8 + size]
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        body = png[at + 8 : at + 8 + size]
         if kind == b"IHDR":
             width, height, depth, form = struct.unpack(">IIBB", body[:10])
             assert depth == 8
@@ -103,9 +114,9 @@ def colours(png: bytes) -> dict[tuple[int, ...], int]:
     before = bytearray(stride)
     for row in range(height):
         start = row * (stride + 1)
-        before = unfiltered(raw[start], bytearray(raw[start + 1:start + 1 + stride]), before, channels)
+        before = unfiltered(raw[start], bytearray(raw[start + 1 : start + 1 + stride]), before, channels)
         for pixel in range(0, stride, channels):
-            colour = tuple(before[pixel:pixel + 3])
+            colour = tuple(before[pixel : pixel + 3])
             counts[colour] = counts.get(colour, 0) + 1
     return counts
 

@@ -15,19 +15,30 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.voters_page import voters_page
+from anchorhold.pages.voter import voters_page
 from measurements.governance.actions import Action, Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
 from measurements.governance.history import Ledger
 from measurements.governance.proposal import Proposal
-from measurements.release.comparing import changes, facts
+from measurements.release.changes import changes, facts
 from tests.charters import AUTHORITY, advance, charter
 from tests.releases import made_manifest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"]
-in_a_browser = [pytest.mark.browser,
-                pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page was not read in a browser")]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--dump-dom",
+]
+in_a_browser = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page was not read in a browser"),
+]
 
 FIRST = made_manifest()
 SECOND = replace(made_manifest("0.2.0", FIRST), price=replace(FIRST.price, token_out=9_000))
@@ -98,15 +109,21 @@ def check_adoption(read: Read, made: Proposal) -> None:
     assert "until the gateway's height 500" in read.said
 
 
-@pytest.mark.parametrize("how", [lambda raw, _: Read(raw.decode()), pytest.param(browse, marks=in_a_browser)],
-                         ids=["as written", "in chromium"])
+@pytest.mark.parametrize(
+    "how",
+    [lambda raw, _: Read(raw.decode()), pytest.param(browse, marks=in_a_browser)],
+    ids=["as written", "in chromium"],
+)
 def test_the_page_says_what_the_command_line_says(tmp_path: Path, how: Callable[[bytes, Path], Read]) -> None:
     made = proposal(Adopt(SECOND, 500))
     check_adoption(how(voters_page(made), tmp_path), made)
 
 
-@pytest.mark.parametrize("how", [lambda raw, _: Read(raw.decode()), pytest.param(browse, marks=in_a_browser)],
-                         ids=["as written", "in chromium"])
+@pytest.mark.parametrize(
+    "how",
+    [lambda raw, _: Read(raw.decode()), pytest.param(browse, marks=in_a_browser)],
+    ids=["as written", "in chromium"],
+)
 def test_a_hostile_text_is_shown_and_does_nothing(tmp_path: Path, how: Callable[[bytes, Path], Read]) -> None:
     made = proposal(Withdraw("0.1.0", FIRST.digest, HOSTILE))
     read = how(voters_page(made), tmp_path)
@@ -114,10 +131,15 @@ def test_a_hostile_text_is_shown_and_does_nothing(tmp_path: Path, how: Callable[
     assert HOSTILE in read.said
 
 
-@pytest.mark.parametrize("action", [
-    RevokeChips((b"\x07" * 64,), "extracted"), RotateKey("a/model-key/b", 2, "lost"),
-    AmendCharter(charter("ada", "dan")),
-], ids=lambda action: type(action).__name__)
+@pytest.mark.parametrize(
+    "action",
+    [
+        RevokeChips((b"\x07" * 64,), "extracted"),
+        RotateKey("a/model-key/b", 2, "lost"),
+        AmendCharter(charter("ada", "dan")),
+    ],
+    ids=lambda action: type(action).__name__,
+)
 def test_every_action_has_a_page(action: Action) -> None:
     made = proposal(action)
     check_whole(Read(voters_page(made).decode()), made)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.brokering import open_broker
 from anchorhold.client import AnswerRefused, Expected, KeysRefused, Question, Service, Taken, chat, open_plain
 from anchorhold.command import main
-from appliance.answering import Answering
+from anchorhold.owner.broker_process import open_broker
 from appliance.engine.scripted import ScriptedEngine
-from appliance.window import Answered, Piece
+from appliance.serving.answer_pipeline import Answering
+from appliance.serving.window import Answered, Piece
 from attestation.broker.service import held
 from attestation.consensus.blocks import Kind, Request
 from attestation.consensus.principal import to_text
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import Finish
 from attestation.receipts.price import PriceSchedule
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
 from devnet.chain import CALLER
@@ -45,7 +45,9 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert main(["broker", "service", "make", "a/service-key/b", "--blocks", "100", "--overlap", "10", *config]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["first"], line["last"], line["suite"]) for line in lines] == [
-        (1, 110, "MLKEM768_X25519"), (101, 210, "MLKEM768_X25519")]
+        (1, 110, "MLKEM768_X25519"),
+        (101, 210, "MLKEM768_X25519"),
+    ]
     assert main(["broker", "service", "rotate", "a/service-key/b", "--suite", "x25519", *config]) == 0
     assert [json.loads(line)["first"] for line in capsys.readouterr().out.splitlines()] == [1, 101, 201]
     assert main(["broker", "service", "offers", "a/service-key/b", *config]) == 0
@@ -67,8 +69,9 @@ class Run:
 
 def run(payload: bytes, ring: Ring | None, kind: Kind = Kind.SEALED, cell: Answering | None = None) -> Run:
     request = Request(7, CALLER, kind, Prompt(payload))
-    placed = replace(ordered(height=3, number=7, kind=kind, payload=payload, caller=CALLER),
-                     request_digest=request.digest())
+    placed = replace(
+        ordered(height=3, number=7, kind=kind, payload=payload, caller=CALLER), request_digest=request.digest()
+    )
     cell = cell or answering(ScriptedEngine(), ring=ring, price=PRICE)
     *pieces, end = cell.answer(placed)
     assert isinstance(end, Answered)
@@ -78,18 +81,28 @@ def run(payload: bytes, ring: Ring | None, kind: Kind = Kind.SEALED, cell: Answe
 
 
 def test_from_the_command_line(
-    offer: tuple[bytes, Ring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    offer: tuple[bytes, Ring], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("Wer da? Żółw".encode())))
     ask = ["ask", *OFFER, "--expiry", "50", "--keep", "question", "--out", "payload", "--caller", to_text(CALLER)]
     assert main(ask) == 0
-    assert (tmp_path / "question").stat().st_mode & 0o777 == 0o600      # answer.md A22
+    assert (tmp_path / "question").stat().st_mode & 0o777 == 0o600  # answer.md A22
     done = run((tmp_path / "payload").read_bytes(), offer[1])
     (tmp_path / "answer").write_bytes(done.taken.answer)
     (tmp_path / "receipt").write_bytes(done.raw)
-    opening = ["open", "--question", "question", "--answer", "answer", "--receipt", "receipt", "--caller",
-               to_text(CALLER), "--key", KEY.hex()]
+    opening = [
+        "open",
+        "--question",
+        "question",
+        "--answer",
+        "answer",
+        "--receipt",
+        "receipt",
+        "--caller",
+        to_text(CALLER),
+        "--key",
+        KEY.hex(),
+    ]
     capsys.readouterr()
     assert main([*opening, "--release", BY.release, "--config", BY.config.hex(), "--profile", BY.profile.hex()]) == 0
     assert capsys.readouterr().out.endswith("Wer da? Żółw\n")
@@ -103,7 +116,7 @@ def test_from_the_command_line(
     told = capsys.readouterr()
     assert told.out == ""
     assert "Wer da" not in told.err
-    assert main(ask) == 1      # what is kept is not written over
+    assert main(ask) == 1  # what is kept is not written over
     another = [part.replace("payload", "p2").replace("question", "q2") for part in ask]
     assert main([*another, "--broker", "11" * 32]) == 2
     assert not (tmp_path / "q2").exists()
@@ -124,8 +137,13 @@ def test_every_part_of_what_came_back_counts(offer: tuple[bytes, Ring]) -> None:
     assert opened(question, taken, price=PRICE, model_root=MODEL_ROOT, release=BY.release).endswith(b"hello")
     answer = taken.answer
     for changed in (
-        replace(taken, height=4), replace(taken, index=1), replace(taken, id=8), replace(taken, answer=b""),
-        replace(taken, answer=answer[:-1]), replace(taken, answer=answer[146:]), replace(taken, answer=answer + answer),
+        replace(taken, height=4),
+        replace(taken, index=1),
+        replace(taken, id=8),
+        replace(taken, answer=b""),
+        replace(taken, answer=answer[:-1]),
+        replace(taken, answer=answer[146:]),
+        replace(taken, answer=answer + answer),
         replace(taken, answer=answer[146:292] + answer[:146] + answer[292:]),
         replace(taken, receipt=taken.receipt[:-1] + bytes([taken.receipt[-1] ^ 1])),
         replace(taken, signature=bytes(64)),
@@ -142,7 +160,7 @@ def test_every_part_of_what_came_back_counts(offer: tuple[bytes, Ring]) -> None:
     other = service(offer).ask(chat("m", "hello"), expiry=50)
     with pytest.raises(ReceiptRefused):
         opened(other, taken)
-    with pytest.raises(AnswerRefused):      # with a receipt that holds, and another reply key
+    with pytest.raises(AnswerRefused):  # with a receipt that holds, and another reply key
         opened(replace(question, reply_key=Secret(bytes(32))), taken)
     with pytest.raises(ReceiptRefused, match="tokens"):
         opened(replace(question, room=512), taken)

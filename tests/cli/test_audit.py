@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from anchorhold.command import main
-from anchorhold.devnet_roots import DevnetRoots, RootsRefused
-from attestation.auditor.bundle import Answer, AnswersPart, AuditBundle
+from attestation.auditor.audit_bundle import Answer, AnswersPart, AuditBundle
+from attestation.auditor.devnet_roots import DevnetRoots, RootsRefused
 from attestation.receipts.fork import Fork
 from devnet.tee import reference_values
 from foundation.refusal import Refused
@@ -49,9 +49,10 @@ def test_a_tampered_one_ends_in_what_is_wrong(folder: Path, capsys: pytest.Captu
     assert capsys.readouterr().out.splitlines()[-1] == "audit: refused, log.whole#2"
 
 
-@pytest.mark.parametrize(("arguments", "status", "code"), [
-    ([], 2, "configuration.subnet"), (["--root-key", SUBNET.root_key.hex()], 2, "evidence.genuine#1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [([], 2, "configuration.subnet"), (["--root-key", SUBNET.root_key.hex()], 2, "evidence.genuine#1")],
+)
 def test_the_default_believes_no_devnet(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, code: str
 ) -> None:  # audit.md U6, U14
@@ -95,8 +96,12 @@ def test_who_decides_is_named_by_its_document(folder: Path) -> None:  # audit.md
 
 
 def test_evidence_of_fraud_is_written_out(folder: Path) -> None:  # audit.md U27
-    other = run_cell("cell a", world().config, world().chain, bend=lambda request, said: (
-        replace(said, tokens_out=9) if request.id == 8 else said))
+    other = run_cell(
+        "cell a",
+        world().config,
+        world().chain,
+        bend=lambda request, said: replace(said, tokens_out=9) if request.id == 8 else said,
+    )
     (folder / "note").write_bytes(other.notes[-1])
     fork = folder / "fork"
     assert audit(folder, "--seen", str(folder / "note"), "--fork", str(fork)) == 5
@@ -115,12 +120,21 @@ def test_two_cells_that_say_the_same(folder: Path, capsys: pytest.CaptureFixture
     (folder / "later").write_bytes(world().bundle(2, 3).encode())
     assert main(["compare", str(folder / "bundle"), str(folder / "later"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "equal": True, "outputs": 4, "compared": 8, "only_some": 2, "divergence": None}
+        "equal": True,
+        "outputs": 4,
+        "compared": 8,
+        "only_some": 2,
+        "divergence": None,
+    }
 
 
 def test_the_first_difference_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # audit.md U41
-    cell = run_cell("cell b", world().config, world().chain, bend=lambda request, said: (
-        replace(said, tokens_out=9) if request.id in (3, 6) else said))
+    cell = run_cell(
+        "cell b",
+        world().config,
+        world().chain,
+        bend=lambda request, said: replace(said, tokens_out=9) if request.id in (3, 6) else said,
+    )
     (folder / "other").write_bytes(replace(world(), cells=(cell,)).bundle().encode())
     assert main(["compare", str(folder / "bundle"), str(folder / "other")]) == 5
     said = capsys.readouterr().out
@@ -155,12 +169,22 @@ def test_roots_read_back() -> None:  # audit.md U6
     assert DevnetRoots.parse(ROOTS.encode()) == ROOTS
 
 
-@pytest.mark.parametrize("other", [
-    b"", b"\xff", b'subnet = "00"\ntee = "00"', ROOTS.encode() + b"more = 1\n", ROOTS.encode().replace(b'"', b"'''", 1),
-    ROOTS.encode().replace(b'tee = "30', b'tee = "zz'), b"x" * (1 << 21), b"subnet = 1\ntee = 2\n",
-    ROOTS.encode().replace(b"measurement = [", b"measurement = [1, "), ROOTS.encode() + b"other = 5\n",
-    b"references = 1\n" + ROOTS.encode().split(b"\n[")[0],
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\xff",
+        b'subnet = "00"\ntee = "00"',
+        ROOTS.encode() + b"more = 1\n",
+        ROOTS.encode().replace(b'"', b"'''", 1),
+        ROOTS.encode().replace(b'tee = "30', b'tee = "zz'),
+        b"x" * (1 << 21),
+        b"subnet = 1\ntee = 2\n",
+        ROOTS.encode().replace(b"measurement = [", b"measurement = [1, "),
+        ROOTS.encode() + b"other = 5\n",
+        b"references = 1\n" + ROOTS.encode().split(b"\n[")[0],
+    ],
+)
 def test_what_are_no_roots(other: bytes) -> None:  # audit.md U6
     with pytest.raises((Refused, RootsRefused)):
         DevnetRoots.parse(other)

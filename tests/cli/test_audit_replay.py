@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from anchorhold.command import main
-from anchorhold.replay_runs import Source, choose, run, run_on_ray
-from attestation.auditor.bundle import AnswersPart, AskedPart
+from anchorhold.replay.runs import Source, choose, run, run_on_ray
+from attestation.auditor.audit_bundle import AnswersPart, AskedPart
 from tests.cli.test_audit import ROOTS
 from tests.little_replay import BLOCK, bundle, ring
 
@@ -71,7 +71,8 @@ def test_a_request_that_is_withheld_cannot_be_computed(folder: Path, capsys: pyt
     # audit.md U52
     asked = AskedPart.parse(bundle().asked)
     digests = tuple(
-        tuple(each if isinstance(each, bytes) else each.digest() for each in block) for block in asked.blocks)
+        tuple(each if isinstance(each, bytes) else each.digest() for each in block) for block in asked.blocks
+    )
     (folder / "bundle").write_bytes(replace(bundle(), asked=AskedPart(digests).encode()).encode())
     assert replay(folder, "--json") == 0
     assert "digest alone" in capsys.readouterr().out
@@ -81,8 +82,12 @@ def test_a_request_that_is_withheld_cannot_be_computed(folder: Path, capsys: pyt
 def test_usage(folder: Path) -> None:  # audit.md U55
     (folder / "key").write_bytes(b"not hex")
     (folder / "bent").write_bytes(b"no ring")
-    for wrong in (["--only", "nowhere"], ["--only", "9/9"], ["--model", str(folder / "bundle")],
-                  ["--model", str(folder / "bundle"), "--model-key", str(folder / "key")]):
+    for wrong in (
+        ["--only", "nowhere"],
+        ["--only", "9/9"],
+        ["--model", str(folder / "bundle")],
+        ["--model", str(folder / "bundle"), "--model-key", str(folder / "key")],
+    ):
         assert replay(folder, *wrong) == 1
     (folder / "key").write_bytes(b"00" * 32)
     assert replay(folder, "--model", str(folder / "bundle"), "--model-key", str(folder / "key")) == 5

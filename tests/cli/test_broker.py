@@ -27,13 +27,26 @@ def broker(*arguments: str) -> int:
 
 
 def test_a_day_of_an_operator(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the key itself")))
     assert broker("secret", "add", "default/model-key/m", "--from", "-", "--model-root", ROOT) == 0
-    assert broker("release", "add", "1.0", "--measurement", MEASUREMENT, "--model-root", ROOT, "--measured-config",
-                  CONFIG, "--proposed") == 0
-    assert broker("release", "approve", "1.0") == 1       # governance.md V17: a word must be given as one
+    assert (
+        broker(
+            "release",
+            "add",
+            "1.0",
+            "--measurement",
+            MEASUREMENT,
+            "--model-root",
+            ROOT,
+            "--measured-config",
+            CONFIG,
+            "--proposed",
+        )
+        == 0
+    )
+    assert broker("release", "approve", "1.0") == 1  # governance.md V17: a word must be given as one
     assert broker("release", "approve", "1.0", "--on-my-word") == 0
     (folder / "new").write_bytes(b"another key")
     assert broker("secret", "rotate", "default/model-key/m", "--from", "new", "--model-root", ROOT) == 0
@@ -43,7 +56,14 @@ def test_a_day_of_an_operator(
     assert broker("log", "show") == 0
     shown = capsys.readouterr().out
     assert [json.loads(line)["kind"] for line in shown.splitlines()] == [
-        "began", "secret-added", "release-added", "release-changed", "secret-rotated", "revoked", "secret-revoked"]
+        "began",
+        "secret-added",
+        "release-added",
+        "release-changed",
+        "secret-rotated",
+        "revoked",
+        "secret-revoked",
+    ]
     assert "the key itself" not in shown
     assert b"the key itself".hex() not in shown
     assert broker("log", "verify") == 0
@@ -56,7 +76,9 @@ def test_a_day_of_an_operator(
 def test_private_files_are_private(folder: Path) -> None:
     assert folder.stat().st_mode & 0o077 == 0
     assert {name: (folder / name).stat().st_mode & 0o777 for name in ("kek", "tls.key")} == {
-        "kek": 0o600, "tls.key": 0o600}
+        "kek": 0o600,
+        "tls.key": 0o600,
+    }
 
 
 def test_init_never_goes_over_a_broker(folder: Path) -> None:
@@ -86,11 +108,19 @@ def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None
     assert broker("serve") == 5
 
 
-@pytest.mark.parametrize("arguments", [
-    ["serve", "--config", "none.toml"], ["release", "approve", "none", "--on-my-word"], ["revoke", "chip", "zz"],
-    ["secret", "add", "a/b", "--from", "kek"], ["secret", "add", "a/b/c", "--from", "none"],
-    ["log", "verify", "--seen", "x"], ["secret"], [],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--config", "none.toml"],
+        ["release", "approve", "none", "--on-my-word"],
+        ["revoke", "chip", "zz"],
+        ["secret", "add", "a/b", "--from", "kek"],
+        ["secret", "add", "a/b/c", "--from", "none"],
+        ["log", "verify", "--seen", "x"],
+        ["secret"],
+        [],
+    ],
+)
 def test_what_is_wrong_ends_with_1_and_changes_nothing(folder: Path, arguments: list[str]) -> None:
     before = (folder / "broker.db").read_bytes()
     assert broker(*arguments) == 1

@@ -93,9 +93,16 @@ def test_a_verb_alone_is_a_usage_error(verb: tuple[str, ...], capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     "arguments",
-    [["unknown"], ["host", "unknown"], ["verify", "unknown"], ["host", "ping", "unix:/x", "more"],
-     ["demo", "--unknown"], ["host", "ping", "nowhere"], ["host", "ping", "unix:/x", "--count", "three"],
-     ["demo", "--prompts", "/nowhere/at/all"]],
+    [
+        ["unknown"],
+        ["host", "unknown"],
+        ["verify", "unknown"],
+        ["host", "ping", "unix:/x", "more"],
+        ["demo", "--unknown"],
+        ["host", "ping", "nowhere"],
+        ["host", "ping", "unix:/x", "--count", "three"],
+        ["demo", "--prompts", "/nowhere/at/all"],
+    ],
 )
 def test_usage_errors_exit_with_1(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 1

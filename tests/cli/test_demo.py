@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from anchorhold.command import main
-from anchorhold.demo_engines import Choice
-from anchorhold.verbs.demo import ENGINES
+from devnet.demo.engines import Choice
+from devnet.verbs.demo import ENGINES
 from tests.elsewhere import brought
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def demo(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "anchorhold.command", "demo", *arguments], cwd=folder, input=stdin, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        [sys.executable, "-m", "anchorhold.command", "demo", *arguments],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
     )
 
 
@@ -39,8 +43,19 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     assert any(": denied, tdx.mr-td" in line for line in lines)
     folder = tmp_path / "build" / "demo"
     left = [
-        "audit.html", "broker", "bundle.anchorhold", "cell.log", "cell.toml", "devnet-roots.toml", "head.cert",
-        "identity.evidence", "model", "model.pack", "receipts.log", "tampered.anchorhold", "tampered.html",
+        "audit.html",
+        "broker",
+        "bundle.anchorhold",
+        "cell.log",
+        "cell.toml",
+        "devnet-roots.toml",
+        "head.cert",
+        "identity.evidence",
+        "model",
+        "model.pack",
+        "receipts.log",
+        "tampered.anchorhold",
+        "tampered.html",
     ]
     assert sum(" sealed frames of " in line for line in lines) == 2
     assert any("every receipt holds" in line for line in lines)
@@ -86,10 +101,15 @@ def test_the_engines_it_offers_are_those_there_are() -> None:
     assert [choice.value for choice in Choice] == list(ENGINES)
 
 
-@pytest.mark.parametrize(("engine", "line", "said"), [
-    ("scripted", 'engine = "scripted-1"', "words that no model weighed"),
-    pytest.param("torch", 'engine = "torch-1"', "on the same machine: no more is promised", marks=pytest.mark.torch),
-])
+@pytest.mark.parametrize(
+    ("engine", "line", "said"),
+    [
+        ("scripted", 'engine = "scripted-1"', "words that no model weighed"),
+        pytest.param(
+            "torch", 'engine = "torch-1"', "on the same machine: no more is promised", marks=pytest.mark.torch
+        ),
+    ],
+)
 def test_another_engine_answers(tmp_path: Path, engine: str, line: str, said: str) -> None:
     if engine == "torch":
         brought("torch")
@@ -97,8 +117,10 @@ def test_another_engine_answers(tmp_path: Path, engine: str, line: str, said: st
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.decode().splitlines()
     assert lines[-1] == "audit: ok"
-    assert any("7 answers computed again by the owner of the keys: the same, to the bit" in each and said in each
-               for each in lines)
+    assert any(
+        "7 answers computed again by the owner of the keys: the same, to the bit" in each and said in each
+        for each in lines
+    )
     assert line in (tmp_path / "build/demo/cell.toml").read_text().splitlines()
 
 
@@ -112,14 +134,22 @@ def test_an_engine_that_is_none_is_told_which_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["torch", "vllm"])
 def test_an_engine_that_is_not_installed_is_told_how_it_comes(tmp_path: Path, engine: str) -> None:
-    code = (f"import sys; sys.modules[{engine!r}] = None; from anchorhold.command import main; "
-            f"raise SystemExit(main(['demo', '--engine', {engine!r}]))")
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                           capture_output=True, check=False)
+    code = (
+        f"import sys; sys.modules[{engine!r}] = None; from anchorhold.command import main; "
+        f"raise SystemExit(main(['demo', '--engine', {engine!r}]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
     assert ended.returncode == 2
     assert ended.stderr.decode() == (
         f"demo: failed: the engine {engine} needs {engine}, which this environment is without; `make vllm` makes the "
-        f"one that has it, and `make demo ENGINE={engine}` runs there\n")
+        f"one that has it, and `make demo ENGINE={engine}` runs there\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

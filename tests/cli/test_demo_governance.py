@@ -15,14 +15,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "anchorhold.demo_governance"], cwd=tmp_path, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        [sys.executable, "-m", "devnet.demo.governance"],
+        cwd=tmp_path,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.decode().splitlines()
     assert lines[-1].startswith("demo-governance: ok")
     said = "\n".join(lines)
-    assert said.count("authority.status") == 2          # one vote was no decision, twice
+    assert said.count("authority.status") == 2  # one vote was no decision, twice
     assert "6 receipts cite " in said
     assert "decision 1 of 1, by proposal 1; in force" in said
     assert " checks, 0 failed" in said

@@ -17,7 +17,7 @@ import pytest
 
 from anchorhold.command import main
 from appliance.engine.profile import FILE, digest_of
-from measurements.pack.sealing import seal_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.elsewhere import brought
 from tests.little_engine import needs_kernels, write_model
 from tests.packs import KEY, OTHER_KEY
@@ -61,14 +61,32 @@ def test_a_profile_is_proven_where_it_was_written(model: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("name", ["torch-1", "vllm-1"])
 def test_an_engine_that_is_not_installed_is_refused_by_name(model: Path, tmp_path: Path, name: str) -> None:
     """In a process of its own, where neither library is found: vLLM's settings are left in the environment."""
-    code = ("import sys; sys.modules.update(torch=None, vllm=None); from anchorhold.command import main; "
-            "raise SystemExit(main(sys.argv[1:]))")
+    code = (
+        "import sys; sys.modules.update(torch=None, vllm=None); from anchorhold.command import main; "
+        "raise SystemExit(main(sys.argv[1:]))"
+    )
     ended = subprocess.run(
-        [sys.executable, "-c", code, "engine", "profile", str(model), "--engine", name,
-         "--out", str(tmp_path / "profile.json")], cwd=ROOT, capture_output=True, text=True, check=False)
+        [
+            sys.executable,
+            "-c",
+            code,
+            "engine",
+            "profile",
+            str(model),
+            "--engine",
+            name,
+            "--out",
+            str(tmp_path / "profile.json"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"anchorhold: profile: profile.engine: expected what {name} stands on, got no torch (`make vllm` brings it)\n")
+        f"anchorhold: profile: profile.engine: expected what {name} stands on, got no torch (`make vllm` brings it)\n"
+    )
     assert not (tmp_path / "profile.json").exists()
 
 
@@ -114,9 +132,7 @@ DRIFTS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("field", DRIFTS)
-def test_what_differs_is_named_with_status_four(
-    model: Path, capsys: pytest.CaptureFixture[str], field: str
-) -> None:
+def test_what_differs_is_named_with_status_four(model: Path, capsys: pytest.CaptureFixture[str], field: str) -> None:
     DRIFTS[field](model)
     assert engine("check", model) == 4
     assert f"anchorhold: profile: {field}: expected " in capsys.readouterr().err
@@ -133,7 +149,7 @@ def test_other_weights_miss_a_golden_prompt_with_status_five(
 
 def test_one_bit_of_one_weight_misses_a_golden_prompt(model: Path) -> None:
     raw = bytearray((model / "model.safetensors").read_bytes())
-    raw[-2 * 64 * 96] ^= 1          # the least bit of a weight of the last layer
+    raw[-2 * 64 * 96] ^= 1  # the least bit of a weight of the last layer
     (model / "model.safetensors").write_bytes(raw)
     assert engine("check", model) == 5
 
@@ -153,9 +169,7 @@ def test_another_profile_than_the_one_that_was_named(model: Path, capsys: pytest
     assert "profile.missing" in capsys.readouterr().err
 
 
-def test_a_sealed_pack_is_proven_with_its_key(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sealed_pack_is_proven_with_its_key(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seal_pack(model, tmp_path / "x.pack", KEY, threads=1)
     for name, key in (("right.key", KEY), ("wrong.key", OTHER_KEY)):
         (tmp_path / name).write_text(key.reveal().hex() + "\n", encoding="utf-8")

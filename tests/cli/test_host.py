@@ -38,8 +38,11 @@ def cell(tmp_path: Path) -> Iterator[str]:
 def files(tmp_path: Path) -> dict[str, str]:
     """A slice as files; `bent` is the first body with its last request changed."""
     raws = {
-        "proof": CHAIN.proof(1, 2, NOW + 9), "1": CHAIN.body(1), "2": CHAIN.body(2),
-        "bent": CHAIN.body(1, misbehaviour=Misbehaviour.REQUEST_CHANGED), "junk": b"junk",
+        "proof": CHAIN.proof(1, 2, NOW + 9),
+        "1": CHAIN.body(1),
+        "2": CHAIN.body(2),
+        "bent": CHAIN.body(1, misbehaviour=Misbehaviour.REQUEST_CHANGED),
+        "junk": b"junk",
         "large": bytes(3 << 20),
     }
     for name, raw in raws.items():
@@ -87,15 +90,14 @@ def test_feed_and_position(cell: str, host: object, files: dict[str, str]) -> No
     assert json.loads(before.out) == {"height": 0, "link": None, "wants": None, "certified_time_ns": 0}
     fed = host("feed", "--proof", files["proof"], "--body", files["2"], "--body", files["1"], cell)
     assert (fed.status, fed.err) == (0, "")
-    assert fed.lines[0] == {
-        "said": "judged", "step": "joined", "wants": 1, "through": 2, "certified_time_ns": NOW + 9,
-    }
-    assert [line["said"] for line in fed.lines if line["said"] == "answered"] == [
-        "answered", "answered", "answered",
-    ]
+    assert fed.lines[0] == {"said": "judged", "step": "joined", "wants": 1, "through": 2, "certified_time_ns": NOW + 9}
+    assert [line["said"] for line in fed.lines if line["said"] == "answered"] == ["answered", "answered", "answered"]
     after = host("position", cell)
     assert json.loads(after.out) == {
-        "height": 2, "link": CHAIN.link(2).hex(), "wants": None, "certified_time_ns": NOW + 9,
+        "height": 2,
+        "link": CHAIN.link(2).hex(),
+        "wants": None,
+        "certified_time_ns": NOW + 9,
     }
     again = host("feed", cell, "--proof", files["proof"])
     assert [line["step"] for line in again.lines] == ["current"]

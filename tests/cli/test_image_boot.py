@@ -9,15 +9,21 @@ import pytest
 
 from anchorhold.command import main
 from devnet.chip import ChipTee
-from measurements.launch.manifest import measure_snp
+from measurements.launch.launch_manifest import measure_snp
 from measurements.launch.snp import signature_of
 from tests.firmware import LittleFirmware
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    for name, content in {"vmlinuz": b"kernel", "initrd.img": b"initrd", "root.img": b"root", "cmdline": b"a=b c",
-                          "firmware.fd": LittleFirmware().build(), "pack": b"pack"}.items():
+    for name, content in {
+        "vmlinuz": b"kernel",
+        "initrd.img": b"initrd",
+        "root.img": b"root",
+        "cmdline": b"a=b c",
+        "firmware.fd": LittleFirmware().build(),
+        "pack": b"pack",
+    }.items():
         (tmp_path / name).write_bytes(content)
     return tmp_path
 
@@ -26,11 +32,12 @@ def boot(image: Path, *words: str) -> int:
     return main(["image", "boot", str(image), "--firmware", str(image / "firmware.fd"), "--print", *words])
 
 
-@pytest.mark.parametrize(("platform", "lines", "object_"), [
-    ("emulated", 3, "memory-backend-memfd"), ("snp", 2, "sev-snp-guest"), ("tdx", 2, "tdx-guest"),
-])
+@pytest.mark.parametrize(
+    ("platform", "lines", "object_"),
+    [("emulated", 3, "memory-backend-memfd"), ("snp", 2, "sev-snp-guest"), ("tdx", 2, "tdx-guest")],
+)
 def test_what_would_be_started(
-    image: Path, capsys: pytest.CaptureFixture[str], platform: str, lines: int, object_: str,
+    image: Path, capsys: pytest.CaptureFixture[str], platform: str, lines: int, object_: str
 ) -> None:
     assert boot(image, "--platform", platform, "--vcpus", "2") == 0
     said = capsys.readouterr().out.splitlines()
@@ -38,7 +45,8 @@ def test_what_would_be_started(
     assert object_ in said[-2]
     assert "'a=b c'" in said[-2]
     expected = measure_snp(LittleFirmware().build(), b"kernel", b"initrd", "a=b c").find_snp(
-        signature_of("EPYC-v4"), 2, 1)
+        signature_of("EPYC-v4"), 2, 1
+    )
     assert expected is not None
     assert said[-1] == (f"# measurement {expected.hex()}" if platform != "tdx" else said[-1])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anchorhold.command import main
-from measurements.launch.manifest import LaunchManifest
+from measurements.launch.launch_manifest import LaunchManifest
 from measurements.launch.snp import signature_of
 from tests.firmware import LittleFirmware, LittleProgram
 
@@ -16,7 +16,9 @@ from tests.firmware import LittleFirmware, LittleProgram
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     for name, content in {
-        "vmlinuz": LittleProgram().build(), "initrd.img": b"initrd", "cmdline": b"console=ttyS0",
+        "vmlinuz": LittleProgram().build(),
+        "initrd.img": b"initrd",
+        "cmdline": b"console=ttyS0",
         "firmware.fd": LittleFirmware().build(),
     }.items():
         (tmp_path / name).write_bytes(content)
@@ -24,8 +26,12 @@ def image(tmp_path: Path) -> Path:
 
 
 def measure(image: Path, kind: str, *more: str) -> int:
-    firmware = {"snp": ["--snp-firmware"], "tdx": ["--tdx-firmware"], "both": ["--snp-firmware", "--tdx-firmware"],
-                "part": ["--snp-firmware", "--tdx-firmware"]}
+    firmware = {
+        "snp": ["--snp-firmware"],
+        "tdx": ["--tdx-firmware"],
+        "both": ["--snp-firmware", "--tdx-firmware"],
+        "part": ["--snp-firmware", "--tdx-firmware"],
+    }
     named = [word for option in firmware[kind] for word in (option, str(image / "firmware.fd"))]
     return main(["measure", kind, "--image", str(image), *named, *more])
 
@@ -54,10 +60,16 @@ def test_the_part_for_a_release_manifest(image: Path, capsys: pytest.CaptureFixt
     assert len(made["tdx"]) == 4
 
 
-@pytest.mark.parametrize("words", [
-    ["--vcpu-type", "EPYC-v4"], ["--vcpu-type", "none", "--vcpus", "1"], ["--vcpus", "0"], ["--vcpus", "x"],
-    ["--guest-features", "0"],
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--vcpu-type", "EPYC-v4"],
+        ["--vcpu-type", "none", "--vcpus", "1"],
+        ["--vcpus", "0"],
+        ["--vcpus", "x"],
+        ["--guest-features", "0"],
+    ],
+)
 def test_what_cannot_be_asked(image: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert measure(image, "snp", *words) == 1
     said = capsys.readouterr()
@@ -65,12 +77,17 @@ def test_what_cannot_be_asked(image: Path, capsys: pytest.CaptureFixture[str], w
     assert said.err
 
 
-@pytest.mark.parametrize(("name", "content", "kind"), [
-    ("firmware.fd", b"no firmware", "snp"), ("vmlinuz", b"no program", "tdx"), ("cmdline", b"two\nlines", "snp"),
-    ("cmdline", b"\xff", "snp"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("firmware.fd", b"no firmware", "snp"),
+        ("vmlinuz", b"no program", "tdx"),
+        ("cmdline", b"two\nlines", "snp"),
+        ("cmdline", b"\xff", "snp"),
+    ],
+)
 def test_a_file_that_is_not_one_is_named(
-    image: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, kind: str,
+    image: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, kind: str
 ) -> None:
     (image / name).write_bytes(content)
     assert measure(image, kind) == 1

@@ -29,8 +29,10 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sealed(place: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    assert pack("seal", place / "model", place / "x.pack", "--key", place / "pack.key",
-                "--sign-key", place / "sign.key") == 0
+    assert (
+        pack("seal", place / "model", place / "x.pack", "--key", place / "pack.key", "--sign-key", place / "sign.key")
+        == 0
+    )
     capsys.readouterr()
     return place
 
@@ -90,7 +92,9 @@ def test_status_2_signature_or_key(sealed: Path, capsys: pytest.CaptureFixture[s
 def test_status_5_content(sealed: Path, capsys: pytest.CaptureFixture[str]):
     content = (sealed / "x.pack").read_bytes()
     for name, changed in (
-        ("chunk 0", content[:-1] + bytes([content[-1] ^ 1])), ("more bytes", content + b"x"), ("chunk 0", content[:-9])
+        ("chunk 0", content[:-1] + bytes([content[-1] ^ 1])),
+        ("more bytes", content + b"x"),
+        ("chunk 0", content[:-9]),
     ):
         (sealed / "x.pack").write_bytes(changed)
         assert pack("verify", sealed / "x.pack") == 5
@@ -109,8 +113,14 @@ def test_status_1_usage_and_malformed_input(place: Path, capsys: pytest.CaptureF
     (place / "model" / "pytorch_model.bin").unlink()
     (place / "x.pack").write_bytes(b"mine")
     for words in (
-        seal, ("verify", place / "x.pack"), ("verify", place / "none.pack"), ("inspect", place / "pack.key"),
-        ("verify", place / "x.pack", "--signer", "abc"), ("verify", place / "x.pack", "--threads", "0"), ("seal",), (),
+        seal,
+        ("verify", place / "x.pack"),
+        ("verify", place / "none.pack"),
+        ("inspect", place / "pack.key"),
+        ("verify", place / "x.pack", "--signer", "abc"),
+        ("verify", place / "x.pack", "--threads", "0"),
+        ("seal",),
+        (),
         ("seal", place / "none", place / "y.pack", "--key", place / "pack.key"),
     ):
         assert pack(*words) == 1, words
@@ -127,8 +137,17 @@ def test_a_pack_that_says_it_is_what_it_is_not_opens_to_nothing(place: Path):
 
 def test_progress_is_shown_to_a_terminal_and_to_nobody_else(place: Path):
     TinyModel().write(place / "tiny")
-    command = [sys.executable, "-m", "anchorhold.command", "pack", "seal", str(place / "tiny"), "", "--key",
-               str(place / "pack.key")]
+    command = [
+        sys.executable,
+        "-m",
+        "anchorhold.command",
+        "pack",
+        "seal",
+        str(place / "tiny"),
+        "",
+        "--key",
+        str(place / "pack.key"),
+    ]
     command[6] = str(place / "quiet.pack")
     quiet = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert quiet.stderr == b""

@@ -78,7 +78,12 @@ def test_a_charter_decides_and_a_broker_adopts(folder: Path, capsys: pytest.Capt
     assert main(["broker", "govern", *config, "--authority", "authority.json"]) == 0
     decision = decided(capsys, "first", "--adopt", "0.1.0.json")
     assert {path.name for path in Path("first").iterdir()} == {
-        "payload.bin", "summary.md", "proposal.html", "manifest.json", "launch-measurements.json"}
+        "payload.bin",
+        "summary.md",
+        "proposal.html",
+        "manifest.json",
+        "launch-measurements.json",
+    }
     assert (folder / "first" / "manifest.json").read_bytes() == FIRST.encode()
     capsys.readouterr()
     assert main(["broker", "adopt", *config, "--decision", str(decision)]) == 0
@@ -105,15 +110,31 @@ def test_a_chain_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     governance = Governance.on_subnet(Subnet(b"cli"), clock=lambda: next(seconds) * 10**9)
     Path("chain.json").write_bytes(encode_authority(governance.chain))
     subaccount = "20" * 32
-    assert release("propose", "--adopt", "0.1.0.json", "--authority", "chain.json", "--subaccount", subaccount,
-                   "--out", "one") == 0
+    assert (
+        release(
+            "propose", "--adopt", "0.1.0.json", "--authority", "chain.json", "--subaccount", subaccount, "--out", "one"
+        )
+        == 0
+    )
     made = Proposal.of(Ledger.begin(governance.chain), Adopt(FIRST, None))
     assert bytes.fromhex(Path("one/manage-neuron.hex").read_text()) == made.manage_neuron(bytes.fromhex(subaccount))
     reply = governance.decided(made).proof
     assert isinstance(reply, CertifiedReply)
     Path("reply.cert").write_bytes(reply.certificate)
-    given = ["decide", "one/payload.bin", "--certificate", "reply.cert", "--authority", "chain.json", "--expiry-ns",
-             str(reply.expiry_ns), "--sender", to_text(reply.sender), "--out", "one.decision"]
+    given = [
+        "decide",
+        "one/payload.bin",
+        "--certificate",
+        "reply.cert",
+        "--authority",
+        "chain.json",
+        "--expiry-ns",
+        str(reply.expiry_ns),
+        "--sender",
+        to_text(reply.sender),
+        "--out",
+        "one.decision",
+    ]
     assert release(*given, "--proposal", "2") == 2
     assert not Path("one.decision").exists()
     assert release(*given, "--proposal", "1") == 0
@@ -123,19 +144,24 @@ def test_a_chain_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["broker", "adopt", *config, "--decision", "one.decision"]) == 0
 
 
-@pytest.mark.parametrize(("arguments", "status"), [
-    (["show", "authority.json"], 1), (["show", "none.json"], 1),
-    (["propose", "--adopt", "0.2.0.json", "--authority", "authority.json", "--out", "x"], 5),
-    (["propose", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
-    (["propose", "--revoke-chip", "00", "--authority", "authority.json", "--out", "x"], 1),
-    (["propose", "--adopt", "0.1.0.json", "--authority", "chain.json", "--out", "x"], 1),
-    (["propose", "--authority", "authority.json", "--out", "x"], 1),
-    (["propose", "--adopt", "0.1.0.json", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
-    (["sign", "0.1.0.json", "--authority", "authority.json", "--key", "ada.key"], 1),
-    (["decide", "0.1.0.json", "--signature", "x", "--out", "x"], 1),
-    (["decide", "0.1.0.json", "--certificate", "0.1.0.json", "--out", "x"], 1),
-    (["history", "0.1.0.json", "--authority", "authority.json"], 5), ([], 1),
-])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["show", "authority.json"], 1),
+        (["show", "none.json"], 1),
+        (["propose", "--adopt", "0.2.0.json", "--authority", "authority.json", "--out", "x"], 5),
+        (["propose", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
+        (["propose", "--revoke-chip", "00", "--authority", "authority.json", "--out", "x"], 1),
+        (["propose", "--adopt", "0.1.0.json", "--authority", "chain.json", "--out", "x"], 1),
+        (["propose", "--authority", "authority.json", "--out", "x"], 1),
+        (["propose", "--adopt", "0.1.0.json", "--withdraw", "0.1.0", "--authority", "authority.json", "--out", "x"], 1),
+        (["sign", "0.1.0.json", "--authority", "authority.json", "--key", "ada.key"], 1),
+        (["decide", "0.1.0.json", "--signature", "x", "--out", "x"], 1),
+        (["decide", "0.1.0.json", "--certificate", "0.1.0.json", "--out", "x"], 1),
+        (["history", "0.1.0.json", "--authority", "authority.json"], 5),
+        ([], 1),
+    ],
+)
 def test_what_is_wrong_has_a_status_and_leaves_nothing(folder: Path, arguments: list[str], status: int) -> None:
     Path("chain.json").write_bytes(encode_authority(Chain(bytes(96), b"\x01", "get_proposal", FUNCTION)))
     assert release(*arguments) == status
@@ -144,11 +170,13 @@ def test_what_is_wrong_has_a_status_and_leaves_nothing(folder: Path, arguments: 
 
 def test_other_actions_are_proposed_alike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("charter.json").write_bytes(charter("ada", "ben", "dan").encode())
-    for number, what in enumerate((
-        ["--revoke-chip", "07" * 64, "--reason", "its seed was extracted"],
-        ["--rotate-key", "default/model-key/tiny", "--least-version", "2", "--reason", "a backup was lost"],
-        ["--amend-charter", "charter.json"],
-    )):
+    for number, what in enumerate(
+        (
+            ["--revoke-chip", "07" * 64, "--reason", "its seed was extracted"],
+            ["--rotate-key", "default/model-key/tiny", "--least-version", "2", "--reason", "a backup was lost"],
+            ["--amend-charter", "charter.json"],
+        )
+    ):
         assert release("propose", *what, "--authority", "authority.json", "--out", str(number)) == 0
         assert Path(f"{number}/summary.md").read_text().startswith("# Anchorhold: ")
         assert Path(f"{number}/proposal.html").read_bytes().startswith(b"<!DOCTYPE html>")
@@ -156,7 +184,7 @@ def test_other_actions_are_proposed_alike(folder: Path, capsys: pytest.CaptureFi
 
 def built(folder: Path) -> None:
     """An image of made-up bytes over the test firmware, as `image build` and `measure` leave one."""
-    from measurements.launch.manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.launch_manifest import joined, measure_snp, measure_tdx
     from tests.firmware import LittleFirmware, LittleProgram
 
     (folder / "image").mkdir()
@@ -169,13 +197,37 @@ def built(folder: Path) -> None:
     (folder / "cell.toml").write_text(
         f'gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"\nroot_key = "{Subnet(b"draft").root_key.hex()}"\n'
         f'engine = "scripted-1"\n[release]\nbroker_key = "{"0c" * 32}"\nresource = "default/model-key/m"\n'
-        f'model_root = "{"30" * 32}"\n')
+        f'model_root = "{"30" * 32}"\n'
+    )
 
 
-DRAFT = ["draft", "--version", "0.1.0", "--image", "image", "--launch", "launch.json", "--config", "cell.toml",
-         "--cpu", "EPYC-v4", "--vcpus", "1", "--vcpus", "4", "--model", "tiny",
-         "--repository", "https://example.invalid/a.git", "--commit", "0" * 40,
-         "--rebuild", "make image", "--out", "draft.json"]
+DRAFT = [
+    "draft",
+    "--version",
+    "0.1.0",
+    "--image",
+    "image",
+    "--launch",
+    "launch.json",
+    "--config",
+    "cell.toml",
+    "--cpu",
+    "EPYC-v4",
+    "--vcpus",
+    "1",
+    "--vcpus",
+    "4",
+    "--model",
+    "tiny",
+    "--repository",
+    "https://example.invalid/a.git",
+    "--commit",
+    "0" * 40,
+    "--rebuild",
+    "make image",
+    "--out",
+    "draft.json",
+]
 
 
 def test_a_manifest_is_drafted_from_what_was_built(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,8 +78,17 @@ def test_json_has_the_same_facts_under_fixed_names(verify: Any) -> None:
     ran = verify(little_certificate(), *OURS, "--path", "certified_data", "--json")
     assert ran.status == 0
     assert list(ran.json) == [
-        "verdict", "canister", "subnet", "root_key", "mainnet", "root_hash", "time_ns", "time", "delegation",
-        "shown", "data_tree",
+        "verdict",
+        "canister",
+        "subnet",
+        "root_key",
+        "mainnet",
+        "root_hash",
+        "time_ns",
+        "time",
+        "delegation",
+        "shown",
+        "data_tree",
     ]
     assert ran.json["verdict"] == "verified"
     assert ran.json["mainnet"] is False
@@ -114,16 +123,25 @@ def test_refusals_are_one_line_and_json_if_asked(verify: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("certified_data", 0), ("/certified_data", 0), ("module_hash", 0), ("controllers", 0), ("time", 0),
+        ("certified_data", 0),
+        ("/certified_data", 0),
+        ("module_hash", 0),
+        ("controllers", 0),
+        ("time", 0),
         (f"canister/{CANISTER_TEXT}/certified_data", 0),
         (f"canister/0x{CANISTER.hex()}/0x{b'certified_data'.hex()}", 0),
         (f"request_status/{REQUEST.hex()}/reply", 0),
         (f"request_status/0x{REQUEST.hex()}/status", 0),
         (f"request_status/{bytes(32).hex()}/reply", 4),
         (f"request_status/{REQUEST.hex()}", 4),
-        ("metadata/candid:service", 4), ("nothing", 4), ("certified_data/deeper", 4), ("", 4),
+        ("metadata/candid:service", 4),
+        ("nothing", 4),
+        ("certified_data/deeper", 4),
+        ("", 4),
         ("canister/rwlgt-iiaaa-aaaaa-aaaaa-cai/certified_data", 2),
-        ("canister/not-a-principal", 1), ("request_status/xyz/reply", 1), ("0xabc", 1),
+        ("canister/not-a-principal", 1),
+        ("request_status/xyz/reply", 1),
+        ("0xabc", 1),
     ],
 )
 def test_a_path_is_found_or_refused(verify: Any, path: str, status: int) -> None:
@@ -247,8 +265,11 @@ def test_the_command_itself_in_a_process_of_its_own(tmp_path: Path) -> None:
 # --- real certificates --------------------------------------------------------------------------------------
 
 STATUS = {
-    "03_ivg37_sharded_pruned": 2, "15_local_dfx_not_mainnet": 2,
-    "n15_trailing_bytes": 1, "n18_certified_data_pruned": 4, "n19_duplicate_map_key": 1,
+    "03_ivg37_sharded_pruned": 2,
+    "15_local_dfx_not_mainnet": 2,
+    "n15_trailing_bytes": 1,
+    "n18_certified_data_pruned": 4,
+    "n19_duplicate_map_key": 1,
 }
 
 
@@ -261,9 +282,7 @@ def _entries() -> list[dict[str, Any]]:
 
 @pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no certificate vectors at {VECTORS}")
 @pytest.mark.parametrize("entry", _entries(), ids=[entry["name"] for entry in _entries()])
-def test_every_vector_is_judged_as_its_index_says(
-    entry: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_vector_is_judged_as_its_index_says(entry: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     file = str(VECTORS / entry["file"])
     status = main(["verify", "certificate", file, "--canister", entry["effective_canister"], "--json"])
     shown = capsys.readouterr().out
@@ -280,10 +299,18 @@ def test_every_vector_is_judged_as_its_index_says(
 def test_a_real_hash_chain_is_followed_to_its_certified_data(capsys: pytest.CaptureFixture[str]) -> None:
     name = "10_factland_certified_blockchain"
     arguments = [
-        "verify", "certificate", str(VECTORS / f"{name}.cert.cbor"),
-        "--canister", "3nump-2aaaa-aaaae-qaesa-cai", "--path", "certified_data",
-        "--data-tree", str(VECTORS / f"{name}.tree.cbor"),
-        "--data-path", "certified_blocks/previous_hash", "--json",
+        "verify",
+        "certificate",
+        str(VECTORS / f"{name}.cert.cbor"),
+        "--canister",
+        "3nump-2aaaa-aaaae-qaesa-cai",
+        "--path",
+        "certified_data",
+        "--data-tree",
+        str(VECTORS / f"{name}.tree.cbor"),
+        "--data-path",
+        "certified_blocks/previous_hash",
+        "--json",
     ]
     assert main(arguments) == 0
     facts = json.loads(capsys.readouterr().out)

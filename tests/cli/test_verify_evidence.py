@@ -11,7 +11,7 @@ import pytest
 
 from anchorhold import command
 from anchorhold.command import main
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.kinds import TeeKind
 from devnet.tee import identity_bundle, policy_document, reference_values
 from tests.little_tee import CONFIG, KEYSET, MEASUREMENT, NONCE, snp_tee, tdx_tee
@@ -44,7 +44,8 @@ def run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     (tmp_path / "devnet.toml").write_bytes(policy_document(tee))
     rows = "".join(
         f'{claim.partition(".")[2]} = ["{value.hex()}"]\n'
-        for claim, values in reference_values(tee).values.items() for value in values
+        for claim, values in reference_values(tee).values.items()
+        for value in values
     )
     (tmp_path / "references.toml").write_text(f"[{kind}]\n{rows}")
 
@@ -57,6 +58,7 @@ def run(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
             status = int(ended.code or 0)
         streams = capsys.readouterr()
         return status, streams.out + streams.err
+
     return run
 
 
@@ -94,7 +96,7 @@ def test_not_fresh_without_a_nonce(run: Run, bundle: EvidenceBundle):  # evidenc
 
 @pytest.mark.parametrize("policy", ["strict", "platform"])
 def test_a_built_in_policy_refuses_a_simulated_root(
-    run: Run, bundle: EvidenceBundle, policy: str, kind: str,
+    run: Run, bundle: EvidenceBundle, policy: str, kind: str
 ):  # evidence-production.md E127
     status, text = run(bundle, *SIMULATED, "--policy", policy, "--nonce", "{nonce}", "--json")
     unmet = [claim["code"] for claim in json.loads(text)["claims"] if claim["standing"] == "not met"]
@@ -143,10 +145,10 @@ def test_one_bit_too_many(run: Run, bundle: EvidenceBundle):
     assert run(bundle.encode() + b"\0")[0] == 1
 
 
-@pytest.mark.parametrize("options", [
-    ("--nonce", "zz"), ("--policy", "/nowhere"), ("--simulated-root", "/nowhere"), ("--unknown",),
-    ("--at", "soon"),
-])
+@pytest.mark.parametrize(
+    "options",
+    [("--nonce", "zz"), ("--policy", "/nowhere"), ("--simulated-root", "/nowhere"), ("--unknown",), ("--at", "soon")],
+)
 def test_usage(run: Run, bundle: EvidenceBundle, options: tuple[str, ...]):  # evidence-production.md E129
     assert run(bundle, *options)[0] == 1
 

@@ -93,11 +93,7 @@ def test_a_log_and_report_data_that_were_brought_are_compared(
 ) -> None:  # evidence-tdx.md E78, E95
     trusting = ["--policy", tdx["policy"]]
     assert judged(capsys, tdx, *trusting, "--event-log", tdx["log"])[0] == 0
-    assert judged(capsys, tdx, *trusting, "--event-log", tdx["other-log"]) == (
-        2,
-        "not-genuine",
-        "eventlog.rtmr0",
-    )
+    assert judged(capsys, tdx, *trusting, "--event-log", tdx["other-log"]) == (2, "not-genuine", "eventlog.rtmr0")
     assert judged(capsys, tdx, *trusting, "--report-data", "07" * 64)[0] == 0
     assert judged(capsys, tdx, *trusting, "--report-data", "08" * 64) == (4, "refused", "tdx.report-data")
     assert judged(capsys, tdx, "--genuine-only", "--report-data", "08" * 64)[0] == 4
@@ -114,10 +110,7 @@ def test_a_quote_is_taken_in_every_layout(capsys: pytest.CaptureFixture[str], td
         json.dumps({"quote_b64": base64.b64encode(raw).decode()}),
     ):
         tdx["root"].with_name("text").write_text(text)
-        assert (
-            judged(capsys, tdx | {"text": tdx["root"].with_name("text")}, "--genuine-only", quote="text")[0]
-            == 0
-        )
+        assert judged(capsys, tdx | {"text": tdx["root"].with_name("text")}, "--genuine-only", quote="text")[0] == 0
     for text in ("{}", '{"quote": "*"}', "xyz", ""):
         tdx["root"].with_name("text").write_text(text)
         assert judged(capsys, tdx | {"text": tdx["root"].with_name("text")}, quote="text")[0] == 1
@@ -134,18 +127,14 @@ def test_the_parts_of_a_conformance_case_are_put_together(
         "pck_crl_der_b64": base64.b64encode(bytes.fromhex(members["pck_crl"])).decode(),
         "root_crl_der_b64": base64.b64encode(bytes.fromhex(members["root_ca_crl"])).decode(),
     }
-    chains = {
-        f"{name}_issuer_chain_pem": members[f"{name}_issuer_chain"] for name in ("tcb_info", "qe_identity")
-    }
+    chains = {f"{name}_issuer_chain_pem": members[f"{name}_issuer_chain"] for name in ("tcb_info", "qe_identity")}
     case = tmp_path / "case.json"
     for content, status in ((parts | chains, 0), (parts, 3)):
         case.write_text(json.dumps({"collateral": content}))
         found = judged(capsys, tdx | {"collateral": case}, "--genuine-only")
         assert found[0] == status
     TdxCollateral.parse(tdx["collateral"].read_bytes())
-    case.write_text(
-        json.dumps({"collateral": parts | {"tcb_info_json": '{"signature":"' + "00" * 64 + '"}'}})
-    )
+    case.write_text(json.dumps({"collateral": parts | {"tcb_info_json": '{"signature":"' + "00" * 64 + '"}'}}))
     assert judged(capsys, tdx | {"collateral": case}, "--genuine-only")[0] == 1
 
 
@@ -153,10 +142,7 @@ def test_the_parts_of_a_conformance_case_are_put_together(
 def gpu(tmp_path: Path) -> dict[str, Path]:
     device = Device()
     report, chain = device.report(), device.chain()
-    evidence = {
-        "evidence": base64.b64encode(report).decode(),
-        "certificate": base64.b64encode(chain).decode(),
-    }
+    evidence = {"evidence": base64.b64encode(report).decode(), "certificate": base64.b64encode(chain).decode()}
     contents = {
         "report": report,
         "chain": chain,
@@ -188,9 +174,7 @@ def test_gpu_statuses(capsys: pytest.CaptureFixture[str], gpu: dict[str, Path]) 
 @published.NEEDED
 def test_real_gpu_evidence(capsys: pytest.CaptureFixture[str]) -> None:
     folder = published.FOLDER / "gpu" / "gh100-f628fc43"
-    nonce = next(e for e in published.index() if e["file"] == "gpu/gh100-f628fc43/report.bin")[
-        "request_nonce"
-    ]
+    nonce = next(e for e in published.index() if e["file"] == "gpu/gh100-f628fc43/report.bin")["request_nonce"]
     rims = published.FOLDER / "endorsements" / "nvidia" / "rim"
     base: list[str | Path] = ["gpu", "--report", folder / "report.bin", "--chain", folder / "chain.pem"]
     base += ["--at", "2026-01-01", "--policy", "platform"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.feeding import CellDeclined, feed, propose, says, standing
-from appliance.window import Answered, Piece, Say, Supply
+from anchorhold.host.slice_feed import CellDeclined, feed, propose, says, standing
+from appliance.serving.window import Answered, Piece, Say, Supply
 from attestation.consensus.blocks import Header, Kind
 from attestation.consensus.chat import (
     RAISED,
@@ -31,7 +31,7 @@ from attestation.consensus.chat import (
     UserMessage,
 )
 from attestation.consensus.slices import SliceProof
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from devnet.chain import Chain
 from devnet.gateway import chat
 from devnet.misbehaviour import Misbehaviour
@@ -54,8 +54,25 @@ def canary(where: str) -> Canary:
     return Canary("".join(letter for letter in f"CANARY{where}" if letter.isalnum()).upper() + "7F3A9C51E0")
 
 
-PLACES = ("chat", "system", "tool", "malformed", "oversize", "sealed", "model", "unproven", "certificate", "header",
-          "body", "wire", "ask", "observe", "release", "config", "opening")
+PLACES = (
+    "chat",
+    "system",
+    "tool",
+    "malformed",
+    "oversize",
+    "sealed",
+    "model",
+    "unproven",
+    "certificate",
+    "header",
+    "body",
+    "wire",
+    "ask",
+    "observe",
+    "release",
+    "config",
+    "opening",
+)
 CANARIES = {place: canary(place) for place in PLACES}
 ALL = list(CANARIES.values())
 
@@ -65,11 +82,21 @@ def payloads() -> list[tuple[Kind, bytes]]:
     name = {place: CANARIES[place].raw for place in PLACES}
     whole = ChatRequest(
         "scripted",
-        (SystemMessage(Prompt(name["system"])),
-         AssistantMessage(None, (ToolCall(Prompt(name["tool"]), Prompt(name["tool"]),
-                                          (Argument(Prompt(name["tool"]), Prompt(name["tool"])),)),)),
-         ToolMessage(Prompt(name["tool"]), Prompt(name["tool"])),
-         UserMessage(Prompt(name["chat"]))),
+        (
+            SystemMessage(Prompt(name["system"])),
+            AssistantMessage(
+                None,
+                (
+                    ToolCall(
+                        Prompt(name["tool"]),
+                        Prompt(name["tool"]),
+                        (Argument(Prompt(name["tool"]), Prompt(name["tool"])),),
+                    ),
+                ),
+            ),
+            ToolMessage(Prompt(name["tool"]), Prompt(name["tool"])),
+            UserMessage(Prompt(name["chat"])),
+        ),
         tools=(Tool(Prompt(name["tool"]), Prompt(name["tool"]), None),),
         sampling=Sampling(stop=(Prompt(name["tool"]),)),
     ).encode()
@@ -114,8 +141,13 @@ async def lies(host: Host, chain: Chain) -> None:
     elsewhere.seal([name["unproven"]], NOW)
     header = SliceProof.parse(chain.proof(1, 1, NOW + 99)).headers[0]
     bent = Header(
-        canister=name["header"][:29], height=header.height, parent=name["header"].ljust(32)[:32],
-        beacon=name["header"].ljust(32)[:32], time_ns=1, first_id=0, count=1,
+        canister=name["header"][:29],
+        height=header.height,
+        parent=name["header"].ljust(32)[:32],
+        beacon=name["header"].ljust(32)[:32],
+        time_ns=1,
+        first_id=0,
+        count=1,
         request_root=name["header"].ljust(32)[:32],
     )
     for proof in (
@@ -131,7 +163,9 @@ async def lies(host: Host, chain: Chain) -> None:
         # A canister's id, and nothing else of a slice, is told back to who sent it.
         assert found(ALL, str(declined.value).encode()) in ([], [CANARIES["header"].text])
     for body in (
-        elsewhere.body(1), name["body"], cbor.encode([1, [[0, name["body"][:29], 0, name["body"]]]]),
+        elsewhere.body(1),
+        name["body"],
+        cbor.encode([1, [[0, name["body"][:29], 0, name["body"]]]]),
         cbor.encode([CANARIES["body"].text, [name["body"]]]),
         cbor.encode([1, [[0, b"\x04", CANARIES["body"].text, b""]]]),
         chain.body(1, misbehaviour=Misbehaviour.REQUEST_CHANGED),
@@ -147,10 +181,13 @@ async def hostile_bytes(path: Path) -> None:
     wire, seeded = CANARIES["wire"].raw, random.Random(5)
     for opening in (b"CONNECT 5000\n", b"CONNECT 5002\n", CANARIES["opening"].raw + b"\n", b""):
         for data in (
-            wire, b"\x08" + len(wire).to_bytes(3, "big") + bytes(4) + wire, b"\x01\x00\x00\x20" + wire * 4,
-            b"\xff" + wire * 1000, seeded.randbytes(200) + wire,
+            wire,
+            b"\x08" + len(wire).to_bytes(3, "big") + bytes(4) + wire,
+            b"\x01\x00\x00\x20" + wire * 4,
+            b"\xff" + wire * 1000,
+            seeded.randbytes(200) + wire,
         ):
-            with suppress(ConnectionError):     # refused in the middle of what we said
+            with suppress(ConnectionError):  # refused in the middle of what we said
                 reader, writer = await asyncio.open_unix_connection(str(path))
                 writer.write(opening + data)
                 writer.write_eof()
@@ -163,7 +200,7 @@ async def hostile_bytes(path: Path) -> None:
 def test_nothing_of_a_prompt_or_answer_is_written(tmp_path: Path) -> None:
     with CellProcess(tmp_path, SUBNET, GATEWAY) as cell:
         spoken = asyncio.run(drive(cell.address))
-        assert found_of_process(ALL, cell.process.pid) == []          # S10
+        assert found_of_process(ALL, cell.process.pid) == []  # S10
         assert found_below(ALL, tmp_path) == []
         assert cell.stop() == 0
     # It was answered and refused, not merely ignored.
@@ -171,7 +208,7 @@ def test_nothing_of_a_prompt_or_answer_is_written(tmp_path: Path) -> None:
     assert CANARIES["chat"].raw in answer
     receipts = [SignedReceipt.parse(say.receipt).receipt for say in spoken if isinstance(say, Answered)]
     assert [receipt.refused for receipt in receipts] == [False] + [True] * (len(payloads()) - 1)
-    assert found(ALL, repr([say for say in spoken if not isinstance(say, Piece)]).encode()) == []    # S7
+    assert found(ALL, repr([say for say in spoken if not isinstance(say, Piece)]).encode()) == []  # S7
     assert len([event for event in cell.events if event["event"] == "refused"]) >= 20
     assert found(ALL, cell.output.encode()) == []
     assert found_below(ALL, tmp_path) == []
@@ -192,15 +229,23 @@ def test_a_cell_that_dies_leaves_no_core(tmp_path: Path, number: signal.Signals)
 def test_a_configuration_with_the_canary_in_it_is_refused_without_quoting(tmp_path: Path) -> None:
     text = CANARIES["config"].text
     for number, config in enumerate(
-        (text, f"{text} = 1\n", f'gateway = "{text}"\nroot_key = "{text}"\nengine = "{text}"\n', f'gateway = "{text}',
-         f'gateway = "aaaaa-aa"\nroot_key = "{text}"\nengine = "{text}"\n',
-         f'gateway = "aaaaa-aa"\nroot_key = "{SUBNET.root_key.hex()}"\nengine = "{text}"\n')
+        (
+            text,
+            f"{text} = 1\n",
+            f'gateway = "{text}"\nroot_key = "{text}"\nengine = "{text}"\n',
+            f'gateway = "{text}',
+            f'gateway = "aaaaa-aa"\nroot_key = "{text}"\nengine = "{text}"\n',
+            f'gateway = "aaaaa-aa"\nroot_key = "{SUBNET.root_key.hex()}"\nengine = "{text}"\n',
+        )
     ):
         path = tmp_path / f"{number}.toml"
         path.write_text(config)
         ended = subprocess.run(
-            [sys.executable, "-m", "appliance", "--config", path.name, "--listen", "unix:cell.sock"], cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+            [sys.executable, "-m", "appliance", "--config", path.name, "--listen", "unix:cell.sock"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
         )
         assert ended.returncode == 1
         assert len(ended.stderr.splitlines()) == 1
@@ -209,8 +254,12 @@ def test_a_configuration_with_the_canary_in_it_is_refused_without_quoting(tmp_pa
 
 def anchorhold(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "anchorhold.command", *arguments], cwd=folder, input=stdin, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        [sys.executable, "-m", "anchorhold.command", *arguments],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
     )
 
 
@@ -285,10 +334,13 @@ def test_the_search_sees_a_process(tmp_path: Path) -> None:
     for arguments, extra in ([text], {}), ([], {"WORDS": text}):
         with subprocess.Popen(
             [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **extra}, cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **extra},
+            cwd=tmp_path,
         ) as process:
             assert process.stdout is not None
-            process.stdout.readline()       # it runs: the kernel shows it whole
+            process.stdout.readline()  # it runs: the kernel shows it whole
             assert found_of_process(ALL, process.pid) == [text]
             process.communicate()
 
@@ -300,7 +352,10 @@ def test_a_log_that_did_quote_would_be_seen(tmp_path: Path) -> None:
         f"structlog.get_logger().warning('refused', text='expected x, got {CANARIES['body'].text}')\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
         check=True,
     )
     assert found(ALL, ended.stderr) == [CANARIES["body"].text]

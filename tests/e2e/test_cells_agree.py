@@ -25,23 +25,23 @@ import pytest
 
 from anchorhold.client import Expected, Question, Service, Taken, chat
 from anchorhold.command import main
-from anchorhold.demo import CONFIG, PRICE
-from anchorhold.demo_keys import KeyOwner, key_owner
-from anchorhold.feeding import evidence, feed, propose, says
-from anchorhold.reporting import Hearing, Told
+from anchorhold.host.answer_reports import Hearing, Told
+from anchorhold.host.slice_feed import evidence, feed, propose, says
 from appliance.engine.fixed.library import PATH
 from appliance.engine.profile import FILE, digest_of
-from appliance.release import State
-from appliance.window import Answered, Declined, Standing, Supply
+from appliance.key_release import State
+from appliance.serving.window import Answered, Declined, Standing, Supply
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import Sampling
 from attestation.consensus.principal import to_text
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyUse
 from attestation.receipts.checkpoint import SignedCheckpoint
 from attestation.sealed.request import Mode
 from devnet import little_model
 from devnet.chain import CALLER, Chain
+from devnet.demo.key_owner import KeyOwner, key_owner
+from devnet.demo.run import CONFIG, PRICE
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import environment
 from vsock_bridge.host import Host
@@ -88,7 +88,9 @@ def _question(service: Service, number: int) -> Question | None:
     sampling = Sampling(temperature_micro=TEMPERATURES[number % 3], max_tokens=8 * (1 + number % 9))
     words = f"Prompt {number} of {PROMPTS}: " + "say this back in the order it was asked. " * (number % 4)
     return service.ask(
-        chat("any", words, sampling=sampling), expiry=5000 if number % 11 else 1, mode=Mode(number % 2),
+        chat("any", words, sampling=sampling),
+        expiry=5000 if number % 11 else 1,
+        mode=Mode(number % 2),
         caller=CALLER if number % 5 else None,
     )
 
@@ -112,8 +114,16 @@ class Running:
         """Started, released to, its model open: ready for a first proof."""
         self.boots += 1
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "devnet.cell", "--config", str(self.folder.parent / "cell.toml"), "--listen",
-            str(self.address), *self.owner.cell_arguments(), stderr=asyncio.subprocess.PIPE, env=environment(),
+            sys.executable,
+            "-m",
+            "devnet.cell",
+            "--config",
+            str(self.folder.parent / "cell.toml"),
+            "--listen",
+            str(self.address),
+            *self.owner.cell_arguments(),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
         )
         try:
             await _until(process, "serving")
@@ -148,7 +158,7 @@ class Running:
                 await self._follow(chain, begin, end, source)
                 process.send_signal(source.choice([signal.SIGKILL, signal.SIGTERM]))
                 await process.wait()
-            begin = source.randint(1, end)      # joined lower: what was answered is answered again
+            begin = source.randint(1, end)  # joined lower: what was answered is answered again
 
     async def _follow(self, chain: Chain, begin: int, end: int, source: random.Random) -> None:
         hearing, height = Hearing(), begin
@@ -189,7 +199,7 @@ async def lives(folder: Path, owner: KeyOwner, asked: Asked) -> list[Running]:
     for number in range(CELLS):
         (folder / f"{number}").mkdir()
         cells.append(Running(folder / f"{number}", owner))
-    room = asyncio.Semaphore(AT_ONCE)       # so they start at different times, each when another has ended
+    room = asyncio.Semaphore(AT_ONCE)  # so they start at different times, each when another has ended
 
     async def one(number: int, cell: Running) -> None:
         async with room:
@@ -236,7 +246,7 @@ def test_one_set_of_frames_and_receipts(tmp_path: Path, model: Path) -> None:
     for place in places:
         assert len({cell.told[place].answer.reveal() for cell in cells}) == 1
         assert len({cell.told[place].signed.body for cell in cells}) == 1
-        assert len({cell.keys[place] for cell in cells}) == CELLS       # and under as many keys
+        assert len({cell.keys[place] for cell in cells}) == CELLS  # and under as many keys
     _open_all(asked, cells[0])
     assert all(cell.told[place].signed.receipt.by.model_root == owner.identity.model_root for place in places)
 

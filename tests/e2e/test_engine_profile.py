@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from anchorhold.command import main
-from anchorhold.demo_keys import key_owner
-from anchorhold.feeding import feed
+from anchorhold.host.slice_feed import feed
 from appliance.engine.profile import FILE, digest_of
-from appliance.release import State
-from appliance.window import Answered, Piece
+from appliance.key_release import State
+from appliance.serving.window import Answered, Piece
 from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
 from devnet.chain import Chain
+from devnet.demo.key_owner import key_owner
 from devnet.subnet import GATEWAY
 from foundation.secrecy import Prompt
 from tests.e2e.test_model_admission import SUBNET, Cell
@@ -94,7 +94,7 @@ def test_two_cells_say_the_same_and_both_are_proven_first(profiled: Path, tmp_pa
     assert first[0]["golden"] == 6
     assert first[1] == second[1]
     said, receipts = first[1]
-    assert receipts == 4            # the last is the refusal of a prompt that is too long
+    assert receipts == 4  # the last is the refusal of a prompt that is too long
     assert {0, 1, 2} <= set(said)
     assert len(said) > 40
     assert first[2] == second[2] == 0
@@ -111,10 +111,7 @@ def drifted(profile: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "code", "differs"),
-    [
-        (changed, "golden.trace", None),
-        (drifted, "profile.drift", ["libraries.tokenizers", "weights"]),
-    ],
+    [(changed, "golden.trace", None), (drifted, "profile.drift", ["libraries.tokenizers", "weights"])],
 )
 def test_an_engine_that_is_not_what_was_stated_ends_the_cell(
     profiled: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], code: str, differs: list[str] | None

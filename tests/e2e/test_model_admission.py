@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.demo_keys import KeyOwner, key_owner
-from anchorhold.feeding import CellDeclined, propose
-from appliance.release import State
+from anchorhold.host.slice_feed import CellDeclined, propose
+from appliance.key_release import State
 from attestation.consensus.principal import to_text
+from devnet.demo.key_owner import KeyOwner, key_owner
 from devnet.model import TinyModel
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Secret
-from measurements.pack.sealing import seal_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.cell_process import environment
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
@@ -34,14 +34,24 @@ class Cell:
         self.address = Address.parse(f"unix:{folder}/cell.sock")
         config = folder / "cell.toml"
         config.write_text(
-            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{SUBNET.root_key.hex()}"\n{engine}\n'
-            + owner.config_section()
+            f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{SUBNET.root_key.hex()}"\n{engine}\n' + owner.config_section()
         )
         owner.approve(config.read_bytes())
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "devnet.cell", "--config", str(config), "--listen", str(self.address),
-             *owner.cell_arguments()],
-            cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-m",
+                "devnet.cell",
+                "--config",
+                str(config),
+                "--listen",
+                str(self.address),
+                *owner.cell_arguments(),
+            ],
+            cwd=folder,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.until("serving")
 
@@ -99,11 +109,14 @@ def another_template(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ messages }}")
 
 
-@pytest.mark.parametrize(("made", "differs"), [
-    (another_model, ["model-root"]),
-    (another_tokenizer, ["tokenizer", "model-root"]),
-    (another_template, ["template", "model-root"]),
-])
+@pytest.mark.parametrize(
+    ("made", "differs"),
+    [
+        (another_model, ["model-root"]),
+        (another_tokenizer, ["tokenizer", "model-root"]),
+        (another_template, ["template", "model-root"]),
+    ],
+)
 def test_another_pack_is_named_and_ends_the_cell(
     tmp_path: Path, made: Callable[[Path], None], differs: list[str]
 ) -> None:

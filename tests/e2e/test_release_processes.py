@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.brokering import initialise, open_broker
+from anchorhold.owner.broker_process import initialise, open_broker
 from appliance.config import config_digest
 from attestation.broker.administration import add_release, add_secret, audit, set_release
 from attestation.broker.session import Release, ReleaseState
@@ -36,11 +36,14 @@ def prepare(folder: Path) -> bytes:
     (folder / "collateral.json").write_bytes(collateral_json(TEE.platform))
     public = initialise(folder, store="sqlite:///broker.db", wrapping="file:kek", policy="policy.toml").public
     config = folder / "broker.toml"
-    config.write_text(config.read_text().replace(":8443", ":0") + 'simulated_root = "root.der"\n'
-                      '[endorsements]\ntdx = "collateral.json"\n')
-    raw = (f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{Subnet(b"e2e").root_key.hex()}"\nengine = "scripted-1"\n'
-           f'[release]\nbroker_key = "{public.hex()}"\nresource = "{MODEL_KEY}"\nmodel_root = "{MODEL_ROOT.hex()}"\n'
-           ).encode()
+    config.write_text(
+        config.read_text().replace(":8443", ":0") + 'simulated_root = "root.der"\n'
+        '[endorsements]\ntdx = "collateral.json"\n'
+    )
+    raw = (
+        f'gateway = "{to_text(GATEWAY)}"\nroot_key = "{Subnet(b"e2e").root_key.hex()}"\nengine = "scripted-1"\n'
+        f'[release]\nbroker_key = "{public.hex()}"\nresource = "{MODEL_KEY}"\nmodel_root = "{MODEL_ROOT.hex()}"\n'
+    ).encode()
     (folder / "cell.toml").write_bytes(raw)
     opened = open_broker(config)
     release = Release("devnet", measurement_of(TEE), MODEL_ROOT, config_digest(raw), ReleaseState.PROPOSED)
@@ -56,10 +59,27 @@ def test_denied_then_approved_then_released(tmp_path: Path) -> None:
     prepare(folder)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     cell = subprocess.Popen(
-        [sys.executable, "-m", "devnet.cell", "--config", str(folder / "cell.toml"), "--listen",
-         f"unix:{folder}/cell.sock", "--seed", SEED.hex(), "--not-before", VALIDITY.start.isoformat(),
-         "--not-after", VALIDITY.end.isoformat(), "--measurement", MEASUREMENT.hex()],
-        cwd=folder, env=environment, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-m",
+            "devnet.cell",
+            "--config",
+            str(folder / "cell.toml"),
+            "--listen",
+            f"unix:{folder}/cell.sock",
+            "--seed",
+            SEED.hex(),
+            "--not-before",
+            VALIDITY.start.isoformat(),
+            "--not-after",
+            VALIDITY.end.isoformat(),
+            "--measurement",
+            MEASUREMENT.hex(),
+        ],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     broker = Process(folder)
     broker.start()
@@ -71,9 +91,23 @@ def test_denied_then_approved_then_released(tmp_path: Path) -> None:
 
     def relay() -> tuple[int, dict[str, str]]:
         done = subprocess.run(
-            [sys.executable, "-m", "anchorhold.command", "host", "relay", f"unix:{folder}/cell.sock", "--broker",
-             f"https://localhost:{broker.port}", "--authority", str(folder / "tls.pem")],
-            cwd=folder, env=environment, capture_output=True, text=True, check=False,
+            [
+                sys.executable,
+                "-m",
+                "anchorhold.command",
+                "host",
+                "relay",
+                f"unix:{folder}/cell.sock",
+                "--broker",
+                f"https://localhost:{broker.port}",
+                "--authority",
+                str(folder / "tls.pem"),
+            ],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.returncode, json.loads(done.stdout)
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from anchorhold.client import Expected, Mode, Question, Taken, chat
-from anchorhold.demo import CONFIG, PRICE
-from anchorhold.demo_keys import KeyOwner, key_owner
-from anchorhold.feeding import feed, standing
-from anchorhold.receipt_log import ReceiptLog
-from anchorhold.reporting import Hearing
-from appliance.window import Checkpoint, Say
+from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.receipt_log import ReceiptLog
+from anchorhold.host.slice_feed import feed, standing
+from appliance.serving.window import Checkpoint, Say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import Sampling
 from attestation.consensus.principal import to_text
 from attestation.receipts.outcome import Finish
 from devnet.chain import CALLER, Chain
+from devnet.demo.key_owner import KeyOwner, key_owner
+from devnet.demo.run import CONFIG, PRICE
 from devnet.model import TinyModel
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
@@ -39,8 +39,9 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
     """What an honest, curious host does: keeps every byte it carries in either direction, and every log there is."""
     chain = Chain(SUBNET, GATEWAY, seed=b"canary")
     for question in questions:
-        chain.seal([question.payload, chat("any", "plain and not hidden").encode()], NOW + chain.height,
-                   kind=Kind.SEALED)
+        chain.seal(
+            [question.payload, chat("any", "plain and not hidden").encode()], NOW + chain.height, kind=Kind.SEALED
+        )
     cell, hearing = Running(folder, owner), Hearing()
     wire = bytearray()
 
@@ -92,7 +93,9 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
         questions = [
             service.ask(
                 chat("any", canary.text, system=canary.text, sampling=Sampling(stop=(Prompt(STOP.raw),))),
-                expiry=100, mode=Mode(number % 2), caller=CALLER,
+                expiry=100,
+                mode=Mode(number % 2),
+                caller=CALLER,
             )
             for number, canary in enumerate(ASKED)
         ]

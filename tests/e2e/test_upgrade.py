@@ -19,18 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.demo import CONFIG, PRICE, Screen
-from anchorhold.demo_governance import GovernedDemo, devnet_manifest
-from anchorhold.demo_keys import MEASUREMENT, KeyOwner, key_owner
-from anchorhold.feeding import feed
-from anchorhold.reporting import Hearing
-from appliance.release import State
+from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.slice_feed import feed
+from appliance.key_release import State
 from attestation.auditor.audit import audit
-from attestation.broker.governing import govern, show_height
+from attestation.broker.authority import govern, show_height
 from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.price import PriceSchedule
 from devnet.broker import measurement_of
+from devnet.demo.governance import GovernedDemo, devnet_manifest
+from devnet.demo.key_owner import MEASUREMENT, KeyOwner, key_owner
+from devnet.demo.run import CONFIG, PRICE, Screen
 from devnet.model import TinyModel
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
@@ -67,12 +67,19 @@ class Upgrade(GovernedDemo):
         super().__init__(folder, Screen(io.StringIO(), words=False))
         self._asked = 0
 
-    def machine(self, owner: KeyOwner, version: str, measured: bytes, price: PriceSchedule,
-                supersedes: Manifest | None) -> Machine:
+    def machine(
+        self, owner: KeyOwner, version: str, measured: bytes, price: PriceSchedule, supersedes: Manifest | None
+    ) -> Machine:
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), measured)
-        config = (CONFIG.format(gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=price,
-                                engine='engine = "scripted-1"')
-                  + owner.config_section()).encode()
+        config = (
+            CONFIG.format(
+                gateway=to_text(GATEWAY),
+                root_key=self._subnet.root_key.hex(),
+                price=price,
+                engine='engine = "scripted-1"',
+            )
+            + owner.config_section()
+        ).encode()
         manifest = devnet_manifest(version, supersedes, config, measurement_of(tee), owner.identity, price)
         return Machine(version, tee, config, manifest)
 
@@ -83,8 +90,17 @@ class Upgrade(GovernedDemo):
         arguments = owner.cell_arguments()
         arguments[arguments.index("--measurement") + 1] = machine.tee.fields.mrtd.hex()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "devnet.cell", "--config", str(config), "--listen", f"unix:{socket}", *arguments,
-            stderr=asyncio.subprocess.PIPE, env=environment())
+            sys.executable,
+            "-m",
+            "devnet.cell",
+            "--config",
+            str(config),
+            "--listen",
+            f"unix:{socket}",
+            *arguments,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
         assert process.stderr is not None
         serving, opened = asyncio.Event(), asyncio.Event()
 
@@ -157,7 +173,7 @@ async def change_over(folder: Path) -> None:
                 await world.run_slice(at_new, new, after)
                 await check(world, owner, (old, at_old, before, first), (new, at_new, after, second))
             show_height(store, after[0], root_key=world._subnet.root_key, gateway=GATEWAY, now_ns=time.time_ns())
-        with pytest.raises(AssertionError, match=r"release\.superseded"):     # its grace is over
+        with pytest.raises(AssertionError, match=r"release\.superseded"):  # its grace is over
             async with world.started(owner, old):
                 pass
         assert owner.entries()
@@ -166,7 +182,7 @@ async def change_over(folder: Path) -> None:
 async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address, Slice, bytes]) -> None:
     places = [place for machine, *_ in sides for place in sorted(machine.hearing.told)]
     headers = [header for _, _, (proof, _), _ in sides for header in SliceProof.parse(proof).headers]
-    assert [header.height for header in headers] == list(range(1, ROUNDS + 1))      # no gap, no second answer
+    assert [header.height for header in headers] == list(range(1, ROUNDS + 1))  # no gap, no second answer
     assert all(later.parent == earlier.link() for earlier, later in pairwise(headers))
     assert places == [(header.height, index) for header in headers for index in range(header.count)]
     assert len(places) == PROMPTS

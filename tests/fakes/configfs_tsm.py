@@ -30,7 +30,7 @@ VISIBLE = {
 }
 SVSM_ATTRIBUTES = {"service_provider"}
 
-Signer = Callable[[bytes], tuple[bytes, bytes]]     # inblob -> (outblob, auxblob)
+Signer = Callable[[bytes], tuple[bytes, bytes]]  # inblob -> (outblob, auxblob)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class FakeTsm:
         if not handle.filled:
             handle.buffer[:] = self._show(handle.item, handle.attribute)
             handle.filled = True
-        return bytes(handle.buffer[offset:offset + size])
+        return bytes(handle.buffer[offset : offset + size])
 
     def write(self, number: int, offset: int, value: bytes) -> int:
         handle = self._handles[number]

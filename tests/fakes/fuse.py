@@ -73,17 +73,17 @@ class _Server:
         while True:
             try:
                 message = os.read(self._device, READ_BYTES + 4096)
-            except OSError:     # unmounted
+            except OSError:  # unmounted
                 return
             _, opcode, unique, node, *_ = HEADER.unpack_from(message)
-            body = message[HEADER.size:]
+            body = message[HEADER.size :]
             if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
                 continue
             try:
                 answer, error = self._answer(opcode, node, body), 0
             except OSError as failure:
                 answer, error = b"", -(failure.errno or errno.EIO)
-            with suppress(OSError):     # the caller may have gone
+            with suppress(OSError):  # the caller may have gone
                 os.write(self._device, REPLY.pack(REPLY.size + len(answer), error, unique) + answer)
             if opcode == DESTROY:
                 return
@@ -91,36 +91,37 @@ class _Server:
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
         path = self._nodes.get(node, ())
         match opcode:
-            case 26:    # INIT
+            case 26:  # INIT
                 _, minor, readahead, _ = struct.unpack_from("<IIII", body)
-                return struct.pack("<IIIIHHIIHHIII6I", 7, min(minor, 31), readahead, 0, 8, 8,
-                                   READ_BYTES, 1, 32, 0, 0, 0, 0, *[0] * 6)[:64].ljust(64, b"\0")
-            case 1:     # LOOKUP
+                return struct.pack(
+                    "<IIIIHHIIHHIII6I", 7, min(minor, 31), readahead, 0, 8, 8, READ_BYTES, 1, 32, 0, 0, 0, 0, *[0] * 6
+                )[:64].ljust(64, b"\0")
+            case 1:  # LOOKUP
                 return self._entry((*path, _name(body)))
-            case 3:     # GETATTR
+            case 3:  # GETATTR
                 return struct.pack("<QII", 0, 0, 0) + self._attributes(path)
-            case 9:     # MKDIR
+            case 9:  # MKDIR
                 name = _name(body[8:])
                 self._tsm.mkdir(name)
                 return self._entry((name,))
-            case 11:    # RMDIR
+            case 11:  # RMDIR
                 self._tsm.rmdir(_name(body))
                 return b""
-            case 14:    # OPEN
+            case 14:  # OPEN
                 (flags,) = struct.unpack_from("<I", body)
                 return struct.pack("<QIi", self._tsm.open(path[0], path[1], flags), DIRECT_IO, 0)
-            case 15:    # READ
+            case 15:  # READ
                 handle, offset, size = struct.unpack_from("<QQI", body)
                 return self._tsm.read(handle, offset, size)
-            case 16:    # WRITE
+            case 16:  # WRITE
                 handle, offset, size = struct.unpack_from("<QQI", body)
-                return struct.pack("<II", self._tsm.write(handle, offset, body[40:40 + size]), 0)
-            case 18:    # RELEASE: the error of a deferred write ends here
+                return struct.pack("<II", self._tsm.write(handle, offset, body[40 : 40 + size]), 0)
+            case 18:  # RELEASE: the error of a deferred write ends here
                 self._tsm.release(struct.unpack_from("<Q", body)[0])
                 return b""
             case 25 | 29 | 38:  # FLUSH, RELEASEDIR, DESTROY
                 return b""
-            case 27:    # OPENDIR
+            case 27:  # OPENDIR
                 return struct.pack("<QIi", 0, 0, 0)
             case _:
                 raise OSError(errno.ENOSYS, str(opcode))

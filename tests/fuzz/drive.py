@@ -21,9 +21,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 OURS = ["foundation", "vsock_bridge", "measurements", "attestation", "appliance", "image_build", "devnet"]
-INPUT_SECONDS_MAX = 20          # one input that takes longer is a finding too
+INPUT_SECONDS_MAX = 20  # one input that takes longer is a finding too
 MEMORY_MB_MAX = 2048
-GRACE_SECONDS = 120             # imports, instrumentation and reading the corpus come before the clock starts
+GRACE_SECONDS = 120  # imports, instrumentation and reading the corpus come before the clock starts
 INPUT_BYTES_MAX = 1 << 16
 HEX_SHOWN = 4096
 
@@ -98,8 +98,12 @@ def fuzz(name: str, seconds: int) -> None:
     for seed in fuzzer.SEEDS:
         (corpus / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     options = [
-        f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS_MAX}", f"-rss_limit_mb={MEMORY_MB_MAX}",
-        f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={folder(name)}/", "-print_final_stats=1",
+        f"-max_total_time={seconds}",
+        f"-timeout={INPUT_SECONDS_MAX}",
+        f"-rss_limit_mb={MEMORY_MB_MAX}",
+        f"-max_len={INPUT_BYTES_MAX}",
+        f"-artifact_prefix={folder(name)}/",
+        "-print_final_stats=1",
     ]
     atheris.Setup([name, *options, str(corpus)], fuzzer.one_input)
     atheris.Fuzz()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from attestation.auditor.audit import audit
-from attestation.auditor.bundle import AnswersPart, AskedPart, AuditBundle, LogPart, ReceiptsPart, ReleasePart
-from attestation.auditor.compare import Output, compare
+from attestation.auditor.audit_bundle import AnswersPart, AskedPart, AuditBundle, LogPart, ReceiptsPart, ReleasePart
+from attestation.auditor.comparison import Output, compare
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
 from attestation.auditor.page import page
@@ -28,7 +28,12 @@ class _Part(Protocol):
 
 
 KINDS: list[Callable[[bytes], _Part]] = [
-    AskedPart.parse, AnswersPart.parse, ReleasePart.parse, ReceiptsPart.parse, LogPart.parse]
+    AskedPart.parse,
+    AnswersPart.parse,
+    ReleasePart.parse,
+    ReceiptsPart.parse,
+    LogPart.parse,
+]
 
 
 def one_input(data: bytes) -> None:

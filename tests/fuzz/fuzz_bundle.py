@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 
 from attestation.errors import EvidenceRefused, FormatRefused
-from attestation.evidence.bundle import EvidenceBundle
-from attestation.verify.bundle import verify_bundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
+from attestation.verify.evidence_bundle import verify_bundle
 from devnet.tee import SimulatedTee, identity_bundle, release_bundle
 from tests.little_tee import AT, CONFIG, KEYSET, NONCE, snp_platform, snp_tee, tdx_platform, tdx_tee
 

@@ -22,9 +22,7 @@ TYPES = (
     Variant({"empty": NULL, "sealed": Record({"count": NAT64}), "text": TEXT}),
 )
 SEEDS: list[bytes] = [
-    encode(
-        TYPES, [{"height": 7, "link": b"link", "who": b"\x04", "names": ["a", "b"]}, ("sealed", {"count": 3})]
-    ),
+    encode(TYPES, [{"height": 7, "link": b"link", "who": b"\x04", "names": ["a", "b"]}, ("sealed", {"count": 3})]),
     encode(TYPES, [{"height": 0, "link": b"", "who": None, "names": []}, ("empty", None)]),
     # An empty vector of another type where a blob belongs: once read as an empty list.
     bytes.fromhex(

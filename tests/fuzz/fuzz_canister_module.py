@@ -16,9 +16,12 @@ SEEDS: list[bytes] = [
     callee_wasm(),
     caller_wasm(),
     gzip.compress(caller_wasm()),
-    bytes(wasmtime.wat2wasm(
-        '(module (memory i64 1 2) (global (mut f64) (f64.const 1)) (table 1 funcref) (start $s) (func $s)'
-        ' (func (export "canister_init")))')),
+    bytes(
+        wasmtime.wat2wasm(
+            "(module (memory i64 1 2) (global (mut f64) (f64.const 1)) (table 1 funcref) (start $s) (func $s)"
+            ' (func (export "canister_init")))'
+        )
+    ),
 ]
 
 

@@ -6,12 +6,7 @@ those of the seeds' signers ever verifies.
 from __future__ import annotations
 
 from attestation.consensus import hashtree, ranges
-from attestation.consensus.certificate import (
-    Certificate,
-    open_envelope,
-    parse_certificate,
-    verify_certificate,
-)
+from attestation.consensus.certificate import Certificate, open_envelope, parse_certificate, verify_certificate
 from attestation.consensus.refusals import ConsensusRefused
 from foundation.cbor import encode
 from tests.little_subnet import (

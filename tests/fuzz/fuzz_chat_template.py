@@ -8,13 +8,21 @@ from appliance.text import ModelTextRefused, PromptRefused
 from appliance.text.template import Template
 
 TALK = {
-    "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "<u> {{ }}"},
-                 {"role": "assistant", "content": "", "tool_calls": [
-                     {"id": "call-0", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}}]}],
-    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "add_generation_prompt": True,
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "<u> {{ }}"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call-0", "type": "function", "function": {"name": "f", "arguments": {"a": "b"}}}],
+        },
+    ],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+    "add_generation_prompt": True,
 }
 SEEDS: list[bytes] = [
-    b"", b"{{ messages | tojson }}",
+    b"",
+    b"{{ messages | tojson }}",
     b"{%- for m in messages %}{{- '<|' ~ m.role ~ '|>' + m['content'] | trim }}{%- endfor %}",
     b"{% for m in messages %}{{ loop.index }}{% if 'x' in m.content %}{% break %}{% endif %}{% endfor %}",
     b"{% set ns = namespace(x='a') %}{% for a in range(9) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",

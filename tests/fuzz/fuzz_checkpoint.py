@@ -22,8 +22,11 @@ def _history(words: bytes, size: int) -> tuple[bytes, list[bytes], bytes]:
 
 ONE, TWO, LONGER = _history(b"one", 2), _history(b"two", 2), _history(b"two", 5)
 NOTES = [ONE[0], TWO[0], LONGER[0]]
-_FORKS = [fork_of_logs(KEY, ONE[:2], TWO[:2]), fork_of_logs(KEY, ONE[:2], LONGER[:2]),
-          fork_of_receipts(KEY, ONE[2], TWO[2])]
+_FORKS = [
+    fork_of_logs(KEY, ONE[:2], TWO[:2]),
+    fork_of_logs(KEY, ONE[:2], LONGER[:2]),
+    fork_of_receipts(KEY, ONE[2], TWO[2]),
+]
 FORKS = [fork.encode() for fork in _FORKS if fork is not None]
 SEEDS: list[bytes] = [*NOTES, *FORKS, NOTES[0] + "\u2014 witness.example/w PlsIxA==\n".encode(), b""]
 

@@ -12,8 +12,15 @@ from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, 
 from vsock_bridge.streams import Stream
 
 LIMITS = Limits(
-    window_bytes=8192, retained_bytes_max=4096, chunk_bytes=512, ack_frames=3, ack_bytes=2048, item_bytes_max=2048,
-    streams_max=4, streams_per_connection_max=3, gather_bytes_max=2048,
+    window_bytes=8192,
+    retained_bytes_max=4096,
+    chunk_bytes=512,
+    ack_frames=3,
+    ack_bytes=2048,
+    item_bytes_max=2048,
+    streams_max=4,
+    streams_per_connection_max=3,
+    gather_bytes_max=2048,
 )
 NAMES = [bytes([number]) * 16 for number in range(6)]
 
@@ -40,7 +47,7 @@ class _Fuzzed:
         while at + 4 <= len(script):
             step, one, two, three = script[at : at + 4]
             at += 4
-            if step & 0x0F == 0x0F:         # raw bytes
+            if step & 0x0F == 0x0F:  # raw bytes
                 self._receive(script[at : at + one])
                 at += one
             elif step & 0x10:

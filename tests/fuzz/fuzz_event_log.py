@@ -32,8 +32,6 @@ _EVENT = b"\1\0\0\0" + b"\2\0\0\x80" + b"\1\0\0\0\x0c\0" + bytes(48) + b"\x20\0\
 SEEDS: list[bytes] = [
     _HEAD,
     _HEAD + _EVENT + b"\xff" * 16,
-    b'[{"imr": 3, "event_type": 134217729, "digest": "'
-    + b"00" * 48
-    + b'", "event": "x", "event_payload": "01"}]',
+    b'[{"imr": 3, "event_type": 134217729, "digest": "' + b"00" * 48 + b'", "event": "x", "event_payload": "01"}]',
     b'{"event_log": "[]"}',
 ]

@@ -12,7 +12,7 @@ from measurements.launch.snp import SnpLaunch
 from measurements.launch.tdvf import tdvf_sections
 from tests.firmware import LittleFirmware, u32
 
-_END_BYTES = 2304        # what the parsers read lies there
+_END_BYTES = 2304  # what the parsers read lies there
 _WHOLE = LittleFirmware(pages=1, tdvf_sections=((0, 4096, 0xFFFFF000, 4096, 0, 1), (0, 0, 4096, 8192, 3, 0))).build()
 
 SEEDS: list[bytes] = [
@@ -39,7 +39,7 @@ def _sev(firmware: Firmware) -> None:
     try:
         found = sections(firmware)
         if sum(each.size for each in found) > 1 << 20:
-            return      # measured page by page: sound, and too slow for here
+            return  # measured page by page: sound, and too slow for here
         launch = SnpLaunch.of(firmware, None)
         assert len(launch.pages) == 48
         at = hash_table_address(firmware)

@@ -22,10 +22,17 @@ def _frames() -> list[bytes]:
 
 
 FRAMES = _frames()
-PLAIN = [KEYS.cipher.decrypt(bytes([0, 0, 0, n == len(FRAMES) - 1]) + n.to_bytes(8, "big"), frame, None)
-         for n, frame in enumerate(FRAMES)]
-SEEDS: list[bytes] = [bytes(range(len(FRAMES))), bytes(reversed(range(len(FRAMES)))), b"\x00\x01\x80\x05hello", b"",
-                      *PLAIN]
+PLAIN = [
+    KEYS.cipher.decrypt(bytes([0, 0, 0, n == len(FRAMES) - 1]) + n.to_bytes(8, "big"), frame, None)
+    for n, frame in enumerate(FRAMES)
+]
+SEEDS: list[bytes] = [
+    bytes(range(len(FRAMES))),
+    bytes(reversed(range(len(FRAMES)))),
+    b"\x00\x01\x80\x05hello",
+    b"",
+    *PLAIN,
+]
 
 
 def one_input(data: bytes) -> None:

@@ -30,8 +30,15 @@ _OPAQUE = b"\3\0\6\0550.1\0" + b"\6\0\x08\0" + bytes(8)
 _SWID = b"http://standards.iso.org/iso/19770/-2/2015/schema.xsd"
 
 SEEDS: list[bytes] = [
-    b"\x11\xe0\1\xff" + bytes(33) + b"\x11\x60\0\0\1" + len(_BLOCK).to_bytes(3, "little") + _BLOCK
-    + bytes(32) + len(_OPAQUE).to_bytes(2, "little") + _OPAQUE + bytes(96),
+    b"\x11\xe0\1\xff"
+    + bytes(33)
+    + b"\x11\x60\0\0\1"
+    + len(_BLOCK).to_bytes(3, "little")
+    + _BLOCK
+    + bytes(32)
+    + len(_OPAQUE).to_bytes(2, "little")
+    + _OPAQUE
+    + bytes(96),
     b'<SoftwareIdentity xmlns="' + _SWID + b'" tagId="x"><Meta product="GH100" colloquialVersion="1"/>'
     b"<Payload/></SoftwareIdentity>",
     b'<a xmlns:p="u" p:c="&lt;&#13;">x&amp;y</a>',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anchorhold.client.handing import HandedOver
+from anchorhold.client.hand_over import HandedOver
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.request import Mode, SealedRequest, Unsealed
 from attestation.sealed.suites import SuiteId

@@ -22,9 +22,13 @@ _HISTORY = History(AUTHORITY, _DECISIONS)
 _TRUSTED = authority_digest(AUTHORITY)
 _HEADS = {_HISTORY.verify(_TRUSTED, no_chain)[0].digests[:count] for count in range(3)}
 SEEDS: list[bytes] = [
-    _HISTORY.encode(), History(AUTHORITY, ()).encode(), *(each.encode() for each in _DECISIONS),
-    *(each.payload for each in _DECISIONS), decide(_EMPTY, RotateKey("a/b/c", 2, "why")).payload,
-    Decision(b"payload", CertifiedReply(b"certificate", b"argument", b"\x04", 1, None)).encode(), b"",
+    _HISTORY.encode(),
+    History(AUTHORITY, ()).encode(),
+    *(each.encode() for each in _DECISIONS),
+    *(each.payload for each in _DECISIONS),
+    decide(_EMPTY, RotateKey("a/b/c", 2, "why")).payload,
+    Decision(b"payload", CertifiedReply(b"certificate", b"argument", b"\x04", 1, None)).encode(),
+    b"",
 ]
 
 

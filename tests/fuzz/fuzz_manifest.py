@@ -12,15 +12,23 @@ from tests.releases import made_manifest
 
 _FIRST = made_manifest()
 SEEDS: list[bytes] = [
-    _FIRST.encode(), made_manifest("0.2.0", _FIRST).encode(), render(launch_document(_FIRST.launch)), KEEPERS.encode(),
-    encode_authority(AUTHORITY), encode_authority(Chain(bytes(96), b"\x01\x01", "get_proposal", 1_000)), b"", b"{}\n",
+    _FIRST.encode(),
+    made_manifest("0.2.0", _FIRST).encode(),
+    render(launch_document(_FIRST.launch)),
+    KEEPERS.encode(),
+    encode_authority(AUTHORITY),
+    encode_authority(Chain(bytes(96), b"\x01\x01", "get_proposal", 1_000)),
+    b"",
+    b"{}\n",
 ]
 
 
 def one_input(data: bytes) -> None:
     for parse, encode in (
-        (Manifest.parse, lambda value: value.encode()), (Charter.parse, lambda value: value.encode()),
-        (parse_authority, encode_authority), (parse_launch, lambda value: render(launch_document(value))),
+        (Manifest.parse, lambda value: value.encode()),
+        (Charter.parse, lambda value: value.encode()),
+        (parse_authority, encode_authority),
+        (parse_launch, lambda value: render(launch_document(value))),
     ):
         try:
             value = parse(data)

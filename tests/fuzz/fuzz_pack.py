@@ -8,7 +8,7 @@ from __future__ import annotations
 from foundation import cbor
 from measurements.pack.errors import PackMalformed, PackSignatureRefused
 from measurements.pack.header import PREFIX_BYTES, Header, SignedHeader, envelope_bytes
-from measurements.pack.manifest import Manifest
+from measurements.pack.pack_manifest import Manifest
 from tests.packs import SIGNER, Forge
 
 _PACK = Forge().build()

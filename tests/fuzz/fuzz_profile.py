@@ -9,8 +9,19 @@ from appliance.engine.scripted import ScriptedEngine
 
 _DIGEST = "ab" * 32
 _SETTINGS = Settings(
-    "torch-1", _DIGEST, "torch", "sampling-1", "trace", "bf16", "bf16", "float32", 512, *[_DIGEST] * 4, (2, 7),
-    Sampling(700_000, logit_bias=((3, 5),)), {"tokenizers": "0.23.3"},
+    "torch-1",
+    _DIGEST,
+    "torch",
+    "sampling-1",
+    "trace",
+    "bf16",
+    "bf16",
+    "float32",
+    512,
+    *[_DIGEST] * 4,
+    (2, 7),
+    Sampling(700_000, logit_bias=((3, 5),)),
+    {"tokenizers": "0.23.3"},
     Machine("cpu", "avx2", 2, "0-1", {"OMP_NUM_THREADS": "2"}, {"a": "b"}, {}),
 )
 SEEDS: list[bytes] = [

@@ -28,5 +28,5 @@ def one_input(data: bytes) -> None:
     header = int.from_bytes(data[0x3C:0x40], "little")
     checksum = header + 24 + 64
     other = bytearray(data)
-    other[checksum : checksum + 4] = b"\xAA\x55\xAA\x55"
+    other[checksum : checksum + 4] = b"\xaa\x55\xaa\x55"
     assert authenticode(bytes(other)) == digest

@@ -12,7 +12,7 @@ import json
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from appliance.release import (
+from appliance.key_release import (
     Attester,
     Begin,
     Brought,
@@ -46,20 +46,30 @@ def _attestations() -> tuple[bytes, bytes]:
     tee = snp_tee()
     bundle = release(tee, nonce_text(NONCE), _KEY.jwk(), KEYSET, CONFIG, other_evidence=bound_members(KEYSET))
     plain = snp_json(bundle.report, {"VCEK": tee.platform.vcek.der})
-    return (attestation_of(bundle).encode(),
-            Attestation(nonce_text(NONCE), _KEY, _KEY.jwk(), plain, "").encode())
+    return (attestation_of(bundle).encode(), Attestation(nonce_text(NONCE), _KEY, _KEY.jwk(), plain, "").encode())
 
 
 SEEDS: list[bytes] = [
-    Request(TeeKind.SNP, bytes(32)).encode(), Request(TeeKind.TDX).encode(),
+    Request(TeeKind.SNP, bytes(32)).encode(),
+    Request(TeeKind.TDX).encode(),
     Challenge(nonce_text(NONCE), b"s").encode(),
-    *_attestations(), b'{"token":"a.b.c"}', encode_ask(Begin()), encode_ask(Brought(1, 200, b"{}")),
-    encode_say(Carry(1, "POST", "auth", b"{}")), b"", b"{}",
+    *_attestations(),
+    b'{"token":"a.b.c"}',
+    encode_ask(Begin()),
+    encode_ask(Brought(1, 200, b"{}")),
+    encode_say(Carry(1, "POST", "auth", b"{}")),
+    b"",
+    b"{}",
     Sealed("e30", "AA", "AA", "AA", "AA", {"anchorhold-signature": "AA"}).encode(),
-    GrantContext(GrantPurpose.MODEL, "a/model-key/b", 1, "r", bytes(32), bytes(48), bytes(32), bytes(32), 1, bytes(32),
-                 bytes(32)).encode(),
-    json.dumps({"runtime-data": {"nonce": "", "tee-pubkey": _KEY.jwk()}, "tee-evidence": {
-        "primary_evidence": {"quote": base64.b64encode(b"q").decode()}, "additional_evidence": ""}}).encode(),
+    GrantContext(
+        GrantPurpose.MODEL, "a/model-key/b", 1, "r", bytes(32), bytes(48), bytes(32), bytes(32), 1, bytes(32), bytes(32)
+    ).encode(),
+    json.dumps(
+        {
+            "runtime-data": {"nonce": "", "tee-pubkey": _KEY.jwk()},
+            "tee-evidence": {"primary_evidence": {"quote": base64.b64encode(b"q").decode()}, "additional_evidence": ""},
+        }
+    ).encode(),
 ]
 
 

@@ -7,13 +7,15 @@ from attestation.consensus.blocks import Kind
 from attestation.receipts.body import Receipt
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import Finish, Opening, Outcome
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from tests.little_receipts import book, ordered, plain, raw, receipt_key, refused, sealed
 
 KEY = raw(receipt_key("cell a"))
 _PLAIN, _SEALED = ordered(1, 0, 0), ordered(1, 0, 0, Kind.SEALED)
-ISSUED = [book().issue(request, said) for request, said in (
-    (_PLAIN, plain(_PLAIN)), (_SEALED, sealed(_SEALED)), (_PLAIN, refused(_PLAIN)))]
+ISSUED = [
+    book().issue(request, said)
+    for request, said in ((_PLAIN, plain(_PLAIN)), (_SEALED, sealed(_SEALED)), (_PLAIN, refused(_PLAIN)))
+]
 OPENING = Opening(b"\x5a" * 32, Outcome(Finish.STOP, 1, 2, b"\x01" * 32, b"\x02" * 32)).encode()
 SEEDS: list[bytes] = [*[each.signed for each in ISSUED], *[each.body for each in ISSUED], OPENING, b""]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from anchorhold.receipt_log import MAGIC, ReceiptLog
+from anchorhold.host.receipt_log import MAGIC, ReceiptLog
 from attestation.receipts.errors import ReceiptRefused
-from attestation.receipts.sealing import key_id
+from attestation.receipts.signed_receipt import key_id
 from tests.little_receipts import book, issue_blocks, raw, receipt_key
 
 KEY = raw(receipt_key("cell a"))
@@ -29,7 +29,7 @@ def _written() -> tuple[bytes, tuple[bytes, ...]]:
 
 
 WHOLE, SIGNED = _written()
-BEHIND = WHOLE[len(HEAD):]
+BEHIND = WHOLE[len(HEAD) :]
 SEEDS: list[bytes] = [BEHIND, BEHIND[:-1], BEHIND[:700], b"", bytes(64)]
 
 
@@ -42,7 +42,7 @@ def one_input(data: bytes) -> None:
         if PATH.read_bytes() != HEAD + data:
             raise AssertionError("a refused log was changed") from None
         return
-    if found != SIGNED[:len(found)]:
+    if found != SIGNED[: len(found)]:
         raise AssertionError("a receipt that nobody signed")
     with ReceiptLog.open(PATH, KEY) as log:
         if log.signed != found:

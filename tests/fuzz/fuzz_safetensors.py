@@ -9,7 +9,11 @@ from measurements.pack.safetensors import BITS, LENGTH_BYTES, SafetensorsHeader,
 from tests.packs import FILES, weights
 
 SEEDS: list[bytes] = [
-    FILES["model.safetensors"], weights(), weights(a=("F64", [], bytes(8)), b=("F4", [2, 1], b"\0")), b"", bytes(9)
+    FILES["model.safetensors"],
+    weights(),
+    weights(a=("F64", [], bytes(8)), b=("F4", [2, 1], b"\0")),
+    b"",
+    bytes(9),
 ]
 
 

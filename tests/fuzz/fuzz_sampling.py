@@ -34,8 +34,15 @@ SEEDS: list[bytes] = [
     _written(Sampling(temperature_micro=800_000, top_k=4, top_p_micro=900_000), [1.0, 2.0, -0.5, 2.0, 0.25], 40),
     _written(Sampling(temperature_micro=1_000_000, top_p_micro=950_000), [(t * 37 % 101) / 9 for t in range(200)], 3),
     _written(Sampling(temperature_micro=700_000, top_k=70, min_p_micro=1_000), [float(t % 7) for t in range(150)], 2),
-    _written(Sampling(temperature_micro=1_000_000, top_p_micro=500_000, repetition_penalty_micro=1_200_000,
-                      frequency_penalty_micro=300_000), [float("inf"), float("nan"), float("-inf"), 3.4e38, -0.0, 0.0]),
+    _written(
+        Sampling(
+            temperature_micro=1_000_000,
+            top_p_micro=500_000,
+            repetition_penalty_micro=1_200_000,
+            frequency_penalty_micro=300_000,
+        ),
+        [float("inf"), float("nan"), float("-inf"), 3.4e38, -0.0, 0.0],
+    ),
     _written(Sampling(temperature_micro=1, top_p_micro=999_999), [5.0] * 65),
 ]
 
@@ -44,12 +51,14 @@ def one_input(data: bytes) -> None:
     if len(data) < _HEAD.size + 4:
         return
     *numbers, copies = _HEAD.unpack_from(data)
-    sampling = Sampling(**{
-        name: least + number % (most - least + 1)
-        for (name, (least, most)), number in zip(RANGES.items(), numbers, strict=True)
-    })
-    body = data[_HEAD.size:]
-    logits = (array("f", body[:len(body) // 4 * 4]) * (copies % 64 + 1))[:LOGITS_MAX]
+    sampling = Sampling(
+        **{
+            name: least + number % (most - least + 1)
+            for (name, (least, most)), number in zip(RANGES.items(), numbers, strict=True)
+        }
+    )
+    body = data[_HEAD.size :]
+    logits = (array("f", body[: len(body) // 4 * 4]) * (copies % 64 + 1))[:LOGITS_MAX]
     before = logits.tobytes()
     seed = data[-SEED_BYTES:].rjust(SEED_BYTES, b"\0")
     native = NativeSampler(NativeSampling(LIBRARY, len(logits)), sampling, seed, (0, 1))

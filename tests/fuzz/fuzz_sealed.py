@@ -34,10 +34,14 @@ class Silent:
 
 PAYLOAD = seal(INSIDE, RING.keys[0].key.public, PLACE, 50)
 SEEDS: list[bytes] = [
-    PAYLOAD, seal(INSIDE, OTHER.keys[0].key.public, PLACE, 50), INSIDE.encode(),
-    RING.encode().reveal(), OTHER.encode().reveal(),
+    PAYLOAD,
+    seal(INSIDE, OTHER.keys[0].key.public, PLACE, 50),
+    INSIDE.encode(),
+    RING.encode().reveal(),
+    OTHER.encode().reveal(),
     Offer.of("a/service-key/b", RING.keys[0]).signed(Silent()),
-    Question(PAYLOAD, Secret(b"\x21" * 32), PLACE, 256).encode().reveal(), b"",
+    Question(PAYLOAD, Secret(b"\x21" * 32), PLACE, 256).encode().reveal(),
+    b"",
 ]
 
 

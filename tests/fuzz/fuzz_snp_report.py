@@ -24,9 +24,7 @@ def one_input(data: bytes) -> None:
             except FormatRefused:
                 continue
             assert tcb.at_least(tcb)
-            assert sorted(tcb.parts()) == sorted(
-                [*raw.replace(b"\0", b""), *[0] * (5 - len(raw.replace(b"\0", b"")))]
-            )
+            assert sorted(tcb.parts()) == sorted([*raw.replace(b"\0", b""), *[0] * (5 - len(raw.replace(b"\0", b"")))])
 
 
 def _sample(version: int) -> bytes:
@@ -43,8 +41,4 @@ def _sample(version: int) -> bytes:
     return bytes(body)
 
 
-SEEDS: list[bytes] = [_sample(version) for version in (2, 3, 4, 5)] + [
-    b"",
-    _sample(3)[:1183],
-    _sample(3) + b"\0",
-]
+SEEDS: list[bytes] = [_sample(version) for version in (2, 3, 4, 5)] + [b"", _sample(3)[:1183], _sample(3) + b"\0"]

@@ -11,17 +11,35 @@ from appliance.text.tokenizer import Tokenizer
 from appliance.text.veil import Veil
 
 SMALL = {
-    "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "post_processor": None,
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "normalizer": None,
+    "post_processor": None,
     "added_tokens": [{"id": 9, "content": "<e>", "special": True, "normalized": False}],
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
     "decoder": {"type": "ByteLevel"},
-    "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": {"a": 0, "b": 1, "ab": 2, "<": 3, ">": 4},
-              "merges": [["a", "b"]]},
+    "model": {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "vocab": {"a": 0, "b": 1, "ab": 2, "<": 3, ">": 4},
+        "merges": [["a", "b"]],
+    },
 }
-PIECES = {**SMALL, "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"},
-          "decoder": {"type": "Sequence", "decoders": [
-              {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
-              {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}}
+PIECES = {
+    **SMALL,
+    "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first"},
+    "decoder": {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ],
+    },
+}
 SEEDS: list[bytes] = [json.dumps(SMALL).encode(), json.dumps(PIECES).encode(), b"{}", b""]
 
 

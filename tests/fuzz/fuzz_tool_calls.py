@@ -4,7 +4,7 @@ raised; calls that were read are a message that a request can hold.
 
 from __future__ import annotations
 
-from appliance.text.calls import Form, read_calls
+from appliance.text.tool_calls import Form, read_calls
 from attestation.consensus.chat import RAISED, ChatRequest, encode_message
 from foundation import cbor
 from foundation.secrecy import Prompt
@@ -13,7 +13,9 @@ SEEDS: list[bytes] = [
     b'<tool_call>\n{"name": "f", "arguments": {"a": "b", "c": [1, {"d": null}]}}\n</tool_call>',
     b'Yes. <tool_call>{"name":"f","arguments":{}}</tool_call><tool_call>{"arguments":{},"name":"g"}</tool_call>',
     b'{"name": "f", "parameters": {"a": "\\u65e5\\n", "b": 1.50}}; {"name": "g", "parameters": {}}',
-    b'[{"name": "f", "arguments": {"a": true}}, {"name": "g", "arguments": {}}]', b"", b"words",
+    b'[{"name": "f", "arguments": {"a": true}}, {"name": "g", "arguments": {}}]',
+    b"",
+    b"words",
 ]
 
 

@@ -43,10 +43,7 @@ def _hwid(data: bytes) -> None:
 
 
 def _certificate(data: bytes) -> None:
-    for read in (
-        lambda: [Vek.of(certificate) for certificate in read_certificates(data)],
-        lambda: read_crl(data),
-    ):
+    for read in (lambda: [Vek.of(certificate) for certificate in read_certificates(data)], lambda: read_crl(data)):
         try:
             read()
         except FormatRefused:

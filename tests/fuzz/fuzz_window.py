@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.window import (
+from appliance.serving.window import (
     Answered,
     Checkpoint,
     Declined,
@@ -21,9 +21,14 @@ from appliance.window import (
 
 ASKS = (WhereAreYou(), Propose(b"proof"), Supply(b"body"))
 SAYS = (
-    Standing(0, None, None, 0), Standing(2**64 - 1, bytes(32), 9, 1000), Judged("joined", 1, 2, 3),
-    Judged("stale", None, 2, 3), Piece(1, 255, b"words"), Answered(1, 0, b"receipt"),
-    Declined("slice.height", "expected 2, got 3"), Checkpoint(1, b"note"),
+    Standing(0, None, None, 0),
+    Standing(2**64 - 1, bytes(32), 9, 1000),
+    Judged("joined", 1, 2, 3),
+    Judged("stale", None, 2, 3),
+    Piece(1, 255, b"words"),
+    Answered(1, 0, b"receipt"),
+    Declined("slice.height", "expected 2, got 3"),
+    Checkpoint(1, b"note"),
 )
 SEEDS: list[bytes] = [*[encode_ask(ask) for ask in ASKS], *[encode_say(say) for say in SAYS], b"\x81\xf5"]
 

@@ -18,9 +18,10 @@ def one_input(data: bytes) -> None:
     size = (data[0] >> 1) + 1
     assert heard([stream[at : at + size] for at in range(0, len(stream), size)]) == whole
     messages, _ = whole
-    assert b"".join(encode(message, counter) for counter, message in enumerate(messages)) == stream[: sum(
-        len(encode(message, counter)) for counter, message in enumerate(messages)
-    )]
+    assert (
+        b"".join(encode(message, counter) for counter, message in enumerate(messages))
+        == stream[: sum(len(encode(message, counter)) for counter, message in enumerate(messages))]
+    )
 
 
 def heard(pieces: list[bytes]) -> tuple[list[Message], Code | None]:
@@ -50,9 +51,16 @@ def repaired(stream: bytes) -> bytes:
 
 
 _MESSAGES: list[Message] = [
-    Hello(1, 1, b"i" * 16), Open(1, b"n" * 16, 0, 3 << 20), Data(1, 0, 1, Mark.END, b"what is the time?"),
-    Data(1, 300, 2**40, Mark.MORE, bytes(300)), Credit(1, 70_000), Ack(1, 1), Cancel(1, 1), Ping(7, False),
-    Error(0, Code.BUSY, "expected a free place, got none"), Bye(),
+    Hello(1, 1, b"i" * 16),
+    Open(1, b"n" * 16, 0, 3 << 20),
+    Data(1, 0, 1, Mark.END, b"what is the time?"),
+    Data(1, 300, 2**40, Mark.MORE, bytes(300)),
+    Credit(1, 70_000),
+    Ack(1, 1),
+    Cancel(1, 1),
+    Ping(7, False),
+    Error(0, Code.BUSY, "expected a free place, got none"),
+    Bye(),
 ]
 SEEDS = [
     b"\x01" + b"".join(encode(message, counter) for counter, message in enumerate(_MESSAGES)),

@@ -12,9 +12,7 @@ from tests.fuzz import fuzz_event_log, fuzz_gpu_report, fuzz_tdx_quote
 ROUNDS = 300
 
 
-@pytest.mark.parametrize(
-    "fuzzer", [fuzz_tdx_quote, fuzz_event_log, fuzz_gpu_report], ids=lambda m: m.__name__
-)
+@pytest.mark.parametrize("fuzzer", [fuzz_tdx_quote, fuzz_event_log, fuzz_gpu_report], ids=lambda m: m.__name__)
 def test_seeds_and_their_neighbours_keep_the_invariant(fuzzer: ModuleType) -> None:
     chance = random.Random(fuzzer.__name__)
     for seed in fuzzer.SEEDS:

@@ -110,9 +110,7 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.name, self.code = name, compile(tree, str(path), "exec")
         self.path = path
 
-    def find_spec(
-        self, fullname: str, path: object, target: object = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
         if fullname != self.name:
             return None
         return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
@@ -191,9 +189,7 @@ def main() -> int:
     parser.add_argument("paths", nargs="+", help="files or folders, from the project's root")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--every", type=int, default=1, metavar="N")
-    parser.add_argument(
-        "--least", type=float, default=0.0, metavar="SHARE", help="fail below this share noticed"
-    )
+    parser.add_argument("--least", type=float, default=0.0, metavar="SHARE", help="fail below this share noticed")
     arguments = parser.parse_args()
 
     for library in ("cryptography.x509", "hypothesis", "pytest"):

@@ -11,23 +11,19 @@ import random
 from dataclasses import dataclass, field
 
 from vsock_bridge.cell import CellStream, CellStreams, Item
-from vsock_bridge.connection import (
-    Arrived,
-    Attached,
-    CancelAsked,
-    Connection,
-    Detached,
-    Greeted,
-    Left,
-    State,
-)
+from vsock_bridge.connection import Arrived, Attached, CancelAsked, Connection, Detached, Greeted, Left, State
 from vsock_bridge.errors import Code
 from vsock_bridge.limits import Limits, frame_cost
 from vsock_bridge.messages import Data, Mark
 from vsock_bridge.streams import Stream, chunks
 
 LIMITS = Limits(
-    window_bytes=8192, retained_bytes_max=1600, chunk_bytes=96, ack_frames=3, ack_bytes=1000, item_bytes_max=1500,
+    window_bytes=8192,
+    retained_bytes_max=1600,
+    chunk_bytes=96,
+    ack_frames=3,
+    ack_bytes=1000,
+    item_bytes_max=1500,
     gather_bytes_max=512,
 )
 STEPS_MAX = 60_000
@@ -39,7 +35,7 @@ class Wire:
     """Bytes on their way in one direction of one connection."""
 
     pieces: list[bytes] = field(default_factory=list)
-    broken: bool = False        # the reader has been told that nothing more will come
+    broken: bool = False  # the reader has been told that nothing more will come
 
     def put(self, data: bytes) -> None:
         if data:
@@ -57,7 +53,7 @@ class Link:
     host_knows_cut: bool = False
     cell_knows_cut: bool = False
     cut: bool = False
-    damaged: bool = False       # bytes are missing or wrong: if nothing else shows it, an edge's clock will
+    damaged: bool = False  # bytes are missing or wrong: if nothing else shows it, an edge's clock will
 
 
 @dataclass

@@ -20,8 +20,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anchorhold.brokering import initialise, open_broker
-from appliance.release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
+from anchorhold.owner.broker_process import initialise, open_broker
+from appliance.key_release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
 from attestation.broker.administration import add_release, add_secret, audit
 from attestation.broker.log import Entry, Head
 from attestation.broker.session import Release, ReleaseState
@@ -58,9 +58,19 @@ class Process:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "anchorhold.command", "broker", "serve",
-             "--config", str(self._folder / "broker.toml")],
-            cwd=self._folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                "-m",
+                "anchorhold.command",
+                "broker",
+                "serve",
+                "--config",
+                str(self._folder / "broker.toml"),
+            ],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -99,9 +109,14 @@ class Client:
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPSConnection(
-                    "localhost", self._process.port, context=self._context, timeout=30)
-            self._connection.request(carry.method, f"/kbs/v0/{carry.path}", carry.body,
-                                     {"cookie": f"{COOKIE}={self._cookie}"} if self._cookie else {})
+                    "localhost", self._process.port, context=self._context, timeout=30
+                )
+            self._connection.request(
+                carry.method,
+                f"/kbs/v0/{carry.path}",
+                carry.body,
+                {"cookie": f"{COOKIE}={self._cookie}"} if self._cookie else {},
+            )
             response = self._connection.getresponse()
             for value in response.headers.get_all("set-cookie") or []:
                 self._cookie = value.partition(";")[0].partition("=")[2]
@@ -124,8 +139,9 @@ def prepare(folder: Path, url: str) -> None:
     (folder / "root.der").write_bytes(tee.root.der)
     initialise(folder, store=url, wrapping="file:kek", policy="policy.toml")
     config = folder / "broker.toml"
-    config.write_text(config.read_text().replace(":8443", ":0") + 'simulated_root = "root.der"\n'
-                      'requests_per_second = 100000\n')
+    config.write_text(
+        config.read_text().replace(":8443", ":0") + 'simulated_root = "root.der"\nrequests_per_second = 100000\n'
+    )
     opened = open_broker(config)
     add_release(opened.store, Release("r", measurement_of(tee), MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1)
     add_secret(opened.store, opened.wrapping, MODEL_KEY, Secret(b"k" * 32), MODEL_ROOT, 1)
@@ -181,7 +197,7 @@ def bombard(folder: Path, *, releases: int, kills: int, seed: int) -> Account:
         next_kill.wait()
         next_kill.clear()
         if account.kills < kills and not done.is_set():
-            threading.Event().wait(chance.random() * 0.03)      # anywhere inside a message, not always at its start
+            threading.Event().wait(chance.random() * 0.03)  # anywhere inside a message, not always at its start
             process.kill()
             account.kills += 1
             seen.append(audit(opened.store, opened.keys.public, seen))

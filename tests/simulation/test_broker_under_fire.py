@@ -19,8 +19,10 @@ KILLS = max(3, RELEASES // 25)
 def fire(folder: Path, url: str) -> Account:
     prepare(folder, url)
     account = bombard(folder, releases=RELEASES, kills=KILLS, seed=RELEASES)
-    print(f"{len(account.contexts)} keys received, {account.logged} granted in the log, {account.entries} entries, "
-          f"{account.kills} kills, {account.broken} attempts broken")
+    print(
+        f"{len(account.contexts)} keys received, {account.logged} granted in the log, {account.entries} entries, "
+        f"{account.kills} kills, {account.broken} attempts broken"
+    )
     assert len(account.contexts) >= RELEASES
     assert account.kills >= KILLS
     return account

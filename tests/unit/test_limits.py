@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from anchorhold.reporting import Told, deliver
-from appliance.device import BACKLOG_BYTES_MAX, MESSAGE_COST_BYTES
-from appliance.window import (
+from anchorhold.host.answer_reports import Told, deliver
+from appliance.serving.run_queue import BACKLOG_BYTES_MAX, MESSAGE_COST_BYTES
+from appliance.serving.window import (
     Answered,
     Checkpoint,
     Declined,
@@ -24,13 +24,13 @@ from appliance.window import (
     encode_ask,
     encode_say,
 )
-from attestation.auditor import bundle
+from attestation.auditor import audit_bundle
 from attestation.consensus.blocks import BODY_BYTES_MAX, HEADER_BYTES_MAX
 from attestation.consensus.chat import RAISED
 from attestation.receipts.body import BODY_BYTES_MAX as RECEIPT_BODY_BYTES_MAX
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX
 from attestation.receipts.outcome import Finish, Outcome
-from attestation.receipts.sealing import SIGNED_BYTES_MAX, SignedReceipt
+from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt
 from attestation.sealed.buckets import STEP
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameWriter
 from devnet.gateway import ARTEFACTS, GatewayRefused
@@ -43,11 +43,16 @@ from vsock_bridge.ports import PORT_LIMITS, Port
 
 OF_THE_TABLE: Final = {name: value for name, value in vars(limits).items() if name.isupper()}
 NOT_THE_GATEWAYS: Final = {
-    "MILLION", "WORDS_BYTES_MAX", "ITEM_BYTES_MAX", "SAY_BYTES_MAX", "PIECE_BYTES_MAX", "DECLINED_CHARACTERS_MAX",
+    "MILLION",
+    "WORDS_BYTES_MAX",
+    "ITEM_BYTES_MAX",
+    "SAY_BYTES_MAX",
+    "PIECE_BYTES_MAX",
+    "DECLINED_CHARACTERS_MAX",
 }
 CONSTANT: Final = re.compile(r"public let (\w+) : \w+ = ([\d_]+);")
-IC_MESSAGE_BYTES_MAX: Final = 2 << 20       # of a call to a canister and of its reply, on the Internet Computer
-CANDID_BYTES_MAX: Final = 1_024             # around the blobs of a report or an answer
+IC_MESSAGE_BYTES_MAX: Final = 2 << 20  # of a call to a canister and of its reply, on the Internet Computer
+CANDID_BYTES_MAX: Final = 1_024  # around the blobs of a report or an answer
 STREAM: Final = PORT_LIMITS[Port.STREAM]
 UINT: Final = (1 << 64) - 1
 
@@ -78,12 +83,19 @@ def test_the_window_carries_every_ask_and_every_say() -> None:
     assert len(encode_ask(Supply(bytes(BODY_BYTES_MAX)))) <= limits.ITEM_BYTES_MAX
 
 
-@pytest.mark.parametrize("largest", [
-    Standing(UINT, bytes(32), UINT, UINT), Judged("overlapped", UINT, UINT, UINT),
-    Piece(UINT, UINT, bytes(limits.PIECE_BYTES_MAX)), Piece(UINT, UINT, bytes(FRAME_BYTES)),
-    Answered(UINT, UINT, bytes(SIGNED_BYTES_MAX)), Checkpoint(UINT, bytes(NOTE_BYTES_MAX)),
-    Declined("c" * 200, "\U0001f642" * limits.DECLINED_CHARACTERS_MAX),
-], ids=lambda say: type(say).__name__)
+@pytest.mark.parametrize(
+    "largest",
+    [
+        Standing(UINT, bytes(32), UINT, UINT),
+        Judged("overlapped", UINT, UINT, UINT),
+        Piece(UINT, UINT, bytes(limits.PIECE_BYTES_MAX)),
+        Piece(UINT, UINT, bytes(FRAME_BYTES)),
+        Answered(UINT, UINT, bytes(SIGNED_BYTES_MAX)),
+        Checkpoint(UINT, bytes(NOTE_BYTES_MAX)),
+        Declined("c" * 200, "\U0001f642" * limits.DECLINED_CHARACTERS_MAX),
+    ],
+    ids=lambda say: type(say).__name__,
+)
 def test_the_largest_of_each_say_fits_one_frame(largest: Say) -> None:
     assert len(encode_say(largest)) <= limits.SAY_BYTES_MAX
 
@@ -115,7 +127,7 @@ def test_a_block_of_the_gateway_fits_a_body_and_its_answers_are_kept() -> None:
     assert limits.PAYLOAD_BYTES_MAX <= limits.BLOCK_PAYLOAD_BYTES_MAX
     messages = limits.ANSWER_BYTES_MAX // FRAME_BYTES + 2
     assert limits.ANSWER_BYTES_MAX + messages * (MESSAGE_COST_BYTES + 64) <= BACKLOG_BYTES_MAX
-    assert limits.ANSWER_BYTES_MAX <= bundle.ANSWER_BYTES_MAX
+    assert limits.ANSWER_BYTES_MAX <= audit_bundle.ANSWER_BYTES_MAX
 
 
 def test_an_answer_that_the_gateway_refuses_keeps_no_other_back() -> None:

@@ -40,10 +40,18 @@ def test_what_pip_compile_says_at_the_end_is_no_entry() -> None:
     assert joined(pin("a", "1") + "\n# WARNING: left out\n# torchvision\n", "") == pin("a", "1")
 
 
-@pytest.mark.parametrize("text", [
-    "a==1\n", "a>=1 \\\n    --hash=sha256:00\n", "a==1 \\\n", "a==1 \\\n    # via b\n", "--index-url somewhere\n",
-    "    --hash=sha256:00\n", pin("a", "1") + pin("A", "2"),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a==1\n",
+        "a>=1 \\\n    --hash=sha256:00\n",
+        "a==1 \\\n",
+        "a==1 \\\n    # via b\n",
+        "--index-url somewhere\n",
+        "    --hash=sha256:00\n",
+        pin("a", "1") + pin("A", "2"),
+    ],
+)
 def test_what_is_no_lock_is_refused(text: str) -> None:
     with pytest.raises(LockRefused):
         entries(text)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.models.laying_out import MEMORY
+from appliance.models.pack_folder import MEMORY
 
 pytestmark = pytest.mark.vllm
 pytest.importorskip("vllm", reason="vllm is not installed here: `make vllm` brings it")
@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def anchorhold(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "anchorhold.command", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "anchorhold.command", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, **environment},
     )
 

@@ -26,12 +26,19 @@ pytest.importorskip("vllm", reason="vllm is not installed here: `make vllm` brin
 
 POSITIONS = 256
 SHAPE: dict[str, Any] = {
-    "vocab_size": 1024, "hidden_size": 2048, "intermediate_size": 2112, "num_hidden_layers": 2,
-    "num_attention_heads": 16, "num_key_value_heads": 4, "max_position_embeddings": POSITIONS,
-    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+    "vocab_size": 1024,
+    "hidden_size": 2048,
+    "intermediate_size": 2112,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": POSITIONS,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 TEMPERATURES = (0, 700_000, MICRO)
-NEAR = 0.05     # of logits of size 1: what bf16 activations, rounded at every layer, may move
+NEAR = 0.05  # of logits of size 1: what bf16 activations, rounded at every layer, may move
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +113,19 @@ try:
 except Exception as refusal:
     print(refusal)
 """
-    ended = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True,
-                           env={**os.environ, "OMP_NUM_THREADS": "2"})
+    ended = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
     assert ended.stdout.endswith("OMP_NUM_THREADS=1 from before torch was loaded, got 2\n")
 
 
 def test_the_seed_and_the_temperature_choose(engine: Any) -> None:
     cold = {tuple(said(engine, EngineRequest((5, 6, 7), 8, bytes([seed]) * 32))) for seed in range(3)}
-    warm = {
-        tuple(said(engine, EngineRequest((5, 6, 7), 8, bytes([seed]) * 32, Sampling(MICRO)))) for seed in range(3)
-    }
+    warm = {tuple(said(engine, EngineRequest((5, 6, 7), 8, bytes([seed]) * 32, Sampling(MICRO)))) for seed in range(3)}
     assert (len(cold), len(warm)) == (1, 3)
 
 
@@ -125,7 +135,7 @@ def test_greedy_answers_part_from_those_of_fixed_only_where_two_logits_are_near(
     from appliance.engine.fixed.sequence import Cached, fill
     from appliance.models.config import describe
     from appliance.models.folder import open_folder
-    from appliance.models.loading import load_model
+    from appliance.models.loaded_model import load_model
 
     with open_folder(folder) as files:
         fixed = FixedEngine(load_model(files.tensors(), describe(files.file("config.json"))))

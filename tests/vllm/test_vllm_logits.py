@@ -14,14 +14,24 @@ pytest.importorskip("vllm", reason="vllm is not installed here: `make vllm` brin
 
 TOKENS, SAID = 24, 6
 FAMILIES: dict[str, dict[str, Any]] = {
-    "Llama": {}, "Qwen2": {}, "Qwen3": {"head_dim": 64}, "Mistral": {"sliding_window": None, "head_dim": 64},
+    "Llama": {},
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 64},
+    "Mistral": {"sliding_window": None, "head_dim": 64},
 }
 SHAPE: dict[str, Any] = {
-    "vocab_size": 640, "hidden_size": 2048, "intermediate_size": 2112, "num_hidden_layers": 2,
-    "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 256,
-    "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+    "vocab_size": 640,
+    "hidden_size": 2048,
+    "intermediate_size": 2112,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
-GREATEST, TYPICAL = 0.08, 0.02      # of the standard deviation of the logits; vLLM rounds every layer's stream to bf16
+GREATEST, TYPICAL = 0.08, 0.02  # of the standard deviation of the logits; vLLM rounds every layer's stream to bf16
 
 
 def write(family: str, folder: Path) -> Path:
@@ -58,7 +68,7 @@ def test_the_logits_are_those_of_vllm_within_its_rounding(family: str, tmp_path:
     from appliance.engine.fixed.engine import FixedEngine
     from appliance.models.config import describe
     from appliance.models.folder import open_folder
-    from appliance.models.loading import load_model
+    from appliance.models.loaded_model import load_model
 
     folder = write(family, tmp_path / "model")
     source = random.Random(family)
@@ -68,7 +78,7 @@ def test_the_logits_are_those_of_vllm_within_its_rounding(family: str, tmp_path:
         engine = FixedEngine(load_model(files.tensors(), describe(files.file("config.json"))))
         seen, model = [*prompt, *said[:-1]], engine.model
         places = range(len(seen))
-        at = model.forward(seen, [model.cache()] * len(seen), places, places[TOKENS - 1:])
+        at = model.forward(seen, [model.cache()] * len(seen), places, places[TOKENS - 1 :])
         ours = torch.stack([torch.frombuffer(bytearray(model.logits(row)), dtype=torch.float32) for row in at])
         other = torch.tensor([[row[token] for token in range(640)] for row in rows])
         apart = (ours - other) / ours.std()

@@ -28,8 +28,8 @@ BOOT_SECONDS_MAX: Final = 180
 END_SECONDS_MAX: Final = 60
 SERVING: Final = '"event": "serving"'
 ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
-_ACCEPTS: Final = 1 << 16       # the kernel's __SO_ACCEPTCON
-_ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")    # no emulator outlives a killed test run
+_ACCEPTS: Final = 1 << 16  # the kernel's __SO_ACCEPTCON
+_ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")  # no emulator outlives a killed test run
 
 
 class BootFailed(Exception):
@@ -88,12 +88,16 @@ class Machine:
         with (self._folder / "said").open("ab") as said:
             self._device = subprocess.Popen(
                 [*binary, str(host / "usr/bin/vhost-device-vsock"), *self._device_arguments()],
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
             )
             self._wait_for_device()
             self._emulator = subprocess.Popen(
                 [*binary, str(host / "usr/bin/qemu-system-x86_64"), *self._emulator_arguments(host)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
             )
         threading.Thread(target=self._read_console, args=(self._emulator,), daemon=True).start()
 
@@ -107,20 +111,52 @@ class Machine:
 
     def _device_arguments(self) -> list[str]:
         # 0.3.0 loses packets of the guest over 32 KiB; a guest sends none larger than this buffer.
-        return ["--guest-cid", str(GUEST_CID), "--socket", f"{self._folder}/vhost", "--uds-path", self.address.place,
-                "--tx-buffer-size", "32768"]
+        return [
+            "--guest-cid",
+            str(GUEST_CID),
+            "--socket",
+            f"{self._folder}/vhost",
+            "--uds-path",
+            self.address.place,
+            "--tx-buffer-size",
+            "32768",
+        ]
 
     def _emulator_arguments(self, host: Path) -> list[str]:
         return [
-            "-L", str(host / "usr/share/qemu"), "-L", str(host / "usr/share/seabios"),
-            "-accel", "tcg", "-cpu", "EPYC,-cx16", "-machine", "q35,memory-backend=memory", "-m", str(MEMORY_MIB),
-            "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",   # the device reads it too
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-chardev", f"socket,id=vsock,path={self._folder}/vhost",
-            "-device", "vhost-user-vsock-pci,chardev=vsock",
-            "-kernel", str(tools.TOOLS / "kernel/vmlinuz"), "-initrd", f"{self._folder}/initrd",
-            "-append", "console=ttyS0 rdinit=/init panic=-1 loglevel=3 random.trust_cpu=on",
+            "-L",
+            str(host / "usr/share/qemu"),
+            "-L",
+            str(host / "usr/share/seabios"),
+            "-accel",
+            "tcg",
+            "-cpu",
+            "EPYC,-cx16",
+            "-machine",
+            "q35,memory-backend=memory",
+            "-m",
+            str(MEMORY_MIB),
+            "-object",
+            f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",  # the device reads it too
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+            "-chardev",
+            f"socket,id=vsock,path={self._folder}/vhost",
+            "-device",
+            "vhost-user-vsock-pci,chardev=vsock",
+            "-kernel",
+            str(tools.TOOLS / "kernel/vmlinuz"),
+            "-initrd",
+            f"{self._folder}/initrd",
+            "-append",
+            "console=ttyS0 rdinit=/init panic=-1 loglevel=3 random.trust_cpu=on",
         ]
 
     def _read_console(self, emulator: subprocess.Popen[bytes]) -> None:
@@ -131,7 +167,7 @@ class Machine:
                 if SERVING in line:
                     self._serving.set()
         self._ended.set()
-        self._serving.set()         # whoever waits must look
+        self._serving.set()  # whoever waits must look
 
     def _kill(self) -> None:
         for process in (self._emulator, self._device):

@@ -112,7 +112,7 @@ TRIALS: dict[str, Callable[[], object]] = {
     "interfaces": lambda: sorted(os.listdir("/sys/class/net")),
     "tcp out": lambda: connected(socket.AF_INET, ("1.1.1.1", 443)),
     "tcp6 out": lambda: connected(socket.AF_INET6, ("2606:4700:4700::1111", 443)),
-    "raw packets": lambda: called(41, 17, 3, 0x300),        # socket(AF_PACKET, SOCK_RAW, ETH_P_ALL)
+    "raw packets": lambda: called(41, 17, 3, 0x300),  # socket(AF_PACKET, SOCK_RAW, ETH_P_ALL)
     "writable folders": writable,
     "writable files": written,
     "set-id files": setuid_files,
@@ -140,7 +140,7 @@ TRIALS: dict[str, Callable[[], object]] = {
     "kernel log": lambda: called(103, 3, ctypes.create_string_buffer(64), 64),
     "kmsg": lambda: opened("/dev/kmsg", os.O_RDONLY),
     "physical memory": lambda: opened("/dev/mem", os.O_RDONLY),
-    "ports": lambda: called(173, 0x3F8, 8, 1),              # ioperm
+    "ports": lambda: called(173, 0x3F8, 8, 1),  # ioperm
     "write the model's disk": lambda: opened("/dev/model", os.O_WRONLY),
     "core dumps": lambda: list(resource.getrlimit(resource.RLIMIT_CORE)),
     "swap": lambda: len(open("/proc/swaps").read().splitlines()) - 1,

@@ -4,7 +4,7 @@
         with made.boot() as cell:                       # real firmware, real checks, the simulated chip
             ...
 
-The chip reports what QEMU was handed (`image_build.boot.handed`), computed anew at every boot: an image that was
+The chip reports what QEMU was handed (`image_build.boot.text_disk`), computed anew at every boot: an image that was
 changed reports another measurement, and files that are not those of the firmware's table do not start.
 """
 
@@ -26,12 +26,11 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
-from anchorhold.demo import CONFIG, PRICE
-from anchorhold.feeding import feed
-from anchorhold.relaying import relay
-from anchorhold.reporting import Hearing
+from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.broker_relay import relay
+from anchorhold.host.slice_feed import feed
 from appliance.config import config_digest
-from appliance.release import Standing
+from appliance.key_release import Standing
 from attestation.broker.administration import add_release
 from attestation.broker.session import Release, ReleaseState
 from attestation.consensus.chat import ChatRequest, UserMessage
@@ -39,25 +38,26 @@ from attestation.consensus.principal import to_text
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.chain import Chain
 from devnet.chip import chip_file
+from devnet.demo.run import CONFIG, PRICE
 from devnet.model import TinyModel
 from devnet.pki import Validity
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt, Secret
-from image_build.boot.handed import Handed, disk_of_text
 from image_build.boot.plan import Disk, Image, Plan, Platform
-from image_build.boot.running import Running, Tools
+from image_build.boot.running_machine import Running, Tools
+from image_build.boot.text_disk import Handed, disk_of_text
 from image_build.build import Order, build
 from measurements.pack.identity import Identity
-from measurements.pack.sealing import seal_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.vm import tools
 from vsock_bridge.errors import BridgeError
 from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-SECONDS_MAX: Final = 240        # of anything here, on a busy machine with an emulated processor
+SECONDS_MAX: Final = 240  # of anything here, on a busy machine with an emulated processor
 VCPU_TYPE: Final = "EPYC-v4"
 RESOURCE: Final = "default/model-key/vm"
 ROOT: Final = tools.ROOT
@@ -109,15 +109,22 @@ class Cell:
         async def work() -> bytes:
             async with Host(self.address, port, patience=PATIENT) as host:
                 return await host.ask(item)
+
         return within_bound(work())
 
 
 @contextmanager
 def booted(
-    image: Path, platform: SimulatedSnp, pack: Path, *, table_of: Path | None = None,
-    firmware_file: Path | None = None, payload: str | None = None, on_console: Callable[[str], None] | None = None,
+    image: Path,
+    platform: SimulatedSnp,
+    pack: Path,
+    *,
+    table_of: Path | None = None,
+    firmware_file: Path | None = None,
+    payload: str | None = None,
+    on_console: Callable[[str], None] | None = None,
 ) -> Iterator[Cell]:
-    with tempfile.TemporaryDirectory(prefix="vm-") as name:     # a socket's path must be short
+    with tempfile.TemporaryDirectory(prefix="vm-") as name:  # a socket's path must be short
         run = Path(name)
         parts, firmware_file = Image.below(image), firmware_file or firmware()
         handed = Handed.of(firmware_file, Image.below(table_of) if table_of else parts)
@@ -126,8 +133,15 @@ def booted(
         if payload is not None:
             disks.append(_disk(run, "payload", payload.encode()))
         plan = Plan(
-            Platform.EMULATED, parts, firmware_file, run, tuple(disks), vcpu_type=VCPU_TYPE, console=True,
-            table=handed.write_table(run / "table"))
+            Platform.EMULATED,
+            parts,
+            firmware_file,
+            run,
+            tuple(disks),
+            vcpu_type=VCPU_TYPE,
+            console=True,
+            table=handed.write_table(run / "table"),
+        )
         with Running(plan, Tools(tools.TOOLS / "host"), on_console=on_console) as running:
             yield Cell(running, measurement)
 
@@ -154,28 +168,44 @@ class World:
         measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, 1)
         if measurement not in self._approved:
             self._approved.add(measurement)
-            release = Release(measurement.hex()[:8], measurement, self.identity.model_root, config_digest(self.config),
-                              ReleaseState.APPROVED)
+            release = Release(
+                measurement.hex()[:8],
+                measurement,
+                self.identity.model_root,
+                config_digest(self.config),
+                ReleaseState.APPROVED,
+            )
             add_release(self.broker.store, release, time.time_ns())
 
     @contextmanager
     def boot(
-        self, image: Path | None = None, *, table_of: Path | None = None, firmware_file: Path | None = None,
-        pack: Path | None = None, payload: str | None = None,
+        self,
+        image: Path | None = None,
+        *,
+        table_of: Path | None = None,
+        firmware_file: Path | None = None,
+        pack: Path | None = None,
+        payload: str | None = None,
     ) -> Iterator[Cell]:
         """A machine with this image; `table_of` gives the firmware the digests of another one's files."""
         with booted(
-            image or self.image, self.platform, pack or self.pack, table_of=table_of, firmware_file=firmware_file,
+            image or self.image,
+            self.platform,
+            pack or self.pack,
+            table_of=table_of,
+            firmware_file=firmware_file,
             payload=payload,
         ) as cell:
             yield cell
 
     def carry(self, address: Address) -> tuple[Standing, list[str]]:
         """The host carries one attempt at the key: where the cell stands then, and what the broker had against it."""
+
         async def work() -> tuple[Standing, list[str]]:
             send = LocalSend(self.broker.broker)
             async with Host(address, Port.RELEASE, patience=PATIENT) as host:
                 return await relay(host, send), send.denials
+
         return within_bound(work())
 
     def answers(self, address: Address) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
@@ -207,8 +237,9 @@ def world(folder: Path) -> Iterator[World]:
     tee = simulated_snp(platform, bytes(48))
     with devnet_broker(folder / "broker", tee, model_root=identity.model_root, secrets={RESOURCE: key}) as broker:
         config = (
-            CONFIG.format(gateway=to_text(GATEWAY), root_key=subnet.root_key.hex(), price=PRICE,
-                          engine='engine = "scripted-1"')
+            CONFIG.format(
+                gateway=to_text(GATEWAY), root_key=subnet.root_key.hex(), price=PRICE, engine='engine = "scripted-1"'
+            )
             + f'\n[release]\nbroker_key = "{broker.public.hex()}"\nresource = "{RESOURCE}"\n'
             f'model_root = "{identity.model_root.hex()}"\n'
         ).encode()
@@ -223,7 +254,8 @@ def new_platform() -> SimulatedSnp:
 
 PROMPTS: Final[Sequence[Sequence[str]]] = (
     ("What is an anchorhold?", "canary in the machine " + "x" * 3000, "Does the host know?"),
-    ("And the next block?", "One more.", "And another.", "Is anybody there?"), ("The last", "of ten", "prompts."),
+    ("And the next block?", "One more.", "And another.", "Is anybody there?"),
+    ("The last", "of ten", "prompts."),
 )
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.demo import CONFIG, PRICE, Demo, Screen
-from anchorhold.demo_keys import KeyOwner, key_owner
-from anchorhold.receipt_log import ReceiptLog
+from anchorhold.host.receipt_log import ReceiptLog
 from appliance.config import config_digest
 from attestation.consensus.principal import to_text
-from devnet import profiled
+from devnet import engine_profiles
+from devnet.demo.key_owner import KeyOwner, key_owner
+from devnet.demo.run import CONFIG, PRICE, Demo, Screen
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
 from devnet.tee import simulated_snp
@@ -29,7 +29,7 @@ from tests.vm.sealed import SECONDS_MAX, booted, built, need_tools, new_platform
 from vsock_bridge.transport import Address
 
 pytestmark = pytest.mark.vm
-ASKED = 20      # every second one is sealed
+ASKED = 20  # every second one is sealed
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MachineDemo(Demo):
         self.console: list[str] = []
 
     async def run(self) -> None:
-        with key_owner(self._folder, profiled.write, simulated_snp(self._platform, bytes(48))) as made:
+        with key_owner(self._folder, engine_profiles.write, simulated_snp(self._platform, bytes(48))) as made:
             await self._serve(MachineOwner(**vars(made), measured=[]))
 
     @asynccontextmanager
@@ -65,8 +65,10 @@ class MachineDemo(Demo):
                     loop.call_soon_threadsafe(event.set)
 
         config = CONFIG.format(
-            gateway=to_text(GATEWAY), root_key=self._subnet.root_key.hex(), price=PRICE,
-            engine=profiled.engine_lines(self._folder / "model"),
+            gateway=to_text(GATEWAY),
+            root_key=self._subnet.root_key.hex(),
+            price=PRICE,
+            engine=engine_profiles.engine_lines(self._folder / "model"),
         )
         raw = (config + owner.config_section()).encode()
         (self._folder / "cell.toml").write_bytes(raw)

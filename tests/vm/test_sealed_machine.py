@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from anchorhold.command import main
-from appliance.release import State
-from appliance.services import ReleaseService
+from appliance.key_release import State
+from appliance.serving.services import ReleaseService
 from devnet.chip import chip_file
 from image_build.boot.ending import Code, Ending, How, Stage, Told
 from image_build.boot.plan import Image
@@ -65,7 +65,7 @@ def cell(made: World) -> Iterator[Cell]:
     with made.boot(payload=PROBE.read_text(encoding="utf-8")) as running:
         assert running.health() is not None, running.console
         standing, denials = made.carry(running.address)
-        assert (standing.state, denials) == (State.NEEDS_KEY, ["snp.measurement"])      # nobody vouched for it yet
+        assert (standing.state, denials) == (State.NEEDS_KEY, ["snp.measurement"])  # nobody vouched for it yet
         made.approve()
         standing, denials = made.carry(running.address)
         assert (standing.state, standing.failure, denials) == (State.HAS_KEY, None, [])
@@ -75,12 +75,13 @@ def cell(made: World) -> Iterator[Cell]:
 
 # -- it serves
 
+
 def test_it_says_what_a_cell_process_on_the_host_says(made: World, cell: Cell, tmp_path: Path) -> None:
     there = made.answers(cell.address)
     assert len(there) == sum(map(len, PROMPTS)) == 10
     with host_process(made, cell, tmp_path) as address:
         assert made.answers(address) == there
-    assert "canary" not in cell.console         # the console is the host's to read
+    assert "canary" not in cell.console  # the console is the host's to read
 
 
 class host_process:  # noqa: N801  # a context manager
@@ -94,9 +95,24 @@ class host_process:  # noqa: N801  # a context manager
     def __enter__(self) -> Address:
         socket = f"unix:{self._folder}/window"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "devnet.cell", "--config", "cell.toml", "--listen", socket, "--chip", "chip",
-             "--model", str(self._made.pack)],
-            cwd=self._folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                "-m",
+                "devnet.cell",
+                "--config",
+                "cell.toml",
+                "--listen",
+                socket,
+                "--chip",
+                "chip",
+                "--model",
+                str(self._made.pack),
+            ],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stderr is not None
         self._until('"serving"')
         standing, denials = self._made.carry(Address.parse(socket))
@@ -117,6 +133,7 @@ class host_process:  # noqa: N801  # a context manager
 
 
 # -- from inside
+
 
 @pytest.fixture(scope="module")
 def tried(cell: Cell) -> dict[str, Any]:
@@ -149,9 +166,26 @@ def test_nothing_can_be_written_or_brought_in_and_run(tried: dict[str, Any]) -> 
 
 def test_the_kernel_does_nothing_for_the_cells_user(tried: dict[str, Any]) -> None:
     refused = (
-        "trace the cell", "memory of the cell", "memory of process 1", "load a module", "load a module from memory",
-        "another kernel", "bpf", "io_uring", "userfaultfd", "perf", "user namespace", "network namespace", "mount",
-        "become root", "power off", "kernel log", "kmsg", "physical memory", "ports", "turn modules on",
+        "trace the cell",
+        "memory of the cell",
+        "memory of process 1",
+        "load a module",
+        "load a module from memory",
+        "another kernel",
+        "bpf",
+        "io_uring",
+        "userfaultfd",
+        "perf",
+        "user namespace",
+        "network namespace",
+        "mount",
+        "become root",
+        "power off",
+        "kernel log",
+        "kmsg",
+        "physical memory",
+        "ports",
+        "turn modules on",
     )
     assert {trial: tried[trial] for trial in refused if not str(tried[trial]).startswith("refused: E")} == {}
     assert tried["see process 1"] is False
@@ -163,6 +197,7 @@ def test_the_kernel_does_nothing_for_the_cells_user(tried: dict[str, Any]) -> No
 
 
 # -- from the host
+
 
 async def _answers(address: Address, port: int) -> bool:
     reader, writer = await asyncio.open_unix_connection(address.place)
@@ -206,7 +241,7 @@ def test_hostile_connections_do_not_stop_it(made: World, cell: Cell) -> None:
             writer.write(words)
             await writer.drain()
         except ConnectionError:
-            return False                # too many at once: the cell's own bound
+            return False  # too many at once: the cell's own bound
         finally:
             writer.close()
         return came
@@ -218,7 +253,7 @@ def test_hostile_connections_do_not_stop_it(made: World, cell: Cell) -> None:
         return came
 
     came = within_bound(storm())
-    assert cell.health() is not None            # after a moment: what is left of the storm is let go first
+    assert cell.health() is not None  # after a moment: what is left of the storm is let go first
     metrics = json.loads(cell.ask(Port.OBSERVE, b"metrics"))
     assert sum(port["connections"] for port in metrics["ports"].values()) >= came
     assert made.answers(cell.address) == before
@@ -226,6 +261,7 @@ def test_hostile_connections_do_not_stop_it(made: World, cell: Cell) -> None:
 
 
 # -- tampering that the firmware stops
+
 
 @pytest.mark.parametrize("part", ["vmlinuz", "initrd.img", "cmdline"])
 def test_files_that_are_not_those_of_the_table_do_not_start(made: World, tmp_path: Path, part: str) -> None:
@@ -237,6 +273,7 @@ def test_files_that_are_not_those_of_the_table_do_not_start(made: World, tmp_pat
 
 
 # -- tampering that the broker denies
+
 
 def _in_kernel(made: World, folder: Path) -> Path:
     """In its certificates, which no code of it reads."""
@@ -269,7 +306,7 @@ def test_a_table_of_other_files_is_another_measurement(made: World, tmp_path: Pa
 
 def test_another_firmware_is_another_measurement(made: World, tmp_path: Path) -> None:
     made.approve()
-    flip(firmware(), tmp_path / "firmware", 0x1000)     # where variables are kept, none of which this firmware has
+    flip(firmware(), tmp_path / "firmware", 0x1000)  # where variables are kept, none of which this firmware has
     with made.boot(firmware_file=tmp_path / "firmware") as cell:
         _is_denied(made, cell, "snp.measurement")
 
@@ -279,18 +316,18 @@ def test_another_configuration_is_denied_until_the_cell_gives_up(made: World, tm
     other = _in_config(made, tmp_path)
     with made.boot(other) as cell:
         _is_denied(made, cell, "snp.measurement")
-        made.approve(other)                 # its image, with the configuration of the other: a broker checks both
+        made.approve(other)  # its image, with the configuration of the other: a broker checks both
         for _ in range(ReleaseService.ATTEMPTS_MAX - 2):
             standing, _ = made.carry(cell.address)
             assert standing.state is State.NEEDS_KEY
-        with suppress(Exception):           # the answer to the last failure may come, or the power go first
+        with suppress(Exception):  # the answer to the last failure may come, or the power go first
             made.carry(cell.address)
         assert cell.running.ended(SECONDS_MAX) == Ending(How.POWER_OFF, Told(Stage.CELL, Code.RELEASE_FAILED))
 
 
 def _is_denied(made: World, cell: Cell, claim: str) -> None:
     said = cell.health()
-    assert said is not None, cell.console      # it boots: what was changed is no code that runs
+    assert said is not None, cell.console  # it boots: what was changed is no code that runs
     assert said["state"] == "waiting for its model"
     standing, denials = made.carry(cell.address)
     assert (standing.state, denials) == (State.NEEDS_KEY, [claim])
@@ -300,6 +337,7 @@ def _is_denied(made: World, cell: Cell, claim: str) -> None:
 
 
 # -- tampering with what is read later
+
 
 @pytest.mark.parametrize("where", ["root", "tree"])
 def test_a_root_that_is_not_the_measured_one_ends_the_machine(made: World, tmp_path: Path, where: str) -> None:
@@ -317,12 +355,13 @@ def test_another_pack_ends_the_cell_with_its_code(made: World, tmp_path: Path) -
     flip(made.pack, tmp_path / "pack", made.pack.stat().st_size - 100)
     with made.boot(pack=tmp_path / "pack") as cell:
         assert cell.health() is not None, cell.console
-        with suppress(Exception):           # the answer to the grant may come, or the power go first
+        with suppress(Exception):  # the answer to the grant may come, or the power go first
             made.carry(cell.address)
         assert cell.running.ended(SECONDS_MAX) == Ending(How.POWER_OFF, Told(Stage.CELL, Code.MODEL_REFUSED))
 
 
 # -- ends
+
 
 def test_a_killed_cell_ends_the_machine_with_its_signal(made: World) -> None:
     with made.boot(payload="import os, signal; os.kill(os.getppid(), signal.SIGKILL)") as cell:
@@ -342,17 +381,29 @@ def test_a_rule_that_does_not_take_ends_the_machine_before_the_cell(made: World,
 
 
 def test_a_release_image_believes_no_simulated_chip_and_says_nothing(
-    made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the command itself, a console and a chip: its configuration asks for a key, and it finds no TEE to show."""
     build(Order("release", tmp_path / "release", tools.CACHE, made.config))
-    status = main(["image", "boot", str(tmp_path / "release"), "--model", str(made.pack), "--devnet",
-                   str(tmp_path / "devnet"), "--console", "--tools", str(tools.TOOLS)])
+    status = main(
+        [
+            "image",
+            "boot",
+            str(tmp_path / "release"),
+            "--model",
+            str(made.pack),
+            "--devnet",
+            str(tmp_path / "devnet"),
+            "--console",
+            "--tools",
+            str(tools.TOOLS),
+        ]
+    )
     first, *said, last = capsys.readouterr().out.splitlines()
     assert json.loads(first)["window"].startswith("unix:")
-    assert (status, json.loads(last)) == (4, {
-        "ended": "power-off", "stage": "cell", "code": 1,
-        "means": "refused to start: configuration, engine or TEE",
-    })
+    assert (status, json.loads(last)) == (
+        4,
+        {"ended": "power-off", "stage": "cell", "code": 1, "means": "refused to start: configuration, engine or TEE"},
+    )
     words = "".join(line for line in said if "EFI stub" not in line)
     assert not any(each.isalnum() for each in re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", words)), said

@@ -13,7 +13,7 @@ import pytest
 
 from image_build import cpio, deb
 from image_build.cpio import File
-from image_build.fetching import MIRROR_VARIABLE, fetch
+from image_build.downloads import MIRROR_VARIABLE, fetch
 from image_build.lock import Missing, Package, read_lock
 from tests.vm import tools
 

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 import pytest
 
-from anchorhold.feeding import CellDeclined, feed, propose, standing
-from appliance.window import Answered, Piece
+from anchorhold.host.slice_feed import CellDeclined, feed, propose, standing
+from appliance.serving.window import Answered, Piece
 from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.principal import to_text
 from devnet.chain import Chain
@@ -35,7 +35,7 @@ from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 
 pytestmark = pytest.mark.vm
-SECONDS_MAX = 120       # of anything here, on a busy machine with an emulated processor
+SECONDS_MAX = 120  # of anything here, on a busy machine with an emulated processor
 T = TypeVar("T")
 
 
@@ -46,7 +46,7 @@ def booted(program: list[str], files: Mapping[str, bytes] | None = None) -> Iter
             pytest.fail(reason)
         pytest.skip(reason)
     with (
-        tempfile.TemporaryDirectory(prefix="vm-") as folder,      # a socket's path must be short
+        tempfile.TemporaryDirectory(prefix="vm-") as folder,  # a socket's path must be short
         Machine(Path(folder), program=program, files=files) as machine,
     ):
         yield machine
@@ -63,6 +63,7 @@ def within_bound(work: Coroutine[object, object, T]) -> T:
 
 
 # -- bytes
+
 
 @pytest.mark.parametrize("size", [0, 1, 100, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 3 << 19])
 def test_an_item_of_any_size_comes_back(window: Machine, size: int) -> None:
@@ -111,6 +112,7 @@ def test_several_hosts_are_served_side_by_side(window: Machine) -> None:
 
 # -- ports
 
+
 def test_the_three_ports_are_three_services(window: Machine) -> None:
     item = secrets.token_bytes(1000)
 
@@ -131,6 +133,7 @@ def test_another_port_is_refused(window: Machine, port: int) -> None:
 
 
 # -- hostility
+
 
 async def _speak(window: Machine, opening: bytes, words: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_unix_connection(window.address.place)
@@ -155,14 +158,14 @@ async def _end(writer: asyncio.StreamWriter) -> None:
 
 def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) -> None:
     random = Random(50)
-    refused = {     # the cell must end these itself
+    refused = {  # the cell must end these itself
         "garbage": [random.randbytes(random.randrange(100, 5000)) for _ in range(14)],
         "oversized": [bytes([kind]) + b"\xff\xff\xff" + bytes(4) for kind in range(1, 10)],
         "a web browser": [b"GET / HTTP/1.1\r\nHost: cell\r\n\r\n"],
         "a great deal": [bytes(1 << 20)] * 2,
     }
-    silent = [b""] * 12 + [b"\x01\x00"] * 7     # and these stay, saying nothing or too little
-    openings = [b"CONNECT \n", b"\xff" * 64, b"CONNECT 99999999999\n", b"\n", b"connect 5000\n"]   # never reach a cell
+    silent = [b""] * 12 + [b"\x01\x00"] * 7  # and these stay, saying nothing or too little
+    openings = [b"CONNECT \n", b"\xff" * 64, b"CONNECT 99999999999\n", b"\n", b"connect 5000\n"]  # never reach a cell
     assert sum(map(len, refused.values())) + len(silent) + len(openings) == 50
 
     async def work() -> None:
@@ -182,6 +185,7 @@ def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) ->
 
 
 # -- the cell itself
+
 
 def _chat(words: str) -> bytes:
     return ChatRequest("demo", (UserMessage(Prompt(words.encode())),), (), None).encode()
@@ -207,7 +211,7 @@ def test_the_cell_answers_slices_and_powers_off() -> None:
         status = machine.power_off()
         assert (status, '"event": "stopped"' in machine.console) == (0, True)
         assert "init: the program ended with 0" in machine.lines
-        assert "canary" not in machine.console      # the console is the host's to read
+        assert "canary" not in machine.console  # the console is the host's to read
 
 
 async def _fed_with_a_cut(machine: Machine, chain: Chain, time_ns: int) -> dict[tuple[int, int], bytes]:
@@ -233,7 +237,9 @@ async def _lied_to(machine: Machine, chain: Chain, time_ns: int) -> None:
     async with Host(machine.address, Port.STREAM) as host:
         stranger = Chain(Subnet(b"a stranger"), GATEWAY, seed=b"", blocks=chain.blocks)
         for proof in (
-            chain.proof(1, 3, time_ns, misbehaviour=Misbehaviour.FORGED_HEAD), stranger.proof(1, 3, time_ns), b"\x00",
+            chain.proof(1, 3, time_ns, misbehaviour=Misbehaviour.FORGED_HEAD),
+            stranger.proof(1, 3, time_ns),
+            b"\x00",
         ):
             with pytest.raises(CellDeclined):
                 await propose(host, proof)

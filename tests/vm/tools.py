@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from image_build import apt, contents, cpio, deb, fetching, lock
+from image_build import apt, contents, cpio, deb, downloads, lock
 from image_build.contents import Contents
 from image_build.lock import Missing
 from image_build.wheels import wheel_members
@@ -38,12 +38,18 @@ TOOLS: Final = ROOT / "build" / "tools" / "vm"
 LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 LOADER: Final = f"{LIBRARIES}/ld-linux-x86-64.so.2"
 
-MODULES: Final = (      # in the order they need each other
-    "vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport", "vsock_loopback",
+MODULES: Final = (  # in the order they need each other
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vmw_vsock_virtio_transport",
+    "vsock_loopback",
 )
 KEPT: Final[Mapping[str, Sequence[str]]] = {
     "host": (
-        "usr/bin/qemu-system-x86_64", "usr/bin/vhost-device-vsock", f"{LIBRARIES}/*.so*", "usr/share/qemu/*",
+        "usr/bin/qemu-system-x86_64",
+        "usr/bin/vhost-device-vsock",
+        f"{LIBRARIES}/*.so*",
+        "usr/share/qemu/*",
         "usr/share/seabios/*",
     ),
     "guest": ("usr/bin/python3.11", f"{LIBRARIES}/*.so*", "usr/lib/python3.11/*"),
@@ -51,9 +57,19 @@ KEPT: Final[Mapping[str, Sequence[str]]] = {
     "kernel": ("boot/vmlinuz-*", *(f"usr/lib/modules/*/{name}.ko.xz" for name in MODULES)),
 }
 NOT_KEPT: Final = tuple(
-    f"usr/lib/python3.11/{name}" for name in (
-        "test/*", "idlelib/*", "ensurepip/*", "lib2to3/*", "turtledemo/*", "pydoc_data/*", "tkinter/*",
-        "distutils/*", "sitecustomize.py", "*_codecs_*.so", "*/cjkcodecs/*",
+    f"usr/lib/python3.11/{name}"
+    for name in (
+        "test/*",
+        "idlelib/*",
+        "ensurepip/*",
+        "lib2to3/*",
+        "turtledemo/*",
+        "pydoc_data/*",
+        "tkinter/*",
+        "distutils/*",
+        "sitecustomize.py",
+        "*_codecs_*.so",
+        "*/cjkcodecs/*",
         *(f"lib-dynload/{name}.*" for name in ("_curses*", "readline", "nis", "_dbm", "_gdbm", "_sqlite3", "_uuid")),
     )
 )
@@ -82,7 +98,7 @@ def make() -> None:
     if is_made():
         return
     packages = lock.read_lock(LOCK)
-    fetched = fetching.fetch(packages, CACHE, refresh="python -m tests.vm.tools --refresh")
+    fetched = downloads.fetch(packages, CACHE, refresh="python -m tests.vm.tools --refresh")
     print(f"vm-tools: {len(packages)} packages, {sum(each.size for each in packages)} bytes, {fetched} fetched now")
     new = TOOLS.with_name("vm.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -125,7 +141,7 @@ def _install_wheels(site: Path) -> None:
     """What the cell may import, as the image has it: of requirements that are never imported nothing is here either."""
     wheels = {each.name: each for each in lock.ImageLock.read(WHEELS_LOCK).wheels}
     parts = Contents.read().wheels
-    fetching.fetch([wheels[each.name] for each in parts], CACHE, refresh="anchorhold image lock")
+    downloads.fetch([wheels[each.name] for each in parts], CACHE, refresh="anchorhold image lock")
     for part in parts:
         for member in wheel_members(CACHE / wheels[part.name].sha256, part):
             target = site / member.path
@@ -136,12 +152,14 @@ def _install_wheels(site: Path) -> None:
 def _check_libraries(new: Path) -> None:
     """Every library a program asks for is in its tree: stands in for apt's dependencies."""
     host, guest = new / "host", new / "guest"
-    programs = {host: [host / "usr/bin/qemu-system-x86_64", host / "usr/bin/vhost-device-vsock"],
-                guest: [guest / "usr/bin/python3.11", *guest.rglob("lib-dynload/*.so"), *guest.rglob("site/**/*.so")]}
+    programs = {
+        host: [host / "usr/bin/qemu-system-x86_64", host / "usr/bin/vhost-device-vsock"],
+        guest: [guest / "usr/bin/python3.11", *guest.rglob("lib-dynload/*.so"), *guest.rglob("site/**/*.so")],
+    }
     for tree, files in programs.items():
         for file in files:
             told = subprocess.run([*through_loader(tree), "--list", file], capture_output=True, text=True, check=False)
-            found = re.findall(r"(\S+) => (\S+)", told.stdout)     # the loader also looks where the machine has its own
+            found = re.findall(r"(\S+) => (\S+)", told.stdout)  # the loader also looks where the machine has its own
             if lost := [name for name, path in found if not path.startswith(f"{tree}/")]:
                 raise Missing(f"{file.name} asks for {', '.join(lost)}, and no locked package has it")
 
@@ -154,17 +172,33 @@ def through_loader(tree: Path) -> list[str]:
 def _compile(guest: Path) -> None:
     """Byte code by the guest's own interpreter: an emulated processor takes seconds for it at every start."""
     subprocess.run(
-        [*through_loader(guest), "--argv0", "python3.11", str(guest / "usr/bin/python3.11"), "-SBE", "-m",
-         "compileall", "-q", "-s", str(guest), "-p", "/", "--invalidation-mode", "unchecked-hash",
-         str(guest / "usr/lib/python3.11"), str(guest / "opt/site")],
-        check=True, env={"PYTHONHOME": str(guest / "usr"), "PYTHONHASHSEED": "0"},
+        [
+            *through_loader(guest),
+            "--argv0",
+            "python3.11",
+            str(guest / "usr/bin/python3.11"),
+            "-SBE",
+            "-m",
+            "compileall",
+            "-q",
+            "-s",
+            str(guest),
+            "-p",
+            "/",
+            "--invalidation-mode",
+            "unchecked-hash",
+            str(guest / "usr/lib/python3.11"),
+            str(guest / "opt/site"),
+        ],
+        check=True,
+        env={"PYTHONHOME": str(guest / "usr"), "PYTHONHASHSEED": "0"},
     )
 
 
 def _link_folders(guest: Path) -> None:
     for name in ("bin", "lib"):
         (guest / name).symlink_to(f"usr/{name}")
-    (guest / "lib64").symlink_to(LIBRARIES)     # where a program looks for its loader
+    (guest / "lib64").symlink_to(LIBRARIES)  # where a program looks for its loader
 
 
 if __name__ == "__main__":

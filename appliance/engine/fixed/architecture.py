@@ -12,9 +12,9 @@ from enum import Enum, unique
 from typing import Final, Protocol
 
 LANES: Final = 32
-LINE: Final = 64        # elements of bf16 that a product takes at once: a pair for each lane
-BLOCK: Final = 32       # elements of a quantized product that are summed as integers
-PIECE: Final = 512      # elements of a quantized row that are kept together
+LINE: Final = 64  # elements of bf16 that a product takes at once: a pair for each lane
+BLOCK: Final = 32  # elements of a quantized product that are summed as integers
+PIECE: Final = 512  # elements of a quantized row that are kept together
 GROUPS: Final = (32, 64, 128)
 EMBEDDING: Final = "model.embed_tokens.weight"
 FINAL_NORM: Final = "model.norm.weight"
@@ -26,8 +26,8 @@ class Format(Enum):
     """How the numbers of a tensor lie in memory (engine.md X6 and X7)."""
 
     BF16 = "bf16"
-    INT8 = "int8"       # a byte a weight, in pieces of 512 that engine.md X7 lays out; a bf16 scale for each group
-    INT4 = "int4"       # four bits a weight, likewise
+    INT8 = "int8"  # a byte a weight, in pieces of 512 that engine.md X7 lays out; a bf16 scale for each group
+    INT4 = "int4"  # four bits a weight, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Quantization:
     """How the matrices of the layers, and an untied head, are kept. Norms, biases and embedding are bf16."""
 
     format: Format = Format.BF16
-    group: int = 0      # weights of a row that share a scale, one of GROUPS; 0 for bf16
+    group: int = 0  # weights of a row that share a scale, one of GROUPS; 0 for bf16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class Architecture:
     """Sizes and switches. `docs/spec/engine.md` X6 to X16 say what each does to the arithmetic."""
 
     layers: int
-    width: int                              # of the residual stream (`hidden_size`)
+    width: int  # of the residual stream (`hidden_size`)
     heads: int
     kv_heads: int
     head_width: int
-    hidden: int                             # of the gated layer (`intermediate_size`)
+    hidden: int  # of the gated layer (`intermediate_size`)
     vocabulary: int
-    positions_max: int                      # rows of the rotary tables, and the longest sequence
-    epsilon: float                          # of every norm; taken as the nearest float32
-    rotary_width: int                       # how many leading dimensions of a head turn; even; usually head_width
-    tied: bool = False                      # the head is the embedding
-    attention_bias: bool = False            # on q, k and v (Qwen2)
-    output_bias: bool = False               # on the attention's output
-    head_norm: bool = False                 # on every q and k head before it turns (Qwen3)
-    window: int | None = None               # how many positions a token sees, itself included (Mistral)
-    window_from: int = 0                    # the first layer that has the window
+    positions_max: int  # rows of the rotary tables, and the longest sequence
+    epsilon: float  # of every norm; taken as the nearest float32
+    rotary_width: int  # how many leading dimensions of a head turn; even; usually head_width
+    tied: bool = False  # the head is the embedding
+    attention_bias: bool = False  # on q, k and v (Qwen2)
+    output_bias: bool = False  # on the attention's output
+    head_norm: bool = False  # on every q and k head before it turns (Qwen3)
+    window: int | None = None  # how many positions a token sees, itself included (Mistral)
+    window_from: int = 0  # the first layer that has the window
     quantization: Quantization = Quantization()
 
 
@@ -66,7 +66,7 @@ class Tensor:
     """Bytes in row-major order. `scales` (bf16, one row of ceil(columns / group) for each row) where quantized."""
 
     format: Format
-    shape: tuple[int, ...]                  # in weights, not bytes
+    shape: tuple[int, ...]  # in weights, not bytes
     data: memoryview
     scales: memoryview | None = None
 

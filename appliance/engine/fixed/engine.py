@@ -19,7 +19,7 @@ from typing import Final
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Architecture, Weights
-from appliance.engine.fixed.drafting import Drafter
+from appliance.engine.fixed.drafter import Drafter
 from appliance.engine.fixed.library import Library
 from appliance.engine.fixed.model import Model
 from appliance.engine.fixed.proven import open_library
@@ -82,8 +82,9 @@ class FixedEngine:
         """Bounds, before anything is computed or taken."""
         a = self.architecture
         if not 1 <= len(request.prompt) <= a.positions_max:
-            raise EngineRefused("engine.prompt-length", expected=f"1 to {a.positions_max} tokens",
-                                got=len(request.prompt))
+            raise EngineRefused(
+                "engine.prompt-length", expected=f"1 to {a.positions_max} tokens", got=len(request.prompt)
+            )
         if not all(type(t) is int and 0 <= t < a.vocabulary for t in request.prompt):
             raise EngineRefused("engine.prompt-token", expected=f"tokens below {a.vocabulary}", got="another")
         if type(request.max_tokens) is not int or request.max_tokens < 0:
@@ -149,8 +150,9 @@ class FixedEngine:
         positions = [len(request.prompt) + self._room(request) for request in requests]
         needed = sum(self.model.cache_bytes(n) for n in positions)
         if needed > self.batch_bytes_max:
-            raise EngineRefused("engine.memory", expected=f"at most {self.batch_bytes_max} bytes of keys and values",
-                                got=needed)
+            raise EngineRefused(
+                "engine.memory", expected=f"at most {self.batch_bytes_max} bytes of keys and values", got=needed
+            )
         if len(requests) > self.model.rows_max:
             raise EngineRefused("engine.batch", expected=f"at most {self.model.rows_max} requests", got=len(requests))
         answers = [Answer(self._sampling, request) for request in requests]
@@ -215,11 +217,33 @@ class Answer:
 def fingerprint(weights: Weights) -> bytes:
     """engine.md X19."""
     a = weights.architecture
-    sizes = [a.layers, a.width, a.heads, a.kv_heads, a.head_width, a.hidden, a.vocabulary, a.positions_max,
-             a.rotary_width, a.window or 0, a.window_from]
+    sizes = [
+        a.layers,
+        a.width,
+        a.heads,
+        a.kv_heads,
+        a.head_width,
+        a.hidden,
+        a.vocabulary,
+        a.positions_max,
+        a.rotary_width,
+        a.window or 0,
+        a.window_from,
+    ]
     switches = [a.tied, a.attention_bias, a.output_bias, a.head_norm]
     cosines, sines = (sha256(table).digest() for table in weights.rotary)
-    return tagged_sha256("anchorhold/engine/fixed/v1", cbor.encode([
-        ID, self_test.DIGEST, sizes, switches, struct.pack("<f", a.epsilon),
-        [a.quantization.format.value, a.quantization.group], cosines, sines,
-    ]))
+    return tagged_sha256(
+        "anchorhold/engine/fixed/v1",
+        cbor.encode(
+            [
+                ID,
+                self_test.DIGEST,
+                sizes,
+                switches,
+                struct.pack("<f", a.epsilon),
+                [a.quantization.format.value, a.quantization.group],
+                cosines,
+                sines,
+            ]
+        ),
+    )

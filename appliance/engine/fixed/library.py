@@ -25,7 +25,7 @@ class Variant(Enum):
     SCALAR = 0
     AVX2 = 1
     AVX512 = 2
-    CUDA = 3        # a library of its own: `open_device`
+    CUDA = 3  # a library of its own: `open_device`
 
 
 class CMatrix(ctypes.Structure):
@@ -44,19 +44,31 @@ class CMatrix(ctypes.Structure):
 
 class CSizes(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in (
-            "layers", "width", "heads", "kv_heads", "head_width", "hidden", "vocabulary", "positions_max",
-            "rotary_width", "rows_max",
-        )),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "layers",
+                "width",
+                "heads",
+                "kv_heads",
+                "head_width",
+                "hidden",
+                "vocabulary",
+                "positions_max",
+                "rotary_width",
+                "rows_max",
+            )
+        ),
         ("epsilon", ctypes.c_float),
     ]
 
 
 class CLayer(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in (
-            "norm_before", "norm_after", "q_norm", "k_norm", "q_bias", "k_bias", "v_bias", "o_bias",
-        )),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("norm_before", "norm_after", "q_norm", "k_norm", "q_bias", "k_bias", "v_bias", "o_bias")
+        ),
         *((name, CMatrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
         ("window", ctypes.c_int32),
     ]
@@ -111,8 +123,12 @@ class Library:
 def declared(path: Path = PATH) -> ctypes.CDLL:
     """The library with its functions declared. It has not passed the self-test."""
     if not path.is_file():
-        raise EngineRefused("engine.no-kernels", expected=f"the built {path.name}", got="no file",
-                            hint="make setup builds it, and so does: python setup.py build_ext --inplace")
+        raise EngineRefused(
+            "engine.no-kernels",
+            expected=f"the built {path.name}",
+            got="no file",
+            hint="make setup builds it, and so does: python setup.py build_ext --inplace",
+        )
     try:
         kernels = ctypes.CDLL(str(path))
         for name, (result, arguments) in _FUNCTIONS.items():

@@ -38,7 +38,7 @@ class Held:
 
     def __init__(self, view: memoryview) -> None:
         taken = _PyBuffer()
-        _get(view, ctypes.byref(taken), 0)          # 0: one contiguous run of bytes, or BufferError
+        _get(view, ctypes.byref(taken), 0)  # 0: one contiguous run of bytes, or BufferError
         self.address: Final[int] = taken.buf or 0
         self.bytes: Final[int] = taken.len
         weakref.finalize(self, _release, ctypes.byref(taken))

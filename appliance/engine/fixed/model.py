@@ -32,9 +32,16 @@ from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.tight import tighten
 
 _CODES: Final = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
-_LARGEST: Final = {     # bounds before allocation: no size can make an index overflow
-    "layers": 1 << 10, "width": 1 << 18, "heads": 1 << 12, "kv_heads": 1 << 12, "head_width": 1 << 12,
-    "hidden": 1 << 20, "vocabulary": 1 << 24, "positions_max": 1 << 22, "rotary_width": 1 << 12,
+_LARGEST: Final = {  # bounds before allocation: no size can make an index overflow
+    "layers": 1 << 10,
+    "width": 1 << 18,
+    "heads": 1 << 12,
+    "kv_heads": 1 << 12,
+    "head_width": 1 << 12,
+    "hidden": 1 << 20,
+    "vocabulary": 1 << 24,
+    "positions_max": 1 << 22,
+    "rotary_width": 1 << 12,
 }
 
 
@@ -46,8 +53,9 @@ def check_architecture(a: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise EngineRefused("engine.architecture", expected=f"heads in groups over {a.kv_heads}", got=a.heads)
     if a.rotary_width % 2 or a.rotary_width > a.head_width:
-        raise EngineRefused("engine.architecture", expected=f"an even rotary width up to {a.head_width}",
-                            got=a.rotary_width)
+        raise EngineRefused(
+            "engine.architecture", expected=f"an even rotary width up to {a.head_width}", got=a.rotary_width
+        )
     if (a.window is not None and a.window < 1) or not a.window_from >= 0:
         raise EngineRefused("engine.architecture", expected="a window of at least one position", got=a.window)
     if not 0 <= a.epsilon < 1:
@@ -178,8 +186,9 @@ def _ends(at: _Pointing, a: Architecture, weights: Weights) -> CEnds:
     tables = [at.hold(table) for table in weights.rotary]
     size = a.positions_max * (a.rotary_width // 2) * 4
     if any(table.bytes != size for table in tables):
-        raise EngineRefused("engine.weights", expected=f"{size} bytes in each rotary table",
-                            got=[table.bytes for table in tables])
+        raise EngineRefused(
+            "engine.weights", expected=f"{size} bytes in each rotary table", got=[table.bytes for table in tables]
+        )
     return CEnds(at.embedding(), at.vector(FINAL_NORM), tables[0].address, tables[1].address, head)
 
 
@@ -204,8 +213,9 @@ class Model:
         a = weights.architecture
         check_architecture(a)
         if not 1 <= threads <= 1024 or not 1 <= rows_max <= 4096:
-            raise EngineRefused("engine.settings", expected="1 to 1024 threads and 1 to 4096 rows",
-                                got=(threads, rows_max))
+            raise EngineRefused(
+                "engine.settings", expected="1 to 1024 threads and 1 to 4096 rows", got=(threads, rows_max)
+            )
         self.architecture: Final = a
         self.library: Final = library
         self.rows_max: Final = rows_max
@@ -214,8 +224,19 @@ class Model:
         with ThreadPoolExecutor(threads) as pool:
             layers = (CLayer * a.layers)(*pool.map(lambda index: _layer(pointing, a, index), range(a.layers)))
         ends = _ends(pointing, a, weights)
-        sizes = CSizes(a.layers, a.width, a.heads, a.kv_heads, a.head_width, a.hidden, a.vocabulary, a.positions_max,
-                       a.rotary_width, rows_max, a.epsilon)
+        sizes = CSizes(
+            a.layers,
+            a.width,
+            a.heads,
+            a.kv_heads,
+            a.head_width,
+            a.hidden,
+            a.vocabulary,
+            a.positions_max,
+            a.rotary_width,
+            rows_max,
+            a.epsilon,
+        )
         self._held = pointing.held
         self._lock = threading.Lock()
         self._outputs = 0
@@ -262,9 +283,14 @@ class Model:
         with self._lock:
             self._reserve(outputs)
             done = self.library.kernels.fixed_forward(
-                self.address, count, (ctypes.c_int32 * count)(*tokens),
+                self.address,
+                count,
+                (ctypes.c_int32 * count)(*tokens),
                 (ctypes.c_void_p * count)(*(cache.address for cache in caches)),
-                (ctypes.c_int32 * count)(*positions), outputs, (ctypes.c_int32 * outputs)(*wanted), self._logits,
+                (ctypes.c_int32 * count)(*positions),
+                outputs,
+                (ctypes.c_int32 * outputs)(*wanted),
+                self._logits,
             )
         if done != 0:
             raise EngineRefused("engine.bounds", expected="tokens, positions and rows within the model", got="beyond")

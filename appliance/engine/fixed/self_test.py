@@ -13,24 +13,54 @@ from typing import Final
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization
 from appliance.engine.fixed.library import Library
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Model
-from appliance.engine.fixed.quantizing import QuantizedWeights
+from appliance.engine.fixed.quantization import QuantizedWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 
 DIGEST: Final = "d783d5edec1e671dfc066d6fa7958f028f6ec05c56ed6adf8a20300a0bc00184"
 
 # Odd sizes, three query heads to a key, biases, head norms, a tail in every product; long rows; many positions.
 ODD: Final = Architecture(
-    layers=2, width=72, heads=6, kv_heads=2, head_width=20, hidden=104, vocabulary=67, positions_max=8, epsilon=1e-5,
-    rotary_width=12, attention_bias=True, output_bias=True, head_norm=True,
+    layers=2,
+    width=72,
+    heads=6,
+    kv_heads=2,
+    head_width=20,
+    hidden=104,
+    vocabulary=67,
+    positions_max=8,
+    epsilon=1e-5,
+    rotary_width=12,
+    attention_bias=True,
+    output_bias=True,
+    head_norm=True,
 )
 DEEP: Final = Architecture(
-    layers=1, width=32, heads=2, kv_heads=1, head_width=64, hidden=2112, vocabulary=48, positions_max=8, epsilon=1e-6,
-    rotary_width=64, tied=True,
+    layers=1,
+    width=32,
+    heads=2,
+    kv_heads=1,
+    head_width=64,
+    hidden=2112,
+    vocabulary=48,
+    positions_max=8,
+    epsilon=1e-6,
+    rotary_width=64,
+    tied=True,
 )
 LONG: Final = Architecture(
-    layers=2, width=20, heads=1, kv_heads=1, head_width=20, hidden=20, vocabulary=40, positions_max=140, epsilon=1e-5,
-    rotary_width=20, window=50, window_from=1,
+    layers=2,
+    width=20,
+    heads=1,
+    kv_heads=1,
+    head_width=20,
+    hidden=20,
+    vocabulary=40,
+    positions_max=140,
+    epsilon=1e-5,
+    rotary_width=20,
+    window=50,
+    window_from=1,
 )
 CASES: Final = (
     (LONG, Quantization(), 139),
@@ -73,5 +103,9 @@ def check(library: Library) -> None:
     """Raises `EngineRefused`: the library must then not be used."""
     for tight in (True, False) if library.tightens else (False,):
         if (got := digest(library, tight=tight)) != DIGEST:
-            raise EngineRefused("engine.self-test", expected=DIGEST, got=got,
-                                hint="built with reordering or contraction allowed, or the processor computes wrong")
+            raise EngineRefused(
+                "engine.self-test",
+                expected=DIGEST,
+                got=got,
+                hint="built with reordering or contraction allowed, or the processor computes wrong",
+            )

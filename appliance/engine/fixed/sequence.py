@@ -50,10 +50,11 @@ def fill(model: Model, cached: Cached, prompt: Sequence[int]) -> int:
     start = len(cached.tokens)
     logits = 0
     while start < len(prompt):
-        rows = prompt[start:start + model.rows_max]
+        rows = prompt[start : start + model.rows_max]
         last = start + len(rows) == len(prompt)
-        found = model.forward(rows, [cached.cache] * len(rows), range(start, start + len(rows)),
-                              [len(rows) - 1] if last else [])
+        found = model.forward(
+            rows, [cached.cache] * len(rows), range(start, start + len(rows)), [len(rows) - 1] if last else []
+        )
         cached.grew(rows)
         logits = found[0] if last else logits
         start += len(rows)

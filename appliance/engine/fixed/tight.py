@@ -17,8 +17,8 @@ from appliance.engine.fixed.memory import Held, HugeMemory
 _UPPERS: Final = 16
 _PATCH_BYTES: Final = 8
 _MOST: Final = (1 << 31) - 1
-_LARGE: Final = 1 << 20     # bytes that are worth huge pages
-_WORTH_WHILE: Final = 256   # weights to a patch, at least
+_LARGE: Final = 1 << 20  # bytes that are worth huge pages
+_WORTH_WHILE: Final = 256  # weights to a patch, at least
 
 
 def row_bytes(columns: int) -> int:

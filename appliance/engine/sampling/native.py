@@ -19,7 +19,7 @@ from appliance.engine.trace import LEADERS, packed
 
 
 class _Sampling(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in RANGES]      # in the order of sampling.h
+    _fields_ = [(name, ctypes.c_int64) for name in RANGES]  # in the order of sampling.h
 
 
 class _Edit(ctypes.Structure):
@@ -74,15 +74,28 @@ class NativeSampling:
 
     def step(self, logits: int, sampling: int, edits: int, edit_count: int, key: int) -> int:
         """The token from the float32 logits at that address; what it was chosen from is `led` until the next call."""
-        token: int = self._step(logits, self.vocabulary, sampling, edits, edit_count, key, self._scratch_at,
-                                LEADERS, self._led_at, self._found_at)
+        token: int = self._step(
+            logits,
+            self.vocabulary,
+            sampling,
+            edits,
+            edit_count,
+            key,
+            self._scratch_at,
+            LEADERS,
+            self._led_at,
+            self._found_at,
+        )
         return token
 
     def led(self) -> bytes:
         """The leaders of the last step, in order, as a trace covers them (`trace.packed`)."""
         size = self._found.value * ctypes.sizeof(_Leader)
-        return bytes(self._led)[:size] if sys.byteorder == "little" else packed(
-            [(leader.token, leader.value) for leader in self._led[:self._found.value]])
+        return (
+            bytes(self._led)[:size]
+            if sys.byteorder == "little"
+            else packed([(leader.token, leader.value) for leader in self._led[: self._found.value]])
+        )
 
     def leaders(self, logits: int, wanted: int) -> list[tuple[int, float]]:
         """The greatest logits at that address, in order."""
@@ -94,9 +107,7 @@ class NativeSampling:
 class NativeSampler:
     """The tokens of one answer, in order. As `sampler.Sampler`, over logits at an address."""
 
-    def __init__(
-        self, native: NativeSampling, sampling: Sampling, seed: bytes, prompt: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, native: NativeSampling, sampling: Sampling, seed: bytes, prompt: tuple[int, ...] = ()) -> None:
         self._native: Final = native
         self._history: Final = History(sampling, prompt, native.vocabulary)
         self._seed: Final = seed
@@ -132,9 +143,7 @@ class NativeSampler:
     def choose(self, logits: array[float]) -> int:
         """The same from an array of float32."""
         if logits.typecode != "f" or len(logits) != self._native.vocabulary:
-            raise SamplingRefused(
-                "sampling.logits", expected=f"{self._native.vocabulary} of float32", got=len(logits)
-            )
+            raise SamplingRefused("sampling.logits", expected=f"{self._native.vocabulary} of float32", got=len(logits))
         return self.choose_at(logits.buffer_info()[0])
 
     def _take(self, edits: ctypes.Array[_Edit]) -> None:
@@ -182,6 +191,11 @@ SELF_TEST: Final = (
     Sampling(temperature_micro=MICRO),
     Sampling(temperature_micro=700_000, top_k=50, top_p_micro=900_000),
     Sampling(temperature_micro=MICRO, top_p_micro=950_000, min_p_micro=10_000),
-    Sampling(temperature_micro=500_000, repetition_penalty_micro=1_300_000, frequency_penalty_micro=400_000,
-             presence_penalty_micro=200_000, logit_bias=((7, 3_000_000), (4000, -5_000_000))),
+    Sampling(
+        temperature_micro=500_000,
+        repetition_penalty_micro=1_300_000,
+        frequency_penalty_micro=400_000,
+        presence_penalty_micro=200_000,
+        logit_bias=((7, 3_000_000), (4000, -5_000_000)),
+    ),
 )

@@ -19,7 +19,7 @@ LN_2: Final = float.fromhex("0x1.62e42fefa39efp-1")
 SQRT_HALF: Final = float.fromhex("0x1.6a09e667f3bcdp-1")
 EXP_TERMS: Final = tuple(1.0 / math.factorial(n) for n in range(10, -1, -1))
 LN_TERMS: Final = tuple(1.0 / n for n in range(19, 0, -2))
-LEAST_GAP: Final = -28.0            # exp(-28) is below 2^-40
+LEAST_GAP: Final = -28.0  # exp(-28) is below 2^-40
 WEIGHT_BITS: Final = 40
 _WORD: Final = (1 << 64) - 1
 
@@ -28,13 +28,13 @@ def choose(logits: Sequence[float], sampling: Sampling, key: int, edits: Mapping
     """The token. `logits` are float32 values."""
     values = [_read(_edited(logit, sampling, edits[t]) if t in edits else logit) for t, logit in enumerate(logits)]
     best = max(values)
-    if best == -math.inf:                                               # Y4
+    if best == -math.inf:  # Y4
         return 0
-    if sampling.temperature_micro == 0:                                 # Y5
+    if sampling.temperature_micro == 0:  # Y5
         return values.index(best)
     gaps = gaps_of(values, best, sampling)
     left = survivors(values, gaps, sampling)
-    return max(left, key=lambda token: (gaps[token] + noise(key, token), -token))   # Y11
+    return max(left, key=lambda token: (gaps[token] + noise(key, token), -token))  # Y11
 
 
 def gaps_of(values: Sequence[float], best: float, sampling: Sampling) -> list[float]:
@@ -44,12 +44,12 @@ def gaps_of(values: Sequence[float], best: float, sampling: Sampling) -> list[fl
 
 def survivors(values: Sequence[float], gaps: Sequence[float], sampling: Sampling) -> list[int]:
     """The tokens that may be chosen, in the order."""
-    left = sorted(range(len(values)), key=lambda token: (-values[token], token))    # Y6
-    if sampling.top_k:                                                  # Y8
+    left = sorted(range(len(values)), key=lambda token: (-values[token], token))  # Y6
+    if sampling.top_k:  # Y8
         left = left[: sampling.top_k]
-    if sampling.top_p_micro < MICRO:                                    # Y9
+    if sampling.top_p_micro < MICRO:  # Y9
         left = _nucleus(left, gaps, sampling.top_p_micro)
-    if sampling.min_p_micro:                                            # Y10
+    if sampling.min_p_micro:  # Y10
         least = sampling.min_p_micro << WEIGHT_BITS
         left = [token for token in left if weight(gaps[token]) * MICRO >= least]
     return left

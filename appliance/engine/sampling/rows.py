@@ -53,7 +53,7 @@ class Chooser(Protocol):
 @dataclass(slots=True)
 class _Row:
     sampler: Chooser
-    said: Sequence[int]     # the engine's own list, which grows
+    said: Sequence[int]  # the engine's own list, which grows
     heard: int
 
 
@@ -94,7 +94,7 @@ class Rows:
 
     def choose(self, number: int, logits: Any) -> int:
         row = self._rows[number]
-        if len(row.said) != row.heard:      # speculation or a missed step: the position would be wrong
+        if len(row.said) != row.heard:  # speculation or a missed step: the position would be wrong
             raise SamplingRefused("sampling.position", expected=f"{row.heard} tokens before", got=len(row.said))
         row.heard += 1
         return row.sampler.choose(logits)

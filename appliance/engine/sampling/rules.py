@@ -60,8 +60,8 @@ class Edit:
     """What is known about a token that changes its logit (Y3)."""
 
     bias_micro: int = 0
-    seen: bool = False      # in the prompt or in the answer so far
-    count: int = 0          # times in the answer so far
+    seen: bool = False  # in the prompt or in the answer so far
+    count: int = 0  # times in the answer so far
 
 
 class History:
@@ -73,9 +73,7 @@ class History:
             raise SamplingRefused("sampling.vocabulary", expected=f"1 to {VOCABULARY_MAX}", got=vocabulary)
         self._repeats = sampling.repetition_penalty_micro != MICRO
         self._counts = bool(sampling.presence_penalty_micro or sampling.frequency_penalty_micro)
-        self.edits: dict[int, Edit] = {
-            token: Edit(bias) for token, bias in sampling.logit_bias if token < vocabulary
-        }
+        self.edits: dict[int, Edit] = {token: Edit(bias) for token, bias in sampling.logit_bias if token < vocabulary}
         if self._repeats:
             for token in prompt:
                 if 0 <= token < vocabulary:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from anchorhold import bf16
 from anchorhold.bf16 import NotFinite, rounded
-from anchorhold.converting import convert
+from anchorhold.owner.weight_conversion import convert
 from appliance.engine.fixed.architecture import Format, Quantization
 from appliance.models.errors import ModelRefused
 from devnet.model import safetensors_head
@@ -29,8 +29,11 @@ HALVES = [bits for bits in range(1 << 16) if bits & 0x7C00 != 0x7C00]
 def value(bits: int) -> Fraction:
     """Of a finite bf16; the first number that is none counts on as if exponents did."""
     exponent, fraction = bits >> 7 & 0xFF, bits & 0x7F
-    sized = Fraction(fraction, 128) * Fraction(2) ** -126 if not exponent else (
-        Fraction(128 + fraction, 128) * Fraction(2) ** (exponent - 127))
+    sized = (
+        Fraction(fraction, 128) * Fraction(2) ** -126
+        if not exponent
+        else (Fraction(128 + fraction, 128) * Fraction(2) ** (exponent - 127))
+    )
     return -sized if bits >> 15 else sized
 
 
@@ -68,8 +71,10 @@ def test_every_upper_half_with_the_lower_halves_that_decide(low: int) -> None:
 
 
 def test_every_float16() -> None:
-    singles = struct.unpack(f"<{len(HALVES)}I", struct.pack(
-        f"<{len(HALVES)}f", *struct.unpack(f"<{len(HALVES)}e", array("H", HALVES).tobytes())))
+    singles = struct.unpack(
+        f"<{len(HALVES)}I",
+        struct.pack(f"<{len(HALVES)}f", *struct.unpack(f"<{len(HALVES)}e", array("H", HALVES).tobytes())),
+    )
     assert rounded(array("H", HALVES).tobytes(), "F16") == array("H", map(nearest, singles)).tobytes()
 
 
@@ -81,11 +86,24 @@ def test_more_than_one_chunk_is_cut_nowhere(monkeypatch: pytest.MonkeyPatch) -> 
     assert rounded(whole, "BF16") == whole
 
 
-@pytest.mark.parametrize(("dtype", "bits"), [
-    ("BF16", 0x7F80), ("BF16", 0xFF80), ("BF16", 0x7FC1), ("F16", 0x7C00), ("F16", 0xFC00), ("F16", 0x7E01),
-    ("F32", 0x7F800000), ("F32", 0xFF800000), ("F32", 0x7FC00000), ("F32", 0x7F800001), ("F32", 0xFFFFFFFF),
-    ("F32", 0x7F7F8000), ("F32", 0xFF7FFFFF),
-])
+@pytest.mark.parametrize(
+    ("dtype", "bits"),
+    [
+        ("BF16", 0x7F80),
+        ("BF16", 0xFF80),
+        ("BF16", 0x7FC1),
+        ("F16", 0x7C00),
+        ("F16", 0xFC00),
+        ("F16", 0x7E01),
+        ("F32", 0x7F800000),
+        ("F32", 0xFF800000),
+        ("F32", 0x7FC00000),
+        ("F32", 0x7F800001),
+        ("F32", 0xFFFFFFFF),
+        ("F32", 0x7F7F8000),
+        ("F32", 0xFF7FFFFF),
+    ],
+)
 def test_what_is_not_finite_is_refused_wherever_it_stands(dtype: str, bits: int) -> None:
     code = "I" if dtype == "F32" else "H"
     for at in range(3):
@@ -99,8 +117,14 @@ def test_what_is_not_finite_is_refused_wherever_it_stands(dtype: str, bits: int)
 def test_torch_rounds_alike() -> None:
     torch = brought("torch")
     drawn = random.Random(3)
-    singles = array("I", (single for single in (drawn.getrandbits(32) for _ in range(200_000))
-                          if single & 0x7F800000 not in {0x7F800000, 0x7F000000})).tobytes()
+    singles = array(
+        "I",
+        (
+            single
+            for single in (drawn.getrandbits(32) for _ in range(200_000))
+            if single & 0x7F800000 not in {0x7F800000, 0x7F000000}
+        ),
+    ).tobytes()
     for raw, dtype, theirs in ((singles, "F32", torch.float32), (array("H", HALVES).tobytes(), "F16", torch.float16)):
         other = torch.frombuffer(bytearray(raw), dtype=theirs).to(torch.bfloat16)
         assert rounded(raw, dtype) == bytes(other.view(torch.uint8).numpy())
@@ -108,19 +132,27 @@ def test_torch_rounds_alike() -> None:
 
 # ---- a folder
 
+
 def widened(folder: Path, dtype: str) -> bytes:
     """Writes the folder's weights anew in float32 or float16; what they were before, as they lie in the file."""
     path = folder / "model.safetensors"
     raw = path.read_bytes()
     size = int.from_bytes(raw[:8], "little")
-    head, data = json.loads(raw[8:8 + size]), raw[8 + size:]
-    numbers = struct.unpack(f"<{len(data) // 2}f", b"".join(b"\0\0" + data[at:at + 2] for at in range(0, len(data), 2)))
+    head, data = json.loads(raw[8 : 8 + size]), raw[8 + size :]
+    numbers = struct.unpack(
+        f"<{len(data) // 2}f", b"".join(b"\0\0" + data[at : at + 2] for at in range(0, len(data), 2))
+    )
     code, width = {"F32": ("f", 4), "F16": ("e", 2)}[dtype]
-    members = sorted(((name, each) for name, each in head.items() if name != "__metadata__"),
-                     key=lambda member: member[1]["data_offsets"])
-    wide = safetensors_head([(name, dtype, tuple(each["shape"]),
-                              (each["data_offsets"][1] - each["data_offsets"][0]) // 2 * width)
-                             for name, each in members])
+    members = sorted(
+        ((name, each) for name, each in head.items() if name != "__metadata__"),
+        key=lambda member: member[1]["data_offsets"],
+    )
+    wide = safetensors_head(
+        [
+            (name, dtype, tuple(each["shape"]), (each["data_offsets"][1] - each["data_offsets"][0]) // 2 * width)
+            for name, each in members
+        ]
+    )
     path.write_bytes(wide + struct.pack(f"<{len(numbers)}{code}", *numbers))
     return data
 
@@ -140,7 +172,8 @@ def test_a_quantized_folder_is_the_same_from_either_width(tmp_path: Path) -> Non
     widened(wide, "F32")
     convert(wide, tmp_path / "two", Quantization(Format.INT8, 32))
     assert {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()} == {
-        path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
+        path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()
+    }
 
 
 @needs_kernels

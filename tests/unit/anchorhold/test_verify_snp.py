@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from anchorhold import judgement
 from anchorhold.command import Parser
-from anchorhold.judgement import Judgement, UsageRefused, read_time, status_of
 from anchorhold.verbs import policy as policy_verb
 from anchorhold.verbs import verify
+from anchorhold.verbs.verify import verdict
+from anchorhold.verbs.verify.verdict import Judgement, UsageRefused, read_time, status_of
 from attestation.errors import (
     BindingRefused,
     ChainRefused,
@@ -51,8 +51,7 @@ class Desk:
         self.folder = folder
         self.lay(FORGE.case())
         (folder / "own.toml").write_text(
-            'name = "own"\nabout = "the test root"\nextends = "strict"\n'
-            f'[snp]\nsimulated_roots = ["{ROOT}"]\n'
+            f'name = "own"\nabout = "the test root"\nextends = "strict"\n[snp]\nsimulated_roots = ["{ROOT}"]\n'
         )
 
     def lay(self, case: Case) -> None:
@@ -135,14 +134,7 @@ def test_accepted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_default_policy_takes_no_simulated_root(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:  # evidence.md E137
-    arguments = [
-        *desk.evidence(),
-        *desk.chain(),
-        *desk.expectations(),
-        "--crl",
-        desk.path("crl.der"),
-        "--json",
-    ]
+    arguments = [*desk.evidence(), *desk.chain(), *desk.expectations(), "--crl", desk.path("crl.der"), "--json"]
     assert run(*arguments) == 4
     spoken = said(capsys)
     assert spoken["policy"].startswith("strict@")
@@ -278,17 +270,9 @@ def test_usage_the_parser_sees(arguments: list[str], capsys: pytest.CaptureFixtu
 
 def test_reference_values_from_a_document(desk: Desk) -> None:
     (desk.folder / "refs.toml").write_text(
-        f'[snp]\nmeasurement = ["{"11" * 48}"]\nreport_data = ["{"22" * 64}"]\n'
-        f'chip_id = ["{FORGE.chip.hex()}"]\n'
+        f'[snp]\nmeasurement = ["{"11" * 48}"]\nreport_data = ["{"22" * 64}"]\nchip_id = ["{FORGE.chip.hex()}"]\n'
     )
-    arguments = [
-        *desk.evidence(),
-        *desk.chain(),
-        "--crl",
-        desk.path("crl.der"),
-        "--policy",
-        desk.path("own.toml"),
-    ]
+    arguments = [*desk.evidence(), *desk.chain(), "--crl", desk.path("crl.der"), "--policy", desk.path("own.toml")]
     assert run(*arguments) == 4
     assert run(*arguments, "--references", desk.path("refs.toml")) == 0
 
@@ -301,7 +285,7 @@ def test_now_is_the_default_time(
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return NOW.astimezone(tz)
 
-    monkeypatch.setattr(judgement, "datetime", Clock)
+    monkeypatch.setattr(verdict, "datetime", Clock)
     arguments = desk.evidence()
     del arguments[arguments.index("--at") : arguments.index("--at") + 2]
     assert run(*arguments, *desk.chain(), "--genuine-only", "--json") == 0
@@ -330,11 +314,11 @@ def test_what_is_no_time(text: str) -> None:
 
 
 def test_a_file_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judgement, "FILE_BYTES_MAX", 1184)
-    assert len(judgement.read_file(desk.path("report.bin"))) == 1184
+    monkeypatch.setattr(verdict, "FILE_BYTES_MAX", 1184)
+    assert len(verdict.read_file(desk.path("report.bin"))) == 1184
     (desk.folder / "report.bin").write_bytes(bytes(1185))
     with pytest.raises(UsageRefused, match="<= 1184 bytes"):
-        judgement.read_file(desk.path("report.bin"))
+        verdict.read_file(desk.path("report.bin"))
 
 
 @pytest.mark.parametrize(

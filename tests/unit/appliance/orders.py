@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.answering import Answering, Terms
 from appliance.engine.protocol import Engine, EngineRequest, Step
-from appliance.mind import ByteScript, Mind
+from appliance.model_runtime import ByteScript, Mind
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED, ChatLimits, ChatRequest, Sampling, UserMessage
 from attestation.receipts.body import Receipt, ServedBy
 from attestation.receipts.price import FREE, PriceSchedule
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.request import Place
 from attestation.sealed.ring import Ring
 from devnet.subnet import GATEWAY
@@ -32,8 +32,14 @@ BY = ServedBy("r-1", bytes(32), b"\x01" * 32, MODEL_ROOT, b"\x02" * 32, b"\x03" 
 
 
 def answering(
-    engine: Engine, *, limits: ChatLimits = RAISED, plaintext: bool = True, ring: Ring | None = None,
-    price: PriceSchedule = FREE, key: Ed25519PrivateKey = RECEIPT_KEY, by: ServedBy = BY,
+    engine: Engine,
+    *,
+    limits: ChatLimits = RAISED,
+    plaintext: bool = True,
+    ring: Ring | None = None,
+    price: PriceSchedule = FREE,
+    key: Ed25519PrivateKey = RECEIPT_KEY,
+    by: ServedBy = BY,
 ) -> Answering:
     """Everything a cell answers with, around `engine`; sealed requests are run where there is a ring."""
     terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE)
@@ -53,14 +59,30 @@ def chat_payload(words: str, max_tokens: int | None = None) -> bytes:
 
 
 def ordered(
-    words: str = "hello", *, number: int | None = None, height: int = 1, index: int = 0, payload: bytes | None = None,
-    kind: Kind = Kind.PLAIN, beacon: bytes = BEACON, max_tokens: int | None = None, caller: bytes = b"\x04",
+    words: str = "hello",
+    *,
+    number: int | None = None,
+    height: int = 1,
+    index: int = 0,
+    payload: bytes | None = None,
+    kind: Kind = Kind.PLAIN,
+    beacon: bytes = BEACON,
+    max_tokens: int | None = None,
+    caller: bytes = b"\x04",
 ) -> OrderedRequest:
     payload = chat_payload(words, max_tokens) if payload is None else payload
     return OrderedRequest(
-        height=height, index=index, id=index if number is None else number, caller=caller, kind=kind,
-        payload=Prompt(payload), beacon=beacon,
-        link=bytes(32), request_digest=bytes(32), block_time_ns=1, certified_time_ns=2,
+        height=height,
+        index=index,
+        id=index if number is None else number,
+        caller=caller,
+        kind=kind,
+        payload=Prompt(payload),
+        beacon=beacon,
+        link=bytes(32),
+        request_digest=bytes(32),
+        block_time_ns=1,
+        certified_time_ns=2,
     )
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anchorhold.feeding import feed
-from appliance.answering import Answering, Terms
+from anchorhold.host.slice_feed import feed
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.mind import Mind, ModelScript
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
+from appliance.model_runtime import Mind, ModelScript
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.window import Answered, Piece, encode_say
 from appliance.text import Finish, Listener, ModelText, room
-from appliance.window import Answered, Piece, encode_say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import (
     RAISED,
@@ -40,7 +40,7 @@ from foundation import limits
 from foundation.secrecy import Prompt, Secret
 from tests import little_text
 from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, ordered, receipt
-from tests.unit.appliance.test_services import NOW, cell, chain_of, play
+from tests.unit.appliance.serving.test_services import NOW, cell, chain_of, play
 
 TEXT = ModelText.of(little_text.files("chatml"), context_tokens=40_000)
 WORD = little_text.tokenizer("chatml").encode(" the").ids[0]
@@ -140,15 +140,23 @@ def test_the_largest_sealed_answer_is_one_the_gateway_takes(mode: Mode, tools: b
     assert isinstance(end, Answered)
     frames = [piece.words for piece in pieces if isinstance(piece, Piece)]
     assert {len(frame) for frame in frames} == {FRAME_BYTES}
-    reader = FrameReader(AnswerKeys.derive(
-        REPLY_KEY, config=BY.config, gateway=GATEWAY, height=1, index=0, number=request.id,
-        request=request.request_digest))
+    reader = FrameReader(
+        AnswerKeys.derive(
+            REPLY_KEY,
+            config=BY.config,
+            gateway=GATEWAY,
+            height=1,
+            index=0,
+            number=request.id,
+            request=request.request_digest,
+        )
+    )
     words = b"".join(map(reader.hear, split(b"".join(frames))))
     assert words == token * limits.TOKENS_MAX
     assert reader.end().finish is Finish.LENGTH
     answer = FRAME_BYTES * len(frames)
     assert answer <= limits.ANSWER_BYTES_MAX
-    if tools:       # frames without words first, then all words: nothing makes more of them
+    if tools:  # frames without words first, then all words: nothing makes more of them
         assert answer > limits.ANSWER_BYTES_MAX // 2
 
 
@@ -159,8 +167,10 @@ def cut(draw: st.DrawFn, raw: bytes) -> list[bytes]:
 
 
 @given(
-    data=st.data(), raw=st.binary(max_size=12) | st.text("ab日é🙂", max_size=12).map(str.encode),
-    stops=st.lists(st.text("ab日", min_size=1, max_size=3), max_size=2), most=st.integers(0, 12),
+    data=st.data(),
+    raw=st.binary(max_size=12) | st.text("ab日é🙂", max_size=12).map(str.encode),
+    stops=st.lists(st.text("ab日", min_size=1, max_size=3), max_size=2),
+    most=st.integers(0, 12),
 )
 def test_where_the_size_cuts_does_not_depend_on_tokens(
     data: st.DataObject, raw: bytes, stops: list[str], most: int

@@ -95,7 +95,9 @@ def test_an_engine_with_a_model_has_a_profile_and_one_without_has_none() -> None
     for engine in ("fixed-1", "torch-1", "vllm-1"):
         choose_mind(replace(with_model, engine=engine))
     for wrong in (
-        replace(with_model, profile=None), replace(with_model, release=None), replace(with_model, engine="scripted-1"),
+        replace(with_model, profile=None),
+        replace(with_model, release=None),
+        replace(with_model, engine="scripted-1"),
     ):
         with pytest.raises(ConfigRefused) as refused:
             choose_mind(wrong)
@@ -114,14 +116,17 @@ model_root = "{"30" * 32}"
 SERVICE = 'service = "default/service-key/little"\n'
 
 
-@pytest.mark.parametrize(("text", "plaintext", "service"), [
-    (GOOD, True, False),
-    (GOOD + "plaintext = false\n", False, False),
-    (GOOD + RELEASE, True, False),
-    (GOOD + RELEASE + SERVICE, False, True),
-    (GOOD + "plaintext = true\n" + RELEASE + SERVICE, True, True),
-    (GOOD + "plaintext = false\n" + RELEASE + SERVICE, False, True),
-])
+@pytest.mark.parametrize(
+    ("text", "plaintext", "service"),
+    [
+        (GOOD, True, False),
+        (GOOD + "plaintext = false\n", False, False),
+        (GOOD + RELEASE, True, False),
+        (GOOD + RELEASE + SERVICE, False, True),
+        (GOOD + "plaintext = true\n" + RELEASE + SERVICE, True, True),
+        (GOOD + "plaintext = false\n" + RELEASE + SERVICE, False, True),
+    ],
+)
 def test_a_cell_that_can_be_sealed_to_runs_nothing_else_unless_it_says_so(
     text: str, plaintext: bool, service: bool
 ) -> None:
@@ -138,18 +143,21 @@ def test_a_price() -> None:
     assert MeasuredConfig.parse(GOOD.encode()).price == FREE
 
 
-@pytest.mark.parametrize(("text", "code"), [
-    (GOOD + 'plaintext = "yes"\n', "plaintext"),
-    (GOOD + "plaintext = 1\n", "plaintext"),
-    (GOOD + "price = 1\n", "price"),
-    (GOOD + "[price]\nrequest = 1\n", "price.fields"),
-    (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = -1\n", "price.token_out"),
-    (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = true\n", "price.fields"),
-    (GOOD + RELEASE + 'service = "default/model-key/little"\n', "release.service"),
-    (GOOD + RELEASE + 'service = "service-key"\n', "release.service"),
-    (GOOD + RELEASE + "service = 1\n", "release"),
-    (GOOD + RELEASE.replace("model-key", "service-key"), "release.resource"),
-])
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (GOOD + 'plaintext = "yes"\n', "plaintext"),
+        (GOOD + "plaintext = 1\n", "plaintext"),
+        (GOOD + "price = 1\n", "price"),
+        (GOOD + "[price]\nrequest = 1\n", "price.fields"),
+        (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = -1\n", "price.token_out"),
+        (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = true\n", "price.fields"),
+        (GOOD + RELEASE + 'service = "default/model-key/little"\n', "release.service"),
+        (GOOD + RELEASE + 'service = "service-key"\n', "release.service"),
+        (GOOD + RELEASE + "service = 1\n", "release"),
+        (GOOD + RELEASE.replace("model-key", "service-key"), "release.resource"),
+    ],
+)
 def test_what_may_be_added_is_held_to_its_shape(text: str, code: str) -> None:
     with pytest.raises(Refused) as refused:
         MeasuredConfig.parse(text.encode())

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from anchorhold.feeding import propose
+from anchorhold.host.slice_feed import propose
 from appliance.config import MeasuredConfig
 from appliance.identity import Identity
 from appliance.main import choose_mind, serve
-from appliance.mind import ByteScript, Mind
-from appliance.window import Supply, encode_ask
+from appliance.model_runtime import ByteScript, Mind
+from appliance.serving.window import Supply, encode_ask
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import ROOT, CellProcess
@@ -38,8 +38,12 @@ SCRIPTED = choose_mind(replace(CONFIG, engine="scripted-1"))
 
 def cell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "appliance", *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "appliance", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -48,7 +52,7 @@ def test_it_serves_until_told_to_stop_and_leaves_no_socket(tmp_path: Path) -> No
         with SyncHost(running.address, Port.OBSERVE) as host:
             assert json.loads(host.ask(b"health"))["engine"] == "scripted-1"
         mode = stat.S_IMODE((tmp_path / "cell.sock").stat().st_mode)
-        assert mode == 0o600            # secrecy.md S10
+        assert mode == 0o600  # secrecy.md S10
         assert running.stop(signal.SIGTERM) == 0
         assert [event["event"] for event in running.events] == ["serving", "stopped"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cell.toml"]
@@ -76,12 +80,12 @@ def test_a_second_cell_on_the_same_socket_says_so_in_one_line(tmp_path: Path) ->
         assert told["event"] == "refused to start"
         assert told["exception"]["errno"] == "EADDRINUSE"
         assert told["address"] == str(running.address)
-        with SyncHost(running.address, Port.OBSERVE) as host:       # the first is unharmed
+        with SyncHost(running.address, Port.OBSERVE) as host:  # the first is unharmed
             host.ping()
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    CellProcess(tmp_path, SUBNET, GATEWAY, engine="scripted-1")     # writes cell.toml
+    CellProcess(tmp_path, SUBNET, GATEWAY, engine="scripted-1")  # writes cell.toml
     ended = cell(tmp_path, "--config", "cell.toml", "--listen", f"unix:{tmp_path}/none/cell.sock")
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -151,7 +155,7 @@ async def served(engine: GatedEngine, chain: Chain, address: Address, then: sign
             if then is not None:
                 signal.raise_signal(then)
             status = await serving
-            assert exchange.outcome is None         # nothing was said to the end
+            assert exchange.outcome is None  # nothing was said to the end
             return status
     finally:
         serving.cancel()
@@ -197,7 +201,7 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
             await propose(host, chain.proof(1, 1, NOW + 1))
             exchange = await host.submit(encode_ask(Supply(chain.body(1))))
             async for _ in exchange:
-                return      # it has begun to answer
+                return  # it has begun to answer
 
     with CellProcess(tmp_path, SUBNET, GATEWAY) as running:
         asyncio.run(begin(running.address))

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.rings import Rings
+from appliance.service_keys import Rings
 from attestation.consensus.blocks import Kind
 from attestation.sealed.errors import KeysRefused, SealedRefused
 from attestation.sealed.request import Mode, Unsealed, seal
@@ -37,14 +37,14 @@ def sealed_at(height: int, ring: Ring) -> OrderedRequest:
 
 def overtaken(count: int) -> tuple[Rings, OrderedRequest]:
     """A cell with block 90 in its queue, renewed `count` times before it comes to answer it."""
-    return overtaken_by(rotations(count, answered=10 ** 6))     # of a broker that forgets as fast as it can
+    return overtaken_by(rotations(count, answered=10**6))  # of a broker that forgets as fast as it can
 
 
 def overtaken_by(made: list[Ring]) -> tuple[Rings, OrderedRequest]:
     rings = Rings(made[0])
     rings.hold(90)
     for held, ring in pairwise(made):
-        for height in (held.renew, held.through):       # the position moves on; block 90 waits
+        for height in (held.renew, held.through):  # the position moves on; block 90 waits
             rings.hold(height)
             rings.answered(height)
         ring.check_agrees(held)
@@ -59,14 +59,14 @@ def test_rotations_that_overtake_the_queue_are_harmless(count: int) -> None:
 
 
 def test_a_ring_is_let_go_of_once_the_blocks_it_opens_are_answered() -> None:
-    made = rotations(4, answered=10 ** 6)
+    made = rotations(4, answered=10**6)
     given = [weakref.ref(ring) for ring in made]
     rings, waiting = overtaken_by(made)
     del made
     rings.unseal(waiting, PLACE)
     rings.answered(90)
     assert rings.of(90) is None
-    assert [ring.renew for ring in rings.kept] == [501, 401]        # the newest; the one before it until it holds one
+    assert [ring.renew for ring in rings.kept] == [501, 401]  # the newest; the one before it until it holds one
     rings.hold(501)
     rings.answered(501)
     gc.collect()
@@ -74,7 +74,7 @@ def test_a_ring_is_let_go_of_once_the_blocks_it_opens_are_answered() -> None:
 
 
 def test_the_older_ring_goes_when_the_newer_speaks_for_what_comes_next() -> None:
-    first, second = rotations(1, answered=10 ** 6)
+    first, second = rotations(1, answered=10**6)
     rings = Rings(first)
     for height in range(100, 151):
         rings.hold(height)
@@ -100,5 +100,3 @@ def test_a_rotation_forgets_only_keys_whose_blocks_are_all_answered() -> None:
     with pytest.raises(KeysRefused) as refused:
         rotations(KEYS_MAX)
     assert refused.value.code == "service-key.full"
-
-

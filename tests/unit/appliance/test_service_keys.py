@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.feeding import CellDeclined, feed
-from anchorhold.relaying import relay
-from appliance.device import Device
-from appliance.model import ModelGate
+from anchorhold.host.broker_relay import relay
+from anchorhold.host.slice_feed import CellDeclined, feed
+from appliance.key_release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
+from appliance.model_pack import ModelGate
 from appliance.ordering.sequencer import Sequencer
-from appliance.release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
-from appliance.rings import Rings
-from appliance.services import ObserveService, ReleaseService, StreamService
-from appliance.window import Answered, Say
+from appliance.service_keys import Rings
+from appliance.serving.run_queue import Device
+from appliance.serving.services import ObserveService, ReleaseService, StreamService
+from appliance.serving.window import Answered, Say
 from attestation.broker import service
 from attestation.broker.administration import add_secret
 from attestation.broker.errors import StoreRefused
@@ -67,8 +67,7 @@ def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], height: 
 
 
 def rotated(little: LittleBroker, answered: int = 0) -> Ring:
-    return service.rotate(
-        little.store, little.wrapping, SERVICE, SuiteId.X25519, os.urandom, NOW_NS, answered=answered)
+    return service.rotate(little.store, little.wrapping, SERVICE, SuiteId.X25519, os.urandom, NOW_NS, answered=answered)
 
 
 def test_both_keys_come_in_one_attested_session(little: LittleBroker) -> None:
@@ -139,7 +138,7 @@ def test_a_renewal_that_fails_takes_nothing_away(little: LittleBroker) -> None:
         assert standing.state is State.HAS_KEY
         assert standing.failure in ("broker.unreachable", "broker.403")
         assert cell.held is held
-    assert isinstance(cell.hear(Begin(), height=11), Carry)     # left in the middle
+    assert isinstance(cell.hear(Begin(), height=11), Carry)  # left in the middle
     assert cell.held is held
     rotated(little)
     assert carried(cell, LocalSend(little.broker), height=11)[0].failure is None
@@ -167,17 +166,18 @@ def published(little: LittleBroker, ring: Ring | None = None) -> set[bytes]:
 def test_offers_are_those_of_the_ring(little: LittleBroker) -> None:
     before = published(little)
     assert before < published(little, rotated(little))
-    assert before < published(little, rotated(little))      # no block is known to be answered
+    assert before < published(little, rotated(little))  # no block is known to be answered
     with pytest.raises(StoreRefused, match="at most 0, the height shown"):
         rotated(little, answered=12)
     with little.store.change() as change:
         change.append("height-shown", {"height": 40, "gateway": GATEWAY}, NOW_NS)
         change.set_height(40)
-    assert not before <= published(little, rotated(little, answered=12))    # now the oldest is forgotten
+    assert not before <= published(little, rotated(little, answered=12))  # now the oldest is forgotten
     little.audit()
 
 
 # -- over the window
+
 
 def test_no_block_is_released_that_the_ring_does_not_reach(little: LittleBroker) -> None:
     """window.md N17: declined before anything changed; with the newer ring the same body is run."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from appliance.answering import FAULT, Answering, Terms
 from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.mind import Mind, Speaker
+from appliance.model_runtime import Mind, Speaker
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import FAULT, Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.window import Answered, Piece, Say
 from appliance.text import End
-from appliance.window import Answered, Piece, Say
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import RAISED, ChatRequest
 from attestation.receipts.outcome import NO_ANSWER, Finish
@@ -40,8 +40,12 @@ class Broken(Exception):
 
 
 RAISED_BY_TEXT: list[Callable[[], BaseException]] = [
-    lambda: Broken(WORDS), lambda: RecursionError(WORDS), lambda: UnicodeEncodeError("utf-8", WORDS, 0, 1, WORDS),
-    lambda: AssertionError(WORDS), lambda: KeyError(WORDS), lambda: Refused("Not A Code", expected=WORDS, got=WORDS),
+    lambda: Broken(WORDS),
+    lambda: RecursionError(WORDS),
+    lambda: UnicodeEncodeError("utf-8", WORDS, 0, 1, WORDS),
+    lambda: AssertionError(WORDS),
+    lambda: KeyError(WORDS),
+    lambda: Refused("Not A Code", expected=WORDS, got=WORDS),
 ]
 
 
@@ -115,16 +119,17 @@ def finish(says: list[Say]) -> object:
 
 @pytest.mark.parametrize("raised", RAISED_BY_TEXT)
 @pytest.mark.parametrize("point", ["prompt", "room", "speaker", "hear", "end"])
-@pytest.mark.parametrize(("kind", "mode"), [
-    (Kind.PLAIN, Mode.WHOLE), (Kind.SEALED, Mode.WHOLE), (Kind.SEALED, Mode.STREAM)])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(Kind.PLAIN, Mode.WHOLE), (Kind.SEALED, Mode.WHOLE), (Kind.SEALED, Mode.STREAM)]
+)
 def test_whatever_text_raises_is_one_receipt_and_the_next_request_runs(
-    raised: Callable[[], BaseException], point: str, kind: Kind, mode: Mode,
+    raised: Callable[[], BaseException], point: str, kind: Kind, mode: Mode
 ) -> None:
     """answer.md A23"""
     request = asked(kind, mode)
     says = [list(cell(Fragile(point, raised)).answer(request)) for _ in range(2)]
     assert finish(says[0]) == FAULT
-    assert says[0] == says[1]       # on every cell the same
+    assert says[0] == says[1]  # on every cell the same
     if mode is Mode.WHOLE and kind is Kind.SEALED:
         assert len(says[0]) == 1
     assert len(list(cell(Fragile("", raised)).answer(request))) > 1
@@ -132,7 +137,7 @@ def test_whatever_text_raises_is_one_receipt_and_the_next_request_runs(
 
 def test_pieces_before_a_fault_are_void_for_whoever_hands_an_answer_on() -> None:
     """window.md N9, answer.md A23"""
-    from anchorhold.reporting import Hearing
+    from anchorhold.host.answer_reports import Hearing
 
     says = list(cell(Fragile("end", lambda: Broken(WORDS))).answer(asked(Kind.PLAIN)))
     assert isinstance(says[0], Piece)

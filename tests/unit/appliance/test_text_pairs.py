@@ -41,7 +41,7 @@ def test_every_pair_ends_in_a_receipt_whatever_the_kernels(shard: int) -> None:
             reason.add_note(f"pair {number} of seed {shard}: {pair}")
             raise
     assert kernels()
-    assert len(finishes) > 5        # it reaches answers of several ends, and refusals
+    assert len(finishes) > 5  # it reaches answers of several ends, and refusals
 
 
 @pytest.mark.parametrize("sealed", [False, True])

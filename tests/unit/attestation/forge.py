@@ -165,11 +165,7 @@ class Forge:
 
     def make_intermediate(self, kind: KeyKind = KeyKind.VCEK, **changes: Any) -> x509.Certificate:
         infix = "-VLEK" if kind is KeyKind.VLEK else ""
-        options: dict[str, Any] = {
-            "authority": x509.BasicConstraints(True, 0),
-            "usage": usage(),
-            "serial": 0x20002,
-        }
+        options: dict[str, Any] = {"authority": x509.BasicConstraints(True, 0), "usage": usage(), "serial": 0x20002}
         name = changes.pop("name", f"SEV{infix}-{self.product.value}")
         signer = changes.pop("signer", rsa_key("ark"))
         key = changes.pop("key", rsa_key(f"intermediate{infix}"))
@@ -178,12 +174,7 @@ class Forge:
     def amd(self, kind: KeyKind, tcb: bytes, chip: bytes) -> dict[str, bytes]:
         levels = {"1": integer(1), "2": text(self.product.value), "3.8": integer(tcb[7])}
         if self.product is Product.TURIN:
-            levels |= {
-                "3.9": integer(tcb[0]),
-                "3.1": integer(tcb[1]),
-                "3.2": integer(tcb[2]),
-                "3.3": integer(tcb[3]),
-            }
+            levels |= {"3.9": integer(tcb[0]), "3.1": integer(tcb[1]), "3.2": integer(tcb[2]), "3.3": integer(tcb[3])}
         else:
             levels |= {"3.1": integer(tcb[0]), "3.2": integer(tcb[1]), "3.3": integer(tcb[6])}
         return levels | ({"4": chip} if kind is KeyKind.VCEK else {"5": text("CN=provider")})
@@ -206,9 +197,7 @@ class Forge:
     def chip(self) -> bytes:
         return bytes(range(1, 9)) if self.product is Product.TURIN else bytes(range(1, 65))
 
-    def report(
-        self, *, patch: Callable[[bytearray], None] | None = None, key: Any = None, **values: Any
-    ) -> bytes:
+    def report(self, *, patch: Callable[[bytearray], None] | None = None, key: Any = None, **values: Any) -> bytes:
         """A signed report. `values` replace fields; `patch` edits the signed part before it is signed."""
         body = bytearray(0x4A0)
         for name, (offset, size, default) in SOUND.items():

@@ -84,9 +84,7 @@ def block(index: int, value: bytes) -> bytes:
 
 
 def unsigned(
-    nonce: bytes = NONCE,
-    opaque: Mapping[int, bytes] | None = None,
-    measurements: Sequence[bytes] = MEASUREMENTS,
+    nonce: bytes = NONCE, opaque: Mapping[int, bytes] | None = None, measurements: Sequence[bytes] = MEASUREMENTS
 ) -> bytes:
     record = b"".join(block(number, value) for number, value in enumerate(measurements, start=1))
     fields = b"".join(
@@ -94,9 +92,7 @@ def unsigned(
         for kind, value in (OPAQUE if opaque is None else opaque).items()
     )
     response = b"\x11\x60\0\0" + bytes([len(measurements)]) + len(record).to_bytes(3, "little") + record
-    return (
-        b"\x11\xe0\1\xff" + nonce + b"\0" + response + bytes(32) + len(fields).to_bytes(2, "little") + fields
-    )
+    return b"\x11\xe0\1\xff" + nonce + b"\0" + response + bytes(32) + len(fields).to_bytes(2, "little") + fields
 
 
 _SIGNED_INFO = """<ds:SignedInfo><ds:CanonicalizationMethod Algorithm="http://www.w3.org/2006/12/xml-c14n11"/>\

@@ -150,14 +150,10 @@ def issue(
     builder = builder.add_extension(subject_id, critical=False).add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(authority), critical=False
     )
-    point = x509.DistributionPoint(
-        [x509.UniformResourceIdentifier("https://sim.invalid/crl")], None, None, None
-    )
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier("https://sim.invalid/crl")], None, None, None)
     builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
     for oid, value, critical in extra:
-        builder = builder.add_extension(
-            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical
-        )
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical)
     return Identity(key, builder.sign(signer, algorithm or hashes.SHA256()))
 
 
@@ -177,9 +173,7 @@ def revocations(
         .last_update(start)
         .next_update(end)
         .add_extension(x509.CRLNumber(1), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False)
     )
     if partial:
         builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)

@@ -141,15 +141,18 @@ def test_a_decision_belongs_to_its_authority(adopted: tuple[Chain, Decision], na
     assert refusal(bend(adopted[0]), adopted[1]) == code
 
 
-@pytest.mark.parametrize(("bend", "code"), [
-    (lambda chain: replace(chain, root_key=Subnet(b"other").root_key), "delegation.signature"),
-    (lambda chain: replace(chain, canister=NEIGHBOUR), "lookup.absent"),
-    (lambda chain: replace(chain, canister=bytes(8) + b"\x01\x01"), "ranges.outside"),
-    (lambda chain: replace(chain, method="list_proposals"), "lookup.absent"),
-    (lambda chain: replace(chain, function=1_001), "authority.function"),
-])
+@pytest.mark.parametrize(
+    ("bend", "code"),
+    [
+        (lambda chain: replace(chain, root_key=Subnet(b"other").root_key), "delegation.signature"),
+        (lambda chain: replace(chain, canister=NEIGHBOUR), "lookup.absent"),
+        (lambda chain: replace(chain, canister=bytes(8) + b"\x01\x01"), "ranges.outside"),
+        (lambda chain: replace(chain, method="list_proposals"), "lookup.absent"),
+        (lambda chain: replace(chain, function=1_001), "authority.function"),
+    ],
+)
 def test_every_binding_is_checked_by_itself(
-    adopted: tuple[Chain, Decision], bend: Callable[[Chain], Chain], code: str,
+    adopted: tuple[Chain, Decision], bend: Callable[[Chain], Chain], code: str
 ) -> None:
     chain, decision = adopted
     assert isinstance(decision.proof, CertifiedReply)
@@ -177,13 +180,24 @@ def test_a_rejected_call_proves_nothing(subnet: Subnet, adopted: tuple[Chain, De
     assert refusal(chain, Decision(decision.payload, replace(reply, certificate=certificate))) == "lookup.status"
 
 
-@pytest.mark.parametrize("misbehaviour", [
-    Misbehaviour.WRONG_KEY, Misbehaviour.NO_TIME, Misbehaviour.EMPTY_RANGES, Misbehaviour.OUTSIDE_RANGES,
-    Misbehaviour.NO_RANGES, Misbehaviour.NESTED_DELEGATION, Misbehaviour.IDENTITY_SIGNATURE,
-    Misbehaviour.IDENTITY_SUBNET_KEY, Misbehaviour.FLIPPED_SIGNATURE, Misbehaviour.TRAILING_BYTE,
-], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "misbehaviour",
+    [
+        Misbehaviour.WRONG_KEY,
+        Misbehaviour.NO_TIME,
+        Misbehaviour.EMPTY_RANGES,
+        Misbehaviour.OUTSIDE_RANGES,
+        Misbehaviour.NO_RANGES,
+        Misbehaviour.NESTED_DELEGATION,
+        Misbehaviour.IDENTITY_SIGNATURE,
+        Misbehaviour.IDENTITY_SUBNET_KEY,
+        Misbehaviour.FLIPPED_SIGNATURE,
+        Misbehaviour.TRAILING_BYTE,
+    ],
+    ids=lambda each: each.name,
+)
 def test_a_subnet_that_misbehaves_is_not_believed(
-    subnet: Subnet, adopted: tuple[Chain, Decision], misbehaviour: Misbehaviour,
+    subnet: Subnet, adopted: tuple[Chain, Decision], misbehaviour: Misbehaviour
 ) -> None:
     chain, decision = adopted
     reply = decision.proof

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from attestation.auditor.governed import HistoryReader
+from attestation.auditor.decision_history import HistoryReader
 from attestation.auditor.terms import Decided, Terms
 from attestation.policy import document
 from devnet.tee import policy_document
@@ -24,8 +24,11 @@ EMPTY = Ledger.begin(AUTHORITY)
 ONE, _ = advance(EMPTY, Adopt(FIRST, None))
 TWO, _ = advance(ONE, Adopt(SECOND, 500))
 THREE, _ = advance(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks"))
-DECISIONS = (decide(EMPTY, Adopt(FIRST, None)), decide(ONE, Adopt(SECOND, 500)),
-             decide(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks")))
+DECISIONS = (
+    decide(EMPTY, Adopt(FIRST, None)),
+    decide(ONE, Adopt(SECOND, 500)),
+    decide(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks")),
+)
 TERMS = Terms(document.parse(policy_document(snp_tee())))
 ABOUT = Decided(ONE.head, "0.1.0", FIRST.launch.snp[0].measurement, FIRST.measured_config, FIRST.model.root)
 
@@ -43,9 +46,16 @@ def test_it_says_who_decided_and_what_became_of_it() -> None:
     assert "in force" in read(1)
     assert "superseded" in read(2)
     assert "decision 1 of 2" in read(2)
-    assert "withdrawn" in read(3, replace(
-        ABOUT, adoption=TWO.head, release="0.2.0", measurement=SECOND.launch.snp[1].measurement,
-        config=SECOND.measured_config))
+    assert "withdrawn" in read(
+        3,
+        replace(
+            ABOUT,
+            adoption=TWO.head,
+            release="0.2.0",
+            measurement=SECOND.launch.snp[1].measurement,
+            config=SECOND.measured_config,
+        ),
+    )
 
 
 def test_every_launch_that_was_decided_will_do() -> None:
@@ -53,14 +63,22 @@ def test_every_launch_that_was_decided_will_do() -> None:
         assert read(1, replace(ABOUT, measurement=each))
 
 
-@pytest.mark.parametrize("other", [
-    {"adoption": digest("another decision")}, {"adoption": TWO.head}, {"release": "0.2.0"},
-    {"measurement": measurement("another image")}, {"config": digest("another")}, {"model_root": None},
-    {"model_root": digest("another")},
-], ids=lambda other: next(iter(other)))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"adoption": digest("another decision")},
+        {"adoption": TWO.head},
+        {"release": "0.2.0"},
+        {"measurement": measurement("another image")},
+        {"config": digest("another")},
+        {"model_root": None},
+        {"model_root": digest("another")},
+    ],
+    ids=lambda other: next(iter(other)),
+)
 def test_what_ran_must_be_what_was_decided(other: dict[str, object]) -> None:
     with pytest.raises(Refused) as caught:
-        read(2, replace(ABOUT, **other))    # type: ignore[arg-type]
+        read(2, replace(ABOUT, **other))  # type: ignore[arg-type]
     assert caught.value.code.endswith("adoption")
 
 

@@ -44,7 +44,7 @@ def refused(auxblob: bytes) -> str:
     return caught.value.code.removeprefix("auxblob.")
 
 
-@pytest.mark.filterwarnings("ignore:Parsed a serial number")     # real endorsement certificates have serial 0
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # real endorsement certificates have serial 0
 def test_a_table_of_a_real_machine():  # evidence-production.md E116
     path = VECTORS / "auxblob/genoa-8d8bfb3e.auxblob"
     if not path.exists():
@@ -52,8 +52,10 @@ def test_a_table_of_a_real_machine():  # evidence-production.md E116
     table = CertificateTable.parse(path.read_bytes())
     assert set(table.values) == {TableEntry.ARK, TableEntry.ASK, TableEntry.VCEK}
     assert table.unknown == ()
-    chain = [x509.load_der_x509_certificate(table.values[entry]) for entry in
-             (TableEntry.VCEK, TableEntry.ASK, TableEntry.ARK)]
+    chain = [
+        x509.load_der_x509_certificate(table.values[entry])
+        for entry in (TableEntry.VCEK, TableEntry.ASK, TableEntry.ARK)
+    ]
     assert [issued.issuer == issuer.subject for issued, issuer in pairwise(chain)] == [True, True]
 
 
@@ -100,7 +102,8 @@ def test_padding_to_the_page_and_zeros_between_are_allowed():  # evidence-produc
     tail = bytes(24)
     blob = entry(TableEntry.ASK.value, 72, 5) + entry(TableEntry.ARK.value, 80, 5) + TERMINATOR
     assert CertificateTable.parse(blob + DER + bytes(3) + DER + tail).values == {
-        TableEntry.ASK: DER, TableEntry.ARK: DER,
+        TableEntry.ASK: DER,
+        TableEntry.ARK: DER,
     }
 
 
@@ -129,13 +132,28 @@ RANGES = {
 INTO_THE_TABLE = entry(VCEK, 0, 5) + TERMINATOR + DER
 BAD_VALUES = {
     "der": [
-        b"\x31\x03\x02\x01\x05", DER + b"\0", DER[:-1], b"\x30", b"\x30\x80", b"\x30\x81\x03\x02\x01\x05",
-        b"\x30\x82\x00\x80" + bytes(128), b"\x30\x84\x00\x00\x00\x00", b"-----BEGIN", b"\x00",
-        pem(DER + b"\0"), pem(DER[:-1]),
+        b"\x31\x03\x02\x01\x05",
+        DER + b"\0",
+        DER[:-1],
+        b"\x30",
+        b"\x30\x80",
+        b"\x30\x81\x03\x02\x01\x05",
+        b"\x30\x82\x00\x80" + bytes(128),
+        b"\x30\x84\x00\x00\x00\x00",
+        b"-----BEGIN",
+        b"\x00",
+        pem(DER + b"\0"),
+        pem(DER[:-1]),
     ],
     "pem": [
-        pem(DER) + pem(DER), pem(DER, "PRIVATE KEY"), pem(DER) + b"x", b"-----BEGIN CERTIFICATE-----\n",
-        pem(DER).replace(b"MAMC", b"MA=C"), pem(DER)[:-3], pem(DER) + b"\0", pem(DER).replace(b"\n", b" "),
+        pem(DER) + pem(DER),
+        pem(DER, "PRIVATE KEY"),
+        pem(DER) + b"x",
+        b"-----BEGIN CERTIFICATE-----\n",
+        pem(DER).replace(b"MAMC", b"MA=C"),
+        pem(DER)[:-3],
+        pem(DER) + b"\0",
+        pem(DER).replace(b"\n", b" "),
     ],
 }
 
@@ -154,9 +172,7 @@ def test_a_value_inside_the_table_is_refused():  # evidence-production.md E116
     assert refused(INTO_THE_TABLE) == "overlap"
 
 
-@pytest.mark.parametrize(("code", "value"), [
-    (code, value) for code, values in BAD_VALUES.items() for value in values
-])
+@pytest.mark.parametrize(("code", "value"), [(code, value) for code, values in BAD_VALUES.items() for value in values])
 def test_a_value_that_is_not_one_der_element_is_refused(code: str, value: bytes):  # evidence-production.md E116
     assert refused(encode_table({TableEntry.VCEK: value})) == code
 
@@ -164,8 +180,15 @@ def test_a_value_that_is_not_one_der_element_is_refused(code: str, value: bytes)
 @given(st.dictionaries(st.sampled_from(TableEntry), st.binary(min_size=0, max_size=300), max_size=5))
 def test_what_is_written_is_read_back(contents: dict[TableEntry, bytes]):
     values = {
-        key: b"\x30" + (bytes([len(body)]) if len(body) < 128 else b"\x81" + bytes([len(body)])
-                        if len(body) < 256 else b"\x82" + len(body).to_bytes(2, "big")) + body
+        key: b"\x30"
+        + (
+            bytes([len(body)])
+            if len(body) < 128
+            else b"\x81" + bytes([len(body)])
+            if len(body) < 256
+            else b"\x82" + len(body).to_bytes(2, "big")
+        )
+        + body
         for key, body in contents.items()
     }
     assert CertificateTable.parse(encode_table(values)).values == values

@@ -22,10 +22,10 @@ from attestation.errors import (
     Revoked,
     SignatureRefused,
 )
-from attestation.evidence import bundle as module
+from attestation.evidence import evidence_bundle as module
 from attestation.evidence.auxblob import TableEntry
-from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle, MalformedBundle, ReleaseTranscript
 from attestation.evidence.certificates import read_certificate
+from attestation.evidence.evidence_bundle import DeviceEvidence, EvidenceBundle, MalformedBundle, ReleaseTranscript
 from attestation.evidence.gpu_report import GpuReport
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeKind
@@ -39,8 +39,8 @@ from attestation.report_data import (
     release_report_data,
 )
 from attestation.tee import produce
-from attestation.verify.bundle import verify_bundle
 from attestation.verify.ec_chain import spki_digest
+from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.gpu import verify_gpu_with_root_ca
 from attestation.verify.pins import SnpRoot
 from attestation.verify.verified import Seal, TrustAnchor
@@ -271,8 +271,11 @@ def test_a_release_cannot_be_shown_as_identity(kind: str):  # evidence-productio
 def test_every_string_of_the_handshake_is_bound(kind: str, field: str):  # evidence-production.md E120
     bundle = release(kind)
     assert bundle.release is not None
-    value = {"nonce": base64.b64encode(bytes(32)).decode(), "tee_public_key": {**KEY, "x": "CCCC"},
-             "additional_evidence": bundle.release.additional_evidence.replace("}", " }")}[field]
+    value = {
+        "nonce": base64.b64encode(bytes(32)).decode(),
+        "tee_public_key": {**KEY, "x": "CCCC"},
+        "additional_evidence": bundle.release.additional_evidence.replace("}", " }"),
+    }[field]
     changed = replace(bundle, release=replace(bundle.release, **{field: value}))  # type: ignore[arg-type]
     assert isinstance(refused(kind, changed), BindingRefused)
 
@@ -285,10 +288,10 @@ def test_a_key_put_in_place_of_the_cells_own(kind: str):
     assert refused(kind, mine).code == "bundle.report-data"
 
 
-@pytest.mark.parametrize("change", [
-    {"keyset": b"\x0d" * 32}, {"measured_config": bytes(32)}, {"kind": TeeKind.SNP},
-    {"devices": b"\x0e" * 32},
-])
+@pytest.mark.parametrize(
+    "change",
+    [{"keyset": b"\x0d" * 32}, {"measured_config": bytes(32)}, {"kind": TeeKind.SNP}, {"devices": b"\x0e" * 32}],
+)
 # evidence-production.md E124
 def test_a_statement_that_was_quoted_but_is_not_this_bundles(kind: str, change: dict[str, object]):
     assert refused(kind, release(kind, change)).code == "bundle.statement"
@@ -341,9 +344,11 @@ GPUS = (Device(), Device())
 @pytest.fixture
 def simulated_gpus(monkeypatch: pytest.MonkeyPatch):
     """The roots of two simulated devices are believed, as NVIDIA's is; all else about a device is real."""
+
     def judged(report: GpuReport, chain: bytes, *, at: datetime) -> VerifiedGpu:
         root = next(gpu.root.spki for gpu in GPUS if gpu.chain() == chain)
         return verify_gpu_with_root_ca(report, chain, at=at, root_spki=root)
+
     monkeypatch.setattr(sys.modules[verify_bundle.__module__], "verify_gpu", judged)
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from attestation.errors import BindingRefused, ChainRefused, EvidenceRefused
-from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle
-from attestation.policy.bundle import appraise_bundle
+from attestation.evidence.evidence_bundle import DeviceEvidence, EvidenceBundle
+from attestation.policy.bundle_appraisal import appraise_bundle
 from attestation.policy.document import parse
 from attestation.report_data import identity_device_nonce, release_device_nonce
 from attestation.tee.produce import identity, release
-from attestation.verify import bundle as module
-from attestation.verify.bundle import verify_bundle
+from attestation.verify import evidence_bundle as module
+from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.gpu import verify_gpu_with_root_ca
 from attestation.verify.verified_bundle import VerifiedBundle
 from devnet.tee import policy_document, reference_values
@@ -95,8 +95,7 @@ def test_no_device_under_another_root():
 def test_a_policy_without_a_word_on_devices_refuses_one(our_root: None):
     verified = verify(bundle_with(shown(DEVICE)))
     policy = parse(policy_document(snp_tee()))
-    unmet = [claim.code for claim in appraise_bundle(
-        verified, reference_values(snp_tee()), policy, nonce=NONCE).unmet]
+    unmet = [claim.code for claim in appraise_bundle(verified, reference_values(snp_tee()), policy, nonce=NONCE).unmet]
     assert "gpu.root" in unmet
     assert not [code for code in unmet if not code.startswith("gpu.")]
 

@@ -50,11 +50,14 @@ def through_the_kernel(tsm: FakeTsm) -> Iterator[dict[str, object]]:
         yield {"root": folder}
 
 
-@pytest.fixture(params=[
-    pytest.param(directly, id="direct"),
-    pytest.param(through_the_kernel, id="kernel",
-                 marks=pytest.mark.skipif(NO_FUSE is not None, reason=NO_FUSE or "")),
-])
+@pytest.fixture(
+    params=[
+        pytest.param(directly, id="direct"),
+        pytest.param(
+            through_the_kernel, id="kernel", marks=pytest.mark.skipif(NO_FUSE is not None, reason=NO_FUSE or "")
+        ),
+    ]
+)
 def reach(request: pytest.FixtureRequest):
     return request.param
 
@@ -70,10 +73,10 @@ def refusal(reach, tsm: FakeTsm, **options: object) -> TeeRefused:
     return caught.value
 
 
-@pytest.mark.parametrize(("provider", "sign", "kind", "size", "auxblob"), [
-    ("sev_guest", snp, TeeKind.SNP, 0x4A0, b"certificates"),
-    ("tdx_guest", tdx, TeeKind.TDX, 48 + 584 + 4 + 12, b""),
-])
+@pytest.mark.parametrize(
+    ("provider", "sign", "kind", "size", "auxblob"),
+    [("sev_guest", snp, TeeKind.SNP, 0x4A0, b"certificates"), ("tdx_guest", tdx, TeeKind.TDX, 48 + 584 + 4 + 12, b"")],
+)
 # evidence-production.md E110, E113
 def test_one_path_serves_both(reach, provider: str, sign: Signer, kind: TeeKind, size: int, auxblob: bytes):
     tsm = FakeTsm(provider, sign)
@@ -104,10 +107,17 @@ def test_options_are_written_before_the_data(reach):  # evidence-production.md E
     assert written == ["privlevel", "service_provider", "inblob"]
 
 
-@pytest.mark.parametrize("moment", [
-    ("open", "inblob"), ("open", "outblob"), ("read", "outblob"), ("open", "auxblob"), ("read", "auxblob"),
-    ("open", "provider"),
-])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("open", "inblob"),
+        ("open", "outblob"),
+        ("read", "outblob"),
+        ("open", "auxblob"),
+        ("read", "auxblob"),
+        ("open", "provider"),
+    ],
+)
 # evidence-production.md E111
 def test_a_write_of_somebody_else_is_noticed_and_the_request_repeated(reach, moment: tuple[str, str]):
     tsm = FakeTsm("sev_guest", snp)
@@ -143,17 +153,21 @@ def test_a_lost_write_made_up_for_by_a_foreign_one_is_noticed_in_the_report(reac
 
 
 ERRNOS = {
-    errno.EINVAL: "report.input-refused", errno.EBUSY: "report.busy", errno.ETIMEDOUT: "report.timed-out",
-    errno.ENXIO: "report.no-tee", errno.ENOTTY: "report.no-tee", errno.EFBIG: "report.too-big",
-    errno.EIO: "report.quoting-failed", errno.EACCES: "report.forbidden", errno.EPERM: "report.forbidden",
+    errno.EINVAL: "report.input-refused",
+    errno.EBUSY: "report.busy",
+    errno.ETIMEDOUT: "report.timed-out",
+    errno.ENXIO: "report.no-tee",
+    errno.ENOTTY: "report.no-tee",
+    errno.EFBIG: "report.too-big",
+    errno.EIO: "report.quoting-failed",
+    errno.EACCES: "report.forbidden",
+    errno.EPERM: "report.forbidden",
     errno.ENOMEM: "report.os-error",
 }
 
 
 @pytest.mark.parametrize(("code", "name"), ERRNOS.items(), ids=[errno.errorcode[code] for code in ERRNOS])
-@pytest.mark.parametrize("place", [
-    ("mkdir", ""), ("write", "inblob"), ("read", "outblob"), ("read", "auxblob"),
-])
+@pytest.mark.parametrize("place", [("mkdir", ""), ("write", "inblob"), ("read", "outblob"), ("read", "auxblob")])
 # evidence-production.md E110, E112
 def test_every_errno_has_a_name_and_the_directory_goes(reach, code: int, name: str, place: tuple[str, str]):
     tsm = FakeTsm("sev_guest", snp, faults={place: code})
@@ -221,9 +235,9 @@ def test_the_kind_cannot_change_after_detection(reach):  # evidence-production.m
     assert refusal(reach, FakeTsm("sev_guest", snp), kind=TeeKind.TDX).code == "report.provider"
 
 
-@pytest.mark.parametrize(("provider", "option"), [
-    ("tdx_guest", {"privlevel": 0}), ("sev_guest", {"service_provider": "svsm"}),
-])
+@pytest.mark.parametrize(
+    ("provider", "option"), [("tdx_guest", {"privlevel": 0}), ("sev_guest", {"service_provider": "svsm"})]
+)
 # evidence-production.md E112
 def test_an_option_the_driver_lacks_is_refused(reach, provider: str, option: dict[str, object]):
     assert refusal(reach, FakeTsm(provider, snp), **option).code == "report.no-attribute"
@@ -236,17 +250,20 @@ def test_a_privilege_level_out_of_reach_is_refused_before_it_is_written(reach, l
     assert ("write", "privlevel") not in tsm.journal
 
 
-@pytest.mark.parametrize(("sign", "kind", "provider", "code"), [
-    (lambda data: (snp(data)[0][:-1], b""), TeeKind.SNP, "sev_guest", "outblob.length"),
-    (lambda data: (snp(data)[0] + b"\0", b""), TeeKind.SNP, "sev_guest", "outblob.length"),
-    (lambda _: snp(OTHER_DATA), TeeKind.SNP, "sev_guest", "report.other-data"),
-    (lambda _: tdx(OTHER_DATA), TeeKind.TDX, "tdx_guest", "report.other-data"),
-    (lambda data: tdx(data, b"\0\0\1"), TeeKind.TDX, "tdx_guest", "outblob.padding"),
-    (lambda data: (tdx(data, b"")[0][:-1], b""), TeeKind.TDX, "tdx_guest", "outblob.length"),
-    (lambda _: (b"", b""), TeeKind.TDX, "tdx_guest", "outblob.length"),
-    (lambda data: (b"\x03" + tdx(data)[0][1:], b""), TeeKind.TDX, "tdx_guest", "outblob.version"),
-    (lambda _: (bytes(33 * 1024), b""), TeeKind.TDX, "tdx_guest", "report.too-big"),
-])
+@pytest.mark.parametrize(
+    ("sign", "kind", "provider", "code"),
+    [
+        (lambda data: (snp(data)[0][:-1], b""), TeeKind.SNP, "sev_guest", "outblob.length"),
+        (lambda data: (snp(data)[0] + b"\0", b""), TeeKind.SNP, "sev_guest", "outblob.length"),
+        (lambda _: snp(OTHER_DATA), TeeKind.SNP, "sev_guest", "report.other-data"),
+        (lambda _: tdx(OTHER_DATA), TeeKind.TDX, "tdx_guest", "report.other-data"),
+        (lambda data: tdx(data, b"\0\0\1"), TeeKind.TDX, "tdx_guest", "outblob.padding"),
+        (lambda data: (tdx(data, b"")[0][:-1], b""), TeeKind.TDX, "tdx_guest", "outblob.length"),
+        (lambda _: (b"", b""), TeeKind.TDX, "tdx_guest", "outblob.length"),
+        (lambda data: (b"\x03" + tdx(data)[0][1:], b""), TeeKind.TDX, "tdx_guest", "outblob.version"),
+        (lambda _: (bytes(33 * 1024), b""), TeeKind.TDX, "tdx_guest", "report.too-big"),
+    ],
+)
 # evidence-production.md E114, E115
 def test_a_report_that_is_not_the_one_asked_for(reach, sign: Signer, kind: TeeKind, provider: str, code: str):
     assert refusal(reach, FakeTsm(provider, sign), kind=kind).code == code

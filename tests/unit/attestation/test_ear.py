@@ -15,16 +15,7 @@ from attestation.errors import EvidenceRefused, FormatRefused, SignatureRefused
 from attestation.policy import document
 from attestation.policy.appraise import appraise
 from attestation.policy.claims import Appraisal, Claim, Standing
-from attestation.policy.ear import (
-    PLACES,
-    VECTOR,
-    Verifier,
-    ear_claims,
-    place_of,
-    read_ear,
-    sign_ear,
-    trustworthiness,
-)
+from attestation.policy.ear import PLACES, VECTOR, Verifier, ear_claims, place_of, read_ear, sign_ear, trustworthiness
 from attestation.verify.facts import snp_facts
 from measurements.reference import ReferenceValues
 from tests.unit.attestation.forge import Forge

@@ -27,13 +27,16 @@ def test_a_chain_has_as_many_certificates_as_were_asked_for() -> None:
         parse_pem_chain("c", SOUND, count=2)
 
 
-@pytest.mark.parametrize(("body", "expected"), [
-    (b"A" * (2 * CERTIFICATE_BYTES_MAX), "of a sane size"),
-    (b"A" * (2 * CERTIFICATE_BYTES_MAX - 4), "an X.509 certificate"),
-    (b"A", "expected base64"),
-    (b"AAAA=AAA", "expected base64"),
-    (b"AAAA", "an X.509 certificate"),
-])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"A" * (2 * CERTIFICATE_BYTES_MAX), "of a sane size"),
+        (b"A" * (2 * CERTIFICATE_BYTES_MAX - 4), "an X.509 certificate"),
+        (b"A", "expected base64"),
+        (b"AAAA=AAA", "expected base64"),
+        (b"AAAA", "an X.509 certificate"),
+    ],
+)
 def test_what_is_no_certificate_leads_to_no_root(body: bytes, expected: str) -> None:
     with pytest.raises(ChainRefused, match=expected):
         parse_pem_chain("c", pem(body), count=1)

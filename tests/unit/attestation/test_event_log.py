@@ -54,12 +54,7 @@ def quoting(log: EventLog) -> VerifiedTdx:
 def test_events_extend_their_registers_in_order() -> None:  # evidence-tdx.md E76, E78
     log = parse_ccel(spec() + record(1, 4, b"a") + record(4, 4, b"b") + record(1, 4, b"c"))
     zeros = bytes(48)
-    assert log.replay() == (
-        extend(zeros, sha384(b"a"), sha384(b"c")),
-        zeros,
-        zeros,
-        extend(zeros, sha384(b"b")),
-    )
+    assert log.replay() == (extend(zeros, sha384(b"a"), sha384(b"c")), zeros, zeros, extend(zeros, sha384(b"b")))
 
 
 def test_what_is_said_and_not_measured_is_left_out() -> None:  # evidence-tdx.md E76
@@ -223,9 +218,7 @@ def test_a_runtime_event_is_bound_with_its_name() -> None:  # evidence-tdx.md E7
         verify_event_log(renamed, quoting(renamed))
 
 
-@pytest.mark.parametrize(
-    ("kind", "data"), [(10, b"ACPI DATA"), (0x80000003, b"path"), (0xD, b"/vmlinuz\0"), (6, b"")]
-)
+@pytest.mark.parametrize(("kind", "data"), [(10, b"ACPI DATA"), (0x80000003, b"path"), (0xD, b"/vmlinuz\0"), (6, b"")])
 def test_data_outside_the_log_is_not_bound(kind: int, data: bytes) -> None:  # evidence-tdx.md E77
     log = EventLog((LogEvent(0, kind, bytes(48), data),))
     found = verify_event_log(log, quoting(log)).event_log

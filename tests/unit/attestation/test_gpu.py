@@ -96,9 +96,7 @@ def test_every_certificate_of_the_chain_is_checked(change: dict[str, Any], code:
     arguments: dict[str, Any] = {"ca": 1, **change}
     device.__dict__["provisioner"] = certify("SIM Provisioner", device.family, arguments.pop("ca"), **arguments)
     with pytest.raises(EvidenceRefused) as refused:
-        verify_gpu_with_root_ca(
-            GpuReport.parse(device.report()), device.chain(), at=NOW, root_spki=device.root.spki
-        )
+        verify_gpu_with_root_ca(GpuReport.parse(device.report()), device.chain(), at=NOW, root_spki=device.root.spki)
     assert (refused.value.stage, refused.value.code) == ("chain", f"gpu.chain.{code}")
 
 
@@ -124,15 +122,9 @@ LEAVES: dict[str, tuple[Callable[[], Identity], tuple[str, str]]] = {
     "late": (lambda: DEVICE.leaf(end=NOW - timedelta(1)), ("chain", "gpu.chain.validity")),
     "early": (lambda: DEVICE.leaf(start=NOW + timedelta(1)), ("chain", "gpu.chain.validity")),
     "a smaller key": (lambda: DEVICE.leaf(key=new_key()), ("chain", "gpu.chain.key")),
-    "another firmware": (
-        lambda: DEVICE.leaf(extra=[(DICE, bytes(60), False)]),
-        ("binding", "gpu.firmware_id"),
-    ),
+    "another firmware": (lambda: DEVICE.leaf(extra=[(DICE, bytes(60), False)]), ("binding", "gpu.firmware_id")),
     "no firmware id": (lambda: DEVICE.leaf(extra=[]), ("binding", "gpu.firmware_id")),
-    "a firmware id elsewhere": (
-        lambda: DEVICE.leaf(extra=[("1.2.3", FWID, False)]),
-        ("binding", "gpu.firmware_id"),
-    ),
+    "a firmware id elsewhere": (lambda: DEVICE.leaf(extra=[("1.2.3", FWID, False)]), ("binding", "gpu.firmware_id")),
     "no product": (lambda: DEVICE.leaf(name="nameless"), ("chain", "gpu.chain.product")),
     "a strange product": (lambda: DEVICE.leaf(name="g\u00e9100 A01"), ("chain", "gpu.chain.product")),
 }
@@ -196,10 +188,7 @@ def with_record(record: bytes, count: int) -> bytes:
         (b"", "gpu.truncated"),
         (bytes(REPORT_BYTES_MAX + 1), "gpu.size"),
         (with_record(block(1, bytes(32)), 1), "gpu.value"),
-        (
-            with_record(block(1, bytes(48))[:2] + b"\x34" + block(1, bytes(48))[3:] + b"\0", 1),
-            "gpu.block.trailing",
-        ),
+        (with_record(block(1, bytes(48))[:2] + b"\x34" + block(1, bytes(48))[3:] + b"\0", 1), "gpu.block.trailing"),
         (unsigned(opaque={3: b"x"})[:-5] + b"\3\0\1\0\3\0\1\0", "gpu.truncated"),
     ],
 )
@@ -359,10 +348,7 @@ def test_one_profile_of_signatures_is_accepted(old: bytes, new: bytes) -> None: 
 
 
 def test_a_signature_has_one_place() -> None:  # evidence-gpu.md E102
-    start, end = (
-        MANIFEST.index(b"<ds:Signature "),
-        MANIFEST.index(b"</ds:Signature>") + len(b"</ds:Signature>"),
-    )
+    start, end = (MANIFEST.index(b"<ds:Signature "), MANIFEST.index(b"</ds:Signature>") + len(b"</ds:Signature>"))
     signature = MANIFEST[start:end]
     body = MANIFEST[:start] + MANIFEST[end:]
     for data in (
@@ -522,9 +508,7 @@ def test_manifests_are_wanted_and_heeded() -> None:  # evidence-gpu.md E109
     # Even a policy that asks for no manifest heeds one that was brought.
     assert unmet(wrong, policy(TRUSTING, "platform")) == {"gpu.measurements"}
     assert not unmet(judge(DEVICE.report()), policy(TRUSTING, "platform"))
-    uncovered = compared(
-        MAKER.manifest(DRIVER), MAKER.manifest({20: (MEASUREMENTS[20],)}, version=BIOS_VERSION)
-    )
+    uncovered = compared(MAKER.manifest(DRIVER), MAKER.manifest({20: (MEASUREMENTS[20],)}, version=BIOS_VERSION))
     assert unmet(uncovered) == {"gpu.measurements.uncovered"}
     known = policy(TRUSTING + f"uncovered_measurements = {list(range(21, 40))}\n")
     assert not unmet(uncovered, known)
@@ -549,9 +533,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 @published.NEEDED
 @pytest.mark.parametrize("entry", of_kind("nvidia-report"), ids=named)
 def test_a_real_report_is_genuine(entry: dict[str, Any]) -> None:  # evidence-gpu.md E98, E99, E101
-    verified = verify_gpu(
-        GpuReport.parse(published.read(entry["file"])), published.read(entry["chain"]), at=AT
-    )
+    verified = verify_gpu(GpuReport.parse(published.read(entry["file"])), published.read(entry["chain"]), at=AT)
     assert not verified.root.simulated
     assert verified.nonce.hex() == entry["request_nonce"]
     assert len(verified.measurements) == entry["n_measurement_blocks"]
@@ -640,9 +622,7 @@ def test_the_appraisal_says_what_was_expected_and_what_came() -> None:
     assert claims["gpu.firmware-id"].got == "the same"
     assert claims["gpu.root"].expected == "NVIDIA's root, or one of 1 named simulated roots"
     assert "simulated" in claims["gpu.root"].got
-    bare = {
-        claim.code: claim for claim in appraise(judge(DEVICE.report()), ReferenceValues.none(), full()).claims
-    }
+    bare = {claim.code: claim for claim in appraise(judge(DEVICE.report()), ReferenceValues.none(), full()).claims}
     assert bare["gpu.nonce"].expected == "one of 0 reference values"
     assert bare["gpu.rims"].got == "none"
     assert bare["gpu.measurements"].got == "not compared"

@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.errors import FormatRefused
-from attestation.evidence.keyset import (
-    ALLOWED,
-    KEY_BYTES,
-    KeyAlgorithm,
-    Keyset,
-    KeyUse,
-    MalformedKeyset,
-    PublicKey,
-)
+from attestation.evidence.keyset import ALLOWED, KEY_BYTES, KeyAlgorithm, Keyset, KeyUse, MalformedKeyset, PublicKey
 from foundation import cbor
 
 RECEIPT = PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, bytes(range(32)))
@@ -43,19 +35,22 @@ def test_uses_are_unique_and_in_order(keys: tuple[PublicKey, ...]):  # evidence-
         Keyset(keys)
 
 
-@pytest.mark.parametrize(("use", "algorithm", "size"), [
-    (KeyUse.RECEIPT, KeyAlgorithm.X25519, 32), (KeyUse.RELEASE, KeyAlgorithm.ED25519, 32),
-    (KeyUse.RECEIPT, KeyAlgorithm.ED25519, 33), (KeyUse.RELEASE, KeyAlgorithm.MLKEM768_X25519, 32),
-])
+@pytest.mark.parametrize(
+    ("use", "algorithm", "size"),
+    [
+        (KeyUse.RECEIPT, KeyAlgorithm.X25519, 32),
+        (KeyUse.RELEASE, KeyAlgorithm.ED25519, 32),
+        (KeyUse.RECEIPT, KeyAlgorithm.ED25519, 33),
+        (KeyUse.RELEASE, KeyAlgorithm.MLKEM768_X25519, 32),
+    ],
+)
 # evidence-production.md E117
 def test_a_key_that_does_not_fit_its_use(use: KeyUse, algorithm: KeyAlgorithm, size: int):
     with pytest.raises(MalformedKeyset):
         PublicKey(use, algorithm, bytes(size))
 
 
-@pytest.mark.parametrize(("use", "algorithm", "size"), [
-    (1, 1, 32), (1, 2, 65), (2, 2, 65), (2, 3, 32), (2, 4, 1216),
-])
+@pytest.mark.parametrize(("use", "algorithm", "size"), [(1, 1, 32), (1, 2, 65), (2, 2, 65), (2, 3, 32), (2, 4, 1216)])
 def test_every_pair_of_use_and_algorithm_by_number(use: int, algorithm: int, size: int):  # evidence-production.md E117
     receipt = [] if use == 1 else [[1, 1, bytes(32)]]
     for length in (size - 1, size, size + 1):
@@ -75,12 +70,21 @@ def test_every_other_pair_is_refused(use: int, algorithm: int):  # evidence-prod
         Keyset.parse(raw)
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"\x80", BOTH.encode() + b"\0", b"\x82\x02" + BOTH.encode()[2:], b"\x82\xf5" + BOTH.encode()[2:],
-    BOTH.encode().replace(b"\x83\x01\x01", b"\x83\xf5\x01"),
-    BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\xf5"),
-    BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\x09"), b"\x82\x01\x80", b"\x82\x01\x81\x80",
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x80",
+        BOTH.encode() + b"\0",
+        b"\x82\x02" + BOTH.encode()[2:],
+        b"\x82\xf5" + BOTH.encode()[2:],
+        BOTH.encode().replace(b"\x83\x01\x01", b"\x83\xf5\x01"),
+        BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\xf5"),
+        BOTH.encode().replace(b"\x83\x01\x01", b"\x83\x01\x09"),
+        b"\x82\x01\x80",
+        b"\x82\x01\x81\x80",
+    ],
+)
 def test_what_is_not_a_keyset(raw: bytes):  # evidence-production.md E117
     with pytest.raises(MalformedKeyset):
         Keyset.parse(raw)
@@ -89,7 +93,9 @@ def test_what_is_not_a_keyset(raw: bytes):  # evidence-production.md E117
 def keys(use: KeyUse) -> st.SearchStrategy[PublicKey]:
     return st.sampled_from(sorted(ALLOWED[use])).flatmap(
         lambda algorithm: st.binary(min_size=KEY_BYTES[algorithm], max_size=KEY_BYTES[algorithm]).map(
-            lambda raw: PublicKey(use, algorithm, raw)))
+            lambda raw: PublicKey(use, algorithm, raw)
+        )
+    )
 
 
 @given(keys(KeyUse.RECEIPT), st.none() | keys(KeyUse.RELEASE))

@@ -59,10 +59,20 @@ def test_padding_goes_and_nothing_else(signed: bytes):  # evidence-production.md
         exact_report(TeeFormat.TDX, quote + b"\0\x01")
 
 
-@pytest.mark.parametrize("blob", [
-    V4, V4 + (1).to_bytes(4, "little"), V4 + b"\xff" * 4, b"", V4[:53], V5[:48] + b"\x02" + V5[49:],
-    V5[:48] + b"\x01\0" + V5[50:], b"\x06" + V4[1:], bytes(32 * 1024 + 1),
-])
+@pytest.mark.parametrize(
+    "blob",
+    [
+        V4,
+        V4 + (1).to_bytes(4, "little"),
+        V4 + b"\xff" * 4,
+        b"",
+        V4[:53],
+        V5[:48] + b"\x02" + V5[49:],
+        V5[:48] + b"\x01\0" + V5[50:],
+        b"\x06" + V4[1:],
+        bytes(32 * 1024 + 1),
+    ],
+)
 def test_a_quote_without_an_end_is_refused(blob: bytes):  # evidence-production.md E115
     with pytest.raises(MalformedOutblob):
         exact_report(TeeFormat.TDX, blob)

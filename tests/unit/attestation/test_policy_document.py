@@ -210,11 +210,7 @@ class TestReaders:
             (fields.member_of(Product), "Milan", Product.MILAN),
             (read_firmware, "1.55.38", Firmware(1, 55, 38)),
             (read_abi, "1.55", (1, 55)),
-            (
-                fields.table_of(fields.member_of(Product), fields.integer(0, 9)),
-                {"Milan": 3},
-                {Product.MILAN: 3},
-            ),
+            (fields.table_of(fields.member_of(Product), fields.integer(0, 9)), {"Milan": 3}, {Product.MILAN: 3}),
             (
                 read_minimum_tcb,
                 {"Genoa 25/17/1": {"bootloader": 1, "tee": 2, "snp": 3, "microcode": 4}},
@@ -349,7 +345,6 @@ class TestAppraisal:
         appraisal = appraise(Forge().case().verify(), ReferenceValues.none(), one)
         assert (appraisal.policy_id, appraisal.tee) == (one.id, "snp")
 
-
     def test_the_digest_covers_what_is_extended(self, monkeypatch: pytest.MonkeyPatch) -> None:  # evidence.md E134
         digest, strict = document.parse(HEAD).digest, document._builtin_bytes("strict")
         monkeypatch.setattr(document, "_builtin_bytes", lambda _: strict + b"\n")
@@ -379,17 +374,10 @@ class TestBuiltins:
         assert policy is not None
         assert (policy.crl, policy.tcb_order) == (Required.REQUIRED, Required.REQUIRED)
         assert (policy.debug, policy.migration_agent, policy.smt, policy.platform_smt) == (Flag.FORBIDDEN,) * 4
-        assert (policy.cxl, policy.alias_check, policy.platform_ecc) == (
-            Flag.FORBIDDEN,
-            Flag.REQUIRED,
-            Flag.REQUIRED,
-        )
+        assert (policy.cxl, policy.alias_check, policy.platform_ecc) == (Flag.FORBIDDEN, Flag.REQUIRED, Flag.REQUIRED)
         assert (policy.unknown_policy_bits, policy.unknown_platform_bits) == (Flag.FORBIDDEN, Flag.FORBIDDEN)
         assert policy.vmpl == frozenset({0})
-        assert policy.minimum_firmware == {
-            Product.GENOA: Firmware(1, 55, 38),
-            Product.TURIN: Firmware(1, 55, 61),
-        }
+        assert policy.minimum_firmware == {Product.GENOA: Firmware(1, 55, 38), Product.TURIN: Firmware(1, 55, 61)}
         assert policy.current_mitigations == policy.launch_mitigations == {Product.GENOA: 0xB, Product.TURIN: 0xB}
         for requirement in (policy.chip_id, policy.measurement, policy.report_data):
             assert requirement == OneOf(frozenset(), from_references=True)

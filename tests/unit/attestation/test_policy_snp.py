@@ -16,14 +16,7 @@ from attestation.policy import gpu, snp, tdx
 from attestation.policy.claims import Claim, Standing, Unchecked
 from attestation.policy.fields import Flag, OneOf, Required, rules_of
 from attestation.policy.gpu import GpuPolicy
-from attestation.policy.snp import (
-    LaunchTcb,
-    MaskedChip,
-    ReportKey,
-    SnpPolicy,
-    TcbMinimum,
-    appraise_snp,
-)
+from attestation.policy.snp import LaunchTcb, MaskedChip, ReportKey, SnpPolicy, TcbMinimum, appraise_snp
 from attestation.policy.tdx import TdxPolicy
 from attestation.verify.verified import Revocation, TrustAnchor, VerifiedSnp
 from measurements.reference import ReferenceValues
@@ -124,14 +117,7 @@ ROWS: list[tuple[str, str, str, Any, dict[str, Any], dict[str, Any]]] = [
         {"current_firmware": Firmware(2, 0, 0)},
         {"current_firmware": Firmware(1, 54, 99)},
     ),
-    (
-        "snp.firmware",
-        "E151",
-        "minimum_firmware",
-        {Product.GENOA: Firmware(0, 0, 0)},
-        {},
-        {"product": Product.TURIN},
-    ),
+    ("snp.firmware", "E151", "minimum_firmware", {Product.GENOA: Firmware(0, 0, 0)}, {}, {"product": Product.TURIN}),
     (
         "snp.policy.abi",
         "E152",
@@ -166,14 +152,7 @@ ROWS: list[tuple[str, str, str, Any, dict[str, Any], dict[str, Any]]] = [
         {"platform": platform(7)},
         {"platform": platform(8)},
     ),
-    (
-        "snp.platform.unknown-bits",
-        "E171",
-        "unknown_platform_bits",
-        Flag.REQUIRED,
-        {"platform": platform(63)},
-        {},
-    ),
+    ("snp.platform.unknown-bits", "E171", "unknown_platform_bits", Flag.REQUIRED, {"platform": platform(63)}, {}),
     ("snp.vmpl", "E172", "vmpl", frozenset({0, 2}), {"vmpl": 2}, {"vmpl": 1}),
     ("snp.guest-svn", "E173", "minimum_guest_svn", 3, {"guest_svn": 3}, {"guest_svn": 2}),
     (
@@ -200,14 +179,7 @@ ROWS: list[tuple[str, str, str, Any, dict[str, Any], dict[str, Any]]] = [
         {"family_id": b"\x0a" * 16},
         {"family_id": b"\x0b" * 16},
     ),
-    (
-        "snp.image-id",
-        "E177",
-        "image_id",
-        listed(b"\x0a" * 16),
-        {"image_id": b"\x0a" * 16},
-        {"image_id": b"\x0b" * 16},
-    ),
+    ("snp.image-id", "E177", "image_id", listed(b"\x0a" * 16), {"image_id": b"\x0a" * 16}, {"image_id": b"\x0b" * 16}),
     ("snp.measurement", "E178", "measurement", listed(b"\x11" * 48), {}, {"measurement": b"\x0b" * 48}),
     (
         "snp.host-data",
@@ -234,14 +206,7 @@ ROWS: list[tuple[str, str, str, Any, dict[str, Any], dict[str, Any]]] = [
         {},
         {"launch_mitigations": 0b1000},
     ),
-    (
-        "snp.mitigations.launch",
-        "E181",
-        "launch_mitigations",
-        {Product.GENOA: 1},
-        {},
-        {"launch_mitigations": None},
-    ),
+    ("snp.mitigations.launch", "E181", "launch_mitigations", {Product.GENOA: 1}, {}, {"launch_mitigations": None}),
     (
         "snp.mitigations.current",
         "E182",
@@ -291,9 +256,7 @@ for name, number, policy_field, rule in PLATFORM_BITS:
     ROWS.append((f"snp.platform.{name}", rule, policy_field, Flag.FORBIDDEN, off, on))
 
 
-def claims(
-    policy: SnpPolicy, evidence: VerifiedSnp, references: ReferenceValues | None = None
-) -> dict[str, Claim]:
+def claims(policy: SnpPolicy, evidence: VerifiedSnp, references: ReferenceValues | None = None) -> dict[str, Claim]:
     made = appraise_snp(evidence, references or ReferenceValues.none(), policy)
     assert len({claim.code for claim in made}) == len(made)
     return {claim.code: claim for claim in made}
@@ -327,9 +290,7 @@ def test_every_field_has_a_claim_that_is_listed_even_when_unchecked() -> None:  
 
 def test_only_revocation_can_be_turned_by_collateral() -> None:  # evidence.md E135, E144
     policy = replace(OPEN, crl=Required.REQUIRED, debug=Flag.REQUIRED)
-    assert [claim.code for claim in claims(policy, VERIFIED).values() if claim.collateral] == [
-        "snp.revocation"
-    ]
+    assert [claim.code for claim in claims(policy, VERIFIED).values() if claim.collateral] == ["snp.revocation"]
 
 
 class TestLaunch:
@@ -396,22 +357,10 @@ def test_reference_values(code: str, field: str) -> None:  # evidence.md E136
             "a hardware root, or one of 1 named simulated roots",
             f"simulated (simulated, {'01' * 32})",
         ),
-        (
-            {"products": frozenset({Product.TURIN, Product.GENOA})},
-            {},
-            "snp.product",
-            "Genoa or Turin",
-            "Genoa",
-        ),
+        ({"products": frozenset({Product.TURIN, Product.GENOA})}, {}, "snp.product", "Genoa or Turin", "Genoa"),
         ({"products": frozenset()}, {}, "snp.product", "none", "Genoa"),
         ({"csp_ids": frozenset({"b", "a"})}, {}, "snp.csp-id", "a VCEK, or one of: a, b", "a VCEK"),
-        (
-            {"csp_ids": frozenset()},
-            {"key": KeyKind.VLEK, "csp_id": "z"},
-            "snp.csp-id",
-            "a VCEK, or one of: none",
-            "z",
-        ),
+        ({"csp_ids": frozenset()}, {"key": KeyKind.VLEK, "csp_id": "z"}, "snp.csp-id", "a VCEK, or one of: none", "z"),
         ({"report_version": 3}, {}, "snp.version", ">= 3", "5"),
         ({"masked_chip_id": MaskedChip.REFUSE}, {"chip_id": None}, "snp.chip.masked", "a chip id", "masked"),
         ({}, {}, "snp.chip.masked", "a chip id or a masked one", "a chip id"),
@@ -512,9 +461,9 @@ def test_what_a_claim_says(
     assert (claim.expected, claim.got) == (expected, got)
 
 
-@pytest.mark.parametrize(("section", "claims"), [
-    (SnpPolicy, snp.CLAIMS), (TdxPolicy, tdx.CLAIMS), (GpuPolicy, gpu.CLAIMS),
-])
+@pytest.mark.parametrize(
+    ("section", "claims"), [(SnpPolicy, snp.CLAIMS), (TdxPolicy, tdx.CLAIMS), (GpuPolicy, gpu.CLAIMS)]
+)
 def test_every_field_of_a_section_has_a_claim(section: type, claims: tuple[Any, ...]) -> None:  # evidence.md E134
     assert {row.field for row in claims} == {rule.name for rule in rules_of(section)}
     assert len({row.code for row in claims}) == len(claims)

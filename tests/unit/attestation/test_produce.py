@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from attestation.evidence.auxblob import TableEntry, encode_table
-from attestation.evidence.bundle import DeviceEvidence, EvidenceBundle
+from attestation.evidence.evidence_bundle import DeviceEvidence, EvidenceBundle
 from attestation.evidence.kinds import Evidence, TeeKind
 from attestation.evidence.snp_report import SnpReport
 from attestation.report_data import (
@@ -24,7 +24,7 @@ from tests.little_tee import CONFIG, KEYSET, NONCE, snp_tee, tdx_tee
 CHALLENGE = base64.b64encode(NONCE).decode()
 KEY = {"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "BBBB"}
 DEVICE = DeviceEvidence(b"report", b"chain")
-BIG = b"\x30\x82\x3f\xfc" + bytes(0x3FFC)       # one DER sequence, larger than a bundle carries
+BIG = b"\x30\x82\x3f\xfc" + bytes(0x3FFC)  # one DER sequence, larger than a bundle carries
 
 
 class HostsTable:
@@ -56,8 +56,7 @@ def test_the_devices_shown_are_bound():  # evidence-production.md E121
 
 def test_release_carries_the_handshake_as_it_was_sent():  # evidence-production.md E120, E121
     others = {"nvidia": "x"}
-    bundle = release(
-        snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(DEVICE,), other_evidence=others)
+    bundle = release(snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(DEVICE,), other_evidence=others)
     sent = bundle.release
     assert sent is not None
     statement = carried_statement(sent.additional_evidence, CHALLENGE)
@@ -96,6 +95,7 @@ def test_a_challenge_that_is_none(challenge: str):
 
 def test_the_data_of_an_identity_quote_is_that_of_its_statement():  # evidence-production.md E118, E119
     from attestation.report_data import Statement
+
     bundle = identity(snp_tee(), NONCE, KEYSET, CONFIG)
     statement = Statement(Purpose.IDENTITY, TeeKind.SIMULATED_SNP, NONCE, KEYSET.digest, CONFIG)
     assert SnpReport.parse(bundle.report).report_data == identity_report_data(statement)

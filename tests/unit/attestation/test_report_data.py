@@ -47,8 +47,14 @@ def test_identity_by_hand():  # evidence-production.md E118, E119
     """The bytes of the rule, written out: [1, 1, "snp", nonce, keyset, configuration, devices]."""
     devices = hashlib.sha256(b"\x15anchorhold/devices/v1\x80").digest()
     encoded = (
-        b"\x87\x01\x01\x63snp\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32 + b"\x58\x20" + b"\x0b" * 32
-        + b"\x58\x20" + devices
+        b"\x87\x01\x01\x63snp\x58\x20"
+        + NONCE
+        + b"\x58\x20"
+        + b"\x0a" * 32
+        + b"\x58\x20"
+        + b"\x0b" * 32
+        + b"\x58\x20"
+        + devices
     )
     assert IDENTITY.encode() == encoded
     tag = b"anchorhold/report-data/identity/v1"
@@ -99,8 +105,10 @@ def test_a_device_signs_the_digest_without_the_additional_evidence():  # evidenc
 def test_an_identity_device_nonce_by_hand():  # evidence-production.md E121
     tag = b"anchorhold/device-nonce/identity/v1"
     encoded = b"\x82\x58\x20" + NONCE + b"\x58\x20" + b"\x0a" * 32
-    assert identity_device_nonce(NONCE, KeysetDigest(b"\x0a" * 32)) == hashlib.sha256(
-        bytes([len(tag)]) + tag + encoded).digest()
+    assert (
+        identity_device_nonce(NONCE, KeysetDigest(b"\x0a" * 32))
+        == hashlib.sha256(bytes([len(tag)]) + tag + encoded).digest()
+    )
 
 
 def test_device_reports_cannot_be_regrouped():  # evidence-production.md E121
@@ -113,9 +121,12 @@ def test_a_client_without_additional_evidence_is_bound_as_the_protocol_says():
 
 
 CHANGES = {
-    "purpose": {"purpose": Purpose.RELEASE}, "kind": {"kind": TeeKind.TDX},
-    "simulated": {"kind": TeeKind.SIMULATED_SNP}, "nonce": {"nonce": bytes(32)},
-    "keyset": {"keyset": KeysetDigest(bytes(32))}, "config": {"measured_config": bytes(32)},
+    "purpose": {"purpose": Purpose.RELEASE},
+    "kind": {"kind": TeeKind.TDX},
+    "simulated": {"kind": TeeKind.SIMULATED_SNP},
+    "nonce": {"nonce": bytes(32)},
+    "keyset": {"keyset": KeysetDigest(bytes(32))},
+    "config": {"measured_config": bytes(32)},
     "devices": {"devices": devices_digest([b"a GPU's report"])},
     "keyset and config exchanged": {"keyset": KeysetDigest(b"\x0b" * 32), "measured_config": b"\x0a" * 32},
 }
@@ -151,26 +162,38 @@ def test_a_statement_given_twice_is_refused():
     member = additional_evidence(RELEASE).strip("{}")
     assert carried_statement("{" + member + "}", NONCE_TEXT) == RELEASE
     assert refused(lambda: carried_statement("{" + f"{member},{member}" + "}", NONCE_TEXT)) == (
-        "report-data.additional")
+        "report-data.additional"
+    )
 
 
 def test_nobody_else_may_speak_under_our_name():
     assert refused(lambda: additional_evidence(RELEASE, {"anchorhold": "x"})) == "report-data.member"
 
 
-@pytest.mark.parametrize("text", [
-    "", "{}", "[]", "null", "1e999", '{"anchorhold":1}', '{"anchorhold":"!"}', '{"anchorhold":""}', "{",
-    "[" * 99999,
-    '{"anchorhold":"AA","anchorhold":"AA"}', '{"anchorhold":"\u00e9"}',
-    additional_evidence(RELEASE).replace('"}', '="}'), additional_evidence(RELEASE).replace('"}', ' "}'),
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "1e999",
+        '{"anchorhold":1}',
+        '{"anchorhold":"!"}',
+        '{"anchorhold":""}',
+        "{",
+        "[" * 99999,
+        '{"anchorhold":"AA","anchorhold":"AA"}',
+        '{"anchorhold":"\u00e9"}',
+        additional_evidence(RELEASE).replace('"}', '="}'),
+        additional_evidence(RELEASE).replace('"}', ' "}'),
+    ],
+)
 def test_additional_evidence_without_a_sound_statement(text: str):  # evidence-production.md E120
     assert refused(lambda: carried_statement(text, NONCE_TEXT)).startswith("report-data.")
 
 
-@pytest.mark.parametrize("nonce", [
-    base64.b64encode(bytes(32)).decode(), "", "not base64", "é", NONCE_TEXT[:-4],
-])
+@pytest.mark.parametrize("nonce", [base64.b64encode(bytes(32)).decode(), "", "not base64", "é", NONCE_TEXT[:-4]])
 def test_a_statement_over_another_nonce(nonce: str):  # evidence-production.md E120
     assert refused(lambda: carried_statement(additional_evidence(RELEASE), nonce)).startswith("report-data.")
 
@@ -182,30 +205,50 @@ def test_additional_evidence_has_a_bound():
     assert refused(lambda: carried_statement(huge, NONCE_TEXT)) == "report-data.additional"
 
 
-@pytest.mark.parametrize("change", [
-    {"nonce": bytes(15)}, {"nonce": bytes(65)},
-    {"keyset": KeysetDigest(bytes(31))}, {"measured_config": bytes(33)},
-    {"devices": bytes(31)},
-    {"purpose": Purpose.RELEASE, "nonce": bytes(31)}, {"purpose": Purpose.RELEASE, "nonce": bytes(64)},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": bytes(15)},
+        {"nonce": bytes(65)},
+        {"keyset": KeysetDigest(bytes(31))},
+        {"measured_config": bytes(33)},
+        {"devices": bytes(31)},
+        {"purpose": Purpose.RELEASE, "nonce": bytes(31)},
+        {"purpose": Purpose.RELEASE, "nonce": bytes(64)},
+    ],
+)
 def test_sizes(change: dict[str, object]):  # evidence-production.md E118
     assert refused(lambda: replace(IDENTITY, **change)) == "report-data.length"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"\x86", IDENTITY.encode() + b"\0", IDENTITY.encode()[:-1],
-    b"\x87\xf5" + IDENTITY.encode()[2:],                            # true for the version
-    b"\x87\x01\xf5" + IDENTITY.encode()[3:],                        # true for the purpose
-    b"\x87\x02" + IDENTITY.encode()[2:], b"\x87\x01\x03" + IDENTITY.encode()[3:],
-    IDENTITY.encode().replace(b"snp", b"sgx"), b"\x86" + IDENTITY.encode()[1:], b"\x80", b"\xa0",
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x86",
+        IDENTITY.encode() + b"\0",
+        IDENTITY.encode()[:-1],
+        b"\x87\xf5" + IDENTITY.encode()[2:],  # true for the version
+        b"\x87\x01\xf5" + IDENTITY.encode()[3:],  # true for the purpose
+        b"\x87\x02" + IDENTITY.encode()[2:],
+        b"\x87\x01\x03" + IDENTITY.encode()[3:],
+        IDENTITY.encode().replace(b"snp", b"sgx"),
+        b"\x86" + IDENTITY.encode()[1:],
+        b"\x80",
+        b"\xa0",
+    ],
+)
 def test_a_statement_that_does_not_parse(raw: bytes):  # evidence-production.md E118
     assert refused(lambda: Statement.parse(raw)).startswith("report-data.")
 
 
 statements = st.builds(
-    Statement, st.just(Purpose.IDENTITY), st.sampled_from(TeeKind), st.binary(min_size=16, max_size=64),
-    st.binary(min_size=32, max_size=32).map(KeysetDigest), st.binary(min_size=32, max_size=32),
+    Statement,
+    st.just(Purpose.IDENTITY),
+    st.sampled_from(TeeKind),
+    st.binary(min_size=16, max_size=64),
+    st.binary(min_size=32, max_size=32).map(KeysetDigest),
+    st.binary(min_size=32, max_size=32),
     st.binary(min_size=32, max_size=32),
 )
 
@@ -234,7 +277,7 @@ def test_only_the_declared_refusal_leaves_additional_evidence(text: str):
 
 def test_canonical_json_orders_by_utf16_and_escapes_little():
     """RFC 8785 section 3.2.3: a surrogate pair sorts before U+FB33, though its code point is higher."""
-    control = "\u0007\"\\/\u007f\u2028"
+    control = '\u0007"\\/\u007f\u2028'
     given_members = {"\ufb33": "1", "\U0001f600": "2", "\u20ac": "3", "\r": control, "1": ""}
     assert canonical_json(given_members) == (
         '{"\\r":"\\u0007\\"\\\\/\u007f\u2028","1":"","\u20ac":"3","\U0001f600":"2","\ufb33":"1"}'

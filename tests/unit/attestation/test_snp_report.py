@@ -43,14 +43,7 @@ def test_each_version_is_read(version: int) -> None:  # evidence.md E2, E5
     assert report.launch_mitigations == (0xB if version == 5 else None)
 
 
-RESERVED = [
-    *range(0x04C, 0x050),
-    *range(0x18B, 0x1A0),
-    0x1EB,
-    0x1EF,
-    *range(0x208, 0x2A0),
-    *range(0x330, 0x4A0),
-]
+RESERVED = [*range(0x04C, 0x050), *range(0x18B, 0x1A0), 0x1EB, 0x1EF, *range(0x208, 0x2A0), *range(0x330, 0x4A0)]
 
 
 @pytest.mark.parametrize("offset", RESERVED)
@@ -65,9 +58,7 @@ def test_a_reserved_byte_that_is_set_is_refused(offset: int) -> None:  # evidenc
     [(2, range(0x188, 0x18B)), (2, range(0x1F8, 0x208)), (3, range(0x1F8, 0x208)), (4, range(0x1F8, 0x208))],
 )
 def test_what_a_later_version_uses_is_zero_before(version: int, offsets: range) -> None:  # evidence.md E3
-    base = bytearray(
-        Forge().report(version=version, cpuid=bytes(3), launch_mitigations=0, current_mitigations=0)
-    )
+    base = bytearray(Forge().report(version=version, cpuid=bytes(3), launch_mitigations=0, current_mitigations=0))
     SnpReport.parse(bytes(base))
     for offset in offsets:
         raw = bytearray(base)
@@ -96,11 +87,7 @@ def test_key_information_is_read() -> None:
     report = SnpReport.parse(Forge().report(key_info=0b111))
     assert (report.author_key_enabled, report.chip_key_masked, report.key_kind) == (True, True, KeyKind.VLEK)
     report = SnpReport.parse(Forge().report(key_info=7 << 2))
-    assert (report.author_key_enabled, report.chip_key_masked, report.key_kind) == (
-        False,
-        False,
-        KeyKind.NONE,
-    )
+    assert (report.author_key_enabled, report.chip_key_masked, report.key_kind) == (False, False, KeyKind.NONE)
 
 
 def test_every_field_is_read_from_its_place() -> None:
@@ -228,8 +215,7 @@ def test_the_two_layouts_of_a_tcb() -> None:  # evidence.md E6
 
 
 @pytest.mark.parametrize(
-    ("product", "offsets"),
-    [(Product.MILAN, range(2, 6)), (Product.GENOA, range(2, 6)), (Product.TURIN, range(4, 7))],
+    ("product", "offsets"), [(Product.MILAN, range(2, 6)), (Product.GENOA, range(2, 6)), (Product.TURIN, range(4, 7))]
 )
 def test_reserved_levels_are_zero(product: Product, offsets: range) -> None:  # evidence.md E6
     for offset in range(8):
@@ -246,9 +232,7 @@ LEVELS = st.tuples(*[st.integers(0, 255)] * 5)
 
 
 @given(LEVELS, LEVELS)
-def test_versions_are_compared_part_by_part(
-    left: tuple[int, ...], right: tuple[int, ...]
-) -> None:  # evidence.md E6
+def test_versions_are_compared_part_by_part(left: tuple[int, ...], right: tuple[int, ...]) -> None:  # evidence.md E6
     a, b = Tcb(*left), Tcb(*right)
     assert a.at_least(b) is all(x >= y for x, y in zip(left, right, strict=True))
     assert a.at_least(a)

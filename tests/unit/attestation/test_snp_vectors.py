@@ -102,10 +102,7 @@ class TestPublished:
             assert getattr(evidence, name) == item[name]
         for name in ("measurement", "report_data", "host_data"):
             assert getattr(evidence, name).hex() == item[name]
-        assert (evidence.policy.raw, evidence.platform.raw) == (
-            int(item["policy"], 16),
-            int(item["platform_info"], 16),
-        )
+        assert (evidence.policy.raw, evidence.platform.raw) == (int(item["policy"], 16), int(item["platform_info"], 16))
         assert evidence.policy.debug is item["debug"]
         assert evidence.csp_id == item["csp_id"]
         assert str(evidence.current_firmware) == item["current"]
@@ -129,12 +126,8 @@ class TestPublished:
         else:
             assert unmet == set()
 
-    def test_a_year_with_no_certificate_gives_no_verdict(
-        self, item: dict[str, Any]
-    ) -> None:  # evidence.md E25
-        evidence = SnpEvidence.parse(
-            (VECTORS / item["file"]).read_bytes(), (VECTORS / item["vek"]).read_bytes()
-        )
+    def test_a_year_with_no_certificate_gives_no_verdict(self, item: dict[str, Any]) -> None:  # evidence.md E25
+        evidence = SnpEvidence.parse((VECTORS / item["file"]).read_bytes(), (VECTORS / item["vek"]).read_bytes())
         with pytest.raises(EvidenceRefused) as caught:
             verify_snp(evidence, collateral(), at=datetime(2044, 1, 1, tzinfo=UTC))
         assert (caught.value.stage, caught.value.code) == ("collateral", "chain.validity")
@@ -175,13 +168,8 @@ class TestLists:
         return verify_snp(evidence, SnpCollateral(collateral().certificates, lists), at=at)
 
     def test_a_list_in_force(self) -> None:
-        evidence = self.judged(
-            "milan-v3-vcek-05b7438a", datetime(2025, 9, 1, tzinfo=UTC), "Milan/crl_2025-05-06.der"
-        )
-        assert (evidence.revocation, evidence.revocation_until) == (
-            Revocation.FRESH,
-            datetime(2026, 5, 12, tzinfo=UTC),
-        )
+        evidence = self.judged("milan-v3-vcek-05b7438a", datetime(2025, 9, 1, tzinfo=UTC), "Milan/crl_2025-05-06.der")
+        assert (evidence.revocation, evidence.revocation_until) == (Revocation.FRESH, datetime(2026, 5, 12, tzinfo=UTC))
 
     def test_genoas_list_names_an_older_intermediate_only(self) -> None:
         at = datetime(2025, 9, 1, tzinfo=UTC)
@@ -190,9 +178,7 @@ class TestLists:
 
     def test_a_list_that_ran_out(self) -> None:
         with pytest.raises(EvidenceRefused, match=r"crl\.stale"):
-            self.judged(
-                "milan-v3-vcek-05b7438a", datetime(2026, 6, 1, tzinfo=UTC), "Milan/crl_2025-05-06.der"
-            )
+            self.judged("milan-v3-vcek-05b7438a", datetime(2026, 6, 1, tzinfo=UTC), "Milan/crl_2025-05-06.der")
 
     def test_a_list_of_another_product(self) -> None:
         at = datetime(2025, 9, 1, tzinfo=UTC)

@@ -28,18 +28,7 @@ from attestation.verify.facts import snp_facts
 from attestation.verify.snp import P384_ORDER, SnpCollateral, SnpEvidence, product_of
 from attestation.verify.verified import Revocation, VerifiedSnp
 from tests.keys import p384_key, rsa_key
-from tests.unit.attestation.forge import (
-    BOOTLOADER_FIRST,
-    END,
-    NOW,
-    PSS,
-    START,
-    Case,
-    Forge,
-    integer,
-    text,
-    usage,
-)
+from tests.unit.attestation.forge import BOOTLOADER_FIRST, END, NOW, PSS, START, Case, Forge, integer, text, usage
 
 GENOA = Forge()
 TURIN = Forge(Product.TURIN)
@@ -113,11 +102,7 @@ class TestSound:
             current_mitigations=5,
         ).verify()
         assert (verified.version, verified.guest_svn, verified.vmpl) == (5, 4, 2)
-        assert (verified.policy.raw, verified.platform.raw, verified.author_key_enabled) == (
-            0x10_0137,
-            0x5A,
-            True,
-        )
+        assert (verified.policy.raw, verified.platform.raw, verified.author_key_enabled) == (0x10_0137, 0x5A, True)
         assert (verified.family_id, verified.image_id) == (b"f" * 16, b"i" * 16)
         assert (verified.host_data, verified.report_data) == (b"h" * 32, b"\x22" * 64)
         assert (verified.measurement, verified.cpuid) == (b"\x11" * 48, Cpuid(25, 17, 1))
@@ -125,10 +110,7 @@ class TestSound:
         assert (verified.report_id, verified.report_id_ma) == (b"r" * 32, b"m" * 32)
         assert (verified.committed_tcb, verified.launch_tcb) == (Tcb(9, 0, 26, 80), Tcb(0, 0, 0, 0))
         assert verified.current_tcb == Tcb(255, 0, 255, 255)
-        assert (verified.current_firmware, verified.committed_firmware) == (
-            Firmware(1, 55, 51),
-            Firmware(1, 55, 49),
-        )
+        assert (verified.current_firmware, verified.committed_firmware) == (Firmware(1, 55, 51), Firmware(1, 55, 49))
         assert (verified.launch_mitigations, verified.current_mitigations) == (3, 5)
 
     def test_time_in_another_zone_is_the_same_time(self) -> None:
@@ -342,19 +324,13 @@ class TestRevocation:
 
     def test_a_list_in_force_that_is_silent(self) -> None:  # evidence.md E34
         verified = self.judged(GENOA.crl(revoked=(1, 2, 3))).verify()
-        assert (verified.revocation, verified.revocation_until) == (
-            Revocation.FRESH,
-            NOW + timedelta(days=30),
-        )
+        assert (verified.revocation, verified.revocation_until) == (Revocation.FRESH, NOW + timedelta(days=30))
 
     def test_the_longest_of_several_lists_counts(self) -> None:  # evidence.md E34
         stale = GENOA.crl(start=START, end=NOW)
         short = GENOA.crl(end=NOW + timedelta(days=2))
         verified = self.judged(stale, short, GENOA.crl()).verify()
-        assert (verified.revocation, verified.revocation_until) == (
-            Revocation.FRESH,
-            NOW + timedelta(days=30),
-        )
+        assert (verified.revocation, verified.revocation_until) == (Revocation.FRESH, NOW + timedelta(days=30))
 
     def test_a_list_of_another_root_is_passed_over(self) -> None:  # evidence.md E30, E35
         other = GENOA.crl(issuer="ARK-Milan", signer=rsa_key("other"), revoked=(7, 0x20002))
@@ -420,9 +396,7 @@ class TestSignature:
         case.report = bytes(raw)
         refused(case, SignatureRefused, "snp.signature")
 
-    def test_the_last_signed_byte_is_covered(
-        self,
-    ) -> None:  # evidence.md E42: SHA-384 over exactly 0x2A0 bytes
+    def test_the_last_signed_byte_is_covered(self) -> None:  # evidence.md E42: SHA-384 over exactly 0x2A0 bytes
         case = GENOA.case()
         for size in (0x29F, 0x2A1):
             key = p384_key("vek")
@@ -513,11 +487,7 @@ class TestFacts:
     def test_of_a_new_report(self) -> None:
         facts = snp_facts(GENOA.case(host_data=b"\x05" * 32).verify())
         assert facts["chip_id"] == GENOA.chip.hex()
-        assert (facts["cpuid"], facts["current_mitigations"], facts["launch_mitigations"]) == (
-            "25/17/1",
-            "0xb",
-            "0xb",
-        )
+        assert (facts["cpuid"], facts["current_mitigations"], facts["launch_mitigations"]) == ("25/17/1", "0xb", "0xb")
         assert (facts["root"], facts["simulated"], facts["product"]) == ("test root", True, "Genoa")
         assert (facts["policy"], facts["platform_info"], facts["host_data"]) == ("0x20000", "0x24", "05" * 32)
         assert facts["valid_until"] == f"{END:%Y-%m-%dT%H:%M:%SZ}"

@@ -128,9 +128,7 @@ EXTENSION = sgx_extension()
         lambda data: data[:-1],
         lambda data: b"\x31" + data[1:],
         lambda data: der(0x30, data),
-        lambda data: data.replace(
-            bytes.fromhex("0d0101"), bytes.fromhex("0d0102"), 1
-        ),  # PPID as a second TCB
+        lambda data: data.replace(bytes.fromhex("0d0101"), bytes.fromhex("0d0102"), 1),  # PPID as a second TCB
         lambda data: data.replace(bytes.fromhex("0d0104"), bytes.fromhex("0d0109"), 1),  # no FMSPC
         lambda data: data.replace(bytes.fromhex("0602"), bytes.fromhex("0402"), 1),
         lambda data: b"\x30\x83\x00" + len(data[4:]).to_bytes(2, "big") + data[4:],
@@ -209,9 +207,7 @@ def without(document: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != name}
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")]
-)
+@pytest.mark.parametrize("name", [name for name in tcb_info() if name not in ("tdxModuleIdentities", "tcbType")])
 def test_tcb_info_has_all_its_members(name: str) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
         TdxCollateral.parse(collateral(tcb_info=json.dumps(without(tcb_info(), name))))
@@ -297,17 +293,7 @@ def test_a_status_is_one_of_intels() -> None:  # evidence-tdx.md E64
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "",
-        "{",
-        '{"a":1,"a":2}',
-        '{"a":1.5}',
-        '{"a":NaN}',
-        "[" * 100_000,
-        '{"a":' + "9" * 5000 + "}",
-        "1 2",
-        b"\xff",
-    ],
+    ["", "{", '{"a":1,"a":2}', '{"a":1.5}', '{"a":NaN}', "[" * 100_000, '{"a":' + "9" * 5000 + "}", "1 2", b"\xff"],
 )
 def test_json_is_one_value_without_surprises(text: str | bytes) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):

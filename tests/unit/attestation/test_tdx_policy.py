@@ -19,13 +19,7 @@ from attestation.policy.claims import Standing
 from attestation.policy.tdx import TdxPolicy
 from attestation.verify.tdx import INTEL_ROOT_SPKI
 from attestation.verify.verified import SEAL, TrustAnchor
-from attestation.verify.verified_tdx import (
-    BoundEvent,
-    SecondOpinion,
-    TcbStanding,
-    VerifiedEventLog,
-    VerifiedTdx,
-)
+from attestation.verify.verified_tdx import BoundEvent, SecondOpinion, TcbStanding, VerifiedEventLog, VerifiedTdx
 from measurements.reference import ReferenceValues
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -131,8 +125,7 @@ ONE_OFF: dict[str, VerifiedTdx] = {
     "tdx.mr-owner-config": said(mr_owner_config=b"\1" * 48),
     "tdx.report-data": said(report_data=bytes(64)),
     "tdx.events": replace(
-        SOUND,
-        event_log=VerifiedEventLog((*LOG.events, BoundEvent(LogEvent(1, 4, b"\xe2" * 48, b""), True)), SEAL),
+        SOUND, event_log=VerifiedEventLog((*LOG.events, BoundEvent(LogEvent(1, 4, b"\xe2" * 48, b""), True)), SEAL)
     ),
 }
 
@@ -338,9 +331,7 @@ def test_the_appraisal_says_what_was_expected_and_what_came() -> None:
     told = {claim.code: claim for claim in appraise(SOUND, REFERENCES, two).claims}
     assert told["tdx.mr-td"].expected == "one of 2 values of the policy"
     assert told["tdx.root"].expected == "Intel's root, or one of 1 named simulated roots"
-    declined = {
-        claim.code: claim for claim in appraise(ONE_OFF["tdx.second-opinion"], REFERENCES, FULL).claims
-    }
+    declined = {claim.code: claim for claim in appraise(ONE_OFF["tdx.second-opinion"], REFERENCES, FULL).claims}
     assert declined["tdx.second-opinion"].got == "declined: because"
     simulated = {claim.code: claim for claim in appraise(ONE_OFF["tdx.root"], REFERENCES, FULL).claims}
     assert "simulated" in simulated["tdx.root"].got

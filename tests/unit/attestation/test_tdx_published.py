@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from anchorhold.layouts import collateral_json, tdx_quote_bytes
+from anchorhold.verbs.verify.published_layouts import collateral_json, tdx_quote_bytes
 from attestation.errors import EvidenceRefused
 from attestation.evidence.event_log import parse_event_log
 from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
@@ -197,9 +197,7 @@ EXTRA = b"\nextra bytes(only for testing purpose)\n"
 
 
 def test_the_note_behind_a_conformance_quote_is_refused() -> None:  # evidence-tdx.md E63
-    noted = [
-        tdx_quote_bytes(published.read(entry["file"])) for entry in CONFORMANCE if "/300-" in entry["file"]
-    ]
+    noted = [tdx_quote_bytes(published.read(entry["file"])) for entry in CONFORMANCE if "/300-" in entry["file"]]
     assert noted[0].endswith(EXTRA)
     with pytest.raises(EvidenceRefused) as refused:
         TdxQuote.parse(noted[0])

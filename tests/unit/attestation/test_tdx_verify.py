@@ -46,9 +46,7 @@ def judge(world: World, quote: bytes, collateral: dict[str, str] | None, at: dat
     return verify_tdx_with_root_ca(TdxQuote.parse(quote), endorsed, at=at, root_der=world.root.der)
 
 
-def refusal(
-    world: World, quote: bytes, collateral: dict[str, str] | None, at: datetime = NOW
-) -> tuple[str, str]:
+def refusal(world: World, quote: bytes, collateral: dict[str, str] | None, at: datetime = NOW) -> tuple[str, str]:
     with pytest.raises(EvidenceRefused) as refused:
         judge(world, quote, collateral, at)
     return refused.value.stage, refused.value.code
@@ -159,10 +157,7 @@ def test_a_leaf_that_does_not_lead_to_the_root_is_refused(world: World, name: st
 def test_the_authority_has_to_be_one(world: World) -> None:  # evidence-tdx.md E67
     for wrong, code in (
         (issue("Intel SGX PCK Platform CA", world.root, ca=None), "tdx.pck_chain.role"),
-        (
-            issue("Intel SGX PCK Platform CA", world.root, ca=0, end=NOW - timedelta(1)),
-            "tdx.pck_chain.validity",
-        ),
+        (issue("Intel SGX PCK Platform CA", world.root, ca=0, end=NOW - timedelta(1)), "tdx.pck_chain.validity"),
         (issue("Intel SGX PCK Platform CA", None, ca=0), "tdx.pck_chain.signature"),
         (
             issue("Intel SGX PCK Platform CA", world.root, ca=0, usage=False, extra=[(KEY_USAGE, SIGNING, True)]),
@@ -230,10 +225,7 @@ def test_a_changed_byte_is_found_where_it_was_signed(world: World, part: str) ->
 
 
 def test_the_qe_report_has_to_name_the_attestation_key(world: World) -> None:  # evidence-tdx.md E68
-    assert refusal(world, world.quote(binding=bytes(32)), world.collateral()) == (
-        "binding",
-        "tdx.attestation_key",
-    )
+    assert refusal(world, world.quote(binding=bytes(32)), world.collateral()) == ("binding", "tdx.attestation_key")
 
 
 def test_an_attestation_key_off_the_curve_is_malformed(world: World) -> None:  # evidence-tdx.md E68
@@ -283,19 +275,14 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
         lambda w: w.collateral(root_ca_crl=revocations(w.root, [w.signer]).hex()),
         ("revoked", "tdx.tcb_info_chain.revoked"),
     ),
-    "signer of the qe identity alone revoked": (
-        two_signers,
-        ("revoked", "tdx.qe_identity_chain.revoked"),
-    ),
+    "signer of the qe identity alone revoked": (two_signers, ("revoked", "tdx.qe_identity_chain.revoked")),
     "root list forged": (
         lambda w: w.collateral(root_ca_crl=revocations(w.root, key=new_key()).hex()),
         ("chain", "tdx.root_crl.signature"),
     ),
     "root list of another name": (
         lambda w: w.collateral(
-            root_ca_crl=revocations(
-                w.root, name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])
-            ).hex()
+            root_ca_crl=revocations(w.root, name=x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")])).hex()
         ),
         ("chain", "tdx.root_crl.signature"),
     ),
@@ -385,18 +372,12 @@ COLLATERAL: dict[str, tuple[Callable[[World], dict[str, str]], tuple[str, str]]]
         lambda w: w.collateral(signer=issue("SIM TCB Signing", w.root, ca=None, end=NOW - timedelta(1))),
         ("collateral", "tdx.tcb_info_chain.validity"),
     ),
-    "signer unnamed": (
-        lambda w: w.collateral(qe_identity_issuer_chain=""),
-        ("collateral", "tdx.qe_identity_chain"),
-    ),
+    "signer unnamed": (lambda w: w.collateral(qe_identity_issuer_chain=""), ("collateral", "tdx.qe_identity_chain")),
     "another platform": (
         lambda w: w.collateral(info=tcb_info(fmspc="00906ED50001")),
         ("collateral", "tdx.tcb_info_platform"),
     ),
-    "another pce": (
-        lambda w: w.collateral(info=tcb_info(pceId="0001")),
-        ("collateral", "tdx.tcb_info_platform"),
-    ),
+    "another pce": (lambda w: w.collateral(info=tcb_info(pceId="0001")), ("collateral", "tdx.tcb_info_platform")),
     "another enclave signer": (
         lambda w: w.collateral(identity=qe_identity(mrsigner="AB" * 32)),
         ("binding", "tdx.qe_mr_signer"),
@@ -531,9 +512,7 @@ def test_the_modules_signer_and_attributes_are_intels(world: World) -> None:  # 
 def test_the_worst_part_decides(world: World) -> None:  # evidence-tdx.md E72
     stale = world.collateral(identity=enclave("OutOfDate"))
     assert judge(world, world.quote(), stale).tcb.status is TcbStatus.OUT_OF_DATE
-    both = world.collateral(
-        info=tcb_info(tcbLevels=[level("ConfigurationNeeded")]), identity=enclave("OutOfDate")
-    )
+    both = world.collateral(info=tcb_info(tcbLevels=[level("ConfigurationNeeded")]), identity=enclave("OutOfDate"))
     assert judge(world, world.quote(), both).tcb.status is TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED
     older = world.collateral(identity=enclave("UpToDate", svn=5))
     assert judge(world, world.quote(), older).tcb.quoting_enclave is TcbStatus.UNLISTED
@@ -541,11 +520,7 @@ def test_the_worst_part_decides(world: World) -> None:  # evidence-tdx.md E72
 
 @pytest.mark.parametrize(
     ("attributes", "reason"),
-    [
-        (SEPT_VE_DISABLE | 1, "Debug mode"),
-        (0, "SEPT_VE_DISABLE"),
-        (SEPT_VE_DISABLE | 1 << 29, "TD migration"),
-    ],
+    [(SEPT_VE_DISABLE | 1, "Debug mode"), (0, "SEPT_VE_DISABLE"), (SEPT_VE_DISABLE | 1 << 29, "TD migration")],
 )
 def test_what_dcap_qvl_refuses_as_policy_is_kept_for_the_policy(
     world: World, attributes: int, reason: str
@@ -559,9 +534,7 @@ def opine(monkeypatch: pytest.MonkeyPatch, opinion: SecondOpinion, *, simulated:
     monkeypatch.setattr(tdx, "_second_opinion", lambda *_: opinion)
     if not simulated:
         build = tdx.TrustAnchor
-        monkeypatch.setattr(
-            tdx, "TrustAnchor", lambda name, spki, **_: build(name, spki, simulated=False)
-        )
+        monkeypatch.setattr(tdx, "TrustAnchor", lambda name, spki, **_: build(name, spki, simulated=False))
 
 
 @pytest.mark.parametrize(("status", "declined"), [("OutOfDate", ""), ("", "Invalid signature"), ("", "")])
@@ -574,12 +547,7 @@ def test_two_verifiers_that_disagree_refuse(
 
 @pytest.mark.parametrize(
     "reason",
-    [
-        "Debug mode is enabled",
-        "No matching TCB level found",
-        "Invalid MR service TD",
-        "Invalid QE auth data length",
-    ],
+    ["Debug mode is enabled", "No matching TCB level found", "Invalid MR service TD", "Invalid QE auth data length"],
 )
 def test_a_reason_without_its_fact_does_not_excuse(
     world: World, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -598,11 +566,7 @@ def test_a_reason_without_its_fact_does_not_excuse(
     ],
 )
 def test_a_reason_with_its_fact_is_for_the_policy(
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    reason: str,
-    quote: dict[str, Any],
-    info: dict[str, Any] | None,
+    world: World, monkeypatch: pytest.MonkeyPatch, reason: str, quote: dict[str, Any], info: dict[str, Any] | None
 ) -> None:  # evidence-tdx.md E74
     opine(monkeypatch, SecondOpinion("", reason), simulated=False)
     verified = judge(world, world.quote(**quote), world.collateral(info=info))

@@ -251,11 +251,7 @@ class TestFiles:
 
     def test_lists(self, monkeypatch: pytest.MonkeyPatch) -> None:
         crl = Forge().crl()
-        assert (
-            files.read_crl(crl.public_bytes(Encoding.DER))
-            == files.read_crl(crl.public_bytes(Encoding.PEM))
-            == crl
-        )
+        assert files.read_crl(crl.public_bytes(Encoding.DER)) == files.read_crl(crl.public_bytes(Encoding.PEM)) == crl
         with pytest.raises(FormatRefused, match=r"crl\.malformed"):
             files.read_crl(self.DER)
         monkeypatch.setattr(files, "CRL_BYTES_MAX", 10)

@@ -17,8 +17,18 @@ from bench.determinism import Column, fixed
 from bench.engine import write_checkpoint
 
 RUN = Run((5, 6, 7), (b"a", b"b", b"c"), (b"x", b"y", b"z"))
-TINY = Architecture(layers=2, width=64, heads=2, kv_heads=1, head_width=16, hidden=96, vocabulary=80, positions_max=128,
-                    epsilon=1e-5, rotary_width=16)
+TINY = Architecture(
+    layers=2,
+    width=64,
+    heads=2,
+    kv_heads=1,
+    head_width=16,
+    hidden=96,
+    vocabulary=80,
+    positions_max=128,
+    epsilon=1e-5,
+    rotary_width=16,
+)
 
 
 def test_the_same_is_the_same():
@@ -85,7 +95,7 @@ def test_a_disturbance_that_does_reach_a_bit_is_seen(folder: Path, tmp_path: Pat
     """One weight with another sign, as a stand-in for it: what compares must not be blind to a single product."""
     changed = tmp_path / "changed"
     raw = bytearray((folder / "model.safetensors").read_bytes())
-    raw[-1] ^= 0x80     # the sign of the last weight of the head
+    raw[-1] ^= 0x80  # the sign of the last weight of the head
     changed.mkdir()
     (changed / "model.safetensors").write_bytes(raw)
     (changed / "config.json").write_bytes((folder / "config.json").read_bytes())

@@ -31,9 +31,10 @@ def test_it_signs_64_bytes_and_no_other_number() -> None:
         ChipTee.parse(chip_file(snp_platform(), MEASUREMENT)).quote(bytes(63))
 
 
-@pytest.mark.parametrize("change", [
-    {"tee": "snp"}, {"more": 1}, {"product": "Milano"}, {"seed": "x"}, {"measurement": 7}, {"certificates": None},
-])
+@pytest.mark.parametrize(
+    "change",
+    [{"tee": "snp"}, {"more": 1}, {"product": "Milano"}, {"seed": "x"}, {"measurement": 7}, {"certificates": None}],
+)
 def test_other_files_are_refused(change: dict[str, object]) -> None:
     fields = json.loads(chip_file(snp_platform(), MEASUREMENT))
     with pytest.raises(TeeRefused, match=r"chip\.file"):

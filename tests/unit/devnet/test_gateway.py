@@ -15,17 +15,7 @@ from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, Header, Kind, genesis
 from attestation.consensus.chat import RAISED, ChatRequest
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import (
-    ARTEFACTS,
-    Answered,
-    Gateway,
-    GatewayRefused,
-    Position,
-    Report,
-    Waiting,
-    chat,
-    gateway_wasm,
-)
+from devnet.gateway import ARTEFACTS, Answered, Gateway, GatewayRefused, Position, Report, Waiting, chat, gateway_wasm
 from devnet.replica import ANONYMOUS, RejectCode, Rejected, Rejection, management
 from devnet.replica.module import exported_functions
 from devnet.subnet import GATEWAY
@@ -96,10 +86,7 @@ def test_a_block_is_what_the_specification_says(bench: Bench) -> None:
     assert block.header.canister == GATEWAY
     assert (block.header.height, block.header.parent) == (1, genesis(GATEWAY))
     assert (block.header.first_id, block.header.count) == (0, 2)
-    assert [(request.caller, request.kind) for request in block.requests] == [
-        (ALICE, Kind.PLAIN),
-        (BOB, Kind.SEALED),
-    ]
+    assert [(request.caller, request.kind) for request in block.requests] == [(ALICE, Kind.PLAIN), (BOB, Kind.SEALED)]
     assert block.requests[1].payload.reveal() == b"opaque"
     assert sealed is not None
     assert bench.replica.certified_data == block.header.link() == sealed.link
@@ -113,9 +100,7 @@ def test_a_slice_verifies_under_the_subnets_root(bench: Bench) -> None:
     slice_ = gateway.get_slice(2)
     assert slice_.certificate is not None
     headers = tuple(Block.decode(raw).header for raw in slice_.encoded)
-    verified = verify_slice(
-        SliceProof(slice_.certificate, headers), root_key=bench.subnet.root_key, canister=GATEWAY
-    )
+    verified = verify_slice(SliceProof(slice_.certificate, headers), root_key=bench.subnet.root_key, canister=GATEWAY)
     assert verified.head_link == slice_.head_link == bench.replica.certified_data
     assert tuple(gateway.get_headers(2).encoded) == tuple(header.encode() for header in headers)
 
@@ -163,12 +148,7 @@ messages = st.one_of(
     st.tuples(st.just("tool"), tool_results),
 )
 properties = st.fixed_dictionaries(
-    {
-        "type": texts,
-        "name": texts,
-        "description": options(texts),
-        "enum": options(st.lists(texts, max_size=3)),
-    }
+    {"type": texts, "name": texts, "description": options(texts), "enum": options(st.lists(texts, max_size=3))}
 )
 parameters = st.fixed_dictionaries(
     {
@@ -177,9 +157,7 @@ parameters = st.fixed_dictionaries(
         "required": options(st.lists(texts, max_size=3)),
     }
 )
-functions = st.fixed_dictionaries(
-    {"name": texts, "description": options(texts), "parameters": options(parameters)}
-)
+functions = st.fixed_dictionaries({"name": texts, "description": options(texts), "parameters": options(parameters)})
 tools = st.lists(st.tuples(st.just("function"), functions), max_size=2)
 
 
@@ -312,9 +290,7 @@ def test_request_roots_of_every_shape(long_lived: Gateway, count: int) -> None:
         ("request.properties", chat("m", SILENT, tools=[tool_with(properties=[{**PROPERTY, "enum": ["e"] * 65}])])),
     ],
 )  # fmt: skip
-def test_a_request_beyond_a_limit_is_refused_by_name(
-    gateway: Gateway, code: str, request_: dict[str, Any]
-) -> None:
+def test_a_request_beyond_a_limit_is_refused_by_name(gateway: Gateway, code: str, request_: dict[str, Any]) -> None:
     with refused(code):
         gateway.submit_chat(ALICE, request_)
     assert gateway.status()["queued"] == 0
@@ -558,9 +534,7 @@ def test_agreement_collects_signatures(asked: tuple[Gateway, int, int]) -> None:
 
 
 @pytest.mark.parametrize("other", [report(1, 0, b"another answer"), report(1, 0, receipt=b"another receipt")])
-def test_a_different_answer_is_recorded_and_replaces_nothing(
-    asked: tuple[Gateway, int, int], other: Report
-) -> None:
+def test_a_different_answer_is_recorded_and_replaces_nothing(asked: tuple[Gateway, int, int], other: Report) -> None:
     gateway, alices, _ = asked
     gateway.report_answer(REPORTER, report(1, 0))
     kept = gateway.answer_digest(1, 0)
@@ -596,9 +570,7 @@ def test_a_reporter_who_contradicts_itself_is_recorded(asked: tuple[Gateway, int
         ("answer.signature_bytes", Report(1, 0, b"", b"", bytes(16_385))),
     ],
 )
-def test_a_report_that_fits_nowhere_is_refused(
-    asked: tuple[Gateway, int, int], code: str, bad: Report
-) -> None:
+def test_a_report_that_fits_nowhere_is_refused(asked: tuple[Gateway, int, int], code: str, bad: Report) -> None:
     with refused(code):
         asked[0].report_answer(REPORTER, bad)
     assert asked[0].answer_digest(1, 0) is None

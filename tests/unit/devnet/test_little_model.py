@@ -39,21 +39,24 @@ def said(text: ModelText, question: str) -> str:
     return (words + listener.end(full=False).words).decode()
 
 
-@pytest.mark.parametrize(("question", "answer"), [
-    ("What is an anchorhold?", "An anchorhold is a small walled cell with one window."),
-    ("Who can read my prompt?", "Nobody outside the sealed cell"),
-    ("who can read my prompt", "Nobody outside the sealed cell"),
-    ("And what if the line is cut?", "Then the host connects again"),
-    ("Who are you?", "I am a very small model"),
-    ("What is the capital of France?", UNKNOWN),
-    ("How do I paint a fence?", UNKNOWN),
-])
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is an anchorhold?", "An anchorhold is a small walled cell with one window."),
+        ("Who can read my prompt?", "Nobody outside the sealed cell"),
+        ("who can read my prompt", "Nobody outside the sealed cell"),
+        ("And what if the line is cut?", "Then the host connects again"),
+        ("Who are you?", "I am a very small model"),
+        ("What is the capital of France?", UNKNOWN),
+        ("How do I paint a fence?", UNKNOWN),
+    ],
+)
 def test_it_answers_what_it_was_taught(text: ModelText, question: str, answer: str) -> None:
     assert said(text, question).startswith(answer)
 
 
 def test_every_lesson_has_questions_and_the_demos_are_among_them() -> None:
-    from anchorhold.demo import AFTER_UPGRADE, PROMPTS
+    from devnet.demo.run import AFTER_UPGRADE, PROMPTS
 
     taught = [question for lesson in lessons() for question in lesson.questions]
     assert len(set(taught)) == len(taught) > 150
@@ -63,7 +66,7 @@ def test_every_lesson_has_questions_and_the_demos_are_among_them() -> None:
 def test_lessons_come_in_the_same_order_every_time() -> None:
     one, other = conversations(1), conversations(1)
     assert [next(one) for _ in range(300)] == [next(other) for _ in range(300)]
-    assert random.Random(20).getrandbits(24) == 15194112      # what the first weight begins from
+    assert random.Random(20).getrandbits(24) == 15194112  # what the first weight begins from
 
 
 def test_a_copy_is_every_file(tmp_path: Path) -> None:

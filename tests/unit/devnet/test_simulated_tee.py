@@ -13,21 +13,21 @@ from cryptography import x509
 
 from attestation.errors import ChainRefused, NotGenuine
 from attestation.evidence.auxblob import CertificateTable, TableEntry
-from attestation.evidence.bundle import EvidenceBundle
 from attestation.evidence.event_log import parse_event_log
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.kinds import TeeKind
 from attestation.evidence.snp_report import Product
 from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
-from attestation.policy.bundle import appraise_bundle
+from attestation.policy.bundle_appraisal import appraise_bundle
 from attestation.policy.document import builtin, builtin_names, parse
 from attestation.report_data import Purpose, Statement, identity_report_data
 from attestation.tee.configfs import ConfigfsTee
 from attestation.tee.errors import TeeRefused
 from attestation.tee.produce import identity
 from attestation.tee.tee import Tee
-from attestation.verify.bundle import verify_bundle
 from attestation.verify.ec_chain import spki_digest
+from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.pins import AMD_ROOTS, with_simulated
 from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
 from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
@@ -59,7 +59,8 @@ PRODUCTS = (Product.GENOA, Product.TURIN)
 
 def snp_evidence(platform: SimulatedSnp, report: bytes) -> tuple[SnpEvidence, SnpCollateral]:
     return SnpEvidence.parse(report, platform.vcek.der), SnpCollateral.parse(
-        [platform.ask.der, platform.ark.der], [platform.crl])
+        [platform.ask.der, platform.ark.der], [platform.crl]
+    )
 
 
 # --- real formats -------------------------------------------------------------------------------------------
@@ -90,13 +91,14 @@ def test_a_quote_is_judged_by_both_verifiers_of_hardware():
     assert verified.tcb.status is TcbStatus.UP_TO_DATE
     assert verified.report.mr_td == MEASUREMENT
     theirs = dcap_qvl.verify_with_root_ca(
-        quote, dcap_qvl.QuoteCollateralV3(**platform.collateral), platform.root.der, int(AT.timestamp()))
+        quote, dcap_qvl.QuoteCollateralV3(**platform.collateral), platform.root.der, int(AT.timestamp())
+    )
     assert theirs.status == "UpToDate"
 
 
-@pytest.mark.parametrize("status", [
-    TcbStatus.OUT_OF_DATE, TcbStatus.SW_HARDENING_NEEDED, TcbStatus.CONFIGURATION_NEEDED,
-])
+@pytest.mark.parametrize(
+    "status", [TcbStatus.OUT_OF_DATE, TcbStatus.SW_HARDENING_NEEDED, TcbStatus.CONFIGURATION_NEEDED]
+)
 def test_a_platform_may_be_simulated_as_badly_patched(status: TcbStatus):
     platform = tdx_platform().with_tcb_status(status.value)
     quote = TdxQuote.parse(platform.quote(REPORT_DATA, QuoteFields(MEASUREMENT)))
@@ -158,8 +160,15 @@ def test_a_field_of_a_wrong_size_is_our_own_mistake():
 
 
 def test_every_name_says_simulated():  # evidence-production.md E126
-    authorities = (snp_platform().ark, snp_platform().ask, snp_platform().vcek, tdx_platform().root,
-                   tdx_platform().pck_authority, tdx_platform().pck, tdx_platform().tcb_signing)
+    authorities = (
+        snp_platform().ark,
+        snp_platform().ask,
+        snp_platform().vcek,
+        tdx_platform().root,
+        tdx_platform().pck_authority,
+        tdx_platform().pck,
+        tdx_platform().tcb_signing,
+    )
     for authority in authorities:
         certificate = x509.load_der_x509_certificate(authority.der)
         assert "SIMULATED" in certificate.subject.rfc4514_string()
@@ -207,8 +216,10 @@ def test_no_default_policy_believes_it(policy: str, kind: str):  # evidence-prod
 def test_the_devnets_own_policy_accepts_it(kind: str):  # evidence-production.md E125
     tee = {"snp": snp_tee, "turin": lambda: snp_tee(Product.TURIN), "tdx": tdx_tee}[kind]()
     challenge = base64.b64encode(NONCE).decode()
-    for bundle in (identity_bundle(tee, NONCE, KEYSET, CONFIG),
-                   release_bundle(tee, challenge, {"kty": "EC"}, KEYSET, CONFIG)):
+    for bundle in (
+        identity_bundle(tee, NONCE, KEYSET, CONFIG),
+        release_bundle(tee, challenge, {"kty": "EC"}, KEYSET, CONFIG),
+    ):
         verified = verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=tee.root.der)
         policy = parse(policy_document(tee))
         assert appraise_bundle(verified, reference_values(tee), policy, nonce=NONCE).unmet == ()
@@ -238,9 +249,11 @@ def test_nothing_that_ships_names_the_devnet():  # evidence-production.md E128
 
 def tsm() -> FakeTsm:
     """A kernel whose driver answers with simulated SNP reports, under the genuine driver's name."""
+
     def sign(report_data: bytes) -> tuple[bytes, bytes]:
         evidence = snp_tee().quote(report_data)
         return evidence.report, evidence.auxblob
+
     return FakeTsm("sev_guest", sign)
 
 
@@ -263,8 +276,9 @@ def test_a_simulated_chip_behind_a_genuine_driver_is_found_out():  # evidence-pr
     assert caught.value.code == "bundle.report-data", "the quote binds the kind it was asked for"
 
 
-@pytest.mark.skipif(not Path("/dev/fuse").exists() or fuse.available() is not None,
-                    reason="a FUSE file system cannot be mounted here")
+@pytest.mark.skipif(
+    not Path("/dev/fuse").exists() or fuse.available() is not None, reason="a FUSE file system cannot be mounted here"
+)
 def test_from_a_mounted_configfs_to_a_verified_chain():
     """The whole path with real system calls: quote, certificate table, chain, signature, report data."""
     with fuse.mounted(tsm()) as folder:
@@ -272,7 +286,8 @@ def test_from_a_mounted_configfs_to_a_verified_chain():
     platform = snp_platform()
     evidence = SnpEvidence.parse(bundle.report, bundle.certificates[TableEntry.VCEK])
     collateral = SnpCollateral.parse(
-        [bundle.certificates[TableEntry.ASK], bundle.certificates[TableEntry.ARK]], bundle.crls)
+        [bundle.certificates[TableEntry.ASK], bundle.certificates[TableEntry.ARK]], bundle.crls
+    )
     roots = with_simulated([("devnet", Product.GENOA, spki_digest(platform.ark.certificate))])
     verified = verify_snp(evidence, collateral, at=AT, roots=roots)
     statement = Statement(Purpose.IDENTITY, TeeKind.SNP, NONCE, KEYSET.digest, CONFIG)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attestation.verify.bundle import verify_bundle
+from attestation.verify.evidence_bundle import verify_bundle
 from devnet.sim_snp import SimulatedSnp
 from devnet.sim_tdx import SimulatedTdx
 from devnet.store import load, save
@@ -19,8 +19,11 @@ def test_what_one_process_signs_another_believes(tmp_path: Path):
     for name, platform in (("snp", snp_platform()), ("tdx", tdx_platform())):
         save(platform, tmp_path / name)
         again = load(tmp_path / name)
-        tee = simulated_snp(again, MEASUREMENT) if isinstance(again, SimulatedSnp) else (
-            simulated_tdx(again, MEASUREMENT))
+        tee = (
+            simulated_snp(again, MEASUREMENT)
+            if isinstance(again, SimulatedSnp)
+            else (simulated_tdx(again, MEASUREMENT))
+        )
         root = platform.ark if isinstance(platform, SimulatedSnp) else platform.root
         bundle = identity_bundle(tee, NONCE, KEYSET, CONFIG)
         assert verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=root.der).keyset == KEYSET

@@ -18,9 +18,11 @@ keys = integers | st.binary(max_size=40) | texts
 scalars = keys | st.booleans() | st.none()
 values: st.SearchStrategy[Encodable] = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=5)
-    | st.dictionaries(keys, inner, max_size=5)
-    | st.builds(Tag, st.sampled_from(sorted(TAGS)), inner),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(keys, inner, max_size=5)
+        | st.builds(Tag, st.sampled_from(sorted(TAGS)), inner)
+    ),
     max_leaves=25,
 )
 
@@ -113,16 +115,14 @@ def same(theirs: object, ours: object) -> bool:
     match ours:
         case Tag(number=number, value=inner):
             if number == SELF_DESCRIBED:
-                return same(theirs, inner)   # cbor2 drops this tag
+                return same(theirs, inner)  # cbor2 drops this tag
             return isinstance(theirs, cbor2.CBORTag) and theirs.tag == number and same(theirs.value, inner)
         case list():
-            return (
-                isinstance(theirs, list | tuple) and len(theirs) == len(ours)
-                and all(map(same, theirs, ours))
-            )
+            return isinstance(theirs, list | tuple) and len(theirs) == len(ours) and all(map(same, theirs, ours))
         case dict():
             return (
-                hasattr(theirs, "keys") and theirs.keys() == ours.keys()
+                hasattr(theirs, "keys")
+                and theirs.keys() == ours.keys()
                 and all(same(theirs[key], ours[key]) for key in ours)
             )
     return type(theirs) is type(ours) and theirs == ours

@@ -67,18 +67,29 @@ def test_a_key_of_small_order_signs_nothing() -> None:
     assert not Sign1(neutral, b"anything", neutral + bytes(32)).is_signed_by(neutral)
 
 
-@pytest.mark.parametrize(("code", "raw"), [
-    ("encoding", b""), ("encoding", RAW + b"\0"), ("encoding", RAW[1:-1]), ("encoding", bytes(2000)),
-    ("encoding", envelope(PROTECTED, {}, b"x" * 1024, bytes(64))), ("envelope", RAW[1:]),
-    ("envelope", envelope(PROTECTED, {1: -8}, b"", bytes(64))), ("envelope", envelope(PROTECTED, {}, None, bytes(64))),
-    ("envelope", envelope(PROTECTED, {}, b"", bytes(63))), ("envelope", envelope(PROTECTED, {}, b"", bytes(65))),
-    ("envelope", envelope(PROTECTED, [], b"", bytes(64))), ("envelope", envelope({}, {}, b"", bytes(64))),
-    ("envelope", envelope(PROTECTED, {}, b"")), ("protected", envelope(b"\xff", {}, b"", bytes(64))),
-    ("protected", envelope(cbor.encode([]), {}, b"", bytes(64))),
-    ("protected", envelope(cbor.encode({1: -8, 4: KEY[:31], 16: TYPE}), {}, b"", bytes(64))),
-    ("protected", envelope(cbor.encode({1: -7, 4: KEY, 16: TYPE}), {}, b"", bytes(64))),
-    ("protected", envelope(cbor.encode({1: -8, 3: 0, 4: KEY, 16: TYPE}), {}, b"", bytes(64))),
-])
+@pytest.mark.parametrize(
+    ("code", "raw"),
+    [
+        ("encoding", b""),
+        ("encoding", RAW + b"\0"),
+        ("encoding", RAW[1:-1]),
+        ("encoding", bytes(2000)),
+        ("encoding", envelope(PROTECTED, {}, b"x" * 1024, bytes(64))),
+        ("envelope", RAW[1:]),
+        ("envelope", envelope(PROTECTED, {1: -8}, b"", bytes(64))),
+        ("envelope", envelope(PROTECTED, {}, None, bytes(64))),
+        ("envelope", envelope(PROTECTED, {}, b"", bytes(63))),
+        ("envelope", envelope(PROTECTED, {}, b"", bytes(65))),
+        ("envelope", envelope(PROTECTED, [], b"", bytes(64))),
+        ("envelope", envelope({}, {}, b"", bytes(64))),
+        ("envelope", envelope(PROTECTED, {}, b"")),
+        ("protected", envelope(b"\xff", {}, b"", bytes(64))),
+        ("protected", envelope(cbor.encode([]), {}, b"", bytes(64))),
+        ("protected", envelope(cbor.encode({1: -8, 4: KEY[:31], 16: TYPE}), {}, b"", bytes(64))),
+        ("protected", envelope(cbor.encode({1: -7, 4: KEY, 16: TYPE}), {}, b"", bytes(64))),
+        ("protected", envelope(cbor.encode({1: -8, 3: 0, 4: KEY, 16: TYPE}), {}, b"", bytes(64))),
+    ],
+)
 def test_another_form_is_refused_by_its_part(code: str, raw: bytes) -> None:
     with pytest.raises(CoseRefused) as refused:
         parse(raw)

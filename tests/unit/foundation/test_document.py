@@ -41,10 +41,23 @@ def code_of(read: Callable[[], object]) -> str:
     return refused.value.code
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"{", b"1 2", b'{"a":1,"a":2}', b'{"a":{"b":1,"b":1}}', b'{"a":1.5}', b'{"a":NaN}', b"[" * 100_000, b"\xff",
-    b'{"a":' + b"9" * 5000 + b"}", "\ufeff{}".encode(), '{"a":1}'.encode("utf-16"),
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"1 2",
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1,"b":1}}',
+        b'{"a":1.5}',
+        b'{"a":NaN}',
+        b"[" * 100_000,
+        b"\xff",
+        b'{"a":' + b"9" * 5000 + b"}",
+        "\ufeff{}".encode(),
+        '{"a":1}'.encode("utf-16"),
+    ],
+)
 def test_json_is_one_value_without_surprises(raw: bytes) -> None:
     assert code_of(lambda: json_value(raw, "thing", ThingRefused, bytes_max=1 << 20)) == "thing.json"
 
@@ -62,20 +75,29 @@ def test_a_name_that_is_there_twice_is_named() -> None:
         json_value(b'{"root": 1, "root": 2}', "thing", ThingRefused, bytes_max=99, called="the card")
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8,
-))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)
 def test_what_json_wrote_comes_back(value: object) -> None:
     raw = json.dumps(value)
     assert json_value(raw, "thing", ThingRefused, bytes_max=1 << 16) == value
     assert json_value(raw.encode(), "thing", ThingRefused, bytes_max=1 << 16, encoding="ascii") == value
 
 
-@pytest.mark.parametrize(("raw", "code"), [
-    (b"a = ", "thing.toml"), (b"a = 1\na = 2", "thing.toml"), (b"\xff", "thing.toml"),
-    (b"a=" + b"[" * 9_000, "thing.toml"), (b" " * 10_000, "thing.size"),
-])
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"a = ", "thing.toml"),
+        (b"a = 1\na = 2", "thing.toml"),
+        (b"\xff", "thing.toml"),
+        (b"a=" + b"[" * 9_000, "thing.toml"),
+        (b" " * 10_000, "thing.size"),
+    ],
+)
 def test_toml_is_bounded_and_has_each_name_once(raw: bytes, code: str) -> None:
     assert code_of(lambda: toml_table(raw, "thing", ThingRefused, bytes_max=9_999)) == code
     assert toml_table(b'a = "b"', "thing", ThingRefused, bytes_max=9) == {"a": "b"}
@@ -104,24 +126,45 @@ def test_hexadecimal_has_a_size() -> None:
         hexadecimal("ab" * 33, "thing.root", ThingRefused, 32, 48)
 
 
-@pytest.mark.parametrize(("value", "read"), [
-    ("x" * 10, lambda it: it.text("it", 9)), ("é", lambda it: it.text("it", 9)), ("", lambda it: it.text("it", 9)),
-    ("\ud800", lambda it: it.text("it", 9, ANY_TEXT)), (7, lambda it: it.text("it", 9)),
-    ("b", lambda it: it.text("it", 9, re.compile("a"))), (True, lambda it: it.uint("it")),
-    (-1, lambda it: it.uint("it")),
-    (5, lambda it: it.uint("it", 4)), (5, lambda it: it.uint("it", 9, 6)), ("5", lambda it: it.uint("it")),
-    ([1, True], lambda it: it.uints("it", 9)), ([1, 10], lambda it: it.uints("it", 9, 9)),
-    (1, lambda it: it.flag("it")), ("2026-01-31", lambda it: it.time("it")), (None, lambda it: it.time("it")),
-    ("ab", lambda it: it.digest("it")), (None, lambda it: it.digest("it")), ("ab" * 9, lambda it: it.blob("it", 8)),
-    ("ab", lambda it: it.optional_digest("it")), (["ab"], lambda it: it.optional_digests("it", 2, 1)),
-    ({}, lambda it: it.items("it", 9)), ([1, 2], lambda it: it.items("it", 1)), ([], lambda it: it.items("it", 9, 1)),
-    (["a", 1], lambda it: it.texts("it", 9, 9)), ([], lambda it: it.fields("it")),
-    (3, lambda it: it.optional_fields("it")),
-    ([3], lambda it: it.rows("it", 9)), ({"A": 1}, lambda it: it.named("it", 9, re.compile("a"))),
-    ({1: 1}, lambda it: it.named("it", 9, re.compile("a"))), ({"a": 1, "b": 1}, lambda it: it.named("it", 1, ANY_TEXT)),
-    ({"a": 1}, lambda it: it.table("it", 9, ANY_TEXT)), ({}, lambda it: it.digests("it", 9, ANY_TEXT)),
-    ({"a": "00"}, lambda it: it.digests("it", 9, ANY_TEXT)),
-])
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("x" * 10, lambda it: it.text("it", 9)),
+        ("é", lambda it: it.text("it", 9)),
+        ("", lambda it: it.text("it", 9)),
+        ("\ud800", lambda it: it.text("it", 9, ANY_TEXT)),
+        (7, lambda it: it.text("it", 9)),
+        ("b", lambda it: it.text("it", 9, re.compile("a"))),
+        (True, lambda it: it.uint("it")),
+        (-1, lambda it: it.uint("it")),
+        (5, lambda it: it.uint("it", 4)),
+        (5, lambda it: it.uint("it", 9, 6)),
+        ("5", lambda it: it.uint("it")),
+        ([1, True], lambda it: it.uints("it", 9)),
+        ([1, 10], lambda it: it.uints("it", 9, 9)),
+        (1, lambda it: it.flag("it")),
+        ("2026-01-31", lambda it: it.time("it")),
+        (None, lambda it: it.time("it")),
+        ("ab", lambda it: it.digest("it")),
+        (None, lambda it: it.digest("it")),
+        ("ab" * 9, lambda it: it.blob("it", 8)),
+        ("ab", lambda it: it.optional_digest("it")),
+        (["ab"], lambda it: it.optional_digests("it", 2, 1)),
+        ({}, lambda it: it.items("it", 9)),
+        ([1, 2], lambda it: it.items("it", 1)),
+        ([], lambda it: it.items("it", 9, 1)),
+        (["a", 1], lambda it: it.texts("it", 9, 9)),
+        ([], lambda it: it.fields("it")),
+        (3, lambda it: it.optional_fields("it")),
+        ([3], lambda it: it.rows("it", 9)),
+        ({"A": 1}, lambda it: it.named("it", 9, re.compile("a"))),
+        ({1: 1}, lambda it: it.named("it", 9, re.compile("a"))),
+        ({"a": 1, "b": 1}, lambda it: it.named("it", 1, ANY_TEXT)),
+        ({"a": 1}, lambda it: it.table("it", 9, ANY_TEXT)),
+        ({}, lambda it: it.digests("it", 9, ANY_TEXT)),
+        ({"a": "00"}, lambda it: it.digests("it", 9, ANY_TEXT)),
+    ],
+)
 def test_a_member_of_another_kind_is_refused_by_its_path(value: object, read: Callable[[Fields], object]) -> None:
     it = fields(it=value)
     assert code_of(lambda: read(it)) == "thing.it"
@@ -130,8 +173,20 @@ def test_a_member_of_another_kind_is_refused_by_its_path(value: object, read: Ca
 
 def test_members_are_read_once_and_none_is_left_over() -> None:
     it = fields(
-        name="tiny", size=3, on=True, root="ab" * 32, der="Ab", at="2026-01-31T12:00:00Z", none=None,
-        list=["a", "b"], counts=[0, 9], rows=[{"x": 1}], by={"one": "cd" * 32}, inner={"y": 2}, more=[])
+        name="tiny",
+        size=3,
+        on=True,
+        root="ab" * 32,
+        der="Ab",
+        at="2026-01-31T12:00:00Z",
+        none=None,
+        list=["a", "b"],
+        counts=[0, 9],
+        rows=[{"x": 1}],
+        by={"one": "cd" * 32},
+        inner={"y": 2},
+        more=[],
+    )
     assert (it.text("name", 9), it.uint("size"), it.flag("on"), it.digest("root")) == ("tiny", 3, True, b"\xab" * 32)
     assert (it.blob("der", 1), it.time("at")) == (b"\xab", datetime(2026, 1, 31, 12, tzinfo=UTC))
     assert it.optional_fields("none") is None

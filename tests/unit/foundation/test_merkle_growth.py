@@ -49,7 +49,7 @@ def test_a_proof_holds_for_nothing_else(one: int, two: int, data: st.DataObject)
     old, new = sorted((one, two))
     proof = list(merkle.consistency(LEAVES[:new], old))
     roots = merkle.root(LEAVES[:old]), merkle.root(LEAVES[:new])
-    other = merkle.root([*LEAVES[:old - 1], bytes(32)])
+    other = merkle.root([*LEAVES[: old - 1], bytes(32)])
     assert not merkle.is_consistent(other, old, roots[1], new, proof)
     assert not merkle.is_consistent(roots[0], old, bytes(32), new, proof)
     assert not merkle.is_consistent(roots[0], old, roots[1], new, [*proof, bytes(32)])
@@ -58,8 +58,7 @@ def test_a_proof_holds_for_nothing_else(one: int, two: int, data: st.DataObject)
     if proof:
         assert not merkle.is_consistent(roots[0], old, roots[1], new, proof[:-1])
         place = data.draw(st.integers(0, len(proof) - 1))
-        assert not merkle.is_consistent(
-            roots[0], old, roots[1], new, [*proof[:place], bytes(32), *proof[place + 1:]])
+        assert not merkle.is_consistent(roots[0], old, roots[1], new, [*proof[:place], bytes(32), *proof[place + 1 :]])
 
 
 def test_there_is_no_proof_from_nothing_or_from_a_larger_tree() -> None:
@@ -74,7 +73,7 @@ def test_neighbours_lead_to_the_root_and_from_no_other_place(size: int, data: st
     count = data.draw(st.integers(1, size - first))
     leaves, root = LEAVES[:size], merkle.root(LEAVES[:size])
     beside = merkle.range_path(leaves, first, count)
-    shown = leaves[first:first + count]
+    shown = leaves[first : first + count]
     assert merkle.root_of_range(shown, first, size, beside) == root
     assert merkle.root_of_range(shown, first, size, (*beside, bytes(32))) is None
     assert merkle.root_of_range(shown, first + 1, size, beside) != root
@@ -82,7 +81,7 @@ def test_neighbours_lead_to_the_root_and_from_no_other_place(size: int, data: st
     if beside:
         assert merkle.root_of_range(shown, first, size, beside[:-1]) is None
         place = data.draw(st.integers(0, len(beside) - 1))
-        assert merkle.root_of_range(shown, first, size, (*beside[:place], bytes(32), *beside[place + 1:])) != root
+        assert merkle.root_of_range(shown, first, size, (*beside[:place], bytes(32), *beside[place + 1 :])) != root
     if count == 1:
         path = merkle.path(leaves, first)
         assert merkle.root_of(shown[0], first, size, path) == root

@@ -56,9 +56,16 @@ def assert_silent(text: str) -> None:
 def test_every_rendering_is_the_word(kind: type[Hidden]) -> None:
     hidden = kind(CANARY_BYTES)
     renderings = [
-        repr(hidden), str(hidden), f"{hidden}", f"{hidden!r:>40}", "%s %r" % (hidden, hidden),  # noqa: UP031
-        "{0} {0!s}".format(hidden), string.Template("$it").substitute(it=hidden), pprint.pformat([hidden]),  # noqa: UP032
-        repr({"deep": [(hidden,)]}), ascii(hidden),
+        repr(hidden),
+        str(hidden),
+        f"{hidden}",
+        f"{hidden!r:>40}",
+        "%s %r" % (hidden, hidden),  # noqa: UP031
+        f"{hidden} {hidden!s}",
+        string.Template("$it").substitute(it=hidden),
+        pprint.pformat([hidden]),
+        repr({"deep": [(hidden,)]}),
+        ascii(hidden),
     ]
     for text in renderings:
         assert_silent(text)
@@ -104,8 +111,13 @@ def test_no_log_level_renders_it(stream: io.StringIO, level: str, kind: type[Hid
         raise ValueError(f"third-party text with {CANARY}", CANARY_BYTES)
     except ValueError:
         getattr(log, level)(
-            "event", direct=hidden, nested={"a": [hidden, {"b": (hidden,)}]}, raw=CANARY_BYTES,
-            view=memoryview(CANARY_BYTES), array=bytearray(CANARY_BYTES), exc_info=True,
+            "event",
+            direct=hidden,
+            nested={"a": [hidden, {"b": (hidden,)}]},
+            raw=CANARY_BYTES,
+            view=memoryview(CANARY_BYTES),
+            array=bytearray(CANARY_BYTES),
+            exc_info=True,
         )
     line = stream.getvalue()
     assert_silent(line)
@@ -195,15 +207,24 @@ def test_exceptions_and_tracebacks_that_hold_one(kind: type[Hidden]) -> None:
     try:
         raise Refused("code", expected=hidden, got=[hidden])
     except Refused as refusal:
-        texts = [str(refusal), repr(refusal), "".join(traceback.format_exception(refusal)),
-                 "".join(traceback.TracebackException.from_exception(refusal, capture_locals=True).format())]
+        texts = [
+            str(refusal),
+            repr(refusal),
+            "".join(traceback.format_exception(refusal)),
+            "".join(traceback.TracebackException.from_exception(refusal, capture_locals=True).format()),
+        ]
     for text in texts:
         # The raising line itself names no canary, and captured locals show the word.
         assert_silent(text)
 
 
-@given(st.recursive(st.just(Secret(CANARY_BYTES)) | st.binary() | st.none() | st.integers() | st.floats(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner), max_leaves=20))
+@given(
+    st.recursive(
+        st.just(Secret(CANARY_BYTES)) | st.binary() | st.none() | st.integers() | st.floats(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=20,
+    )
+)
 def test_whatever_holds_it_prints_without_it(value: object) -> None:
     text = json.dumps(logs.printable(value))
     assert_silent(text)
@@ -218,8 +239,11 @@ LOGGING_CALLS = {"debug", "info", "warning", "error", "critical", "exception", "
 def log_calls(source: str) -> list[ast.Call]:
     """Calls of a logger of ours: `_log.warning(...)`, `structlog.get_logger().error(...)`."""
     return [
-        node for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOGGING_CALLS
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in LOGGING_CALLS
         and ast.unparse(node.func.value) in ("_log", "log", "structlog.get_logger()")
     ]
 
@@ -241,15 +265,22 @@ def test_events_are_constants_and_values_have_names() -> None:
     # The library handler passes a level on, and `_tell` an event from its callers, which are constants above it.
     excepted = {("logs.py", "structlog.get_logger().log"), ("logs.py", "structlog.get_logger().error")}
     found = [
-        f"{path.name}:{call.lineno}" for path, call in calls
+        f"{path.name}:{call.lineno}"
+        for path, call in calls
         if is_put_together(call) and (path.name, ast.unparse(call.func)) not in excepted
     ]
     assert found == []
 
 
 @pytest.mark.parametrize(
-    "line", ["_log.info(f'said {words}')", "_log.info('said %s', words)", "_log.error(words)", "_log.info()",
-             "structlog.get_logger().warning('a' + words)"],
+    "line",
+    [
+        "_log.info(f'said {words}')",
+        "_log.info('said %s', words)",
+        "_log.error(words)",
+        "_log.info()",
+        "structlog.get_logger().warning('a' + words)",
+    ],
 )
 def test_a_line_put_together_would_be_found(line: str) -> None:
     assert [is_put_together(call) for call in log_calls(line)] == [True]
@@ -262,8 +293,9 @@ def test_nothing_prints_in_a_cell() -> None:
         for room in ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write",
-                                                                     "traceback.print_exc", "traceback.print_exception")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func)
+        in ("print", "sys.stdout.write", "sys.stderr.write", "traceback.print_exc", "traceback.print_exception")
     ]
     assert printing == []
 

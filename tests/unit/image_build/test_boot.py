@@ -16,7 +16,6 @@ from attestation.policy import document
 from attestation.policy.appraise import appraise
 from attestation.policy.claims import Standing
 from image_build.boot.ending import MEANS, Code, Ending, How, Stage, Told, parse_line
-from image_build.boot.handed import Handed, disk_of_text
 from image_build.boot.plan import (
     SNP_POLICY_SMT,
     BootRefused,
@@ -28,8 +27,9 @@ from image_build.boot.plan import (
     device_command,
     emulator_command,
 )
+from image_build.boot.text_disk import Handed, disk_of_text
 from measurements.launch.errors import LaunchRefused
-from measurements.launch.manifest import measure_snp
+from measurements.launch.launch_manifest import measure_snp
 from measurements.launch.snp import signature_of
 from measurements.reference import ReferenceValues
 from tests.firmware import HASHES_AT, LittleFirmware
@@ -37,8 +37,13 @@ from tests.unit.attestation.forge import Forge
 
 IMAGE = Image(Path("/i/vmlinuz"), Path("/i/initrd.img"), Path("/i/root.img"), "console=null a.b=c")
 EMULATED = Plan(
-    Platform.EMULATED, IMAGE, Path("/f/OVMF.amdsev.fd"), Path("/r"), (Disk("anchorhold-model", Path("/m,1.pack")),),
-    table=Table(Path("/r/table"), 0x810C00))
+    Platform.EMULATED,
+    IMAGE,
+    Path("/f/OVMF.amdsev.fd"),
+    Path("/r"),
+    (Disk("anchorhold-model", Path("/m,1.pack")),),
+    table=Table(Path("/r/table"), 0x810C00),
+)
 SNP = replace(EMULATED, platform=Platform.SNP, table=None, vcpus=4)
 TDX = replace(SNP, platform=Platform.TDX, firmware=Path("/f/OVMF.inteltdx.fd"))
 PLANS = pytest.mark.parametrize("plan", [EMULATED, SNP, TDX], ids=lambda plan: plan.platform.value)
@@ -75,7 +80,8 @@ def test_each_platform_has_its_machine() -> None:
     assert after(EMULATED, "-accel") == ["tcg"]
     assert after(EMULATED, "-device")[0] == "loader,file=/r/table,addr=0x810c00,force-raw=on"
     assert after(SNP, "-object")[1] == (
-        "sev-snp-guest,id=guest,cbitpos=51,reduced-phys-bits=1,policy=0x20000,kernel-hashes=on")
+        "sev-snp-guest,id=guest,cbitpos=51,reduced-phys-bits=1,policy=0x20000,kernel-hashes=on"
+    )
     assert (after(SNP, "-accel"), after(SNP, "-smp"), after(SNP, "-cpu")) == (["kvm"], ["4"], ["EPYC-v4"])
     guest = json.loads(after(TDX, "-object")[1])
     assert (guest["qom-type"], guest["quote-generation-socket"]["type"]) == ("tdx-guest", "vsock")
@@ -95,8 +101,9 @@ def claims_of(policy: int) -> dict[str, Standing]:
     forge = Forge()
     case = forge.case(policy=policy)
     case.lists = [forge.crl()]
-    references = ReferenceValues.of({
-        "snp.measurement": [b"\x11" * 48], "snp.report_data": [b"\x22" * 64], "snp.chip_id": [forge.chip]})
+    references = ReferenceValues.of(
+        {"snp.measurement": [b"\x11" * 48], "snp.report_data": [b"\x22" * 64], "snp.chip_id": [forge.chip]}
+    )
     appraisal = appraise(case.verify(), references, document.builtin("strict"))
     assert [claim.code for claim in appraisal.unmet if not claim.code.startswith("snp.policy.")] == ["snp.root"]
     return {claim.code: claim.standing for claim in appraisal.claims if claim.code.startswith("snp.policy.")}
@@ -134,17 +141,26 @@ def test_a_comma_in_a_path_stays_in_the_path() -> None:
     assert "file=/r,,1/t," in after(odd, "-device")[0]
 
 
-@pytest.mark.parametrize("change", [
-    {"memory_mib": 64}, {"vcpus": 0}, {"guest_cid": 2}, {"table": None}, {"platform": Platform.SNP},
-    {"disks": (Disk("one", Path("/a")), Disk("one", Path("/b")))},
-    {"disks": tuple(Disk(str(number), Path("/a")) for number in range(9))},
-], ids=["memory", "vcpus", "cid", "no table", "table", "twice", "many"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory_mib": 64},
+        {"vcpus": 0},
+        {"guest_cid": 2},
+        {"table": None},
+        {"platform": Platform.SNP},
+        {"disks": (Disk("one", Path("/a")), Disk("one", Path("/b")))},
+        {"disks": tuple(Disk(str(number), Path("/a")) for number in range(9))},
+    ],
+    ids=["memory", "vcpus", "cid", "no table", "table", "twice", "many"],
+)
 def test_what_cannot_be_started_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(BootRefused):
         replace(EMULATED, **change)  # type: ignore[arg-type]  # its fields
 
 
 # -- what is handed over
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -185,20 +201,39 @@ def test_a_text_becomes_whole_sectors() -> None:
 
 # -- the end
 
-@pytest.mark.parametrize(("line", "told"), [
-    (b"anchorhold end cell 71\n", Told(Stage.CELL, 71)), (b"anchorhold end first 1\n", Told(Stage.FIRST, 1)),
-    (b"anchorhold end machine 1\n", Told(Stage.MACHINE, 1)), (b"anchorhold end cell 0\n", Told(Stage.CELL, 0)),
-    (b"anchorhold end cell 255\n", Told(Stage.CELL, 255)),
-])
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"anchorhold end cell 71\n", Told(Stage.CELL, 71)),
+        (b"anchorhold end first 1\n", Told(Stage.FIRST, 1)),
+        (b"anchorhold end machine 1\n", Told(Stage.MACHINE, 1)),
+        (b"anchorhold end cell 0\n", Told(Stage.CELL, 0)),
+        (b"anchorhold end cell 255\n", Told(Stage.CELL, 255)),
+    ],
+)
 def test_a_line_is_read(line: bytes, told: Told) -> None:
     assert parse_line(line) == told
 
 
-@pytest.mark.parametrize("line", [
-    b"", b"\n", b"anchorhold end cell 71", b"anchorhold end cell 71\n\n", b"anchorhold end cell 071\n",
-    b"anchorhold end cell 256\n", b"anchorhold end cell -1\n", b"anchorhold end host 1\n", b"anchorhold end cell\n",
-    b"anchorhold end cell 1 secret\n", b"anchorhold  end cell 1\n", b"anchorhold end cell \xd9\xa1\n", b"x" * 100,
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"anchorhold end cell 71",
+        b"anchorhold end cell 71\n\n",
+        b"anchorhold end cell 071\n",
+        b"anchorhold end cell 256\n",
+        b"anchorhold end cell -1\n",
+        b"anchorhold end host 1\n",
+        b"anchorhold end cell\n",
+        b"anchorhold end cell 1 secret\n",
+        b"anchorhold  end cell 1\n",
+        b"anchorhold end cell \xd9\xa1\n",
+        b"x" * 100,
+    ],
+)
 def test_other_bytes_are_no_line(line: bytes) -> None:
     assert parse_line(line) is None
 

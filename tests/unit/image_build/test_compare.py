@@ -10,7 +10,7 @@ import pytest
 
 from anchorhold.command import main
 from image_build.compare import Difference, first_difference
-from image_build.manifest import ARTEFACTS
+from image_build.image_manifest import ARTEFACTS
 
 
 def an_image(folder: Path) -> Path:
@@ -18,10 +18,14 @@ def an_image(folder: Path) -> Path:
     for name in ARTEFACTS:
         (folder / name).write_bytes(name.encode() * 10)
     (folder / "manifest.json").write_text("{}")
-    (folder / "contents.json").write_text(json.dumps({
-        "root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]},
-        "initrd": {"init": ["x", "0755", 1, "cc"]},
-    }))
+    (folder / "contents.json").write_text(
+        json.dumps(
+            {
+                "root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]},
+                "initrd": {"init": ["x", "0755", 1, "cc"]},
+            }
+        )
+    )
     return folder
 
 
@@ -35,6 +39,7 @@ def changed(name: str, at: int) -> Callable[[Path], None]:
         raw = bytearray((folder / name).read_bytes())
         raw[at] ^= 1
         (folder / name).write_bytes(raw)
+
     return change
 
 
@@ -52,15 +57,19 @@ def one_more(folder: Path) -> None:
     (folder / "initrd.img").write_bytes((folder / "initrd.img").read_bytes() + b"more")
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (lambda _: None, None),
-    (changed("vmlinuz", 17), Difference("vmlinuz", 17)),
-    (changed("root.img", 5), Difference("root.img", 5)),
-    (another_b, Difference("root.img", 3, "etc/b")),
-    (one_more, Difference("initrd.img", 100, "etc")),
-    (lambda folder: (folder / "cmdline").write_bytes(b"cmdl"), Difference("cmdline", 4)),
-    (lambda folder: (folder / "manifest.json").write_text("{ }"), Difference("manifest.json", 1)),
-], ids=["nothing", "kernel", "root, no path", "a path of the root", "a path of the initrd", "shorter", "manifest"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda _: None, None),
+        (changed("vmlinuz", 17), Difference("vmlinuz", 17)),
+        (changed("root.img", 5), Difference("root.img", 5)),
+        (another_b, Difference("root.img", 3, "etc/b")),
+        (one_more, Difference("initrd.img", 100, "etc")),
+        (lambda folder: (folder / "cmdline").write_bytes(b"cmdl"), Difference("cmdline", 4)),
+        (lambda folder: (folder / "manifest.json").write_text("{ }"), Difference("manifest.json", 1)),
+    ],
+    ids=["nothing", "kernel", "root, no path", "a path of the root", "a path of the initrd", "shorter", "manifest"],
+)
 def test_the_first_difference(
     images: tuple[Path, Path], change: Callable[[Path], None], expected: Difference | None
 ) -> None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from image_build.finished_image import Found, Image
 from image_build.hardening import CHECKS, findings
 from image_build.profile import CONFIG, MACHINE, Profile, profile_names
-from image_build.reading import Found, Image
 from image_build.staged import LIBRARIES, PYTHON
 from tests.images import SITE, a_small_image, an_elf, byte_code, file, folder, link, listed, unified
 
@@ -27,12 +27,14 @@ def in_initrd(path: str, found: Found) -> Plant:
 
 def said(path: str, old: str, new: str, *, initrd: bool = False) -> Plant:
     """A text of the image with one place changed."""
+
     def plant(image: Image) -> Image:
         tree = image.initrd if initrd else image.root
         text = tree[path].content.decode()
         assert old in text, f"{path} has no {old!r} to change"
         changed = replace(tree[path], content=text.replace(old, new, 1).encode())
         return (in_initrd if initrd else in_root)(path, changed)(image)
+
     return plant
 
 
@@ -40,6 +42,7 @@ def with_words(change: Callable[[list[str]], list[str]]) -> Plant:
     def plant(image: Image) -> Image:
         words = " ".join(change(image.command_line)).encode()
         return replace(image, files=unified({**image.files, "cmdline": words}))
+
     return plant
 
 
@@ -128,8 +131,11 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("I21", "another interpreter to begin with", in_initrd(PYTHON, file(an_elf("libc.so.6"), 0o755))),
     ("I22", "another configuration", another_configuration),
     ("I23", "byte code without source", in_root(f"{SITE}/__pycache__/gone.cpython-311.pyc", file(byte_code(b"")))),
-    ("I23", "byte code of another source", in_root(
-        f"{SITE}/vsock_bridge/__pycache__/ports.cpython-311.pyc", file(byte_code(b"other")))),
+    (
+        "I23",
+        "byte code of another source",
+        in_root(f"{SITE}/vsock_bridge/__pycache__/ports.cpython-311.pyc", file(byte_code(b"other"))),
+    ),
     ("I24", "another kernel in the program", with_file("vmlinuz", lambda raw: raw + b"!")),
     ("I24", "another initrd in the program", with_file("initrd.img", lambda raw: raw + b"!")),
 ]
@@ -148,8 +154,11 @@ def test_the_small_image_breaks_no_rule_but_the_waived(profile: str) -> None:  #
     assert broken(a_small_image(profile)) >= {"I14", "I16"} & waived.keys(), "a waiver that is not needed"
 
 
-@pytest.mark.parametrize(("rule", "plant"), [(rule, plant) for rule, _, plant in PLANTED],
-                         ids=[f"{rule} {what}" for rule, what, _ in PLANTED])
+@pytest.mark.parametrize(
+    ("rule", "plant"),
+    [(rule, plant) for rule, _, plant in PLANTED],
+    ids=[f"{rule} {what}" for rule, what, _ in PLANTED],
+)
 def test_what_is_planted_is_seen_by_its_rule_and_by_no_other(rule: str, plant: Plant) -> None:
     what = next(what for _, what, each in PLANTED if each is plant)
     assert broken(plant(a_small_image())) - ALONGSIDE.get(what, set()) == {rule}

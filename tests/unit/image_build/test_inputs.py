@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from image_build.compiling import compiled
 from image_build.contents import Compiled
+from image_build.downloads import fetch, silent
 from image_build.errors import ImageRefused
-from image_build.fetching import fetch, silent
 from image_build.kernel import _in_order
+from image_build.kernels_library import compiled
 from image_build.lock import Missing, Wheel
-from image_build.locking import _stanzas
+from image_build.lock_update import _stanzas
 
 
 def module(*depends: str) -> bytes:
@@ -23,8 +23,10 @@ def module(*depends: str) -> bytes:
 
 
 PACKED = {
-    "virtio-blk": ("virtio_blk.ko", module()), "dm-mod": ("dm-mod.ko", module()),
-    "dm-bufio": ("dm-bufio.ko", module("dm-mod")), "dm-verity": ("dm-verity.ko", module("dm_mod", "dm_bufio")),
+    "virtio-blk": ("virtio_blk.ko", module()),
+    "dm-mod": ("dm-mod.ko", module()),
+    "dm-bufio": ("dm-bufio.ko", module("dm-mod")),
+    "dm-verity": ("dm-verity.ko", module("dm_mod", "dm_bufio")),
 }
 
 
@@ -69,9 +71,9 @@ def test_what_was_compiled_is_kept_by_all_that_went_in(tmp_path: Path) -> None: 
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources/x.c").write_bytes(b"int x;")
     (compiler := tmp_path / "compiler").write_bytes(b"no zip")
-    key = hashlib.sha256(b"".join(
-        hashlib.sha256(part).digest() for part in (compiler.name.encode(), b"x.c", b"int x;")
-    )).hexdigest()
+    key = hashlib.sha256(
+        b"".join(hashlib.sha256(part).digest() for part in (compiler.name.encode(), b"x.c", b"int x;"))
+    ).hexdigest()
     (tmp_path / f"compiled-{key}").write_bytes(b"library")
     assert compiled(what, tmp_path / "sources", compiler, tmp_path, silent) == b"library"
     (tmp_path / "sources/x.c").write_bytes(b"int y;")

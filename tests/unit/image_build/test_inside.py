@@ -56,11 +56,15 @@ def test_the_log_is_read_to_its_end_and_written_as_far_as_its_bound(
     (log := tmp_path / "log").touch()
     listening, speaking = os.pipe()
     said = os.urandom(300_000)
-    program = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"],
-                               stdin=subprocess.PIPE, stdout=speaking)
+    program = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read())"],
+        stdin=subprocess.PIPE,
+        stdout=speaking,
+    )
     os.close(speaking)
     assert program.stdin is not None
     import threading
+
     copier = threading.Thread(target=inside("process_one").copy_log, args=(listening, str(log), bytes_max))
     copier.start()
     program.communicate(said)
@@ -72,12 +76,16 @@ def test_the_log_is_read_to_its_end_and_written_as_far_as_its_bound(
     assert written == said[:bytes_max] + full
 
 
-@pytest.mark.parametrize(("words", "refused"), [
-    ("quiet anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, None),
-    ("anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 31, ValueError),
-    ("anchorhold.blocks=x anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, ValueError),
-    ("anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, KeyError),
-], ids=["whole", "a short hash", "no number", "no blocks"])
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("quiet anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, None),
+        ("anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 31, ValueError),
+        ("anchorhold.blocks=x anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, ValueError),
+        ("anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, KeyError),
+    ],
+    ids=["whole", "a short hash", "no number", "no blocks"],
+)
 def test_the_root_is_opened_by_the_command_line_or_not_at_all(
     inside: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, refused: type[Exception] | None
 ) -> None:  # image.md I7, I21
@@ -106,15 +114,22 @@ def test_the_end_is_one_line_to_a_port_that_is_not_the_windows(inside: Any) -> N
     calls = inside("calls")
     assert calls.END_PORT not in set(Port)
     assert (calls.HOST_CID, calls.END_PORT, calls.END_SECONDS_MAX) == (2, 5009, 1)
-    stages = {call.args[0].value for path in INSIDE.glob("*.py") for call in ast.walk(ast.parse(path.read_text()))
-              if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "end"
-              and isinstance(call.args[0], ast.Constant)}
+    stages = {
+        call.args[0].value
+        for path in INSIDE.glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "end"
+        and isinstance(call.args[0], ast.Constant)
+    }
     assert stages == {"first", "machine", "cell"}
 
 
 def test_the_profiles_shut_the_machine_alike() -> None:  # image.md I5, I9
     """They differ in the program, in the disks and in where its log goes, and in nothing that shuts anything."""
     import tomllib
+
     dev, release = (tomllib.loads((PROFILES / name / "files" / MACHINE).read_text()) for name in ("dev", "release"))
     assert list(dev["sysctl"].items()) == list(release["sysctl"].items())
     assert {name for name in release if dev[name] != release[name]} == {"program", "disks", "log"}

@@ -33,6 +33,7 @@ LOCKED = ImageLock.read(LOCK)
 
 # -- what is declared and locked
 
+
 def test_everything_declared_is_locked_and_nothing_else() -> None:  # image.md I1
     declared = {(part.name, part.suite) for part in CONTENTS.packages}
     kernel = [each for each in LOCKED.packages if each.trees == ("kernel",)]
@@ -53,7 +54,7 @@ def test_the_lock_names_no_host_and_every_digest() -> None:  # image.md I1
 def test_the_wheels_are_those_the_cell_is_tested_with() -> None:  # image.md I1
     wanted = (SOURCES / "requirements/cell.txt").read_text()
     for each in LOCKED.wheels:
-        if each.name != CONTENTS.compiler.name:     # that makes a part of the cell, and is not one
+        if each.name != CONTENTS.compiler.name:  # that makes a part of the cell, and is not one
             assert f"{each.name}=={each.version} " in wanted
             assert f"sha256:{each.sha256}" in wanted
 
@@ -81,6 +82,7 @@ def test_a_licence_stays_whatever_is_kept() -> None:
 
 # -- profiles
 
+
 def test_profiles_are_files_and_no_code_asks_for_one() -> None:  # image.md I5
     names = profile_names()
     assert names == ["dev", "release"]
@@ -104,6 +106,7 @@ def test_a_given_configuration_takes_the_place_of_the_profiles_own() -> None:  #
 
 
 # -- the tree
+
 
 def test_two_files_for_one_path_are_refused_with_both_owners() -> None:  # image.md I2
     tree = Tree()
@@ -132,6 +135,7 @@ def test_a_tree_is_written_with_its_own_modes_and_time(tmp_path: Path) -> None: 
 
 # -- our own files
 
+
 def test_the_cell_has_no_broker_no_devnet_and_no_command_line() -> None:  # image.md I6
     files = Profile.read("release").ours(SOURCES).files
     assert {"appliance/main.py", "foundation/__init__.py", "attestation/tee/configfs.py"} <= files.keys()
@@ -147,15 +151,22 @@ def test_what_the_cell_imports_from_elsewhere_is_in_the_image() -> None:  # imag
 
 def test_a_closure_follows_every_form_of_an_import(tmp_path: Path) -> None:  # image.md I6
     for name, text in {
-        "appliance/__init__.py": "", "appliance/a.py": "def late():\n    from . import b\n",
-        "appliance/b.py": "from foundation.x import y\nimport json\n", "appliance/alone.py": "",
-        "foundation/__init__.py": "", "foundation/x.py": "y = 1\n",
+        "appliance/__init__.py": "",
+        "appliance/a.py": "def late():\n    from . import b\n",
+        "appliance/b.py": "from foundation.x import y\nimport json\n",
+        "appliance/alone.py": "",
+        "foundation/__init__.py": "",
+        "foundation/x.py": "y = 1\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     found = closure(tmp_path, ["appliance.a"])
     assert list(found.files) == [
-        "appliance/__init__.py", "appliance/a.py", "appliance/b.py", "foundation/__init__.py", "foundation/x.py",
+        "appliance/__init__.py",
+        "appliance/a.py",
+        "appliance/b.py",
+        "foundation/__init__.py",
+        "foundation/x.py",
     ]
     assert found.outside == {"json"}
     assert "foundation/x.py" not in closure(tmp_path, ["appliance.a"], ["foundation"]).files
@@ -184,7 +195,7 @@ def test_a_wheel_with_a_path_outside_itself_is_refused(tmp_path: Path) -> None:
 
 def test_a_library_of_ours_is_compiled_where_it_is_needed_alone() -> None:  # image.md I6
     """Its sources are there, and whoever asks for it brings it and the compiler."""
-    what, = CONTENTS.compiled
+    (what,) = CONTENTS.compiled
     assert {path.suffix for pattern in what.of for path in SOURCES.glob(pattern)} == {".c", ".h", ".py"}
     without = Closure({"appliance/main.py": SOURCES / "appliance/main.py"}, frozenset())
     assert needed_libraries(CONTENTS, without) == []
@@ -195,6 +206,7 @@ def test_a_library_of_ours_is_compiled_where_it_is_needed_alone() -> None:  # im
 
 
 # -- formats
+
 
 def test_an_archive_reads_back() -> None:  # image.md I21
     entries = [("a", 0o040755, b""), ("a/b", 0o100644, b"content"), ("l", 0o120777, b"a/b")]
@@ -236,24 +248,48 @@ def test_a_tree_is_veritysetups() -> None:  # image.md I7
 
 
 VERITYSETUP = [
-    ("counted", 1, bytes(32),
-     "2e534ef0107d592d1706ac38ad58596b85ef3375d360a6d669f974792df5cb5a",
-     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-    ("counted", 2, bytes(32),
-     "1a5d1cdc4169b8fa5e57fbc4891ca3c1d90e5287014c42cc95609b6793900bf5",
-     "34cc06325be541ae7eab7db25c3c7521b666b8f306abc5c4b7a7979e2c339986"),
-    ("counted", 128, bytes(32),
-     "e05acccca9a8377c08df3c55ab647d4e25197ce6d1884f9b5a4c0583a60a74a0",
-     "43912ef61d0c46b1f385e7d16b8fb3b9faa3bbb7092b7a99194f774e97701f6b"),
-    ("counted", 129, bytes(32),
-     "666f334a35e4d664a25c98c8fa88102f2581df8860ab815413856a9381674dc0",
-     "d64619b29d8d3a6bdaec901d0308987e84e7dc9d3b75a487afc11ed6366aeb3d"),
-    ("counted", 300, bytes(32),
-     "653ad3fb1a66469477a8bee6192de99a784075b67a131bd5ffe200c1255cad89",
-     "9f7becba80e94b9597e713f9096d452be9cb311aa2ef755aacbaada8a562433f"),
-    ("zeros", 200, b"anchor",
-     "e0a3d3f56321af4ab275052883c6f6b6e1d5fecb228fda73080d0e6e931b4c8c",
-     "11bf01125bafcd5f6a0c96487179e9437849aa8eb38163e3442f0280ea9da1f6"),
+    (
+        "counted",
+        1,
+        bytes(32),
+        "2e534ef0107d592d1706ac38ad58596b85ef3375d360a6d669f974792df5cb5a",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ),
+    (
+        "counted",
+        2,
+        bytes(32),
+        "1a5d1cdc4169b8fa5e57fbc4891ca3c1d90e5287014c42cc95609b6793900bf5",
+        "34cc06325be541ae7eab7db25c3c7521b666b8f306abc5c4b7a7979e2c339986",
+    ),
+    (
+        "counted",
+        128,
+        bytes(32),
+        "e05acccca9a8377c08df3c55ab647d4e25197ce6d1884f9b5a4c0583a60a74a0",
+        "43912ef61d0c46b1f385e7d16b8fb3b9faa3bbb7092b7a99194f774e97701f6b",
+    ),
+    (
+        "counted",
+        129,
+        bytes(32),
+        "666f334a35e4d664a25c98c8fa88102f2581df8860ab815413856a9381674dc0",
+        "d64619b29d8d3a6bdaec901d0308987e84e7dc9d3b75a487afc11ed6366aeb3d",
+    ),
+    (
+        "counted",
+        300,
+        bytes(32),
+        "653ad3fb1a66469477a8bee6192de99a784075b67a131bd5ffe200c1255cad89",
+        "9f7becba80e94b9597e713f9096d452be9cb311aa2ef755aacbaada8a562433f",
+    ),
+    (
+        "zeros",
+        200,
+        b"anchor",
+        "e0a3d3f56321af4ab275052883c6f6b6e1d5fecb228fda73080d0e6e931b4c8c",
+        "11bf01125bafcd5f6a0c96487179e9437849aa8eb38163e3442f0280ea9da1f6",
+    ),
 ]
 
 

@@ -17,9 +17,7 @@ def refused(document: bytes) -> str:
 
 
 def test_a_document() -> None:  # evidence.md E136
-    values = ReferenceValues.parse(
-        f'[snp]\nmeasurement = ["{"ab" * 48}", "{"cd" * 48}"]\nchip_id = []'.encode()
-    )
+    values = ReferenceValues.parse(f'[snp]\nmeasurement = ["{"ab" * 48}", "{"cd" * 48}"]\nchip_id = []'.encode())
     assert values.allowed("snp.measurement") == frozenset({b"\xab" * 48, b"\xcd" * 48})
     assert values.allowed("snp.chip_id") == values.allowed("snp.host_data") == frozenset()
     assert ReferenceValues.none().allowed("snp.measurement") == frozenset()

@@ -18,8 +18,16 @@ from vsock_bridge.transport import Address
 
 LIMIT_SECONDS = 120
 SMALL = Limits(
-    window_bytes=16384, retained_bytes_max=4096, chunk_bytes=512, ack_frames=4, ack_bytes=2048, item_bytes_max=8192,
-    streams_max=3, streams_per_connection_max=2, connections_max=4, gather_bytes_max=2048,
+    window_bytes=16384,
+    retained_bytes_max=4096,
+    chunk_bytes=512,
+    ack_frames=4,
+    ack_bytes=2048,
+    item_bytes_max=8192,
+    streams_max=3,
+    streams_per_connection_max=2,
+    connections_max=4,
+    gather_bytes_max=2048,
 )
 
 

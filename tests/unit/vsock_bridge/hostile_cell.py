@@ -11,8 +11,15 @@ from vsock_bridge.server import Answer, CellServer
 from vsock_bridge.transport import Address
 
 LIMITS = Limits(
-    window_bytes=768 * 1024, retained_bytes_max=512 * 1024, item_bytes_max=256 * 1024, connections_max=32,
-    streams_max=16, hello_seconds_max=0.5, frame_seconds_max=0.5, silence_seconds_max=2.0, stall_seconds_max=0.5,
+    window_bytes=768 * 1024,
+    retained_bytes_max=512 * 1024,
+    item_bytes_max=256 * 1024,
+    connections_max=32,
+    streams_max=16,
+    hello_seconds_max=0.5,
+    frame_seconds_max=0.5,
+    silence_seconds_max=2.0,
+    stall_seconds_max=0.5,
 )
 
 

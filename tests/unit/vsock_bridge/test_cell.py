@@ -35,6 +35,7 @@ def stream() -> CellStream:
 
 # -- items
 
+
 def test_items_are_taken_in_order_one_at_a_time() -> None:
     held = stream()
     give(held, b"a", b"b")
@@ -71,6 +72,7 @@ def test_an_item_of_many_frames_arrives_with_its_last() -> None:
 
 # -- cancelling
 
+
 def test_cancelling_the_running_one_says_so() -> None:
     held = stream()
     give(held, b"a")
@@ -103,13 +105,14 @@ def test_cancelling_what_is_not_there_costs_no_memory() -> None:
 
 # -- making room (W18)
 
+
 def test_an_idle_abandoned_stream_makes_room_first() -> None:
     evicted: list[bytes] = []
     table = CellStreams(LIMITS, lambda held: evicted.append(held.stream.name))
     gone = [connection(table) for _ in range(3)]
     for number, one in enumerate(gone, start=1):
         table.find(name(number), one)
-    give(table.of(table.find(name(1), gone[0])), b"work")       # the eldest, but somebody waits for it
+    give(table.of(table.find(name(1), gone[0])), b"work")  # the eldest, but somebody waits for it
     for one in gone:
         table.released(one)
     newcomer = connection(table)
@@ -118,7 +121,7 @@ def test_an_idle_abandoned_stream_makes_room_first() -> None:
     table.find(name(5), newcomer)
     assert evicted == [name(2), name(3)]
     table.find(name(6), newcomer)
-    assert evicted == [name(2), name(3), name(1)]       # nothing idle is left: the longest abandoned
+    assert evicted == [name(2), name(3), name(1)]  # nothing idle is left: the longest abandoned
     assert len(table) == 3
 
 
@@ -150,5 +153,5 @@ def test_a_stream_found_again_is_the_same() -> None:
     first = table.find(name(1), one)
     table.released(one)
     assert table.find(name(1), other) is first
-    table.released(one)         # an echo of the lost one
+    table.released(one)  # an echo of the lost one
     assert [held.stream for held in table.carried_by(other)] == [first]

@@ -14,8 +14,13 @@ from vsock_bridge.limits import FRAME_BYTES_MAX, PAYLOAD_BYTES_MAX, SEQUENCE_MAX
 from vsock_bridge.messages import Ack, Bye, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 
 SAMPLES: list[Message] = [
-    Hello(1, 1, b"i" * 16), Open(1, b"n" * 16, 0, 3 << 20), Data(1, 0, 1, Mark.END, b"what is the time?"),
-    Ack(1, 1), Ping(7, False), Error(0, Code.BUSY, "expected a free place, got none"), Bye(),
+    Hello(1, 1, b"i" * 16),
+    Open(1, b"n" * 16, 0, 3 << 20),
+    Data(1, 0, 1, Mark.END, b"what is the time?"),
+    Ack(1, 1),
+    Ping(7, False),
+    Error(0, Code.BUSY, "expected a free place, got none"),
+    Bye(),
 ]
 
 
@@ -96,43 +101,67 @@ def test_a_repeated_lost_or_moved_frame_is_refused(messages: list[Message], data
     assert caught.value.code is Code.CHECKSUM
 
 
-@pytest.mark.parametrize("body", [
-    b"\x92\x01\xcc\x05",                                # 5 as two bytes
-    b"\x92\x01\xcd\x00\x05",
-    b"\xdc\x00\x02\x01\x05",                            # an array of two as array16
-    b"\x92\xd2\x00\x00\x00\x01\x05",                    # 1 as int32
-    b"\x92\x01\xcb\x40\x14\x00\x00\x00\x00\x00\x00",    # 5.0
-], ids=["u8", "u16", "array16", "int32", "float"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x92\x01\xcc\x05",  # 5 as two bytes
+        b"\x92\x01\xcd\x00\x05",
+        b"\xdc\x00\x02\x01\x05",  # an array of two as array16
+        b"\x92\xd2\x00\x00\x00\x01\x05",  # 1 as int32
+        b"\x92\x01\xcb\x40\x14\x00\x00\x00\x00\x00\x00",  # 5.0
+    ],
+    ids=["u8", "u16", "array16", "int32", "float"],
+)
 def test_another_encoding_of_an_ack_is_refused(body: bytes) -> None:
     assert refusal(frame(Kind.ACK, body)).code is Code.MALFORMED
 
 
-@pytest.mark.parametrize("body", [
-    b"\x95\x01\x00\x01\x01\xc5\x00\x01x",               # bin16 for one byte
-    b"\x95\x01\x00\x01\x01\xc6\x00\x00\x00\x01x",
-    b"\x95\x01\x00\xcc\x01\x01\xc4\x01x",               # position 1 as two bytes
-    b"\x95\x01\x00\x01\x01\xa1x",                       # text instead of bytes
-    b"\x95\x01\x00\x01\x04\xc4\x01x",                   # no such mark
-    b"\x95\x00\x00\x01\x01\xc4\x01x",                   # stream 0
-    b"\x95\x01\xff\x01\x01\xc4\x01x",                   # -1
-    b"\x95\x01\x00\x01\xc3\xc4\x01x",                   # true for 1
-    b"\x94\x01\x00\x01\x01",
-    b"\x95\x01\x00\x01\x01\xc4\x01xx",                  # a byte too many
-    b"\x95\x01\x00\x01\x01\xc4\x02x",                   # a byte too few
-    b"", b"\x80", b"\xc0", b"\x01",
-], ids=lambda body: body.hex() or "empty")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x95\x01\x00\x01\x01\xc5\x00\x01x",  # bin16 for one byte
+        b"\x95\x01\x00\x01\x01\xc6\x00\x00\x00\x01x",
+        b"\x95\x01\x00\xcc\x01\x01\xc4\x01x",  # position 1 as two bytes
+        b"\x95\x01\x00\x01\x01\xa1x",  # text instead of bytes
+        b"\x95\x01\x00\x01\x04\xc4\x01x",  # no such mark
+        b"\x95\x00\x00\x01\x01\xc4\x01x",  # stream 0
+        b"\x95\x01\xff\x01\x01\xc4\x01x",  # -1
+        b"\x95\x01\x00\x01\xc3\xc4\x01x",  # true for 1
+        b"\x94\x01\x00\x01\x01",
+        b"\x95\x01\x00\x01\x01\xc4\x01xx",  # a byte too many
+        b"\x95\x01\x00\x01\x01\xc4\x02x",  # a byte too few
+        b"",
+        b"\x80",
+        b"\xc0",
+        b"\x01",
+    ],
+    ids=lambda body: body.hex() or "empty",
+)
 def test_another_encoding_of_data_is_refused(body: bytes) -> None:
     # wire.md W4
     assert refusal(frame(Kind.DATA, body)).code is Code.MALFORMED
 
 
-@pytest.mark.parametrize(("kind", "parts"), [
-    (Kind.HELLO, (1, 1, b"short")), (Kind.HELLO, (256, 1, b"i" * 16)), (Kind.HELLO, (1, 1)),
-    (Kind.OPEN, (0, b"n" * 16, 0, 0)), (Kind.OPEN, (1, "n" * 16, 0, 0)), (Kind.OPEN, (1, b"n" * 16, 0, 2**31)),
-    (Kind.CREDIT, (1, 0)), (Kind.ACK, (1, SEQUENCE_MAX + 1)), (Kind.ACK, (1, -1)), (Kind.ACK, (True, 1)),
-    (Kind.PING, (1, 1)), (Kind.PING, (2**32, False)), (Kind.ERROR, (0, 99, "")), (Kind.ERROR, (0, 0, "")),
-    (Kind.BYE, (None,)),
-])
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (Kind.HELLO, (1, 1, b"short")),
+        (Kind.HELLO, (256, 1, b"i" * 16)),
+        (Kind.HELLO, (1, 1)),
+        (Kind.OPEN, (0, b"n" * 16, 0, 0)),
+        (Kind.OPEN, (1, "n" * 16, 0, 0)),
+        (Kind.OPEN, (1, b"n" * 16, 0, 2**31)),
+        (Kind.CREDIT, (1, 0)),
+        (Kind.ACK, (1, SEQUENCE_MAX + 1)),
+        (Kind.ACK, (1, -1)),
+        (Kind.ACK, (True, 1)),
+        (Kind.PING, (1, 1)),
+        (Kind.PING, (2**32, False)),
+        (Kind.ERROR, (0, 99, "")),
+        (Kind.ERROR, (0, 0, "")),
+        (Kind.BYE, (None,)),
+    ],
+)
 def test_values_out_of_bounds_are_refused(kind: Kind, parts: tuple[object, ...]) -> None:
     body = msgpack.packb(parts)
     expected = Code.OVERSIZED if len(body) > BODY_BYTES_MAX[kind] else Code.MALFORMED

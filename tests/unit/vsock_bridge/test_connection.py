@@ -31,8 +31,14 @@ from vsock_bridge.streams import Stream, chunks
 
 LIMITS = Limits()
 SMALL = Limits(
-    window_bytes=8192, retained_bytes_max=4096, chunk_bytes=512, ack_frames=4, ack_bytes=2048, item_bytes_max=2048,
-    streams_max=3, streams_per_connection_max=2,
+    window_bytes=8192,
+    retained_bytes_max=4096,
+    chunk_bytes=512,
+    ack_frames=4,
+    ack_bytes=2048,
+    item_bytes_max=2048,
+    streams_max=3,
+    streams_per_connection_max=2,
 )
 
 
@@ -71,8 +77,10 @@ def code_of(hand: Hand) -> Code:
 
 # -- together
 
+
 @given(
-    items=st.lists(st.binary(max_size=2048), min_size=1, max_size=5), chunk=st.integers(1, 700),
+    items=st.lists(st.binary(max_size=2048), min_size=1, max_size=5),
+    chunk=st.integers(1, 700),
     cuts=st.sets(st.integers(0, 30), max_size=4),
 )
 @settings(deadline=None, max_examples=60)
@@ -141,6 +149,7 @@ def test_leaving_says_goodbye() -> None:
 
 # -- the tables
 
+
 @pytest.mark.parametrize(("state", "role"), ADMITTED, ids=lambda cell: cell.value)
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.name)
 def test_every_cell_of_the_table_of_what_may_come(state: State, role: Role, kind: Kind) -> None:
@@ -160,23 +169,21 @@ def test_every_cell_of_the_table_of_what_may_come(state: State, role: Role, kind
 
 def test_the_table_of_what_may_come() -> None:
     """The same as a picture, so that a change of the table is a change of this page."""
-    picture = {
-        place: "".join("x" if kind in kinds else "." for kind in Kind) for place, kinds in ADMITTED.items()
-    }
+    picture = {place: "".join("x" if kind in kinds else "." for kind in Kind) for place, kinds in ADMITTED.items()}
     #                                          HELLO OPEN DATA CREDIT ACK CANCEL PING ERROR BYE
     assert picture == {
         (State.GREETING, Role.CELL): "x......xx",
         (State.GREETING, Role.HOST): "x......xx",
-        (State.READY, Role.CELL):    ".xxxxxxxx",
-        (State.READY, Role.HOST):    ".xxxx.xxx",
-        (State.CLOSED, Role.CELL):   ".........",
-        (State.CLOSED, Role.HOST):   ".........",
+        (State.READY, Role.CELL): ".xxxxxxxx",
+        (State.READY, Role.HOST): ".xxxx.xxx",
+        (State.CLOSED, Role.CELL): ".........",
+        (State.CLOSED, Role.HOST): ".........",
     }
 
 
-@pytest.mark.parametrize(("lowest", "highest", "speaks"), [
-    (1, 1, True), (0, 9, True), (2, 3, False), (0, 0, False), (2, 1, False),
-])
+@pytest.mark.parametrize(
+    ("lowest", "highest", "speaks"), [(1, 1, True), (0, 9, True), (2, 3, False), (0, 0, False), (2, 1, False)]
+)
 @pytest.mark.parametrize("role", list(Role))
 def test_versions(role: Role, lowest: int, highest: int, speaks: bool) -> None:
     # wire.md W6
@@ -189,6 +196,7 @@ def test_versions(role: Role, lowest: int, highest: int, speaks: bool) -> None:
 
 
 # -- stream numbers, resume, superseding
+
 
 def test_stream_numbers_only_grow() -> None:
     # wire.md W8
@@ -204,9 +212,9 @@ def test_a_stream_is_opened_once_a_connection() -> None:
     assert code_of(hand) is Code.UNEXPECTED
 
 
-@pytest.mark.parametrize("message", [
-    Data(7, 0, 1, Mark.END, b""), Ack(7, 0), Credit(7, 1), Cancel(7, 1), Error(7, Code.GAP, ""),
-], ids=repr)
+@pytest.mark.parametrize(
+    "message", [Data(7, 0, 1, Mark.END, b""), Ack(7, 0), Credit(7, 1), Cancel(7, 1), Error(7, Code.GAP, "")], ids=repr
+)
 def test_a_stream_that_is_not_open_is_refused(message: Message) -> None:
     hand = opened_cell()
     hand.say(message)
@@ -263,9 +271,9 @@ def test_a_host_is_told_of_a_gap_too() -> None:
     assert told == [Detached(stream, Code.GAP, "expected a resume between 0 and 1, got 9")]
 
 
-@pytest.mark.parametrize("answer", [
-    Open(1, b"m" * 16, 0, 0), Open(2, NAME, 0, 0),
-], ids=["another name", "another number"])
+@pytest.mark.parametrize(
+    "answer", [Open(1, b"m" * 16, 0, 0), Open(2, NAME, 0, 0)], ids=["another name", "another number"]
+)
 def test_a_host_refuses_an_answer_to_what_it_did_not_ask(answer: Open) -> None:
     hand, _ = host_end()
     hand.say(answer)
@@ -280,13 +288,18 @@ def test_a_second_answer_to_an_open_is_refused() -> None:
 
 # -- sequences, positions, marks
 
-@pytest.mark.parametrize(("frame", "code"), [
-    (Data(1, 1, 1, Mark.END, b""), Code.SEQUENCE),
-    (Data(1, 0, 2, Mark.END, b""), Code.SEQUENCE),
-    (Data(1, 0, 0, Mark.END, b""), Code.SEQUENCE),
-    (Data(1, 0, 1, Mark.CANCELLED, b""), Code.UNEXPECTED),
-    (Data(1, 0, 1, Mark.FAILED, b""), Code.UNEXPECTED),
-], ids=["frame skipped", "position skipped", "position 0", "a host cancels by itself", "a host fails"])
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (Data(1, 1, 1, Mark.END, b""), Code.SEQUENCE),
+        (Data(1, 0, 2, Mark.END, b""), Code.SEQUENCE),
+        (Data(1, 0, 0, Mark.END, b""), Code.SEQUENCE),
+        (Data(1, 0, 1, Mark.CANCELLED, b""), Code.UNEXPECTED),
+        (Data(1, 0, 1, Mark.FAILED, b""), Code.UNEXPECTED),
+    ],
+    ids=["frame skipped", "position skipped", "position 0", "a host cancels by itself", "a host fails"],
+)
 def test_a_frame_out_of_turn_is_refused(frame: Data, code: Code) -> None:
     hand = opened_cell()
     hand.say(frame)
@@ -308,8 +321,10 @@ def test_an_answer_to_what_was_not_asked_is_refused() -> None:
 
 # -- credit and acknowledgement
 
+
 @given(
-    sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=60), credit=st.integers(0, 5000),
+    sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=60),
+    credit=st.integers(0, 5000),
     more=st.lists(st.integers(1, 3000), max_size=8),
 )
 @settings(deadline=None)
@@ -325,7 +340,7 @@ def test_credit_is_never_exceeded(sizes: list[int], credit: int, more: list[int]
     costs = [frame_cost(len(frame.payload)) for frame in heard if isinstance(frame, Data)]
     left = credit + sum(more) - sum(costs)
     assert left >= 0
-    assert left < frame_cost(3000) or len(costs) == len(sizes) + 1      # and no more is held back than must be
+    assert left < frame_cost(3000) or len(costs) == len(sizes) + 1  # and no more is held back than must be
 
 
 def test_a_byte_above_the_credit_is_refused() -> None:
@@ -360,7 +375,7 @@ def test_what_is_taken_is_granted_again() -> None:
     # wire.md W13
     hand = opened_cell(SMALL)
     stream = hand.other._lanes[1].stream
-    for sent in range(50):     # many windows' worth
+    for sent in range(50):  # many windows' worth
         hand.say(Data(1, sent, sent + 1, Mark.END, bytes(500)))
         assert not hand.other.closed
         stream.receiving.taken(frame_cost(500))
@@ -377,7 +392,7 @@ def test_an_acknowledgement_of_the_unsent_is_refused(received: int) -> None:
 
 def test_an_acknowledgement_of_what_waits_to_be_sent_is_refused() -> None:
     hand, stream = host_end()
-    hand.say(Open(1, NAME, 0, 0))       # no credit: the item stays here
+    hand.say(Open(1, NAME, 0, 0))  # no credit: the item stays here
     assert hand.hear() == []
     hand.say(Ack(1, 1))
     assert code_of(hand) is Code.ACKNOWLEDGEMENT
@@ -403,6 +418,7 @@ def test_a_receiver_acknowledges_as_often_as_it_says() -> None:
 
 
 # -- cancelling
+
 
 def test_a_cancel_is_repeated_until_its_position_has_ended() -> None:
     pair = Pair()
@@ -434,6 +450,7 @@ def test_a_cancel_waits_for_its_item() -> None:
 
 
 # -- floods
+
 
 def test_pings_are_answered_and_a_flood_of_them_ends_it() -> None:
     # wire.md W16
@@ -469,6 +486,7 @@ def test_opens_that_fail_are_bounded_by_their_unread_answers() -> None:
 
 # -- our own mistakes
 
+
 def test_our_own_mistakes_are_named_ours() -> None:
     pair = Pair()
     with pytest.raises(LocalProtocolError):
@@ -489,9 +507,10 @@ def test_a_refusal_is_told_once_and_its_text_is_plain_and_short() -> None:
     assert len(error.text) == 200
 
 
-@pytest.mark.parametrize("bad", [
-    {"chunk_bytes": 0}, {"item_bytes_max": 3 * 1024 * 1024}, {"retained_bytes_max": 1000}, {"window_bytes": 2**31},
-])
+@pytest.mark.parametrize(
+    "bad",
+    [{"chunk_bytes": 0}, {"item_bytes_max": 3 * 1024 * 1024}, {"retained_bytes_max": 1000}, {"window_bytes": 2**31}],
+)
 def test_limits_that_could_not_work_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|is a frame's|cannot"):
         Limits(**bad)

@@ -35,6 +35,7 @@ def cut(host: Host) -> None:
 
 # -- asking
 
+
 def test_ask_and_iterate() -> None:
     async def test() -> None:
         async with cell("memory:a", Does(spell)), host_at("memory:a") as host:
@@ -80,6 +81,7 @@ def test_nothing_is_kept_of_what_has_ended() -> None:
 
 # -- cuts
 
+
 def test_a_cut_after_any_piece_of_an_answer_goes_unseen() -> None:
     async def test() -> None:
         service = Does(spell)
@@ -95,7 +97,7 @@ def test_a_cut_after_any_piece_of_an_answer_goes_unseen() -> None:
                 assert got == item
                 assert exchange.outcome is Mark.END
             assert host.cuts >= len(item) - 1
-            assert len(service.items) == len(item)      # none was run twice
+            assert len(service.items) == len(item)  # none was run twice
 
     run(test())
 
@@ -103,6 +105,7 @@ def test_a_cut_after_any_piece_of_an_answer_goes_unseen() -> None:
 @pytest.mark.parametrize("first", [0, 3])
 def test_cuts_at_every_byte_of_a_conversation_go_unseen(tmp_path: Path, first: int) -> None:
     """Every budget cuts the first connection somewhere else; the second is cut too, soon after it resumed."""
+
     async def test() -> None:
         service = Does(echo)
         async with cell(f"unix:{tmp_path}/cell", service):
@@ -225,6 +228,7 @@ def test_pieces_that_came_before_the_end_are_still_read() -> None:
 
 # -- giving up
 
+
 def test_nobody_at_all_is_told_at_once() -> None:
     async def test() -> None:
         with pytest.raises(ConnectFailed):
@@ -240,7 +244,7 @@ def test_patience_runs_out(tmp_path: Path) -> None:
         async with cell(address, Does(echo)):
             await host.start()
             assert await host.ask(b"x") == b"x"
-        with suppress(ConnectFailed):       # unless it has given up already
+        with suppress(ConnectFailed):  # unless it has given up already
             exchange = await host.submit(b"into the dark")
             with pytest.raises(ConnectFailed):
                 await exchange.read()
@@ -273,14 +277,19 @@ class _Scripted:
             await writer.wait_closed()
 
 
-@pytest.mark.parametrize(("said", "tries"), [
-    ([Hello(2, 3, b"c" * 16)], 1),
-    ([Error(0, Code.VERSION, "expected version 2")], 1),
-    ([Error(0, Code.BUSY, "no place")], None),
-    ([Hello(1, 1, b"c" * 16), Error(1, Code.STREAMS, "no room")], None),
-], ids=["another version", "refused for the version", "busy", "no room"])
+@pytest.mark.parametrize(
+    ("said", "tries"),
+    [
+        ([Hello(2, 3, b"c" * 16)], 1),
+        ([Error(0, Code.VERSION, "expected version 2")], 1),
+        ([Error(0, Code.BUSY, "no place")], None),
+        ([Hello(1, 1, b"c" * 16), Error(1, Code.STREAMS, "no room")], None),
+    ],
+    ids=["another version", "refused for the version", "busy", "no room"],
+)
 def test_a_cell_that_carries_nothing_is_given_up(tmp_path: Path, said: list[Message], tries: int | None) -> None:
     """What cannot change is given up at once, what may change when patience has run out."""
+
     async def test() -> None:
         script = _Scripted(*said)
         server = await asyncio.start_unix_server(script.serve, tmp_path / "cell")
@@ -309,6 +318,7 @@ def test_a_host_that_is_closed_takes_nothing_more() -> None:
 
 
 # -- half an item
+
 
 def test_a_submit_cut_off_midway_leaves_the_stream_whole() -> None:
     gate = asyncio.Event()
@@ -406,6 +416,7 @@ def test_an_ask_that_is_cut_off_lets_go_of_its_answer() -> None:
 
 # -- pings
 
+
 def test_a_ping_that_is_cut_off_hurts_nobody() -> None:
     async def test() -> None:
         async with cell("memory:a", Does(echo)), host_at("memory:a") as host:
@@ -428,13 +439,14 @@ def test_a_ping_on_a_connection_that_is_cut_says_so() -> None:
             cut(host)
             with pytest.raises(ConnectFailed, match="got a cut"):
                 await pinging
-            await host.ping()       # the next connection
+            await host.ping()  # the next connection
 
     run(test())
 
 
 def test_a_cells_silence_is_asked_about(tmp_path: Path) -> None:
     """Without a word for a while, the host pings; the ping's answer is nobody's `ping`."""
+
     async def test() -> None:
         heard: list[Message] = []
         asked = asyncio.Event()
@@ -462,6 +474,7 @@ def test_a_cells_silence_is_asked_about(tmp_path: Path) -> None:
 
 
 # -- without an event loop
+
 
 def test_sync_hosts(tmp_path: Path) -> None:
     address = Address.parse(f"unix:{tmp_path}/cell")

@@ -25,7 +25,7 @@ from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
 CONNECTIONS = 2000
-AT_ONCE = 48            # more than the port has places for
+AT_ONCE = 48  # more than the port has places for
 HELLO = Hello(1, 1, b"x" * 16)
 
 
@@ -92,7 +92,7 @@ async def slow_loris(one: Attacker) -> None:
     ending = asyncio.ensure_future(one.until_the_end())
     while not ending.done():
         one.writer.write(trickle)
-        await asyncio.wait({ending}, timeout=0.1)       # the attack itself
+        await asyncio.wait({ending}, timeout=0.1)  # the attack itself
     await ending
 
 
@@ -187,9 +187,24 @@ async def no_greeting(one: Attacker) -> None:
 
 
 ATTACKS = [
-    oversized_header, truncated_frame, wrong_version, slow_loris, garbage, garbage_at_the_door, silence_at_the_door,
-    unknown_port, open_flood, streams_left_full, many_empty_items, ping_flood, credit_overflow, more_than_granted,
-    unread_answers, acknowledging_the_unsent, greeting_and_silence, no_greeting,
+    oversized_header,
+    truncated_frame,
+    wrong_version,
+    slow_loris,
+    garbage,
+    garbage_at_the_door,
+    silence_at_the_door,
+    unknown_port,
+    open_flood,
+    streams_left_full,
+    many_empty_items,
+    ping_flood,
+    credit_overflow,
+    more_than_granted,
+    unread_answers,
+    acknowledging_the_unsent,
+    greeting_and_silence,
+    no_greeting,
 ]
 
 

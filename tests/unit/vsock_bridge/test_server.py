@@ -26,10 +26,8 @@ def host_at(address: str, limits: Limits = SMALL) -> Host:
 
 # -- how items end
 
-@pytest.mark.parametrize(("work", "outcome", "said"), [
-    (echo, Mark.END, b"item"),
-    (spell, Mark.END, b"item"),
-])
+
+@pytest.mark.parametrize(("work", "outcome", "said"), [(echo, Mark.END, b"item"), (spell, Mark.END, b"item")])
 def test_an_item_that_is_answered_ends_with_end(work: object, outcome: Mark, said: bytes) -> None:
     async def test() -> None:
         async with cell("memory:a", Does(work)), host_at("memory:a") as host:  # type: ignore[arg-type]
@@ -101,7 +99,7 @@ def test_cancelled_before_its_turn_an_item_never_runs() -> None:
         async with cell("memory:a", service), host_at("memory:a") as host:
             first, second, third = [await host.submit(item) for item in (b"first", b"second", b"third")]
             second.cancel()
-            await host.ping()       # the cell has heard of it
+            await host.ping()  # the cell has heard of it
             gate.set()
             assert await first.read() == b"first"
             assert await second.read() == b""
@@ -195,7 +193,7 @@ def test_an_answer_that_has_ended_takes_nothing_more() -> None:
                 await kept[0].send(b"from the grave")
         kept.append(answer)
         await answer.end(item)
-        await answer.send(b"after the end")     # raises, and the item has ended well nevertheless
+        await answer.send(b"after the end")  # raises, and the item has ended well nevertheless
 
     async def test() -> None:
         async with cell("memory:a", Does(work)), host_at("memory:a") as host:
@@ -205,6 +203,7 @@ def test_an_answer_that_has_ended_takes_nothing_more() -> None:
 
 
 # -- backpressure
+
 
 def test_a_host_that_does_not_read_stops_the_service() -> None:
     """W20: what waits in the cell is bounded by what it retains and what the host granted, not by the answer."""
@@ -221,14 +220,14 @@ def test_a_host_that_does_not_read_stops_the_service() -> None:
             exchange = await host.submit(b"pour")
             [held] = server.ports[Port.STREAM]._streams._streams.values()
             before = -1
-            while said != before:       # until a whole round trip brings nothing more
+            while said != before:  # until a whole round trip brings nothing more
                 before = said
                 await host.ping()
                 assert held.stream.sending.retained_bytes <= SMALL.retained_bytes_max
                 assert host._stream.receiving.held_bytes <= SMALL.window_bytes
             bound = SMALL.window_bytes + SMALL.retained_bytes_max
             assert bound // 2 <= said * (256 + FRAME_COST_BYTES) <= bound
-            for _ in range(2 * said):   # reading sets it going again
+            for _ in range(2 * said):  # reading sets it going again
                 await anext(exchange)
             exchange.abandon()
 
@@ -266,11 +265,12 @@ def test_submit_waits_while_the_cell_takes_nothing() -> None:
 
 # -- many at once
 
+
 def test_several_hosts_are_served_side_by_side() -> None:
     meeting = asyncio.Barrier(3)
 
     async def work(item: bytes, answer: Answer) -> None:
-        await meeting.wait()        # passes only if all three are being served
+        await meeting.wait()  # passes only if all three are being served
         await answer.end(item)
 
     async def test() -> None:
@@ -303,6 +303,7 @@ def test_ports_do_not_share_streams_or_services() -> None:
 
 # -- rude peers, by hand (W15, W17)
 
+
 def test_an_item_too_large_costs_the_connection_and_loses_nothing_beside_it(tmp_path: Path) -> None:
     # wire.md W17
     async def test() -> None:
@@ -316,7 +317,7 @@ def test_an_item_too_large_costs_the_connection_and_loses_nothing_beside_it(tmp_
             assert isinstance(last, Error)
             assert last.code is Code.ITEM
             await peer.close()
-            again = await Peer.reach(tmp_path / "cell")     # what came beside it was received, and is answered
+            again = await Peer.reach(tmp_path / "cell")  # what came beside it was received, and is answered
             again.say(Open(1, b"m" * 16, 0, 10_000))
             answer = await again.hear()
             assert isinstance(answer, Open)
@@ -346,6 +347,7 @@ def test_a_peer_that_does_not_greet_is_ended(tmp_path: Path) -> None:
 
 def test_a_frame_that_trickles_is_ended(tmp_path: Path) -> None:
     """A slow loris: there is always something new, and never a frame."""
+
     async def test() -> None:
         limits = replace(TINY, silence_seconds_max=30.0)
         async with cell(f"unix:{tmp_path}/cell", Does(echo), limits) as server:
@@ -356,7 +358,7 @@ def test_a_frame_that_trickles_is_ended(tmp_path: Path) -> None:
                 peer.writer.write(bytes([3, 0, 255, 0, 0, 0, 0, 0]))
                 while True:
                     peer.writer.write(b"\0")
-                    await asyncio.sleep(0.005)      # the attack itself, not a wait for anything
+                    await asyncio.sleep(0.005)  # the attack itself, not a wait for anything
 
             trickling = asyncio.create_task(trickle())
             await edge.gone.wait()
@@ -374,7 +376,7 @@ def test_a_silent_peer_is_asked_and_then_ended(tmp_path: Path) -> None:
             peer = await Peer.reach(tmp_path / "cell")
             assert await peer.hear() == Ping(0, False)
             peer.say(Ping(0, True))
-            assert await peer.hear() == Ping(0, False)      # it lived on, and is asked again
+            assert await peer.hear() == Ping(0, False)  # it lived on, and is asked again
             last = await peer.last()
             assert isinstance(last, Error)
             assert "word" in last.text
@@ -403,12 +405,13 @@ def test_a_peer_that_does_not_read_what_it_asked_for_is_ended(tmp_path: Path) ->
 
 def test_a_busy_connection_is_not_taken_for_a_slow_one(tmp_path: Path) -> None:
     """Frames that lead to no event are frames too: with each of them, the clock of the next begins anew."""
+
     async def test() -> None:
         async with cell(f"unix:{tmp_path}/cell", Does(echo)) as server:
             peer = await Peer.reach(tmp_path / "cell")
             [edge] = server.ports[Port.STREAM]._edges.values()
             began = []
-            for _ in range(4):          # every read ends inside the next ping
+            for _ in range(4):  # every read ends inside the next ping
                 peer.say(Ping(1, False))
                 peer.writer.write(b"\7")
                 assert await peer.hear() == Ping(1, True)
@@ -478,6 +481,7 @@ def test_newer_streams_push_out_abandoned_ones_and_their_host_is_told(tmp_path: 
 
 # -- the end
 
+
 def test_closing_says_goodbye_and_stops_the_services(tmp_path: Path) -> None:
     stopped = asyncio.Event()
 
@@ -511,7 +515,7 @@ def test_closing_waits_for_no_reader(tmp_path: Path) -> None:
             peer = await Peer.reach(tmp_path / "cell")
             [edge] = server.ports[Port.STREAM]._edges.values()
             peer.say(Open(1, NAME, 0, CREDIT_BYTES_MAX), Data(1, 0, 1, Mark.END, b""))
-            while not edge._paused:         # noqa: ASYNC110  # asyncio tells the edge, and the edge tells nobody
+            while not edge._paused:  # noqa: ASYNC110  # asyncio tells the edge, and the edge tells nobody
                 await asyncio.sleep(0)
         await peer.close()
 

@@ -28,7 +28,7 @@ def test_an_item_too_large_is_refused_before_it_is_joined() -> None:
     # wire.md W19
     reassembly = Reassembly(10)
     assert reassembly.add(Data(1, 0, 1, Mark.MORE, bytes(10))) is None
-    for _ in range(2):      # and stays refused
+    for _ in range(2):  # and stays refused
         with pytest.raises(RemoteProtocolError) as caught:
             reassembly.add(Data(1, 1, 1, Mark.END, b"x"))
         assert caught.value.code is Code.ITEM

@@ -76,25 +76,45 @@ async def reach(address: Address, port: int) -> Reader:
 
 # -- addresses
 
-@pytest.mark.parametrize(("text", "scheme", "place"), [
-    ("vsock:3", Scheme.VSOCK, "3"), ("vsock:any", Scheme.VSOCK, "any"),
-    ("unix:/run/a:b.sock", Scheme.UNIX, "/run/a:b.sock"), ("memory:x", Scheme.MEMORY, "x"),
-])
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "place"),
+    [
+        ("vsock:3", Scheme.VSOCK, "3"),
+        ("vsock:any", Scheme.VSOCK, "any"),
+        ("unix:/run/a:b.sock", Scheme.UNIX, "/run/a:b.sock"),
+        ("memory:x", Scheme.MEMORY, "x"),
+    ],
+)
 def test_an_address_reads_back_as_written(text: str, scheme: Scheme, place: str) -> None:
     address = Address.parse(text)
     assert (address.scheme, address.place, str(address)) == (scheme, place, text)
 
 
-@pytest.mark.parametrize("text", [
-    "", "vsock", "vsock:", "vsock:x", "vsock:-1", "vsock:4294967295", "vsock:4294967296", "vsock:03", "vsock:1 ",
-    "unix:", "tcp:1", "UNIX:/x",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "vsock",
+        "vsock:",
+        "vsock:x",
+        "vsock:-1",
+        "vsock:4294967295",
+        "vsock:4294967296",
+        "vsock:03",
+        "vsock:1 ",
+        "unix:",
+        "tcp:1",
+        "UNIX:/x",
+    ],
+)
 def test_anything_else_is_no_address(text: str) -> None:
     with pytest.raises(ConnectFailed, match=r"^address: expected"):
         Address.parse(text)
 
 
 # -- memory and the hybrid socket, the same way
+
 
 @pytest.fixture(params=["unix", "memory"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
@@ -153,7 +173,7 @@ def test_an_address_has_one_listener(address: Address) -> None:
         async with listening(address):
             with pytest.raises(OSError, match="expected a free"):
                 await transport.listen(address, {})
-            reader = await reach(address, 5000)     # and the first is unharmed
+            reader = await reach(address, 5000)  # and the first is unharmed
             assert await reader.until(6) == b"stream"
             reader.transport.close()
             await reader.lost.wait()
@@ -164,6 +184,7 @@ def test_an_address_has_one_listener(address: Address) -> None:
 
 
 # -- the hybrid handshake, a hand on the other side
+
 
 def test_the_listener_speaks_as_vhost_device_vsock_does(tmp_path: Path) -> None:
     # wire.md W21
@@ -195,19 +216,32 @@ def test_bytes_right_behind_the_opening_are_the_protocols(tmp_path: Path) -> Non
     run(work())
 
 
-@pytest.mark.parametrize("line", [
-    b"CONNECT 5009\n", b"CONNECT 05000\n", b"CONNECT  5000\n", b"CONNECT 5000\r\n", b"connect 5000\n", b"CONNECT -1\n",
-    b"CONNECT\n", b"\n", b"CONNECT 4294967296\n", b"CONNECT 99999999999999999999999999999999",
-    b"GET / HTTP/1.1\r\n", bytes(40),
-    "CONNECT \u0665000\n".encode(),
-], ids=repr)
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"CONNECT 5009\n",
+        b"CONNECT 05000\n",
+        b"CONNECT  5000\n",
+        b"CONNECT 5000\r\n",
+        b"connect 5000\n",
+        b"CONNECT -1\n",
+        b"CONNECT\n",
+        b"\n",
+        b"CONNECT 4294967296\n",
+        b"CONNECT 99999999999999999999999999999999",
+        b"GET / HTTP/1.1\r\n",
+        bytes(40),
+        "CONNECT \u0665000\n".encode(),
+    ],
+    ids=repr,
+)
 def test_any_other_opening_is_closed_without_a_word(tmp_path: Path, line: bytes) -> None:
     async def work() -> None:
         async with listening(Address.parse(f"unix:{tmp_path}/cell")):
             reader, writer = await asyncio.open_unix_connection(tmp_path / "cell")
             writer.write(line)
             heard = b""
-            with suppress(ConnectionResetError):        # closed with our bytes unread
+            with suppress(ConnectionResetError):  # closed with our bytes unread
                 heard = await reader.read()
             assert heard == b""
             writer.close()
@@ -226,7 +260,7 @@ async def _device(path: Path, answer: Callable[[bytes], bytes], work: Callable[[
         heard.append(await reader.readline())
         reply = answer(heard[-1])
         writer.write(reply)
-        with suppress(ConnectionResetError):        # it may go without having read all of the reply
+        with suppress(ConnectionResetError):  # it may go without having read all of the reply
             if reply:
                 await reader.read()
             writer.close()
@@ -311,6 +345,7 @@ def test_too_many_unfinished_openings_push_out_the_oldest(tmp_path: Path, monkey
 
 # -- the socket file
 
+
 def test_the_socket_file_is_its_owners_alone_and_goes_with_the_listener(tmp_path: Path) -> None:
     async def work() -> None:
         path = tmp_path / "cell"
@@ -349,6 +384,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 
 # -- AF_VSOCK, as far as a machine without a guest goes
+
 
 def _vsock_is_there() -> bool:
     try:

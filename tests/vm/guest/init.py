@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import NoReturn
 
-FINIT_MODULE = 313          # x86-64
+FINIT_MODULE = 313  # x86-64
 POWER_OFF = 0x4321FEDC
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,7 +50,7 @@ def say(words: str) -> None:
 
 def power_off() -> NoReturn:
     libc.reboot(ctypes.c_int(POWER_OFF))
-    os._exit(1)             # the kernel panics when process 1 ends, and says so
+    os._exit(1)  # the kernel panics when process 1 ends, and says so
 
 
 try:

@@ -1,8 +1,8 @@
 """A window without a cell behind it: three small services on AF_VSOCK, for trying the bridge and nothing else.
 
-    STREAM      echoes an item; `pieces N` is answered with N pieces of a known pattern
-    RELEASE     answers with the SHA-256 of an item
-    OBSERVE     asks the item of this guest's own STREAM port, as a host, over AF_VSOCK
+STREAM      echoes an item; `pieces N` is answered with N pieces of a known pattern
+RELEASE     answers with the SHA-256 of an item
+OBSERVE     asks the item of this guest's own STREAM port, as a host, over AF_VSOCK
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor
 from appliance.engine.fixed.library import PATH, CMatrix, Library, Variant, declared
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.proven import open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
+from appliance.engine.fixed.quantization import QuantizedWeights, quantized
+from appliance.engine.fixed.random_weights import MadeWeights
 from tests import fixed_reference as plain
 from tests.elsewhere import brought
 from tests.fixed_models import FAMILIES, multiplied, prompt, variants, weights
@@ -41,10 +41,18 @@ def product(variant: Variant, tensor: Tensor, x: list[list[float]], group: int =
     rows, columns = tensor.shape
     data = Held(tensor.data)
     scales = Held(tensor.scales) if tensor.scales is not None else None
-    matrix = CMatrix(data.address, scales.address if scales else None, row_bytes(tensor.format, columns),
-                     -(-columns // group) if group else 0, rows, columns, group, CODES[tensor.format])
+    matrix = CMatrix(
+        data.address,
+        scales.address if scales else None,
+        row_bytes(tensor.format, columns),
+        -(-columns // group) if group else 0,
+        rows,
+        columns,
+        group,
+        CODES[tensor.format],
+    )
     raw = multiplied(declared(), variant, matrix, x, threads)
-    return [raw[i:i + 4 * rows] for i in range(0, len(raw), 4 * rows)]
+    return [raw[i : i + 4 * rows] for i in range(0, len(raw), 4 * rows)]
 
 
 def floats(numbers: list[float]) -> bytes:
@@ -139,9 +147,9 @@ def test_tensors_lie_where_their_file_puts_them(offset: int):  # engine.md X6
 @given(st.lists(FACTORS, min_size=1, max_size=70), st.lists(st.floats(width=32), min_size=70, max_size=70))
 def test_any_numbers_at_all(numbers: list[int], x: list[float]):  # engine.md X1, X4, X6: subnormal, infinite, NaN
     tensor = bf16_tensor(numbers, 1)
-    (expected,) = plain.product(tensor, x[:len(numbers)])
+    (expected,) = plain.product(tensor, x[: len(numbers)])
     for variant in variants():
-        (got,) = struct.unpack("<f", product(variant, tensor, [x[:len(numbers)]])[0])
+        (got,) = struct.unpack("<f", product(variant, tensor, [x[: len(numbers)]])[0])
         assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
 
 
@@ -151,8 +159,9 @@ def test_quantized_products_of_any_numbers(data: st.DataObject):  # engine.md X7
     columns, group = data.draw(st.integers(1, 70)), data.draw(st.sampled_from([32, 64, 128]))
     form = data.draw(st.sampled_from([Format.INT8, Format.INT4]))
     x = data.draw(st.lists(st.floats(width=32), min_size=columns, max_size=columns))
-    tensor = quantized(bf16_tensor([0x3C00 + 37 * i % 400 for i in range(columns)], 1), Quantization(form, group),
-                       open_library())
+    tensor = quantized(
+        bf16_tensor([0x3C00 + 37 * i % 400 for i in range(columns)], 1), Quantization(form, group), open_library()
+    )
     (expected,) = plain.product(tensor, x, group)
     for variant in variants():
         (got,) = struct.unpack("<f", product(variant, tensor, [x], group)[0])
@@ -170,8 +179,21 @@ def test_a_factor_is_neither_tiny_nor_wild(x: float):  # engine.md X6
         assert got == widen(narrow(x))
 
 
-@pytest.mark.parametrize("x", [2.0**-50, -(2.0**-50), 2.0**-50 * (1 - 2.0**-10), 2.0**-50 * (1 - 2.0**-8), 2.0**-149,
-                               2.0**60 * (1 - 2.0**-8), 2.0**60 * (1 - 2.0**-10), -(2.0**60), math.inf, math.nan])
+@pytest.mark.parametrize(
+    "x",
+    [
+        2.0**-50,
+        -(2.0**-50),
+        2.0**-50 * (1 - 2.0**-10),
+        2.0**-50 * (1 - 2.0**-8),
+        2.0**-149,
+        2.0**60 * (1 - 2.0**-8),
+        2.0**60 * (1 - 2.0**-10),
+        -(2.0**60),
+        math.inf,
+        math.nan,
+    ],
+)
 def test_the_bounds_of_a_factor(x: float):  # engine.md X6
     (expected,) = plain.product(bf16_tensor([0x3F80], 1), [x])
     for variant in variants():
@@ -179,8 +201,10 @@ def test_the_bounds_of_a_factor(x: float):  # engine.md X6
         assert math.isnan(got) if math.isnan(expected) else floats([got]) == floats([expected])
 
 
-@pytest.mark.parametrize("x", [2.0**-50, f32(2.0**-50 * (1 - 2.0**-24)), 2.0**-149, f32(2.0**60 * (1 - 2.0**-24)),
-                               2.0**60, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "x",
+    [2.0**-50, f32(2.0**-50 * (1 - 2.0**-24)), 2.0**-149, f32(2.0**60 * (1 - 2.0**-24)), 2.0**60, -math.inf, math.nan],
+)
 def test_the_bounds_of_a_block(x: float):  # engine.md X8
     tensor = quantized(bf16_tensor([0x3F80] * 32, 1), Quantization(Format.INT8, 32), open_library())
     (expected,) = plain.product(tensor, [x] * 32, 32)
@@ -271,8 +295,11 @@ def test_the_exponential_is_close(x: float):  # engine.md X9
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(BF16.filter(lambda b: b & 0x7F80 != 0x7F80), min_size=1, max_size=140), st.sampled_from([32, 64, 128]),
-       st.sampled_from([Format.INT8, Format.INT4]))
+@given(
+    st.lists(BF16.filter(lambda b: b & 0x7F80 != 0x7F80), min_size=1, max_size=140),
+    st.sampled_from([32, 64, 128]),
+    st.sampled_from([Format.INT8, Format.INT4]),
+)
 def test_quantizing_follows_its_rule(numbers: list[int], group: int, form: Format):  # engine.md X8
     made = quantized(bf16_tensor(numbers, 1), Quantization(form, group), open_library())
     codes, scales = quantized_plainly([widen(b) for b in numbers], group, form)
@@ -287,7 +314,7 @@ def test_quantizing_follows_its_rule(numbers: list[int], group: int, form: Forma
 def quantized_plainly(numbers: list[float], group: int, form: Format) -> tuple[list[int], list[int]]:
     codes, scales = [], []
     for start in range(0, len(numbers), group):
-        part = numbers[start:start + group]
+        part = numbers[start : start + group]
         extreme = max(part, key=abs) if any(part) else 0.0
         scale = widen(narrow(f32(abs(extreme) / 127) if form is Format.INT8 else f32(extreme / -8)))
         if not 2.0**-50 <= abs(scale) <= 2.0**50:

@@ -21,18 +21,19 @@ from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.library import CMatrix, Library
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.proven import open_device, open_library
-from appliance.engine.fixed.quantizing import QuantizedWeights, quantized
+from appliance.engine.fixed.quantization import QuantizedWeights, quantized
+from appliance.engine.fixed.random_weights import MadeWeights
 from bench._device_library import build
 from tests import fixed_reference as plain
 from tests.fixed_models import BITS, FAMILIES, engine, multiplied, request, steps, weights
 
 CODES = {Format.BF16: 0, Format.INT8: 1, Format.INT4: 2}
 QUANTIZATIONS = [
-    Quantization(), *(Quantization(form, group) for form in (Format.INT8, Format.INT4) for group in GROUPS),
+    Quantization(),
+    *(Quantization(form, group) for form in (Format.INT8, Format.INT4) for group in GROUPS),
 ]
 WILD = (0.0, -0.0, math.inf, -math.inf, math.nan, 2.0**60, -(2.0**59.99), 2.0**-50, -(2.0**-50.01), 1e-40, 3e38)
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the emulation with")
@@ -65,10 +66,18 @@ def test_a_device_reaches_no_bit(emulated: Library, family: str, bits: str) -> N
 def product(library: Library, tensor: Tensor, x: list[list[float]], group: int) -> list[list[float]]:
     rows, columns = tensor.shape
     data, scales = Held(tensor.data), Held(tensor.scales) if tensor.scales is not None else None
-    matrix = CMatrix(data.address, scales.address if scales else None, row_bytes(tensor.format, columns),
-                     -(-columns // group) if group else 0, rows, columns, group, CODES[tensor.format])
+    matrix = CMatrix(
+        data.address,
+        scales.address if scales else None,
+        row_bytes(tensor.format, columns),
+        -(-columns // group) if group else 0,
+        rows,
+        columns,
+        group,
+        CODES[tensor.format],
+    )
     y = array("f", multiplied(library.kernels, library.variant, matrix, x))
-    return [list(y[m * rows:(m + 1) * rows]) for m in range(len(x))]
+    return [list(y[m * rows : (m + 1) * rows]) for m in range(len(x))]
 
 
 def exactly(found: list[list[float]]) -> list[list[str]]:
@@ -85,9 +94,12 @@ def made_tensor(rng: random.Random, rows: int, columns: int, quantization: Quant
 @needs_gxx
 @settings(max_examples=25, deadline=None)
 @given(
-    st.sampled_from(QUANTIZATIONS), st.integers(1, 19),
+    st.sampled_from(QUANTIZATIONS),
+    st.integers(1, 19),
     st.integers(1, 700) | st.sampled_from([64, 512, 513, 1024, 1056, 2048, 2049, 4096, 4097]),
-    st.integers(1, 18), st.integers(0, 3), st.integers(0, 1 << 32),
+    st.integers(1, 18),
+    st.integers(0, 3),
+    st.integers(0, 1 << 32),
 )
 def test_products_of_any_size(
     emulated: Library, quantization: Quantization, rows: int, columns: int, m: int, wild: int, seed: int
@@ -126,11 +138,20 @@ def architectures(draw: st.DrawFn) -> Architecture:
     kv_heads = draw(st.integers(1, 3))
     head_width = draw(st.integers(2, 40))
     return Architecture(
-        layers=draw(st.integers(1, 2)), width=draw(st.integers(1, 70)), heads=kv_heads * draw(st.integers(1, 3)),
-        kv_heads=kv_heads, head_width=head_width, hidden=draw(st.integers(1, 700)),
-        vocabulary=draw(st.integers(2, 60)), positions_max=24, epsilon=1e-5,
-        rotary_width=2 * draw(st.integers(1, head_width // 2)), tied=draw(st.booleans()),
-        attention_bias=draw(st.booleans()), output_bias=draw(st.booleans()), head_norm=draw(st.booleans()),
+        layers=draw(st.integers(1, 2)),
+        width=draw(st.integers(1, 70)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        head_width=head_width,
+        hidden=draw(st.integers(1, 700)),
+        vocabulary=draw(st.integers(2, 60)),
+        positions_max=24,
+        epsilon=1e-5,
+        rotary_width=2 * draw(st.integers(1, head_width // 2)),
+        tied=draw(st.booleans()),
+        attention_bias=draw(st.booleans()),
+        output_bias=draw(st.booleans()),
+        head_norm=draw(st.booleans()),
         window=draw(st.none() | st.integers(1, 12)),
     )
 
@@ -161,8 +182,16 @@ def logits(library: Library, weights: Weights, rows: int) -> list[bytes]:
 def test_wide_heads_and_room_for_few_scores(emulated: Library, bits: Quantization) -> None:
     """engine.md X12 to X14: heads of more pairs than a block has threads, several spans, passes attended in parts."""
     shape = Architecture(
-        layers=1, width=33, heads=2, kv_heads=1, head_width=578, hidden=40, vocabulary=30, positions_max=1 << 18,
-        epsilon=1e-5, rotary_width=2,
+        layers=1,
+        width=33,
+        heads=2,
+        kv_heads=1,
+        head_width=578,
+        hidden=40,
+        vocabulary=30,
+        positions_max=1 << 18,
+        epsilon=1e-5,
+        rotary_width=2,
     )
     host, made = open_library(), MadeWeights(shape)
     model = made if bits.format is Format.BF16 else QuantizedWeights(made, bits, host)

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Tensor
-from appliance.engine.fixed.drafting import Drafter
+from appliance.engine.fixed.drafter import Drafter
 from appliance.engine.fixed.engine import FixedEngine, fingerprint
 from appliance.engine.fixed.library import Variant
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.model import Model, check_architecture
 from appliance.engine.fixed.proven import open_library
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Sampling
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.trace import START, TAG
@@ -32,7 +32,7 @@ from tests.elsewhere import brought
 from tests.fixed_models import BITS, FAMILIES, LLAMA, MISTRAL, engine, request, steps, variants, weights
 
 TEMPERATURES = (0.0, 0.7, 1.0)
-RUNS = int(os.environ.get("ANCHORHOLD_MATRIX_RUNS", str(len(TEMPERATURES))))   # each at the next temperature
+RUNS = int(os.environ.get("ANCHORHOLD_MATRIX_RUNS", str(len(TEMPERATURES))))  # each at the next temperature
 
 
 def plainest(family: str, bits: str) -> FixedEngine:
@@ -45,13 +45,14 @@ def plainest(family: str, bits: str) -> FixedEngine:
 def test_nothing_but_the_request_reaches_a_bit(family: str, bits: str):  # engine.md X20
     machines = [
         engine(family, bits, variant, threads=threads, rows_max=rows, speculate=speculate)
-        for variant in variants() if variant is not Variant.SCALAR
+        for variant in variants()
+        if variant is not Variant.SCALAR
         for threads, rows, speculate in ((1, 29, True), (2, 128, False), (3, 7, True))
     ]
     for run in range(RUNS):
         asked = request(temperature=TEMPERATURES[run % len(TEMPERATURES)], start=run)
         alone = steps(plainest(family, bits), asked)
-        for machine in machines:        # each has served the others' requests before
+        for machine in machines:  # each has served the others' requests before
             assert steps(machine, asked) == alone
 
 
@@ -99,7 +100,7 @@ def test_whatever_was_asked_and_given_up_before(history: list[tuple[int, int, by
         for _ in zip(range(read), running, strict=False):
             pass
         if length % 2:
-            running.close()     # type: ignore[attr-defined]
+            running.close()  # type: ignore[attr-defined]
     assert steps(machine, asked) == steps(engine("qwen3" if len(history) % 2 else "mistral"), asked)
 
 
@@ -123,7 +124,7 @@ def test_scribbled_memory_is_not_read():  # engine.md X21
         _fields_ = [("data", ctypes.c_void_p), ("bytes", ctypes.c_size_t)]
 
     inside = _Cache.from_address(cached.address)
-    ctypes.memset(inside.data, 0xFF, inside.bytes)      # NaN in every key and value
+    ctypes.memset(inside.data, 0xFF, inside.bytes)  # NaN in every key and value
     assert steps(machine, asked) == clean
 
 
@@ -134,11 +135,12 @@ def test_guesses_are_confirmed_not_believed():  # engine.md X20
 
     machine, asked = engine(), request(40, 60)
     import appliance.engine.fixed.engine as module
-    genuine, module.Drafter = module.Drafter, Wrong     # type: ignore[misc]
+
+    genuine, module.Drafter = module.Drafter, Wrong  # type: ignore[misc]
     try:
         assert steps(machine, asked) == steps(engine(speculate=False), asked)
     finally:
-        module.Drafter = genuine                        # type: ignore[misc]
+        module.Drafter = genuine  # type: ignore[misc]
 
 
 def test_repetition_is_guessed():
@@ -194,10 +196,13 @@ ABSURD = st.builds(
     max_tokens=st.integers(-5, 12) | st.just(2**63),
     seed=st.binary(min_size=32, max_size=32) | st.binary(max_size=40),
     sampling=st.builds(
-        Sampling, temperature_micro=st.integers(-1, 3_000_000) | st.just(2**70), top_k=st.integers(-2, 2**33),
-        top_p_micro=st.integers(-5, 2_000_000), min_p_micro=st.integers(-5, 2_000_000),
+        Sampling,
+        temperature_micro=st.integers(-1, 3_000_000) | st.just(2**70),
+        top_k=st.integers(-2, 2**33),
+        top_p_micro=st.integers(-5, 2_000_000),
+        min_p_micro=st.integers(-5, 2_000_000),
         repetition_penalty_micro=st.integers(-5, 5_000_000),
-        logit_bias=st.lists(st.tuples(st.integers(-2, 500), st.integers(-2**40, 2**40)), max_size=3).map(tuple),
+        logit_bias=st.lists(st.tuples(st.integers(-2, 500), st.integers(-(2**40), 2**40)), max_size=3).map(tuple),
     ),
     stop_tokens=st.frozensets(st.integers(-5, 2**40), max_size=3),
     scope=st.sampled_from([b"", b"x"]),
@@ -209,21 +214,25 @@ CLEAN = steps(SERVED, request(temperature=0.7))
 @given(ABSURD)
 @settings(max_examples=60, deadline=None)
 def test_absurd_requests_are_refused_or_served_and_leave_nothing(asked: EngineRequest):  # engine.md X21
-    with suppress(Refused):     # and nothing else comes out
+    with suppress(Refused):  # and nothing else comes out
         for _ in zip(range(12), SERVED.run(asked), strict=False):
             pass
     assert steps(SERVED, request(temperature=0.7)) == CLEAN
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    ({"prompt": ()}, "engine.prompt-length"),
-    ({"prompt": (1,) * 161}, "engine.prompt-length"),
-    ({"prompt": (300,)}, "engine.prompt-token"),
-    ({"prompt": (-1,)}, "engine.prompt-token"),
-    ({"prompt": (True,)}, "engine.prompt-token"),
-    ({"max_tokens": -1}, "engine.max-tokens"),
-    ({"seed": b"short"}, "engine.seed"),
-], ids=lambda value: value if isinstance(value, str) else next(iter(value)))
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"prompt": ()}, "engine.prompt-length"),
+        ({"prompt": (1,) * 161}, "engine.prompt-length"),
+        ({"prompt": (300,)}, "engine.prompt-token"),
+        ({"prompt": (-1,)}, "engine.prompt-token"),
+        ({"prompt": (True,)}, "engine.prompt-token"),
+        ({"max_tokens": -1}, "engine.max-tokens"),
+        ({"seed": b"short"}, "engine.seed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
 def test_a_request_out_of_bounds_is_refused_before_anything(change: dict, code: str):  # engine.md X21
     with pytest.raises(EngineRefused) as refused:
         SERVED.run(replace(request(), **change))
@@ -245,7 +254,7 @@ def test_a_stop_token_ends_and_is_not_said():
     said = [step.token for step in steps(SERVED, request(temperature=1.0))]
     stop = said[5]
     cut = steps(SERVED, replace(request(temperature=1.0), stop_tokens=frozenset({stop})))
-    assert [step.token for step in cut] == said[:said.index(stop)]
+    assert [step.token for step in cut] == said[: said.index(stop)]
 
 
 def test_more_sequences_than_memory_allows_are_refused():
@@ -260,7 +269,7 @@ import resource
 from dataclasses import replace
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.engine import FixedEngine
-from appliance.engine.fixed.made import MadeWeights
+from appliance.engine.fixed.random_weights import MadeWeights
 from tests.fixed_models import LLAMA, engine, request, steps
 served = engine()
 before = steps(served, request())
@@ -281,10 +290,22 @@ def test_no_memory_for_keys_and_values_is_a_refusal():  # engine.md X21
 
 # ---- models that do not fit
 
-@pytest.mark.parametrize("change", [
-    {"layers": 0}, {"heads": 5}, {"rotary_width": 15}, {"rotary_width": 18}, {"window": 0}, {"epsilon": -1.0},
-    {"vocabulary": 1 << 30}, {"quantization": replace(BITS["int8"], group=48)}, {"window_from": -1},
-], ids=lambda change: next(iter(change)))
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": 0},
+        {"heads": 5},
+        {"rotary_width": 15},
+        {"rotary_width": 18},
+        {"window": 0},
+        {"epsilon": -1.0},
+        {"vocabulary": 1 << 30},
+        {"quantization": replace(BITS["int8"], group=48)},
+        {"window_from": -1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
 def test_sizes_that_do_not_fit_are_refused(change: dict):
     with pytest.raises(EngineRefused, match=r"engine\.architecture"):
         check_architecture(replace(LLAMA, **change))
@@ -353,15 +374,19 @@ def test_rows_out_of_bounds_never_reach_the_kernels():
 
 # ---- who it says it is
 
+
 def test_the_fingerprint_is_the_same_on_every_machine():  # engine.md X19
-    prints = {engine("qwen2", variant=variant, threads=threads).fingerprint
-              for variant in variants() for threads in (1, 2)}
+    prints = {
+        engine("qwen2", variant=variant, threads=threads).fingerprint for variant in variants() for threads in (1, 2)
+    }
     assert prints == {fingerprint(weights("qwen2"))}
 
 
-@pytest.mark.parametrize("change", [
-    {"window": 9}, {"window_from": 1}, {"epsilon": 1e-6}, {"tied": True}, {"head_norm": True}, {"positions_max": 150},
-], ids=lambda change: next(iter(change)))
+@pytest.mark.parametrize(
+    "change",
+    [{"window": 9}, {"window_from": 1}, {"epsilon": 1e-6}, {"tied": True}, {"head_norm": True}, {"positions_max": 150}],
+    ids=lambda change: next(iter(change)),
+)
 def test_another_architecture_has_another_fingerprint(change: dict):  # engine.md X19
     assert fingerprint(MadeWeights(replace(MISTRAL, **change))) != fingerprint(MadeWeights(MISTRAL))
 
@@ -376,6 +401,7 @@ def test_a_variant_the_processor_lacks_is_refused():
 
 # ---- a second opinion
 
+
 @pytest.mark.torch
 @pytest.mark.parametrize("family", FAMILIES)
 def test_torch_says_the_same_within_rounding(family: str):  # engine.md X11 to X16
@@ -385,11 +411,11 @@ def test_torch_says_the_same_within_rounding(family: str):  # engine.md X11 to X
     other, ours = TorchEngine(weights(family)), engine(family).model
     differences = []
     for first in range(0, 40, 5):
-        tokens = list(request(60).prompt[first:first + 12])
+        tokens = list(request(60).prompt[first : first + 12])
         at = ours.forward(tokens, [ours.cache()] * 12, range(12), range(12))
         rows = [list(memoryview(ours.logits(row)).cast("f")) for row in at]
         differences.append((other.logits(tokens, []) - torch.tensor(rows)).abs().max().item())
-    assert max(differences) < 0.05      # where another order of a sum put a number on the other side of a rounding
+    assert max(differences) < 0.05  # where another order of a sum put a number on the other side of a rounding
     assert min(differences) < 2e-6
     answers = [[step.token for step in steps_of(request(44, 12))] for steps_of in (other.run, engine(family).run)]
     assert answers[0] == answers[1]

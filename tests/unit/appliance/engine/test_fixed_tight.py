@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from appliance.engine.errors import EngineRefused
 from appliance.engine.fixed.architecture import Architecture, Format, Tensor
 from appliance.engine.fixed.library import CMatrix, Library, declared
-from appliance.engine.fixed.made import MadeWeights
 from appliance.engine.fixed.memory import Held, HugeMemory
 from appliance.engine.fixed.model import Model
 from appliance.engine.fixed.proven import open_library
+from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.fixed.tight import row_bytes, tighten
 from tests.fixed_models import FAMILIES, multiplied, prompt, variants
 
@@ -28,9 +28,13 @@ RARE = [sign | upper for upper in range(0x27, 0x39) for sign in (0, 0x80)]
 
 def drawn(rows: int, columns: int, seed: int, *, rare: float) -> array[int]:
     dice = random.Random(seed)
-    return array("H", [
-        dice.choice(RARE if dice.random() < rare else COMMON) << 8 | dice.randrange(256) for _ in range(rows * columns)
-    ])
+    return array(
+        "H",
+        [
+            dice.choice(RARE if dice.random() < rare else COMMON) << 8 | dice.randrange(256)
+            for _ in range(rows * columns)
+        ],
+    )
 
 
 def matrix_of(numbers: array[int], rows: int) -> tuple[CMatrix, Held]:
@@ -43,13 +47,18 @@ def tightened(numbers: array[int], rows: int) -> tuple[CMatrix, Held]:
     matrix, plain = matrix_of(numbers, rows)
     held = tighten(declared(), matrix)
     assert held is not None
-    del plain       # tight rows stand by themselves
+    del plain  # tight rows stand by themselves
     return matrix, held
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=st.integers(1, 29), columns=st.integers(1, 300), m=st.integers(1, 9), seed=st.integers(0, 1 << 32),
-       rare=st.sampled_from([0.0, 0.001, 0.003]))
+@given(
+    rows=st.integers(1, 29),
+    columns=st.integers(1, 300),
+    m=st.integers(1, 9),
+    seed=st.integers(0, 1 << 32),
+    rare=st.sampled_from([0.0, 0.001, 0.003]),
+)
 def test_a_product_does_not_feel_them(rows: int, columns: int, m: int, seed: int, rare: float):
     numbers = drawn(rows, columns, seed, rare=rare)
     dice = random.Random(seed)
@@ -57,7 +66,7 @@ def test_a_product_does_not_feel_them(rows: int, columns: int, m: int, seed: int
     plain, held = matrix_of(numbers, rows)
     matrix, _ = matrix_of(numbers, rows)
     rows_of_it = tighten(declared(), matrix)
-    if rows_of_it is None:      # a small matrix with too many rare numbers stays as it is
+    if rows_of_it is None:  # a small matrix with too many rare numbers stays as it is
         assert sum(number >> 8 in RARE for number in numbers) * 256 > len(numbers)
         return
     assert matrix.uppers
@@ -74,12 +83,12 @@ def test_every_weight_is_the_one_that_was():
     matrix, _held = tightened(numbers, rows)
     ones = [[float(k == column) for k in range(columns)] for column in range(columns)]
     for variant in variants():
-        for asked in (ones, ones[:1], ones[1:3], ones[3:6]):     # many rows of x, and few
+        for asked in (ones, ones[:1], ones[1:3], ones[3:6]):  # many rows of x, and few
             got = array("f", multiplied(declared(), variant, matrix, asked))
             first = ones.index(asked[0])
             for place in range(len(asked)):
                 column = [struct.pack("<I", numbers[n * columns + first + place] << 16) for n in range(rows)]
-                assert got[place * rows:(place + 1) * rows].tobytes() == b"".join(column)
+                assert got[place * rows : (place + 1) * rows].tobytes() == b"".join(column)
 
 
 def test_they_take_three_quarters_and_a_few_patches():

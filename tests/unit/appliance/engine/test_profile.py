@@ -33,14 +33,32 @@ from tests.elsewhere import brought
 
 D = "ab" * 32
 MACHINE = Machine(
-    device="cpu", isa="avx2", threads=2, binding="0-1", environment={"OMP_NUM_THREADS": "2"},
-    flags={"deterministic_algorithms": "True"}, backends={"attention": "sdpa"},
+    device="cpu",
+    isa="avx2",
+    threads=2,
+    binding="0-1",
+    environment={"OMP_NUM_THREADS": "2"},
+    flags={"deterministic_algorithms": "True"},
+    backends={"attention": "sdpa"},
 )
 SETTINGS = Settings(
-    engine="torch-1", kernels=D, arithmetic="torch", sampling="sampling-1", trace="anchorhold/trace/v1", weights="bf16",
-    cache="bf16", activations="float32", length_max=512, config=D, tokenizer=D, template=D, rotary=D,
-    stop_tokens=(2, 7), defaults=Sampling(temperature_micro=700_000, logit_bias=((3, 5),)),
-    libraries={"tokenizers": "0.23.3"}, machine=MACHINE,
+    engine="torch-1",
+    kernels=D,
+    arithmetic="torch",
+    sampling="sampling-1",
+    trace="anchorhold/trace/v1",
+    weights="bf16",
+    cache="bf16",
+    activations="float32",
+    length_max=512,
+    config=D,
+    tokenizer=D,
+    template=D,
+    rotary=D,
+    stop_tokens=(2, 7),
+    defaults=Sampling(temperature_micro=700_000, logit_bias=((3, 5),)),
+    libraries={"tokenizers": "0.23.3"},
+    machine=MACHINE,
 )
 STOPS = frozenset[int]()
 REQUEST = EngineRequest(tuple(b"user:hello\n"), 30, bytes(32))
@@ -52,8 +70,12 @@ def written(settings: Settings = SETTINGS) -> bytes:
 
 def leaves(of: type, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every field of the settings, by its path, read off the dataclasses: one that is added comes here by itself."""
-    tables = {"libraries": "tokenizers", "environment": "OMP_NUM_THREADS", "flags": "deterministic_algorithms",
-              "backends": "attention"}
+    tables = {
+        "libraries": "tokenizers",
+        "environment": "OMP_NUM_THREADS",
+        "flags": "deterministic_algorithms",
+        "backends": "attention",
+    }
     for field in dataclasses.fields(of):
         here = (*path, field.name)
         if field.name == "defaults":
@@ -112,7 +134,10 @@ def test_all_that_differs_is_named_at_once() -> None:
     # profile.md F4
     other = replace(SETTINGS, weights="int8/64", machine=replace(MACHINE, threads=1, environment={"KMP_X": "1"}))
     assert [name for name, _, _ in differences(SETTINGS, other)] == [
-        "machine.environment.KMP_X", "machine.environment.OMP_NUM_THREADS", "machine.threads", "weights",
+        "machine.environment.KMP_X",
+        "machine.environment.OMP_NUM_THREADS",
+        "machine.threads",
+        "weights",
     ]
 
 
@@ -264,7 +289,13 @@ def test_the_questions_of_a_new_profile_fit_the_model(vocabulary: int, length_ma
 
 
 TRAITS = Traits(
-    engine="fixed-1", kernels=D, arithmetic="a", weights="bf16", cache="bf16", activations="float32", length_max=9,
+    engine="fixed-1",
+    kernels=D,
+    arithmetic="a",
+    weights="bf16",
+    cache="bf16",
+    activations="float32",
+    length_max=9,
     rotary=bytes(32),
 )
 

@@ -249,7 +249,15 @@ def test_what_is_chosen_is_left(row: list[float], sampling: Sampling, key: int) 
 def test_weights_are_those_of_exp() -> None:
     # sampling.md Y12
     assert [reference.weight(gap) for gap in (0.0, -0.1, -1.0, -2.5, -10.0, -27.7, -28.0, -28.1, -INFINITY)] == [
-        1 << 40, 994879262377, 404487723187, 90253410452, 49917750, 1, 0, 0, 0
+        1 << 40,
+        994879262377,
+        404487723187,
+        90253410452,
+        49917750,
+        1,
+        0,
+        0,
+        0,
     ]
     for n in range(2800):
         exact = math.exp(-n / 100) * 2**40

@@ -53,7 +53,7 @@ def test_rows_are_answered_as_if_alone() -> None:
     batch.rows.move(0, 1, swap=True)
     batch.said[0], batch.said[1] = batch.said[1], batch.said[0]
     batch.step()
-    batch.rows.remove(1)            # the first request goes; the second moves behind a third
+    batch.rows.remove(1)  # the first request goes; the second moves behind a third
     batch.rows.move(0, 2, swap=False)
     batch.said[2] = batch.said.pop(0)
     third = batch.add(0, 3)
@@ -90,8 +90,15 @@ def test_the_argument_is_read_back_and_nothing_else_is() -> None:
     good = as_argument(SAMPLING, seed(1))
     assert of_argument(good) == (SAMPLING, seed(1))
     for bad in (
-        None, {}, {**good, "seed": "00"}, {**good, "seed": "x" * 64}, {**good, "top_k": True}, {**good, "more": 1},
-        {**good, "logit_bias": [[1]]}, {**good, "logit_bias": [[2, 0], [1, 0]]}, {**good, "top_p_micro": 0},
+        None,
+        {},
+        {**good, "seed": "00"},
+        {**good, "seed": "x" * 64},
+        {**good, "top_k": True},
+        {**good, "more": 1},
+        {**good, "logit_bias": [[1]]},
+        {**good, "logit_bias": [[2, 0], [1, 0]]},
+        {**good, "top_p_micro": 0},
         as_argument(replace(SAMPLING, top_k=-1), seed(1)),
     ):
         with pytest.raises(SamplingRefused):

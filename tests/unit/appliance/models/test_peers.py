@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.converting import convert
+from anchorhold.owner.weight_conversion import convert
 from appliance.engine.fixed.architecture import Format, Quantization, Tensor
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.protocol import EngineRequest
@@ -24,12 +24,12 @@ from tests.peers import CASES, greedy, logits, peer, to_codes, torch, write
 pytestmark = pytest.mark.torch
 
 PROMPTS, SPOKEN = 12, 4
-TOKENS = 12             # more than any window here
-ALIKE_LEAST = 2         # of the prompts; about half of them come out so
-ALIKE = 2e-5            # of the standard deviation of the logits, in the mean square
-ROUNDED = 5e-2, 1e-2    # where a number fell to another side: for any one, in the mean square
-CODED = 1e-1, 2e-2      # alike, for the coarser steps of int8
-PLAIN = 0.15, 2e-2      # without our rounding
+TOKENS = 12  # more than any window here
+ALIKE_LEAST = 2  # of the prompts; about half of them come out so
+ALIKE = 2e-5  # of the standard deviation of the logits, in the mean square
+ROUNDED = 5e-2, 1e-2  # where a number fell to another side: for any one, in the mean square
+CODED = 1e-1, 2e-2  # alike, for the coarser steps of int8
+PLAIN = 0.15, 2e-2  # without our rounding
 
 
 def prompts(name: str) -> list[list[int]]:
@@ -67,7 +67,7 @@ def test_the_logits_and_the_greedy_tokens_are_the_peers(name: str, tmp_path: Pat
         for tokens in asked:
             theirs = greedy(made, tokens, SPOKEN, margin=2 * ROUNDED[0] * float(ours[0].std()))
             request = EngineRequest(tuple(tokens), SPOKEN, bytes(32))
-            assert [step.token for step in engine.run(request)][:len(theirs)] == theirs
+            assert [step.token for step in engine.run(request)][: len(theirs)] == theirs
             said += len(theirs)
         assert said >= PROMPTS, "the peer itself was undecided: choose other seeds"
 
@@ -97,7 +97,8 @@ def test_a_quantized_model_is_the_peer_with_the_weights_that_were_kept(
         ours = [our_logits(engine, tokens) for tokens in asked]
         check_same(ours, [logits(made, tokens, to_codes) for tokens in asked], CODED)
         assert all(errors(mine, other)[1] > CODED[1] for mine, other in zip(ours, before, strict=True)), (
-            "nothing was lost, so nothing was quantized")
+            "nothing was lost, so nothing was quantized"
+        )
 
 
 def _give(made: torch.nn.Module, model: LoadedModel, group: int) -> None:
@@ -109,6 +110,8 @@ def _give(made: torch.nn.Module, model: LoadedModel, group: int) -> None:
 
 
 def _values(tensor: Tensor, group: int) -> torch.Tensor:
-    blocks = [[([code * scale for code in codes]) for codes, scale in codes_of(tensor, n, group)]
-              for n in range(tensor.shape[0])]
-    return torch.tensor(blocks).flatten(1)[:, :tensor.shape[1]]
+    blocks = [
+        [([code * scale for code in codes]) for codes, scale in codes_of(tensor, n, group)]
+        for n in range(tensor.shape[0])
+    ]
+    return torch.tensor(blocks).flatten(1)[:, : tensor.shape[1]]

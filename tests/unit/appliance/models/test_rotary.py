@@ -44,11 +44,14 @@ def test_each_position_turns_by_its_angle(rotation: Rotation) -> None:  # text.m
             assert abs(sines[at] - math.sin(position * speed)) < 6e-8
 
 
-@pytest.mark.parametrize(("rotation", "digest"), [  # text.md L27
-    (PLAIN, "45dae51eb5cc45d82ca2b26f4f1de23fc45025c19c3e2a91840410e28b5da47a"),
-    (LINEAR, "e0c89ff914d3bba97c91136b7afd317de00f2585966a434838d9bbaba70950c8"),
-    (SCALED, "a6dea5b73ae380b184645236fa7d226ac4ef4dcbeca60722a69a2f0c0db6b815"),
-])
+@pytest.mark.parametrize(
+    ("rotation", "digest"),
+    [  # text.md L27
+        (PLAIN, "45dae51eb5cc45d82ca2b26f4f1de23fc45025c19c3e2a91840410e28b5da47a"),
+        (LINEAR, "e0c89ff914d3bba97c91136b7afd317de00f2585966a434838d9bbaba70950c8"),
+        (SCALED, "a6dea5b73ae380b184645236fa7d226ac4ef4dcbeca60722a69a2f0c0db6b815"),
+    ],
+)
 def test_the_bytes_are_fixed(rotation: Rotation, digest: str) -> None:
     assert tables_digest(rotation.tables(positions=300, width=64)).hex() == digest
 

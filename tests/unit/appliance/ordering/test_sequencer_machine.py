@@ -43,11 +43,7 @@ FORKED = _chain(HONEST.branch(SHARED, seed=b"forked"), b"forked")
 chains = st.sampled_from([HONEST, HONEST, HONEST, FORKED])
 heights = st.integers(1, HEIGHT)
 delays = st.sampled_from([1, 1, 1, 15, 1000])
-LIES = (
-    Misbehaviour.REQUEST_LEFT_OUT,
-    Misbehaviour.REQUEST_ADDED,
-    Misbehaviour.REQUEST_CHANGED,
-)
+LIES = (Misbehaviour.REQUEST_LEFT_OUT, Misbehaviour.REQUEST_ADDED, Misbehaviour.REQUEST_CHANGED)
 FORGERIES = (
     Misbehaviour.WRONG_KEY,
     Misbehaviour.WRONG_CANISTER,
@@ -161,9 +157,7 @@ class Cell(RuleBasedStateMachine):
     def restart_from_any_checkpoint(self, data: st.DataObject) -> None:
         raw = data.draw(st.sampled_from(self.saved))
         header = SliceProof.parse(raw).headers[0]
-        self.sequencer = Sequencer.restore(
-            raw, root_key=SUBNET.root_key, canister=GATEWAY, plan_max=PLAN_MAX
-        )
+        self.sequencer = Sequencer.restore(raw, root_key=SUBNET.root_key, canister=GATEWAY, plan_max=PLAN_MAX)
         self.links = {header.height: header.link()}
         self.done = self.end = header.height
         self.time_ns = self.sequencer.certified_time_ns

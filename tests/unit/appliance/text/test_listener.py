@@ -44,7 +44,7 @@ def test_how_the_bytes_were_cut_into_tokens_changes_nothing(data: st.DataObject,
     again, finish_again, said = heard(data.draw(cut(raw)), stops)
     assert (again, finish_again) == (whole, finish)
     for piece in said:
-        piece.decode()      # no piece ends inside a character
+        piece.decode()  # no piece ends inside a character
 
 
 @given(words=WORDS, stops=STOPS)
@@ -64,17 +64,20 @@ def test_an_answer_ends_before_the_stop_text_that_is_complete_first(words: str, 
     assert expected.startswith(b"".join(pieces).decode())
 
 
-@pytest.mark.parametrize(("tokens", "stops", "said"), [
-    ([b"one EN", b"D two"], ["END"], b"one "),
-    ([b"one EN", b"C two"], ["END"], b"one ENC two"),
-    ([b"a", b"b", b"c"], ["b", "abc"], b"a"),
-    ([b"\xe6\x97", b"\xa5"], [], "日".encode()),
-    ([b"\xe6\x97", b"x"], [], "\ufffdx".encode()),
-    ([b"\xe6\x97"], [], "\ufffd".encode()),
-    ([b"\xf0\x9f", b"\x99\x82", b" \xe6", b"\x97\xa5"], ["\u65e5"], "🙂 ".encode()),
-    ([b"ab"], ["abc"], b"ab"),
-    ([], ["a"], b""),
-])
+@pytest.mark.parametrize(
+    ("tokens", "stops", "said"),
+    [
+        ([b"one EN", b"D two"], ["END"], b"one "),
+        ([b"one EN", b"C two"], ["END"], b"one ENC two"),
+        ([b"a", b"b", b"c"], ["b", "abc"], b"a"),
+        ([b"\xe6\x97", b"\xa5"], [], "日".encode()),
+        ([b"\xe6\x97", b"x"], [], "\ufffdx".encode()),
+        ([b"\xe6\x97"], [], "\ufffd".encode()),
+        ([b"\xf0\x9f", b"\x99\x82", b" \xe6", b"\x97\xa5"], ["\u65e5"], "🙂 ".encode()),
+        ([b"ab"], ["abc"], b"ab"),
+        ([], ["a"], b""),
+    ],
+)
 def test_examples(tokens: list[bytes], stops: list[str], said: bytes) -> None:  # text.md L13, L14
     assert heard(tokens, stops)[0] == said
 
@@ -83,9 +86,10 @@ def test_half_a_character_is_never_said() -> None:  # text.md L13
     assert heard([b"a\xe6", b"\x97", b"\xa5"])[2] == [b"a", b"", "日".encode()]
 
 
-@pytest.mark.parametrize(("stops", "full", "finish"), [
-    ([], False, Finish.STOP), ([], True, Finish.LENGTH), (["b"], True, Finish.STOP), (["z"], True, Finish.LENGTH),
-])
+@pytest.mark.parametrize(
+    ("stops", "full", "finish"),
+    [([], False, Finish.STOP), ([], True, Finish.LENGTH), (["b"], True, Finish.STOP), (["z"], True, Finish.LENGTH)],
+)
 def test_why_an_answer_ended(stops: list[str], full: bool, finish: Finish) -> None:  # text.md L16
     assert heard([b"a", b"b"], stops, full=full)[1] is finish
 

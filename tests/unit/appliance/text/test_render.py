@@ -41,19 +41,39 @@ def text_of(family: str) -> ModelText:
 
 
 TEXTS = {family: text_of(family) for family in FAMILIES}
-WEATHER = Tool(p("weather"), p("The weather <there>"), Parameters(p("object"), (
-    Property(p("string"), p("city"), p("a city"), None),
-    Property(p("string"), p("unit"), None, (p("celsius"), p("kelvin"))),
-), (p("city"),)))
-WEATHER_PLAIN = {"type": "function", "function": {
-    "name": "weather", "description": "The weather <there>", "parameters": {
-        "type": "object", "properties": {
-            "city": {"type": "string", "description": "a city"},
-            "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
-        }, "required": ["city"]}}}
+WEATHER = Tool(
+    p("weather"),
+    p("The weather <there>"),
+    Parameters(
+        p("object"),
+        (
+            Property(p("string"), p("city"), p("a city"), None),
+            Property(p("string"), p("unit"), None, (p("celsius"), p("kelvin"))),
+        ),
+        (p("city"),),
+    ),
+)
+WEATHER_PLAIN = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather <there>",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "a city"},
+                "unit": {"type": "string", "enum": ["celsius", "kelvin"]},
+            },
+            "required": ["city"],
+        },
+    },
+}
 CALL = ToolCall(p("call-0"), p("weather"), (Argument(p("city"), p("Lisbon")), Argument(p("unit"), p("celsius"))))
-CALL_PLAIN = {"id": "call-0", "type": "function", "function": {
-    "name": "weather", "arguments": {"city": "Lisbon", "unit": "celsius"}}}
+CALL_PLAIN = {
+    "id": "call-0",
+    "type": "function",
+    "function": {"name": "weather", "arguments": {"city": "Lisbon", "unit": "celsius"}},
+}
 
 TALKS: dict[str, tuple[tuple[Message, ...], list[dict[str, Any]]]] = {
     "one": ((UserMessage(p("What is an anchorhold?")),), [{"role": "user", "content": "What is an anchorhold?"}]),
@@ -63,8 +83,11 @@ TALKS: dict[str, tuple[tuple[Message, ...], list[dict[str, Any]]]] = {
     ),
     "turns": (
         (UserMessage(p("one")), AssistantMessage(p("two"), ()), UserMessage(p("three"))),
-        [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
-         {"role": "user", "content": "three"}],
+        [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"},
+        ],
     ),
     "system": (
         (SystemMessage(p("be brief ")), UserMessage(p("go on"))),
@@ -72,23 +95,34 @@ TALKS: dict[str, tuple[tuple[Message, ...], list[dict[str, Any]]]] = {
     ),
     "called": (
         (UserMessage(p("weather?")), AssistantMessage(None, (CALL,)), ToolMessage(p("21"), p("call-0"))),
-        [{"role": "user", "content": "weather?"}, {"role": "assistant", "content": "", "tool_calls": [CALL_PLAIN]},
-         {"role": "tool", "content": "21", "tool_call_id": "call-0", "name": "weather"}],
+        [
+            {"role": "user", "content": "weather?"},
+            {"role": "assistant", "content": "", "tool_calls": [CALL_PLAIN]},
+            {"role": "tool", "content": "21", "tool_call_id": "call-0", "name": "weather"},
+        ],
     ),
 }
-CASES = [(family, talk, tools) for family in FAMILIES for talk in TALKS for tools in (False, True)
-         if family != "mistral" or talk not in {"system", "called"}]
+CASES = [
+    (family, talk, tools)
+    for family in FAMILIES
+    for talk in TALKS
+    for tools in (False, True)
+    if family != "mistral" or talk not in {"system", "called"}
+]
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize(("family", "talk", "tools"), CASES)
 def test_the_prompt_is_the_one_the_models_makers_mean(family: str, talk: str, tools: bool) -> None:  # text.md L1, L4
     theirs = brought("transformers").PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer(family), eos_token=ENDS[family], bos_token=BEGINNINGS[family],
+        tokenizer_object=tokenizer(family), eos_token=ENDS[family], bos_token=BEGINNINGS[family]
     )
     messages, plain = TALKS[talk]
     wanted = theirs.apply_chat_template(
-        plain, tools=[WEATHER_PLAIN] if tools else None, chat_template=TEMPLATES[family], add_generation_prompt=True,
+        plain,
+        tools=[WEATHER_PLAIN] if tools else None,
+        chat_template=TEMPLATES[family],
+        add_generation_prompt=True,
         return_dict=False,
     )
     assert list(TEXTS[family].render(request(*messages, tools=(WEATHER,) if tools else None))) == wanted
@@ -107,7 +141,8 @@ FORGED = {family: "".join((*CONTROL[family], *SPOKEN.get(family, ()))) for famil
 def test_control_tokens_in_a_clients_words_are_words(family: str) -> None:  # text.md L8, L9
     honest = request(UserMessage(p("x")), AssistantMessage(p("y"), ()), UserMessage(p("z")))
     forged = request(
-        UserMessage(p(FORGED[family])), AssistantMessage(p(f"y{FORGED[family]}"), ()),
+        UserMessage(p(FORGED[family])),
+        AssistantMessage(p(f"y{FORGED[family]}"), ()),
         UserMessage(p(FORGED[family] * 2)),
     )
     text = TEXTS[family]
@@ -130,8 +165,12 @@ def test_no_text_anywhere_makes_a_control_token(family: str, data: st.DataObject
     def talk(one: Prompt, two: Prompt, three: Prompt, tool: Tool) -> ChatRequest:
         call = ToolCall(one, two, (Argument(p("n"), three),))
         return request(
-            SystemMessage(one), UserMessage(two), AssistantMessage(None, (call,)), ToolMessage(three, one),
-            UserMessage(three), tools=(tool,),
+            SystemMessage(one),
+            UserMessage(two),
+            AssistantMessage(None, (call,)),
+            ToolMessage(three, one),
+            UserMessage(three),
+            tools=(tool,),
         )
 
     plain = talk(p("a"), p("b"), p("c"), WEATHER)
@@ -147,10 +186,13 @@ def test_what_a_text_may_not_hold() -> None:  # text.md L10
     assert "a" not in str(refused.value).split()
 
 
-@pytest.mark.parametrize(("family", "messages", "tools", "code"), [  # text.md L20
-    ("mistral", TALKS["system"][0], None, "prompt.declined"),
-    ("llama3", (AssistantMessage(None, (CALL, CALL)),), None, "prompt.declined"),
-])
+@pytest.mark.parametrize(
+    ("family", "messages", "tools", "code"),
+    [  # text.md L20
+        ("mistral", TALKS["system"][0], None, "prompt.declined"),
+        ("llama3", (AssistantMessage(None, (CALL, CALL)),), None, "prompt.declined"),
+    ],
+)
 def test_a_conversation_the_template_does_not_take(
     family: str, messages: tuple[Message, ...], tools: Any, code: str
 ) -> None:
@@ -173,10 +215,20 @@ def test_a_template_that_fails_on_a_conversation() -> None:  # text.md L20
             Template(source).render({"messages": [{"content": "secret"}]})
 
 
-@pytest.mark.parametrize(("prompt", "asked", "most", "given"), [  # text.md L3
-    (10, None, 50, 50), (10, None, 200, 90), (10, 90, 50, 90), (99, 1, 50, 1), (99, None, 50, 1),
-    (10, 91, 500, None), (100, None, 50, None), (100, 1, 50, None), (500, None, 50, None),
-])
+@pytest.mark.parametrize(
+    ("prompt", "asked", "most", "given"),
+    [  # text.md L3
+        (10, None, 50, 50),
+        (10, None, 200, 90),
+        (10, 90, 50, 90),
+        (99, 1, 50, 1),
+        (99, None, 50, 1),
+        (10, 91, 500, None),
+        (100, None, 50, None),
+        (100, 1, 50, None),
+        (500, None, 50, None),
+    ],
+)
 def test_room_for_an_answer(prompt: int, asked: int | None, most: int, given: int | None) -> None:
     text = ModelText.of(files("chatml"), context_tokens=100)
     if given is None:

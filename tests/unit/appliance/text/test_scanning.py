@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from appliance.text import scanning
-from appliance.text.calls import CALLS_MAX, Form, read_calls, scan_calls
 from appliance.text.scanning import DEPTH_MAX, LOOKS_MAX, Scan
+from appliance.text.tool_calls import CALLS_MAX, Form, read_calls, scan_calls
 from attestation.consensus.chat import AssistantMessage, encode_message
 from tests import calls_reference
 
@@ -109,14 +109,44 @@ def test_no_pattern_of_the_reader_can_step_back() -> None:
 # -- the same as a slow reader, on what models write and on what is nearly that
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-99, 99)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3), max_leaves=8,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=8,
 )
 ARGUMENTS = st.dictionaries(st.text(max_size=3), JSON, max_size=3)
-BITS = st.sampled_from(['"', "\\", "{", "}", "[", "]", ",", ";", ":", " ", "\t", "0", "-", "1.5e3", "NaN",
-                        "<tool_call>", "</tool_call>", "\\u00e9", "\\ud83d\\ude00", "x", "\x00", "é", "name", '"a":1,',
-                        "truefalse"])
+BITS = st.sampled_from(
+    [
+        '"',
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ";",
+        ":",
+        " ",
+        "\t",
+        "0",
+        "-",
+        "1.5e3",
+        "NaN",
+        "<tool_call>",
+        "</tool_call>",
+        "\\u00e9",
+        "\\ud83d\\ude00",
+        "x",
+        "\x00",
+        "é",
+        "name",
+        '"a":1,',
+        "truefalse",
+    ]
+)
 
 
 @st.composite
@@ -126,14 +156,16 @@ def said(draw: st.DrawFn) -> tuple[Form, str]:
     indent = draw(st.sampled_from([None, 1]))
     member = "parameters" if form is Form.LLAMA else "arguments"
     calls = [
-        json.dumps({"name": draw(st.sampled_from("fgh")), member: draw(ARGUMENTS)}, ensure_ascii=ascii_only,
-                   indent=indent)
+        json.dumps(
+            {"name": draw(st.sampled_from("fgh")), member: draw(ARGUMENTS)}, ensure_ascii=ascii_only, indent=indent
+        )
         for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3, CALLS_MAX, CALLS_MAX + 1])))
     ]
     match form:
         case Form.HERMES:
             text = draw(st.sampled_from(["", "So.\n", " "])) + draw(st.sampled_from(["", "\n", "x"])).join(
-                f"<tool_call>{call}</tool_call>" for call in calls)
+                f"<tool_call>{call}</tool_call>" for call in calls
+            )
         case Form.LLAMA:
             text = draw(st.sampled_from([";", " ; ", ","])).join(calls)
         case Form.MISTRAL:
@@ -152,7 +184,7 @@ def slowly(form: Form, text: str) -> bytes | None:
     try:
         return encoded(calls_reference.read_calls(form, text, OFFERED, first=0))
     except UnicodeEncodeError:
-        return None     # a key that is no character: the slow reader has no better answer
+        return None  # a key that is no character: the slow reader has no better answer
 
 
 @given(said())

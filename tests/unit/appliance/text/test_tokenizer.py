@@ -71,29 +71,32 @@ def twice(members: dict[str, Any]) -> None:
     members["model"]["vocab"]["ab"] = 5
 
 
-@pytest.mark.parametrize(("change", "code"), [  # text.md L2
-    (put("extra", 1), "tokenizer.members"),
-    (put("truncation", {"max_length": 5}), "tokenizer.truncation"),
-    (put("padding", {}), "tokenizer.padding"),
-    (put("decoder", None), "tokenizer.decoder"),
-    (put("decoder", {"type": "WordPiece"}), "tokenizer.decoder"),
-    (put("model", {"type": "WordLevel", "vocab": {}}), "tokenizer.model"),
-    (put("model", None), "tokenizer.model"),
-    (model("dropout", 0.1), "tokenizer.dropout"),
-    (model("vocab", {"a": -1}), "tokenizer.vocab"),
-    (model("vocab", {"a": 1 << 30}), "tokenizer.vocab"),
-    (model("vocab", [1]), "tokenizer.vocab"),
-    (model("vocab", {"日": 1}), "tokenizer.vocab"),
-    (model("merges", 3), "tokenizer.json"),
-    (twice, "tokenizer.vocab"),
-    (again, "tokenizer.added"),
-    (added(lstrip=True), "tokenizer.added"),
-    (added(rstrip=True), "tokenizer.added"),
-    (added(single_word=True), "tokenizer.added"),
-    (added(id="5"), "tokenizer.added"),
-    (added(content=""), "tokenizer.added"),
-    (put("added_tokens", None), "tokenizer.added"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [  # text.md L2
+        (put("extra", 1), "tokenizer.members"),
+        (put("truncation", {"max_length": 5}), "tokenizer.truncation"),
+        (put("padding", {}), "tokenizer.padding"),
+        (put("decoder", None), "tokenizer.decoder"),
+        (put("decoder", {"type": "WordPiece"}), "tokenizer.decoder"),
+        (put("model", {"type": "WordLevel", "vocab": {}}), "tokenizer.model"),
+        (put("model", None), "tokenizer.model"),
+        (model("dropout", 0.1), "tokenizer.dropout"),
+        (model("vocab", {"a": -1}), "tokenizer.vocab"),
+        (model("vocab", {"a": 1 << 30}), "tokenizer.vocab"),
+        (model("vocab", [1]), "tokenizer.vocab"),
+        (model("vocab", {"日": 1}), "tokenizer.vocab"),
+        (model("merges", 3), "tokenizer.json"),
+        (twice, "tokenizer.vocab"),
+        (again, "tokenizer.added"),
+        (added(lstrip=True), "tokenizer.added"),
+        (added(rstrip=True), "tokenizer.added"),
+        (added(single_word=True), "tokenizer.added"),
+        (added(id="5"), "tokenizer.added"),
+        (added(content=""), "tokenizer.added"),
+        (put("added_tokens", None), "tokenizer.added"),
+    ],
+)
 def test_a_tokenizer_of_another_kind_is_refused_by_name(change: Change, code: str) -> None:
     members = json.loads(files("chatml")["tokenizer.json"])
     change(members)
@@ -143,12 +146,14 @@ def test_the_end_of_an_answer_is_named_by_the_models_files() -> None:  # text.md
     assert ModelText.of(more, context_tokens=9).stop_tokens == {end, text_end}
     bare = {**given, "generation_config.json": b"{}", "tokenizer_config.json": b"{}"}
     for lacking in (
-        bare, {**given, "generation_config.json": b'{"eos_token_id": 99999}'},
+        bare,
+        {**given, "generation_config.json": b'{"eos_token_id": 99999}'},
         {**given, "generation_config.json": b'{"eos_token_id": "x"}'},
         {**given, "tokenizer_config.json": b'{"eos_token": 5}'},
         {name: raw for name, raw in given.items() if name != "chat_template.jinja"},
         {name: raw for name, raw in given.items() if name != "tokenizer.json"},
-        {**given, "chat_template.jinja": b"\xff"}, {**given, "generation_config.json": b"["},
+        {**given, "chat_template.jinja": b"\xff"},
+        {**given, "generation_config.json": b"["},
     ):
         with pytest.raises(ModelTextRefused):
             ModelText.of(lacking, context_tokens=9)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from appliance.config import config_digest
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.receipts import Conclusion, ReceiptBook
+from appliance.serving.receipts import Conclusion, ReceiptBook
 from attestation.auditor.audit import audit
-from attestation.auditor.bundle import (
+from attestation.auditor.audit_bundle import (
     Answer,
     AnswersPart,
     AskedPart,
@@ -27,13 +27,13 @@ from attestation.auditor.bundle import (
     ReleasePart,
     audit_nonce,
 )
+from attestation.auditor.bundle_builder import assemble
+from attestation.auditor.decision_history import HistoryReader
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Report, Stage, Standing, Status
-from attestation.auditor.governed import HistoryReader
-from attestation.auditor.making import assemble
 from attestation.auditor.measured import CONFIG_TAG, Measured
 from attestation.auditor.terms import Decided, Terms
-from attestation.evidence.bundle import EvidenceBundle
+from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.fork import Fork
 from attestation.receipts.outcome import Opening
@@ -74,11 +74,20 @@ from tests.releases import made_manifest
 GOOD = good()
 BUNDLE = AuditBundle.parse(GOOD)
 HEAD_BYTES = GOOD.index(BUNDLE.config)
-OF_PART = {Part.CONFIG: Stage.CONFIG, Part.ORDER: Stage.ORDER, Part.ASKED: Stage.ORDER, Part.ANSWERS: Stage.ANSWERS,
-           Part.EVIDENCE: Stage.EVIDENCE, Part.RELEASE: Stage.RELEASE, Part.RECEIPTS: Stage.RECEIPTS,
-           Part.LOG: Stage.LOG}
-PARTS = [*(Part.CONFIG, Part.ORDER, Part.ASKED, Part.ANSWERS),
-         *(Part.EVIDENCE, Part.RELEASE, Part.RECEIPTS, Part.LOG) * 2]
+OF_PART = {
+    Part.CONFIG: Stage.CONFIG,
+    Part.ORDER: Stage.ORDER,
+    Part.ASKED: Stage.ORDER,
+    Part.ANSWERS: Stage.ANSWERS,
+    Part.EVIDENCE: Stage.EVIDENCE,
+    Part.RELEASE: Stage.RELEASE,
+    Part.RECEIPTS: Stage.RECEIPTS,
+    Part.LOG: Stage.LOG,
+}
+PARTS = [
+    *(Part.CONFIG, Part.ORDER, Part.ASKED, Part.ANSWERS),
+    *(Part.EVIDENCE, Part.RELEASE, Part.RECEIPTS, Part.LOG) * 2,
+]
 
 
 def judged(bundle: AuditBundle | bytes, of: Terms | None = None) -> Report:
@@ -113,9 +122,13 @@ def test_a_sound_bundle_holds() -> None:  # audit.md U1, U4
 def test_it_reads_back_byte_for_byte() -> None:  # audit.md U1
     assert BUNDLE.encode() == GOOD
     assert BUNDLE.damaged == frozenset()
-    for kind, part in ((AskedPart, BUNDLE.asked), (AnswersPart, BUNDLE.answers),
-                       (ReleasePart, BUNDLE.cells[0].release), (ReceiptsPart, BUNDLE.cells[0].receipts),
-                       (LogPart, BUNDLE.cells[0].log)):
+    for kind, part in (
+        (AskedPart, BUNDLE.asked),
+        (AnswersPart, BUNDLE.answers),
+        (ReleasePart, BUNDLE.cells[0].release),
+        (ReceiptsPart, BUNDLE.cells[0].receipts),
+        (LogPart, BUNDLE.cells[0].log),
+    ):
         assert kind.parse(part).encode() == part
 
 
@@ -159,7 +172,7 @@ def check_changed(place: int, change: int) -> None:
     if part is not None:
         assert finding.stage is OF_PART[part]
         assert finding.code.endswith("whole")
-    elif finding.stage is not Stage.FORM:       # the byte is one of a digest: its part is then called damaged
+    elif finding.stage is not Stage.FORM:  # the byte is one of a digest: its part is then called damaged
         assert finding.code.endswith("whole")
 
 
@@ -176,17 +189,17 @@ def test_whoever_also_bends_the_digest_is_found_by_what_it_means(number: int, da
     bent = bytearray(raws[number])
     bent[data.draw(st.integers(0, len(bent) - 1))] ^= data.draw(st.integers(1, 255))
     raws[number] = bytes(bent)
-    cells = tuple(CellParts(*raws[at:at + 4]) for at in range(4, len(raws), 4))
+    cells = tuple(CellParts(*raws[at : at + 4]) for at in range(4, len(raws), 4))
     report = judged(AuditBundle(raws[0], raws[1], raws[2], raws[3], cells))
-    if report.ok:       # what no signature covers of others' certificates may be spelt otherwise, and says nothing
+    if report.ok:  # what no signature covers of others' certificates may be spelt otherwise, and says nothing
         assert PARTS[number] is Part.EVIDENCE
         assert claimed(bytes(bent)) == claimed(BUNDLE.cells[(number - 4) // 4].evidence)
         return
     finding = first(report)
     expected = {OF_PART[PARTS[number]]}
-    if PARTS[number] is Part.CONFIG:        # another file that reads as one is not the one in the evidence
+    if PARTS[number] is Part.CONFIG:  # another file that reads as one is not the one in the evidence
         expected |= {Stage.EVIDENCE, Stage.ORDER}
-    if PARTS[number] is Part.EVIDENCE:      # a list or certificate that is missing may be the policy's to refuse
+    if PARTS[number] is Part.EVIDENCE:  # a list or certificate that is missing may be the policy's to refuse
         expected |= {Stage.POLICY}
     assert finding.stage in expected, finding
 
@@ -199,17 +212,27 @@ def test_what_is_cut_or_added_is_found(place: int, more: bytes) -> None:  # audi
         assert first(judged(GOOD[:place])).stage is Stage.FORM
 
 
-@pytest.mark.parametrize("other", [
-    b"", b"\x80", cbor.encode(["anchorhold/audit/v2", [], []]), cbor.encode(["anchorhold/audit/v1", [], []]),
-    cbor.encode(["anchorhold/audit/v1", [b""] * 8, [b""] * 8]), cbor.encode(["anchorhold/audit/v1", [], [b""] * 8]),
-    cbor.encode(["anchorhold/audit/v1", [bytes(32)] * 9, [b""] * 9]), cbor.encode([1, 2, 3]),
-    cbor.encode(["anchorhold/audit/v1", [bytes(32)] * 8, [1] * 8]),
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\x80",
+        cbor.encode(["anchorhold/audit/v2", [], []]),
+        cbor.encode(["anchorhold/audit/v1", [], []]),
+        cbor.encode(["anchorhold/audit/v1", [b""] * 8, [b""] * 8]),
+        cbor.encode(["anchorhold/audit/v1", [], [b""] * 8]),
+        cbor.encode(["anchorhold/audit/v1", [bytes(32)] * 9, [b""] * 9]),
+        cbor.encode([1, 2, 3]),
+        cbor.encode(["anchorhold/audit/v1", [bytes(32)] * 8, [1] * 8]),
+    ],
+)
 def test_other_bytes_are_no_bundle(other: bytes) -> None:  # audit.md U1
     report = judged(other)
     assert (first(report).stage, report.status) == (Stage.FORM, Status.MALFORMED)
     assert {f.stage for f in report.findings if f.standing is Standing.NOT_REACHED} == set(Stage) - {
-        Stage.FORM, Stage.REPLAY}
+        Stage.FORM,
+        Stage.REPLAY,
+    }
 
 
 # -- whom to believe
@@ -277,8 +300,13 @@ def test_an_order_that_another_subnet_certified_is_none() -> None:  # audit.md U
 
 def test_other_requests_are_not_the_ones_that_were_ordered() -> None:  # audit.md U8
     blocks = AskedPart.parse(BUNDLE.asked).blocks
-    for bent in (blocks[:-1], (*blocks, blocks[-1]), (blocks[0][:-1], *blocks[1:]), (blocks[0][::-1], *blocks[1:]),
-                 ((bytes(32), *blocks[0][1:]), *blocks[1:])):
+    for bent in (
+        blocks[:-1],
+        (*blocks, blocks[-1]),
+        (blocks[0][:-1], *blocks[1:]),
+        (blocks[0][::-1], *blocks[1:]),
+        ((bytes(32), *blocks[0][1:]), *blocks[1:]),
+    ):
         assert first(judged(replace(BUNDLE, asked=AskedPart(bent).encode()))).code == "order.requests"
 
 
@@ -347,11 +375,14 @@ def governed(document: bytes | None) -> tuple[AuditBundle, bytes]:
     little = broker(adopted, "0.2.0")
     measured = config(little.keys.public)
     of = config_digest(measured)
-    cell = run_cell("cell a", measured, world().chain, by=replace(
-        served_by(measured, "0.2.0"), adoption=adopted(of)))
+    cell = run_cell("cell a", measured, world().chain, by=replace(served_by(measured, "0.2.0"), adoption=adopted(of)))
     made = replace(
-        world(), config=measured, cells=(cell,), entries={"cell a": granted("cell a", measured, little)},
-        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(1)))}).bundle()
+        world(),
+        config=measured,
+        cells=(cell,),
+        entries={"cell a": granted("cell a", measured, little)},
+        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(1)))},
+    ).bundle()
     entries = ReleasePart.parse(made.cells[0].release).entries
     return with_cell(made, release=ReleasePart(entries, document).encode()), of
 
@@ -369,8 +400,9 @@ def test_a_decision_that_is_named_has_to_be_shown_and_read() -> None:  # audit.m
     assert "in force" in found.got
 
 
-@pytest.mark.parametrize("changes", [
-    {"snp": [b"\x11" * 48]}, {"model_root": b"\x11" * 32}, {"measured_config": b"\x11" * 32}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"snp": [b"\x11" * 48]}, {"model_root": b"\x11" * 32}, {"measured_config": b"\x11" * 32}], ids=str
+)
 def test_a_decision_about_something_else_is_no_decision_about_this(changes: dict[str, object]) -> None:
     # audit.md U18
     bundle, of = governed(None)
@@ -390,7 +422,8 @@ def test_another_authority_s_history_or_one_cut_short_is_refused() -> None:  # a
         HistoryReader(authority_digest(AUTHORITY)).read(history(of), about, terms())
     with pytest.raises(AuditRefused, match="release 0"):
         HistoryReader(authority_digest(AUTHORITY)).read(
-            history(of), replace(about, adoption=adopted(of), release="0.3.0"), terms())
+            history(of), replace(about, adoption=adopted(of), release="0.3.0"), terms()
+        )
 
 
 def test_receipts_that_name_another_decision_than_the_grant() -> None:  # audit.md U17
@@ -422,7 +455,7 @@ def test_a_cell_that_was_measured_without_a_broker() -> None:  # audit.md U15
 def test_a_receipt_left_out_is_missed() -> None:  # audit.md U20
     signed = ReceiptsPart.parse(BUNDLE.cells[0].receipts).signed
     for number in range(len(signed)):
-        left = ReceiptsPart(signed[:number] + signed[number + 1:]).encode()
+        left = ReceiptsPart(signed[:number] + signed[number + 1 :]).encode()
         finding = first(judged(with_cell(BUNDLE, receipts=left)))
         assert (finding.code, finding.status) == ("receipts.complete", Status.LOG)
 
@@ -440,6 +473,7 @@ Bend = Callable[[OrderedRequest, Conclusion], Conclusion]
 def bent_at(number: int, **changes: object) -> Bend:
     def bend(request: OrderedRequest, said: Conclusion) -> Conclusion:
         return replace(said, **changes) if request.id == number else said  # type: ignore[arg-type]
+
     return bend
 
 
@@ -447,8 +481,11 @@ def test_a_cell_that_executed_something_else_is_found() -> None:  # receipt.md T
     def another(request: OrderedRequest, said: Conclusion) -> Conclusion:
         object.__setattr__(request, "request_digest", b"\x99" * 32)
         return said
-    assert first(judged(one_cell(run_cell("cell a", world().config, world().chain, bend=another)))).code == \
-        "receipts.executed"
+
+    assert (
+        first(judged(one_cell(run_cell("cell a", world().config, world().chain, bend=another)))).code
+        == "receipts.executed"
+    )
 
 
 def test_a_seed_that_is_not_the_beacon_s_is_found() -> None:  # receipt.md T15
@@ -557,7 +594,7 @@ def test_another_key_s_checkpoint_is_not_this_log_s() -> None:  # receipt.md T19
 
 def answers_with(number: int, answer: Answer) -> AuditBundle:
     part = AnswersPart.parse(BUNDLE.answers)
-    return replace(BUNDLE, answers=AnswersPart((*part.answers[:number], answer, *part.answers[number + 1:])).encode())
+    return replace(BUNDLE, answers=AnswersPart((*part.answers[:number], answer, *part.answers[number + 1 :])).encode())
 
 
 def test_another_answer_is_found() -> None:  # receipt.md T12
@@ -603,8 +640,12 @@ def test_what_cannot_be_put_together_is_refused() -> None:  # audit.md U9
     short = LittleCellHost("cell a", book("cell a"), of.cells[0].signed, of.cells[0].notes[:1])
     for cell in (bare, short):
         with pytest.raises(AuditRefused):
-            assemble(config=of.config, proof=of.chain.proof(1, 3, NOW_NS),
-                     bodies=[of.chain.body(height) for height in (1, 2, 3)], cells=[of.source(cell)])
+            assemble(
+                config=of.config,
+                proof=of.chain.proof(1, 3, NOW_NS),
+                bodies=[of.chain.body(height) for height in (1, 2, 3)],
+                cells=[of.source(cell)],
+            )
 
 
 # -- the measured configuration
@@ -616,13 +657,21 @@ def test_the_digest_is_the_one_that_a_cell_computes() -> None:  # audit.md U5
     assert measured.price == PriceSchedule(1_000_000, 2_000, 10_000)
 
 
-@pytest.mark.parametrize("other", [
-    b"", b"\xff", b"gateway = 1", b'gateway = "x"', world().config.replace(b"[price]", b"[[price]]"),
-    world().config.replace(b"token_in = 2000", b"token_in = -1"),
-    world().config.replace(b"[release]", b"release = 1\n"),
-    world().config.replace(b'root_key = "', b'root_key = "zz'), b"x" * 70_000,
-    world().config.replace(b'model_root = "30', b'model_root = "'),
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"",
+        b"\xff",
+        b"gateway = 1",
+        b'gateway = "x"',
+        world().config.replace(b"[price]", b"[[price]]"),
+        world().config.replace(b"token_in = 2000", b"token_in = -1"),
+        world().config.replace(b"[release]", b"release = 1\n"),
+        world().config.replace(b'root_key = "', b'root_key = "zz'),
+        b"x" * 70_000,
+        world().config.replace(b'model_root = "30', b'model_root = "'),
+    ],
+)
 def test_what_is_no_configuration(other: bytes) -> None:  # audit.md U5
     with pytest.raises(AuditRefused):
         Measured.parse(other)

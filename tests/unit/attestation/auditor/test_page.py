@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from attestation.auditor.audit import audit
-from attestation.auditor.bundle import AuditBundle
+from attestation.auditor.audit_bundle import AuditBundle
 from attestation.auditor.findings import Finding, Report, Stage, Standing, Status
 from attestation.auditor.page import CHAIN, PALETTE, page
 from tests.little_audit import good, terms
@@ -90,7 +90,7 @@ def test_it_loads_nothing_and_runs_nothing() -> None:  # audit.md U37
 
 
 def test_what_came_from_a_bundle_cannot_become_part_of_the_page() -> None:  # audit.md U37
-    hostile = "</td><script>alert(1)</script><img src=x onerror=y>\" onload=\"z"
+    hostile = '</td><script>alert(1)</script><img src=x onerror=y>" onload="z'
     finding = Finding(Stage.ORDER, hostile, hostile, hostile, Standing.FAILS, hostile, hostile, 0, Status.CHAIN)
     report = replace(REPORT, findings=(*REPORT.findings, finding), facts=((hostile, hostile),))
     reader = Reader(page(report, title=hostile))
@@ -112,7 +112,7 @@ def test_the_same_report_is_the_same_page() -> None:  # audit.md U35
 
 
 def luminance(colour: str) -> float:
-    parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -127,7 +127,7 @@ def test_text_can_be_read_in_either_scheme(scheme: str) -> None:  # audit.md U38
 
 def test_the_drawing_is_told_to_those_who_cannot_see_it() -> None:  # audit.md U38
     html = page(failing(Stage.LOG), title="x")
-    spoken = html[html.index("<desc"):html.index("</desc>")]
+    spoken = html[html.index("<desc") : html.index("</desc>")]
     assert "The log: broken" in spoken
     assert "The order: holds" in spoken
     drawing = next(at for tag, at in Reader(html).elements if tag == "svg")

@@ -35,7 +35,7 @@ def killed_at(little: LittleBroker, point: int) -> tuple[bool, bytes]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        little.store.engine.dispose(close=False)    # the parent's connections are not ours to use
+        little.store.engine.dispose(close=False)  # the parent's connections are not ours to use
         left = [point]
 
         def count(*_: object) -> None:

@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from attestation.broker.administration import add_release, revoke, set_release
+from attestation.broker.authority import adopt, govern, history_of, show_height
 from attestation.broker.errors import Denied, LogRefused, StoreRefused
-from attestation.broker.governing import adopt, govern, history_of, show_height
 from attestation.broker.session import Release, ReleaseState, RevocationKind
 from attestation.broker.store import Store
 from attestation.consensus.refusals import ConsensusRefused
@@ -144,19 +144,30 @@ def test_a_superseded_release_ends_at_its_grace_height(governed: Governed) -> No
     chain = GatewayChain(subnet, GATEWAY, seed=b"one")
     for height in (1, 2, 3):
         chain.seal([b"prompt"], NOW_NS)
-        shown = show_height(governed.little.store, chain.proof(1, height, NOW_NS), root_key=subnet.root_key,
-                            gateway=GATEWAY, now_ns=NOW_NS)
+        shown = show_height(
+            governed.little.store,
+            chain.proof(1, height, NOW_NS),
+            root_key=subnet.root_key,
+            gateway=GATEWAY,
+            now_ns=NOW_NS,
+        )
         assert shown == height
         if height < 3:
             assert governed.key(TEE)[1] == "0.1.0"
     assert governed.denial(TEE) == "release.superseded"
     assert governed.key(NEXT_TEE)[1] == "0.2.0"
-    again = show_height(governed.little.store, chain.proof(1, 1, NOW_NS), root_key=subnet.root_key, gateway=GATEWAY,
-                        now_ns=NOW_NS)
+    again = show_height(
+        governed.little.store, chain.proof(1, 1, NOW_NS), root_key=subnet.root_key, gateway=GATEWAY, now_ns=NOW_NS
+    )
     assert again == 3
     with pytest.raises(ConsensusRefused):
-        show_height(governed.little.store, chain.proof(1, 3, NOW_NS), root_key=Subnet(b"x").root_key, gateway=GATEWAY,
-                    now_ns=NOW_NS)
+        show_height(
+            governed.little.store,
+            chain.proof(1, 3, NOW_NS),
+            root_key=Subnet(b"x").root_key,
+            gateway=GATEWAY,
+            now_ns=NOW_NS,
+        )
     governed.little.audit()
 
 
@@ -222,7 +233,7 @@ def test_a_decision_takes_the_place_of_an_administrators_word(governed: Governed
     assert governed.key() == (NO_ADOPTION, name)
     cell = LittleCell(TEE).admitted(governed.little.broker)
     adoption = governed.decide(Adopt(FIRST, None))
-    with pytest.raises(Denied):     # it was admitted as something else
+    with pytest.raises(Denied):  # it was admitted as something else
         cell.fetch(governed.little.broker, MODEL_KEY)
     assert governed.key() == (adoption, "0.1.0")
     governed.little.audit()
@@ -235,11 +246,19 @@ def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
         with pytest.raises(StoreRefused):
             set_release(governed.little.store, "0.1.0", state, NOW_NS, on_my_word=True)
     with pytest.raises(StoreRefused):
-        add_release(governed.little.store, Release(
-            "0.3.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED, adoption), NOW_NS, on_my_word=True)
+        add_release(
+            governed.little.store,
+            Release("0.3.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED, adoption),
+            NOW_NS,
+            on_my_word=True,
+        )
     with pytest.raises(StoreRefused):
-        add_release(governed.little.store, Release(
-            "0.1.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), NOW_NS, on_my_word=True)
+        add_release(
+            governed.little.store,
+            Release("0.1.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED),
+            NOW_NS,
+            on_my_word=True,
+        )
 
 
 def test_an_administrator_may_end_what_was_adopted(governed: Governed) -> None:
@@ -247,7 +266,7 @@ def test_an_administrator_may_end_what_was_adopted(governed: Governed) -> None:
     set_release(governed.little.store, "0.1.0", ReleaseState.RETIRED, NOW_NS)
     assert governed.denial() == "release.unapproved"
     governed.decide(Adopt(SECOND, 100))
-    assert governed.denial() == "release.unapproved"      # a grace brings nothing back
+    assert governed.denial() == "release.unapproved"  # a grace brings nothing back
     governed.little.audit()
 
 
@@ -274,18 +293,21 @@ def test_the_history_of_a_broker_proves_itself(governed: Governed) -> None:
     assert [each.position for each in decided] == [1, 2]
 
 
-@pytest.mark.parametrize(("edit", "code"), [
-    ("update images set state='approved'", "log.releases"),
-    ("update images set until_height=99", "log.releases"),
-    ("update images set adoption=zeroblob(32)", "log.releases"),
-    ("update images set minimum_tcb=x''", "log.releases"),
-    ("delete from governance", "log.authority"),
-    ("delete from decisions where position=2", "log.decisions"),
-    ("update decisions set digest=zeroblob(32) where position=1", "log.decisions"),
-    ("update decisions set decision=zeroblob(9) where position=1", "log.decisions"),
-    ("delete from least_versions", "log.least-versions"),
-    ("insert into gateway_height values (1, 7)", "log.height"),
-])
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        ("update images set state='approved'", "log.releases"),
+        ("update images set until_height=99", "log.releases"),
+        ("update images set adoption=zeroblob(32)", "log.releases"),
+        ("update images set minimum_tcb=x''", "log.releases"),
+        ("delete from governance", "log.authority"),
+        ("delete from decisions where position=2", "log.decisions"),
+        ("update decisions set digest=zeroblob(32) where position=1", "log.decisions"),
+        ("update decisions set decision=zeroblob(9) where position=1", "log.decisions"),
+        ("delete from least_versions", "log.least-versions"),
+        ("insert into gateway_height values (1, 7)", "log.height"),
+    ],
+)
 def test_what_is_changed_behind_the_logs_back_is_found(governed: Governed, edit: str, code: str) -> None:
     governed.decide(Adopt(FIRST, None))
     governed.decide(Withdraw("0.1.0", FIRST.digest, "it leaks"))
@@ -306,8 +328,11 @@ def test_a_store_of_before_decisions_is_carried_over(tmp_path: Path) -> None:
     with engine.begin() as connection:
         module.MIGRATIONS[0](connection)
         connection.execute(sa.text("insert into schema_version values (1)"))
-        connection.execute(module._releases_1.insert().values(
-            name="old", measurement=bytes(48), model_root=MODEL_ROOT, measured_config=CONFIG, state="approved"))
+        connection.execute(
+            module._releases_1.insert().values(
+                name="old", measurement=bytes(48), model_root=MODEL_ROOT, measured_config=CONFIG, state="approved"
+            )
+        )
     engine.dispose()
     with pytest.raises(StoreRefused):
         Store.open(url)

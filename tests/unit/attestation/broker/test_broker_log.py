@@ -24,9 +24,14 @@ from tests import postgres
 from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, LittleCell, MakeBroker
 from tests.little_tee import CONFIG, MEASUREMENT, snp_tee
 
-SOFTHSM = next((path for path in (
-    Path("/usr/lib/softhsm/libsofthsm2.so"), Path("/usr/lib64/pkcs11/libsofthsm2.so"),
-) if path.exists()), None)
+SOFTHSM = next(
+    (
+        path
+        for path in (Path("/usr/lib/softhsm/libsofthsm2.so"), Path("/usr/lib64/pkcs11/libsofthsm2.so"))
+        if path.exists()
+    ),
+    None,
+)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, postgres.NEEDED])])
@@ -54,8 +59,20 @@ def test_releases_and_administration_leave_a_log_that_holds(little: LittleBroker
     forget_secret(little.store, "default/resource/greeting", NOW_NS)
     little.again()
     kinds = [entry.kind for entry in little.entries()]
-    assert kinds == ["began", "release-added", *["secret-added"] * 3, "started", "admitted", "granted",
-                     "release-added", "release-changed", "revoked", "secret-rotated", "secret-revoked", "started"]
+    assert kinds == [
+        "began",
+        "release-added",
+        *["secret-added"] * 3,
+        "started",
+        "admitted",
+        "granted",
+        "release-added",
+        "release-changed",
+        "revoked",
+        "secret-rotated",
+        "secret-revoked",
+        "started",
+    ]
     assert little.audit() == len(kinds)
 
 
@@ -175,7 +192,7 @@ def _wraps(wrapping: SoftwareWrapping | TokenWrapping) -> None:
     assert wrapping.unwrap(held, b"its name").reveal() == b"a key"
     for at in range(len(held)):
         with pytest.raises(WrapRefused):
-            wrapping.unwrap(held[:at] + bytes([held[at] ^ 1]) + held[at + 1:], b"its name")
+            wrapping.unwrap(held[:at] + bytes([held[at] ^ 1]) + held[at + 1 :], b"its name")
     for other, name in ((held, b"another name"), (held[:-1], b"its name"), (b"", b"its name")):
         with pytest.raises(WrapRefused):
             wrapping.unwrap(other, name)
@@ -192,8 +209,13 @@ def test_wrapping_on_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     subprocess.run(making, check=True, stdout=subprocess.DEVNULL)
     token = pkcs11.lib(str(SOFTHSM)).get_token(token_label="broker")
     with token.open(user_pin="1234", rw=True) as session:
-        session.generate_key(pkcs11.KeyType.AES, 256, label="kek", store=True, template={
-            pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: False})
+        session.generate_key(
+            pkcs11.KeyType.AES,
+            256,
+            label="kek",
+            store=True,
+            template={pkcs11.Attribute.SENSITIVE: True, pkcs11.Attribute.EXTRACTABLE: False},
+        )
     setting = f"pkcs11:{SOFTHSM}?token=broker&key=kek&pin-env=PIN"
     wrapping = open_wrapping(setting, {"PIN": "1234"})
     assert isinstance(wrapping, TokenWrapping)

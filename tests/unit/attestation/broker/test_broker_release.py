@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from attestation.broker.administration import add_secret, forget_secret, revoke, set_release
 from attestation.broker.errors import BrokerRefused, Denied, StoreRefused, Unauthenticated, Unknown
 from attestation.broker.session import SESSION_SECONDS, TOKEN_SECONDS, ReleaseState, RevocationKind, Terms, refuse_lax
-from attestation.evidence.bundle import DeviceEvidence
+from attestation.evidence.evidence_bundle import DeviceEvidence
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
 from attestation.policy.ear import read_ear
@@ -129,8 +129,9 @@ def _report_bit(cell: LittleCell) -> bytes:
 def _keyset(cell: LittleCell) -> bytes:
     """Another keyset than the statement's digest names, bound by the quote all the same."""
     other = Keyset((PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, b"\x09" * 32),))
-    bundle = release(cell.tee, cell.nonce, cell.key.jwk(), cell.keyset, cell.config,
-                     other_evidence=bound_members(other))
+    bundle = release(
+        cell.tee, cell.nonce, cell.key.jwk(), cell.keyset, cell.config, other_evidence=bound_members(other)
+    )
     return attestation_of(bundle).encode()
 
 
@@ -220,8 +221,10 @@ def test_a_stale_nonce_is_denied(little: LittleBroker) -> None:
 def test_what_is_revoked_gets_nothing(little: LittleBroker, kind: RevocationKind, when: str) -> None:
     cell = LittleCell(TEE)
     value = {
-        RevocationKind.CHIP: TEE.platform.hardware_id, RevocationKind.MEASUREMENT: MEASUREMENT,
-        RevocationKind.RELEASE: b"little-1", RevocationKind.KEY: KEYSET.digest,
+        RevocationKind.CHIP: TEE.platform.hardware_id,
+        RevocationKind.MEASUREMENT: MEASUREMENT,
+        RevocationKind.RELEASE: b"little-1",
+        RevocationKind.KEY: KEYSET.digest,
     }[kind]
     cell.ask(little.broker)
     if when == "before":
@@ -240,8 +243,10 @@ def test_what_is_revoked_gets_nothing(little: LittleBroker, kind: RevocationKind
 
 def masked_is_taken(little: LittleBroker) -> None:
     """From here on by a policy that asks for no list of machines and lets a report hide its own."""
-    lenient = (policy_document(TEE).decode() + 'chip_id = { unchecked = "any machine of this site" }\n'
-               'masked_chip_id = "accept"\n')
+    lenient = (
+        policy_document(TEE).decode() + 'chip_id = { unchecked = "any machine of this site" }\n'
+        'masked_chip_id = "accept"\n'
+    )
     little.broker._judging = replace(little.broker._judging, policy=document.parse(lenient.encode()))
 
 
@@ -411,9 +416,7 @@ def test_a_token_expires(little: LittleBroker) -> None:
         cell.fetch(little.broker, MODEL_KEY)
 
 
-def test_the_broker_signs_what_it_asks_and_gives(
-    little: LittleBroker, tmp_path: Path, make_broker: MakeBroker
-) -> None:
+def test_the_broker_signs_what_it_asks_and_gives(little: LittleBroker, tmp_path: Path, make_broker: MakeBroker) -> None:
     request = Request(TEE.kind).encode()
     challenge = Challenge.parse(little.broker.auth(request).body)
     nonce = nonce_bytes(challenge.nonce)
@@ -441,11 +444,17 @@ def test_no_member_of_a_sealed_grant_can_be_changed(little: LittleBroker) -> Non
             open_sealed(changed, cell.private)
 
 
-@pytest.mark.parametrize(("section", "field", "code"), [
-    ("snp", "measurement", "policy.snp.measurement"), ("snp", "report_data", "policy.snp.report_data"),
-    ("snp", "debug", "policy.snp.debug"), ("tdx", "mr_td", "policy.tdx.mr_td"),
-    ("tdx", "report_data", "policy.tdx.report_data"), ("gpu", "nonce", "policy.gpu.nonce"),
-])
+@pytest.mark.parametrize(
+    ("section", "field", "code"),
+    [
+        ("snp", "measurement", "policy.snp.measurement"),
+        ("snp", "report_data", "policy.snp.report_data"),
+        ("snp", "debug", "policy.snp.debug"),
+        ("tdx", "mr_td", "policy.tdx.mr_td"),
+        ("tdx", "report_data", "policy.tdx.report_data"),
+        ("gpu", "nonce", "policy.gpu.nonce"),
+    ],
+)
 def test_a_policy_that_does_not_look_is_refused(section: str, field: str, code: str) -> None:
     lax = f'name = "lax"\nabout = "x"\nextends = "strict"\n[{section}]\n{field} = {{ unchecked = "why not" }}\n'
     with pytest.raises(Denied) as caught:
@@ -459,12 +468,21 @@ def test_the_built_in_policies(little: LittleBroker) -> None:
         refuse_lax(document.builtin("platform"))
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"[]", b"{}", b'{"version":"0.3.0","tee":"snp","extra-params":""}', b'{"version":"0.4.0","tee":"snp"}',
-    b'{"version":"0.4.0","tee":"sgx","extra-params":""}', b'{"version":"0.4.0","tee":"snp","extra-params":3}',
-    b'{"version":"0.4.0","tee":"snp","extra-params":"","more":1}', b" " * 9000,
-    b'{"version":"0.4.0","version":"0.4.0","tee":"snp","extra-params":""}',
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version":"0.3.0","tee":"snp","extra-params":""}',
+        b'{"version":"0.4.0","tee":"snp"}',
+        b'{"version":"0.4.0","tee":"sgx","extra-params":""}',
+        b'{"version":"0.4.0","tee":"snp","extra-params":3}',
+        b'{"version":"0.4.0","tee":"snp","extra-params":"","more":1}',
+        b" " * 9000,
+        b'{"version":"0.4.0","version":"0.4.0","tee":"snp","extra-params":""}',
+    ],
+)
 def test_what_is_no_request_is_refused(little: LittleBroker, raw: bytes) -> None:
     before = little.last()
     with pytest.raises(MessageRefused):
@@ -489,8 +507,9 @@ def test_a_device_rides_in_what_the_quote_binds(little: LittleBroker) -> None:
     devices = (DeviceEvidence(b"no report", b"no chain", (b"no manifest",)),)
     cell = LittleCell(TEE)
     cell.ask(little.broker)
-    bundle = release(TEE, cell.nonce, cell.key.jwk(), KEYSET, CONFIG, devices=devices,
-                     other_evidence=bound_members(KEYSET, devices))
+    bundle = release(
+        TEE, cell.nonce, cell.key.jwk(), KEYSET, CONFIG, devices=devices, other_evidence=bound_members(KEYSET, devices)
+    )
     raw = attestation_of(bundle).encode()
     assert bundle_of(Attestation.parse(raw), TEE.kind) == bundle
     with pytest.raises(Denied) as caught:
@@ -500,8 +519,9 @@ def test_a_device_rides_in_what_the_quote_binds(little: LittleBroker) -> None:
 
     bare = LittleCell(TEE)
     bare.ask(little.broker)
-    left_out = release(TEE, bare.nonce, bare.key.jwk(), KEYSET, CONFIG, devices=devices,
-                       other_evidence=bound_members(KEYSET))
+    left_out = release(
+        TEE, bare.nonce, bare.key.jwk(), KEYSET, CONFIG, devices=devices, other_evidence=bound_members(KEYSET)
+    )
     with pytest.raises(Denied) as caught:
         bare.attest(little.broker, attestation_of(replace(left_out, devices=())).encode())
     assert caught.value.code == "bundle.statement"

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from anchorhold.relaying import BrokerAddress, RelayRefused
-from appliance.release import Carry, State
+from anchorhold.host.broker_relay import BrokerAddress, RelayRefused
+from appliance.key_release import Carry, State
 from attestation.broker import session
 from attestation.broker.errors import Denied
 from attestation.broker.rates import Rate
@@ -38,7 +38,7 @@ from tests.little_broker import MODEL_KEY, PLAIN, SECRETS, SERVICE_KEY, LittleBr
 from tests.little_tee import snp_tee
 from tests.rcar_client import Client, snp_json
 from tests.served_broker import served
-from tests.unit.appliance.test_release import carried, releaser
+from tests.unit.appliance.test_key_release import carried, releaser
 from tests.unit.attestation import published
 
 TEE = snp_tee()
@@ -92,7 +92,7 @@ def test_it_is_refused_as_the_protocol_says(place: tuple[int, str], little: Litt
     assert set(error) == {"type", "detail"}
     assert guest.attest()[0] == 401
     again = client(place)
-    assert again.attest()[0] == 401     # no session at all
+    assert again.attest()[0] == 401  # no session at all
 
 
 def test_nonce_replay_cookie_theft_and_concurrent_attests(place: tuple[int, str], little: LittleBroker) -> None:
@@ -102,10 +102,10 @@ def test_nonce_replay_cookie_theft_and_concurrent_attests(place: tuple[int, str]
     stolen = victim.cookies["kbs-session-id"].value
     assert victim.call("POST", "attest", raw)[0] == 200
     assert thief.auth() == 200
-    assert thief.call("POST", "attest", raw)[0] == 403                  # the nonce of another session
+    assert thief.call("POST", "attest", raw)[0] == 403  # the nonce of another session
     thief.cookies["kbs-session-id"] = stolen
-    assert thief.call("POST", "attest", raw)[0] == 401                  # its session is used
-    assert thief.call("GET", f"resource/{PLAIN}")[0] == 401             # and its old name worth nothing
+    assert thief.call("POST", "attest", raw)[0] == 401  # its session is used
+    assert thief.call("GET", f"resource/{PLAIN}")[0] == 401  # and its old name worth nothing
     many = client(place)
     many.auth()
     raw = many.attestation()
@@ -124,13 +124,27 @@ def test_a_cell_over_the_relay(place: tuple[int, str], little: LittleBroker) -> 
     assert carried(releaser(little), BrokerAddress(f"https://localhost:{place[0]}")).failure == "broker.unreachable"
 
 
-@pytest.mark.parametrize(("method", "path"), [
-    ("GET", "auth"), ("PUT", "attest"), ("POST", "resource/a/b/c"), ("DELETE", "resource/a/b/c"),
-    ("GET", "resource/a/b"), ("GET", "resource/a/b/c/d"), ("GET", "resource/../../admin"), ("GET", ""),
-    ("GET", "resource/a/b/..?x=/y"),
-    ("POST", "attest?x"), ("POST", "../../admin/revoke"), ("GET", "resource/a/b/c\r\nx: y"), ("post", "auth"),
-    ("POST", "auth "), ("GET", "resource//b/c"), ("GET", "resource/a/b/c\n"),
-])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "auth"),
+        ("PUT", "attest"),
+        ("POST", "resource/a/b/c"),
+        ("DELETE", "resource/a/b/c"),
+        ("GET", "resource/a/b"),
+        ("GET", "resource/a/b/c/d"),
+        ("GET", "resource/../../admin"),
+        ("GET", ""),
+        ("GET", "resource/a/b/..?x=/y"),
+        ("POST", "attest?x"),
+        ("POST", "../../admin/revoke"),
+        ("GET", "resource/a/b/c\r\nx: y"),
+        ("post", "auth"),
+        ("POST", "auth "),
+        ("GET", "resource//b/c"),
+        ("GET", "resource/a/b/c\n"),
+    ],
+)
 def test_a_relay_runs_no_other_errand(method: str, path: str) -> None:
     """R25: a cell is no way for its image's author to speak to whatever else the host can reach."""
     with socket.create_server(("localhost", 0)) as listening:
@@ -140,7 +154,7 @@ def test_a_relay_runs_no_other_errand(method: str, path: str) -> None:
             send(Carry(1, method, path, b""))
         assert caught.value.code == "relay.errand"
         with pytest.raises(BlockingIOError):
-            listening.accept()      # nobody even knocked
+            listening.accept()  # nobody even knocked
 
 
 def test_a_relay_carries_no_body_with_a_question_that_has_none() -> None:
@@ -149,12 +163,20 @@ def test_a_relay_carries_no_body_with_a_question_that_has_none() -> None:
     assert caught.value.code == "relay.body"
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), [
-    ("GET", "auth", None, 404), ("POST", "resource/a/b/c", b"", 404), ("PUT", "attest", b"", 404),
-    ("POST", "auth", b"not json", 400), ("POST", "auth", b" " * 9000, 413), ("GET", "resource/../../x", None, 404),
-    ("GET", "resource/a/b/c", None, 401),
-    ("POST", "attest", b"", 401), ("GET", "nothing", None, 404),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "auth", None, 404),
+        ("POST", "resource/a/b/c", b"", 404),
+        ("PUT", "attest", b"", 404),
+        ("POST", "auth", b"not json", 400),
+        ("POST", "auth", b" " * 9000, 413),
+        ("GET", "resource/../../x", None, 404),
+        ("GET", "resource/a/b/c", None, 401),
+        ("POST", "attest", b"", 401),
+        ("GET", "nothing", None, 404),
+    ],
+)
 def test_what_the_edge_refuses(place: tuple[int, str], method: str, path: str, body: bytes | None, status: int) -> None:
     assert client(place).call(method, path, body)[0] == status
 
@@ -189,13 +211,16 @@ def strictly(little: LittleBroker, held: Endorsements, at: datetime) -> None:
     """From here on by the strict policy, for hardware alone, at this time."""
     little.now_ns = int(at.timestamp()) * 10**9
     little.broker._judging = replace(
-        little.broker._judging, policy=document.builtin("strict"), endorsements=held,
-        references=ReferenceValues.none(), simulated_root=None,
+        little.broker._judging,
+        policy=document.builtin("strict"),
+        endorsements=held,
+        references=ReferenceValues.none(),
+        simulated_root=None,
     )
 
 
 def judged(
-    little: LittleBroker, kind: TeeKind, evidence: dict, monkeypatch: pytest.MonkeyPatch, bound: bytes | None = None,
+    little: LittleBroker, kind: TeeKind, evidence: dict, monkeypatch: pytest.MonkeyPatch, bound: bytes | None = None
 ) -> str:
     """The code of the session's denial; with `bound`, as if the report had answered this challenge."""
     reply = little.broker.auth(Request(kind).encode())
@@ -245,7 +270,7 @@ def test_real_reports_of_every_product(little: LittleBroker, monkeypatch: pytest
         seen.add(judged(little, TeeKind.SNP, evidence, monkeypatch, report[0x50:0x90]))
         evidence["attestation_report"]["measurement"][7] ^= 4
         assert judged(little, TeeKind.SNP, evidence, monkeypatch) == "snp.signature", entry["file"]
-    assert seen == {"snp.product", "snp.revocation"}     # Milan as such; the others for want of a list
+    assert seen == {"snp.product", "snp.revocation"}  # Milan as such; the others for want of a list
     little.audit()
 
 

@@ -22,7 +22,7 @@ def test_the_seeds_and_their_mutations(number: int) -> None:
                     case 0:
                         data[at] = chance.randrange(256)
                     case 1:
-                        del data[at:at + chance.randrange(1, 9)]
+                        del data[at : at + chance.randrange(1, 9)]
                     case _:
                         data[at:at] = chance.choice([b'"', b"{", b"}", b"\\ud800", b"0", b"[", b"null", b"\x00"])
         one_input(bytes(data))

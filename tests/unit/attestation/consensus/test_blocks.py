@@ -37,9 +37,7 @@ CANISTER = bytes.fromhex("00000000fff000050101")
 uints = st.one_of(st.integers(0, 300), st.integers(0, UINT_MAX))
 digests = st.binary(min_size=32, max_size=32)
 principals = st.binary(min_size=1, max_size=29)
-requests = st.builds(
-    Request, uints, principals, st.sampled_from(Kind), st.builds(Prompt, st.binary(max_size=300))
-)
+requests = st.builds(Request, uints, principals, st.sampled_from(Kind), st.builds(Prompt, st.binary(max_size=300)))
 
 
 @st.composite
@@ -65,8 +63,17 @@ def request_value(request: Request) -> list[cbor.Value]:
 
 
 def header_value(header: Header) -> list[cbor.Value]:
-    return [1, header.canister, header.height, header.parent, header.beacon, header.time_ns, header.first_id,
-            header.count, header.request_root]
+    return [
+        1,
+        header.canister,
+        header.height,
+        header.parent,
+        header.beacon,
+        header.time_ns,
+        header.first_id,
+        header.count,
+        header.request_root,
+    ]
 
 
 @given(blocks())

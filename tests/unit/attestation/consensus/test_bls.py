@@ -162,9 +162,8 @@ def test_both_implementations_refuse_other_bytes(signature: bytes) -> None:
 def _all_vectors() -> list[dict[str, Any]]:
     if not VECTORS.is_dir():
         return []
-    return (
-        json.loads((VECTORS / "index.json").read_text())["vectors"]
-        + json.loads((VECTORS / "neg" / "index.json").read_text())
+    return json.loads((VECTORS / "index.json").read_text())["vectors"] + json.loads(
+        (VECTORS / "neg" / "index.json").read_text()
     )
 
 

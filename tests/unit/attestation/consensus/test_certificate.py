@@ -58,13 +58,15 @@ CERTIFIED_DATA = (b"canister", CANISTER, b"certified_data")
 
 
 def verify(
-    data: bytes, *, root: bytes | None = None, canister: bytes | None = CANISTER, subnet: bytes | None = None,
+    data: bytes,
+    *,
+    root: bytes | None = None,
+    canister: bytes | None = CANISTER,
+    subnet: bytes | None = None,
     kept: DelegationCache | None = None,
 ) -> VerifiedCertificate:
     key = ROOT.public_key if root is None else root
-    return verify_certificate(
-        parse_certificate(data), root_key=key, canister=canister, subnet=subnet, cache=kept
-    )
+    return verify_certificate(parse_certificate(data), root_key=key, canister=canister, subnet=subnet, cache=kept)
 
 
 def refusal(data: bytes, kind: type[ConsensusRefused], **how: bytes | None) -> str:
@@ -219,10 +221,7 @@ def test_both_ends_of_a_range_belong_to_it(canister: bytes) -> None:
     verify(little_certificate(LittleState(canister=canister)), canister=canister)
 
 
-@pytest.mark.parametrize(
-    "canister",
-    [BELOW, ABOVE, RANGE[0][:-1], RANGE[1] + b"\x00", b"\x00", b"\xff" * 29, b"\x04"],
-)
+@pytest.mark.parametrize("canister", [BELOW, ABOVE, RANGE[0][:-1], RANGE[1] + b"\x00", b"\x00", b"\xff" * 29, b"\x04"])
 def test_outside_its_ranges_a_subnet_speaks_for_nobody(canister: bytes) -> None:
     assert refusal(little_certificate(), RangesRefused, canister=canister) == "ranges.outside"
 
@@ -482,14 +481,11 @@ def test_nothing_makes_a_verified_certificate_but_the_verifier() -> None:
         replace(verified, canister=b"\x01", verifier=object())
     with pytest.raises(TypeError):
         VerifiedCertificate(
-            tree=verified.tree, root_hash=verified.root_hash, time_ns=0, canister=None, delegation=None,
-            verifier=None,
+            tree=verified.tree, root_hash=verified.root_hash, time_ns=0, canister=None, delegation=None, verifier=None
         )
     assert verified.delegation is not None
     with pytest.raises(TypeError):
-        VerifiedDelegation(
-            subnet=SUBNET, public_key=ROOT.public_key, tree=Empty(), time_ns=None, verifier=object()
-        )
+        VerifiedDelegation(subnet=SUBNET, public_key=ROOT.public_key, tree=Empty(), time_ns=None, verifier=object())
     with pytest.raises(AttributeError):
         verified.canister = b"\x01"  # type: ignore[misc]
     assert copy.copy(verified).canister == CANISTER

@@ -52,8 +52,10 @@ def _read(entry: dict[str, Any]) -> bytes:
 
 def _verify(entry: dict[str, Any], cache: DelegationCache | None = None) -> VerifiedCertificate:
     return verify_certificate(
-        parse_certificate(_read(entry)), root_key=MAINNET_ROOT_KEY,
-        canister=principal.from_text(entry["effective_canister"]), cache=cache,
+        parse_certificate(_read(entry)),
+        root_key=MAINNET_ROOT_KEY,
+        canister=principal.from_text(entry["effective_canister"]),
+        cache=cache,
     )
 
 

@@ -27,11 +27,7 @@ def test_any_bytes_are_refused_or_the_only_encoding(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [
-        b"", b"\x80", b"\x80\x00", b"\x01\x00", b"\x01\x01",
-        b"\xff" * 10, b"\xff" * 9 + b"\x02", b"\xff" * 11,
-    ],
+    "raw", [b"", b"\x80", b"\x80\x00", b"\x01\x00", b"\x01\x01", b"\xff" * 10, b"\xff" * 9 + b"\x02", b"\xff" * 11]
 )
 def test_other_encodings_are_refused(raw: bytes) -> None:
     with pytest.raises(TimeRefused):

@@ -34,9 +34,7 @@ from foundation.secrecy import Prompt
 texts = st.builds(lambda text: Prompt(text.encode()), st.text(max_size=12))
 stops = st.builds(lambda text: Prompt(text.encode()), st.text(min_size=1, max_size=6))
 models = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
-calls = st.builds(
-    ToolCall, texts, texts, st.lists(st.builds(Argument, texts, texts), max_size=3).map(tuple)
-)
+calls = st.builds(ToolCall, texts, texts, st.lists(st.builds(Argument, texts, texts), max_size=3).map(tuple))
 messages = st.one_of(
     st.builds(UserMessage, texts),
     st.builds(SystemMessage, texts),
@@ -89,9 +87,7 @@ def simple() -> dict[str, Any]:
             {
                 "role": "assistant",
                 "content": "looking",
-                "tool_calls": [
-                    {"id": "1", "function": {"name": "w", "arguments": [{"name": "at", "value": "here"}]}}
-                ],
+                "tool_calls": [{"id": "1", "function": {"name": "w", "arguments": [{"name": "at", "value": "here"}]}}],
             },
             {"role": "tool", "content": "rain", "tool_call_id": "1"},
         ],
@@ -107,9 +103,16 @@ def simple() -> dict[str, Any]:
             }
         ],
         "sampling": {
-            "temperature_micro": 700_000, "top_p_micro": 900_000, "top_k": 40, "max_tokens": 100,
-            "stop": ["END"], "seed": 7, "min_p_micro": 50_000, "repetition_penalty_micro": 1_100_000,
-            "presence_penalty_micro": -200_000, "frequency_penalty_micro": 300_000,
+            "temperature_micro": 700_000,
+            "top_p_micro": 900_000,
+            "top_k": 40,
+            "max_tokens": 100,
+            "stop": ["END"],
+            "seed": 7,
+            "min_p_micro": 50_000,
+            "repetition_penalty_micro": 1_100_000,
+            "presence_penalty_micro": -200_000,
+            "frequency_penalty_micro": 300_000,
             "logit_bias": [[3, -100_000_000], [9, 5]],
         },
     }
@@ -139,7 +142,16 @@ def test_every_field_arrives() -> None:
     assert request.tools[0].parameters is not None
     assert request.tools[0].parameters.required == (Prompt(b"at"),)
     assert request.sampling == Sampling(
-        700_000, 900_000, 40, 100, (Prompt(b"END"),), 7, 50_000, 1_100_000, -200_000, 300_000,
+        700_000,
+        900_000,
+        40,
+        100,
+        (Prompt(b"END"),),
+        7,
+        50_000,
+        1_100_000,
+        -200_000,
+        300_000,
         ((3, -100_000_000), (9, 5)),
     )
 

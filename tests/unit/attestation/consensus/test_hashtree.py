@@ -40,10 +40,7 @@ def L(label: str, tree: HashTree | None = None) -> Labeled:  # noqa: N802  # sho
 def specified() -> HashTree:
     """The example tree of the Interface Specification."""
     return Fork(
-        Fork(
-            L("a", Fork(Fork(L("x", Leaf(b"hello")), Empty()), L("y", Leaf(b"world")))),
-            L("b"),
-        ),
+        Fork(L("a", Fork(Fork(L("x", Leaf(b"hello")), Empty()), L("y", Leaf(b"world")))), L("b")),
         Fork(L("c", Empty()), L("d", Leaf(b"morning"))),
     )
 
@@ -79,9 +76,7 @@ def test_a_pruned_tree_has_the_digest_of_the_whole() -> None:
         ("", Absent(), Absent()),
     ],
 )
-def test_what_a_lookup_says_of_the_whole_tree_and_of_a_pruned_one(
-    path: str, whole: object, pruned: object
-) -> None:
+def test_what_a_lookup_says_of_the_whole_tree_and_of_a_pruned_one(path: str, whole: object, pruned: object) -> None:
     at = tuple(label.encode() for label in path.split("/"))
     assert lookup(specified(), at) == whole
     shown = prune(specified(), lambda below: below in ((b"a",), (b"a", b"y"), (b"d",)))
@@ -144,10 +139,32 @@ def test_an_ill_formed_level_is_no_tree(left: HashTree, right: HashTree, code: s
 @pytest.mark.parametrize(
     "value",
     [
-        [], [5], [0, 0], [1, [0]], [1, [0], [0], [0]], [2, "text", [0]], [2, b"", b""],
-        [3, "text"], [3], [3, [0]],
-        [4, bytes(31)], [4, bytes(33)], [4, "0" * 32], [-1], ["0"], [b"\x00"], [False], [True, [0], [0]],
-        [None], 0, b"", {}, {0: 0}, None, [2, b"l", Tag(55799, [0])], Tag(55799, Tag(55799, [0])),
+        [],
+        [5],
+        [0, 0],
+        [1, [0]],
+        [1, [0], [0], [0]],
+        [2, "text", [0]],
+        [2, b"", b""],
+        [3, "text"],
+        [3],
+        [3, [0]],
+        [4, bytes(31)],
+        [4, bytes(33)],
+        [4, "0" * 32],
+        [-1],
+        ["0"],
+        [b"\x00"],
+        [False],
+        [True, [0], [0]],
+        [None],
+        0,
+        b"",
+        {},
+        {0: 0},
+        None,
+        [2, b"l", Tag(55799, [0])],
+        Tag(55799, Tag(55799, [0])),
     ],
 )
 def test_other_shapes_are_refused(value: Encodable) -> None:
@@ -194,9 +211,7 @@ def test_pruning_never_changes_the_digest_or_an_answer(shape: object, coin: int)
 
 
 @given(shapes, st.lists(st.binary(max_size=4), max_size=3), st.integers(0, 1 << 30))
-def test_a_pruned_tree_never_says_absent_of_what_the_whole_has(
-    shape: object, path: list[bytes], coin: int
-) -> None:
+def test_a_pruned_tree_never_says_absent_of_what_the_whole_has(shape: object, path: list[bytes], coin: int) -> None:
     tree = grow(shape)  # type: ignore[arg-type]
     pruned = prune(tree, lambda at: bool(sha256(repr((coin, at)).encode()).digest()[0] & 1))
     whole, shown = lookup(tree, path), lookup(pruned, path)

@@ -49,7 +49,9 @@ def test_any_text_is_refused_or_the_only_spelling(text: str) -> None:
         ("ryjl3tyaaa-aaaaa-aaaba-cai", "principal.text"),
         ("ryjl3-tyaaa-aaaaa-aaaba-cai-", "principal.text"),
         ("ryjl3-tyaaa-aaaaa-aaaba-ca1", "principal.text"),
-        ("", "principal.text"), ("a", "principal.text"), ("é", "principal.text"),
+        ("", "principal.text"),
+        ("a", "principal.text"),
+        ("é", "principal.text"),
         ("a" * 64, "principal.text"),
     ],
 )

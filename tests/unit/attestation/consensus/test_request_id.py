@@ -15,8 +15,12 @@ from attestation.consensus.request_id import UpdateCall, certified_reply, repres
 from tests.little_subnet import CANISTER, ROOT, LittleState, Shape, little_certificate
 
 CALL = UpdateCall(
-    canister=CANISTER, method="get_proposal_info", argument=b"DIDL\x00\x00", sender=b"\x04",
-    expiry_ns=1_700_000_240_000_000_000, nonce=b"once",
+    canister=CANISTER,
+    method="get_proposal_info",
+    argument=b"DIDL\x00\x00",
+    sender=b"\x04",
+    expiry_ns=1_700_000_240_000_000_000,
+    nonce=b"once",
 )
 
 
@@ -27,8 +31,11 @@ def verified(status: Shape, canister: bytes | None = CANISTER) -> VerifiedCertif
 
 def test_the_specification_s_example() -> None:
     call = UpdateCall(
-        canister=bytes.fromhex("00000000000004d2"), method="hello", argument=b"DIDL\x00\xfd*",
-        sender=b"\x04", expiry_ns=1_685_570_400_000_000_000,
+        canister=bytes.fromhex("00000000000004d2"),
+        method="hello",
+        argument=b"DIDL\x00\xfd*",
+        sender=b"\x04",
+        expiry_ns=1_685_570_400_000_000_000,
     )
     assert call.request_id.hex() == "1d1091364d6bb8a6c16b203ee75467d59ead468f523eb058880ae8ec80e2b101"
 
@@ -41,8 +48,12 @@ def test_a_reply_is_read_for_its_own_call() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"method": "get_proposal_info_"}, {"argument": b"DIDL\x00\x01"}, {"sender": b"\x05"},
-        {"expiry_ns": 1}, {"nonce": None}, {"nonce": b""},
+        {"method": "get_proposal_info_"},
+        {"argument": b"DIDL\x00\x01"},
+        {"sender": b"\x05"},
+        {"expiry_ns": 1},
+        {"nonce": None},
+        {"nonce": b""},
     ],
 )
 def test_every_part_of_the_call_is_bound(change: dict[str, Any]) -> None:
@@ -77,8 +88,7 @@ def test_a_reply_needs_both_its_status_and_itself(shape: Shape) -> None:
 
 fields = st.recursive(
     st.binary(max_size=8) | st.text("aé水", max_size=8) | st.integers(0, 1 << 70),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text("abc", max_size=2), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=2), inner, max_size=3),
     max_leaves=6,
 )
 

@@ -146,8 +146,7 @@ def test_each_lie_in_sealing_is_refused_though_it_was_certified(lie: Misbehaviou
 
 
 @pytest.mark.parametrize(
-    ("lie", "code"),
-    [(Misbehaviour.OTHER_GENESIS, "slice.parent"), (Misbehaviour.SKIPPED_IDS, "slice.first-id")],
+    ("lie", "code"), [(Misbehaviour.OTHER_GENESIS, "slice.parent"), (Misbehaviour.SKIPPED_IDS, "slice.first-id")]
 )
 def test_the_first_block_stands_on_genesis_and_counts_from_zero(lie: Misbehaviour, code: str) -> None:
     # order.md O5
@@ -173,9 +172,7 @@ def test_the_verified_type_has_one_maker() -> None:
     # order.md O19
     proven = verify(CHAIN.proof(1, 1, NOW + 9))
     with pytest.raises(TypeError):
-        VerifiedSlice(
-            proven.canister, proven.certificate, 0, proven.headers, proven.links, object()
-        )
+        VerifiedSlice(proven.canister, proven.certificate, 0, proven.headers, proven.links, object())
     with pytest.raises((TypeError, ValueError)):
         replace(proven, certified_time_ns=0)  # type: ignore[call-arg]
 
@@ -228,8 +225,15 @@ def test_a_proof_out_of_form_is_refused(raw: bytes, code: str) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", CHAIN.body(1) + b"\x00", cbor.encode([1]), cbor.encode([-1, []]), cbor.encode([1, []]),
-     bytes(BODY_BYTES_MAX + 1), cbor.encode([1, [[0, b"\x04", 0, b"", 0]]])],
+    [
+        b"",
+        CHAIN.body(1) + b"\x00",
+        cbor.encode([1]),
+        cbor.encode([-1, []]),
+        cbor.encode([1, []]),
+        bytes(BODY_BYTES_MAX + 1),
+        cbor.encode([1, [[0, b"\x04", 0, b"", 0]]]),
+    ],
 )
 def test_a_body_out_of_form_is_refused(raw: bytes) -> None:
     # order.md O8, O9
@@ -310,9 +314,7 @@ def test_not_one_bit_of_a_small_slice_can_be_changed(delegated: bool) -> None:
     proven = verify_slice(SliceProof.parse(raw), root_key=subnet.root_key, canister=GATEWAY, cache=cache)
     for bit in range(len(raw) * 8):
         with pytest.raises(ConsensusRefused):
-            verify_slice(
-                SliceProof.parse(flipped(raw, bit)), root_key=subnet.root_key, canister=GATEWAY, cache=cache
-            )
+            verify_slice(SliceProof.parse(flipped(raw, bit)), root_key=subnet.root_key, canister=GATEWAY, cache=cache)
     body = chain.body(2)
     for bit in range(len(body) * 8):
         with pytest.raises(BlockRefused):
@@ -327,5 +329,3 @@ def _take_body(proven: VerifiedSlice, raw: bytes) -> None:
     if body.height != header.height:
         raise SliceRefused("height", expected=header.height, got=body.height)
     check_requests(header, body.requests)
-
-

@@ -29,8 +29,19 @@ def test_a_body_reads_back(receipt: Receipt) -> None:  # receipt.md T1
 
 def test_the_array_by_hand() -> None:  # receipt.md T1, T4
     match cbor.decode(PLAIN.encode()):
-        case [1, ["devnet", adoption], config, [root, tokenizer, template], [profile, fingerprint],
-              [gateway, 1, 0, 0], [0, request], [0, seed], [answer, outcome, 0], [12, 7, price, cycles], previous]:
+        case [
+            1,
+            ["devnet", adoption],
+            config,
+            [root, tokenizer, template],
+            [profile, fingerprint],
+            [gateway, 1, 0, 0],
+            [0, request],
+            [0, seed],
+            [answer, outcome, 0],
+            [12, 7, price, cycles],
+            previous,
+        ]:
             assert (adoption, config) == (bytes(32), SERVED_BY.config)
             assert (root, tokenizer, template) == (b"\x30" * 32, b"\x31" * 32, b"\x32" * 32)
             assert (profile, fingerprint, gateway) == (b"\xe0" * 32, b"\xe1" * 32, PLAIN.gateway)
@@ -53,20 +64,44 @@ def test_every_changed_byte_is_another_body_or_none(data: st.DataObject) -> None
     assert found.encode() == bytes(raw)
 
 
-@pytest.mark.parametrize("change", [
-    {"finish": Finish.SEALED}, {"kind": Kind.SEALED}, {"index": 256}, {"index": -1}, {"height": 0}, {"id": 1 << 64},
-    {"index": 1}, {"tokens_in": (1 << 22) + 1}, {"cycles": 1 << 64}, {"request": b""}, {"gateway": b""},
-    {"gateway": bytes(30)}, {"finish": "Not.A.Code"}, {"finish": ""}, {"finish": "c" * 65}, {"finish": "chat.model"},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finish": Finish.SEALED},
+        {"kind": Kind.SEALED},
+        {"index": 256},
+        {"index": -1},
+        {"height": 0},
+        {"id": 1 << 64},
+        {"index": 1},
+        {"tokens_in": (1 << 22) + 1},
+        {"cycles": 1 << 64},
+        {"request": b""},
+        {"gateway": b""},
+        {"gateway": bytes(30)},
+        {"finish": "Not.A.Code"},
+        {"finish": ""},
+        {"finish": "c" * 65},
+        {"finish": "chat.model"},
+    ],
+    ids=str,
+)
 def test_members_that_cannot_be_or_do_not_agree(change: dict[str, object]) -> None:  # receipt.md T5, T6, T8
     with pytest.raises(ReceiptRefused):
         replace(PLAIN, **change)
 
 
-@pytest.mark.parametrize("change", [
-    {"tokens_out": 1}, {"answer": bytes(32)}, {"outcome": bytes(32)}, {"seed_policy": SeedPolicy.CLIENT},
-    {"finish": "chat.encoding"},
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokens_out": 1},
+        {"answer": bytes(32)},
+        {"outcome": bytes(32)},
+        {"seed_policy": SeedPolicy.CLIENT},
+        {"finish": "chat.encoding"},
+    ],
+    ids=str,
+)
 def test_a_refusal_says_nothing_besides_its_code(change: dict[str, object]) -> None:  # receipt.md T6
     assert (REFUSED.answer, REFUSED.outcome) == (NO_ANSWER, Outcome.refusal("chat.model").commitment())
     with pytest.raises(ReceiptRefused, match="refusal"):
@@ -117,11 +152,21 @@ def test_a_cell_that_joins_later_makes_the_same_bodies() -> None:  # receipt.md 
     assert all(one.signed != two.signed for one, two in zip(early[3:], late, strict=True))
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"\xf6", b"\x80", cbor.encode([2]), cbor.encode([1, [], 2]), b"\x8b" * 40, PLAIN.encode() + b"\0",
-    PLAIN.encode().replace(b"\x84\x0c\x07", b"\x84\xf5\x07"), PLAIN.encode()[:-1],
-    b"\x8b\xf5" + PLAIN.encode()[2:],
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xf6",
+        b"\x80",
+        cbor.encode([2]),
+        cbor.encode([1, [], 2]),
+        b"\x8b" * 40,
+        PLAIN.encode() + b"\0",
+        PLAIN.encode().replace(b"\x84\x0c\x07", b"\x84\xf5\x07"),
+        PLAIN.encode()[:-1],
+        b"\x8b\xf5" + PLAIN.encode()[2:],
+    ],
+)
 def test_other_bytes_are_refused(raw: bytes) -> None:  # receipt.md T8
     with pytest.raises(ReceiptRefused):
         Receipt.parse(raw)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.errors import ReceiptRefused
-from attestation.receipts.sealing import key_id
+from attestation.receipts.signed_receipt import key_id
 from foundation import merkle
 from tests.little_receipts import book, issue_blocks, raw, receipt_key
 
@@ -51,12 +51,26 @@ def test_no_byte_of_it_is_free(data: st.DataObject) -> None:  # receipt.md T20
         SignedCheckpoint.parse(bytes(bent)).verify(KEY)
 
 
-@pytest.mark.parametrize("note", [
-    b"", b"\n\n\n", NOTE + b"\n", NOTE[:-1], NOTE + NOTE, NOTE.replace(b"\n5\n", b"\n05\n"),
-    NOTE.replace(b"\n5\n", b"\n+5\n"), NOTE.replace(b"\n\n", b"\nan extension\n\n"), b"\xff", NOTE.replace(b"=", b""),
-    NOTE.replace(b"\n5\n", b"\n9223372036854775808\n"), NOTE.replace(b"\n5\n", "\n\u0665\n".encode()),
-    NOTE.replace(b"\n", b"\r\n"), b"x" * 2000, NOTE.replace(b"\n5\n", b"\n0\n"),
-])
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"\n\n\n",
+        NOTE + b"\n",
+        NOTE[:-1],
+        NOTE + NOTE,
+        NOTE.replace(b"\n5\n", b"\n05\n"),
+        NOTE.replace(b"\n5\n", b"\n+5\n"),
+        NOTE.replace(b"\n\n", b"\nan extension\n\n"),
+        b"\xff",
+        NOTE.replace(b"=", b""),
+        NOTE.replace(b"\n5\n", b"\n9223372036854775808\n"),
+        NOTE.replace(b"\n5\n", "\n\u0665\n".encode()),
+        NOTE.replace(b"\n", b"\r\n"),
+        b"x" * 2000,
+        NOTE.replace(b"\n5\n", b"\n0\n"),
+    ],
+)
 def test_other_notes_are_refused(note: bytes) -> None:  # receipt.md T20
     with pytest.raises(ReceiptRefused):
         SignedCheckpoint.parse(note).verify(KEY)
@@ -88,5 +102,5 @@ def test_a_checkpoint_after_each_block_only_grows() -> None:  # receipt.md T22, 
         notes.append(SignedCheckpoint.parse(of.checkpoint()).verify(KEY))
     leaves = [merkle.leaf(body) for body in bodies]
     for old, new in itertools.pairwise(notes):
-        proof = merkle.consistency(leaves[:new.size], old.size)
+        proof = merkle.consistency(leaves[: new.size], old.size)
         assert merkle.is_consistent(old.root, old.size, new.root, new.size, proof)

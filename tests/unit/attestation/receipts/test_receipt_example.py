@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attestation.receipts.sealing import key_id
+from attestation.receipts.signed_receipt import key_id
 from tests.little_receipts import book, ordered, plain, raw, receipt_key
 
 SPEC = Path(__file__).resolve().parents[4] / "docs" / "spec" / "receipt.md"

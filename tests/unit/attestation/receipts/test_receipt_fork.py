@@ -32,11 +32,14 @@ FORKS = {
 }
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("roots", "signed two different logs of 4 receipts"),
-    ("leaves", "that differ in number 2"),
-    ("receipts", "signed two different receipts for height 2, index 0"),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("roots", "signed two different logs of 4 receipts"),
+        ("leaves", "that differ in number 2"),
+        ("receipts", "signed two different receipts for height 2, index 0"),
+    ],
+)
 def test_a_fork_is_found_and_proven(name: str, said: str) -> None:
     fork = FORKS[name]
     assert fork is not None
@@ -68,8 +71,14 @@ def test_what_is_no_fork() -> None:
         Fork.parse(fork_of_receipts(KEY, ONE[2][0], ONE[2][0]).encode())
     leaves = FORKS["leaves"]
     assert leaves is not None
-    same = Fork(leaves.ground, KEY, leaves.first, leaves.second, 0, (
-        LeafAt(ONE[1][0], merkle.path(ONE[1], 0)), LeafAt(LONGER[1][0], merkle.path(LONGER[1], 0))))
+    same = Fork(
+        leaves.ground,
+        KEY,
+        leaves.first,
+        leaves.second,
+        0,
+        (LeafAt(ONE[1][0], merkle.path(ONE[1], 0)), LeafAt(LONGER[1][0], merkle.path(LONGER[1], 0))),
+    )
     with pytest.raises(ReceiptRefused, match="leaves"):
         same.check()
     other = book("cell b")

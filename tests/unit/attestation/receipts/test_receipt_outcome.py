@@ -39,11 +39,19 @@ def test_the_same_outcome_under_two_salts_looks_different() -> None:  # receipt.
     assert OUTCOME.commitment(SALT) != OUTCOME.commitment()
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"\x80", cbor.encode([SALT, 255, 1, 1, SALT, SALT]), cbor.encode([SALT, 0, True, 1, SALT, SALT]),
-    cbor.encode([SALT, 7, 1, 1, SALT, SALT]), cbor.encode([b"", 0, 1, 1, SALT, SALT]),
-    cbor.encode([SALT, "a.code", 1, 0, NO_ANSWER, bytes(32)]), cbor.encode([SALT, 0, -1, 1, SALT, SALT]),
-])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x80",
+        cbor.encode([SALT, 255, 1, 1, SALT, SALT]),
+        cbor.encode([SALT, 0, True, 1, SALT, SALT]),
+        cbor.encode([SALT, 7, 1, 1, SALT, SALT]),
+        cbor.encode([b"", 0, 1, 1, SALT, SALT]),
+        cbor.encode([SALT, "a.code", 1, 0, NO_ANSWER, bytes(32)]),
+        cbor.encode([SALT, 0, -1, 1, SALT, SALT]),
+    ],
+)
 def test_what_is_no_opening(raw: bytes) -> None:  # receipt.md T13
     with pytest.raises(ReceiptRefused):
         Opening.parse(raw)
@@ -69,12 +77,20 @@ def test_a_sum_always_fits(request: int, token_in: int, token_out: int, into: in
     assert 0 <= PriceSchedule(request, token_in, token_out).cycles(into, out) < 1 << 64
 
 
-@pytest.mark.parametrize("fields", [
-    {}, {"request": 1, "token_in": 1}, {"request": 1, "token_in": 1, "token_out": 1, "tip": 1},
-    {"request": "1", "token_in": 1, "token_out": 1}, {"request": True, "token_in": 1, "token_out": 1},
-    {"request": 1.0, "token_in": 1, "token_out": 1}, {"request": -1, "token_in": 1, "token_out": 1},
-    {"request": CYCLES_MAX + 1, "token_in": 1, "token_out": 1},
-], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"request": 1, "token_in": 1},
+        {"request": 1, "token_in": 1, "token_out": 1, "tip": 1},
+        {"request": "1", "token_in": 1, "token_out": 1},
+        {"request": True, "token_in": 1, "token_out": 1},
+        {"request": 1.0, "token_in": 1, "token_out": 1},
+        {"request": -1, "token_in": 1, "token_out": 1},
+        {"request": CYCLES_MAX + 1, "token_in": 1, "token_out": 1},
+    ],
+    ids=str,
+)
 def test_what_is_no_price(fields: dict[str, object]) -> None:  # receipt.md T16
     with pytest.raises(PriceRefused):
         PriceSchedule.of(fields)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.receipts.errors import ReceiptRefused, SignatureRefused
-from attestation.receipts.sealing import RECEIPT_TYPE, SignedReceipt, check_key, key_id, sign
+from attestation.receipts.signed_receipt import RECEIPT_TYPE, SignedReceipt, check_key, key_id, sign
 from foundation import cbor, ed25519
 from tests.little_receipts import book, issue_blocks, raw, receipt_key
 
@@ -17,8 +17,14 @@ ISSUED = issue_blocks(book(), [1])[0]
 ORDER = 2**252 + 27742317777372353535851937790883648493
 P = 2**255 - 19
 ONE_OF_ORDER_EIGHT = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
-SMALL = [(1).to_bytes(32, "little"), (P - 1).to_bytes(32, "little"), bytes(32), bytes(31) + b"\x80",
-         bytes.fromhex(ONE_OF_ORDER_EIGHT), bytes.fromhex(ONE_OF_ORDER_EIGHT[:-2] + "85")]
+SMALL = [
+    (1).to_bytes(32, "little"),
+    (P - 1).to_bytes(32, "little"),
+    bytes(32),
+    bytes(31) + b"\x80",
+    bytes.fromhex(ONE_OF_ORDER_EIGHT),
+    bytes.fromhex(ONE_OF_ORDER_EIGHT[:-2] + "85"),
+]
 
 
 def cose(protected: object, unprotected: object, body: object, signature: object, tag: int = 18) -> bytes:
@@ -54,12 +60,22 @@ def test_another_cell_s_key_does_not_fit() -> None:  # receipt.md T9
         SignedReceipt.parse(ISSUED.signed).verify(raw(receipt_key("cell b")))
 
 
-@pytest.mark.parametrize("header", [
-    {1: -19, 4: key_id(KEY), 16: RECEIPT_TYPE}, {1: -7, 4: key_id(KEY), 16: RECEIPT_TYPE},
-    {4: key_id(KEY), 16: RECEIPT_TYPE}, {1: -8, 16: RECEIPT_TYPE}, {1: -8, 4: key_id(KEY)[:8], 16: RECEIPT_TYPE},
-    {1: -8, 4: key_id(KEY)}, {1: -8, 4: key_id(KEY), 16: "text/plain"}, {},
-    {1: -8, 3: 0, 4: key_id(KEY), 16: RECEIPT_TYPE}, {1: "EdDSA", 4: key_id(KEY), 16: RECEIPT_TYPE},
-], ids=str)
+@pytest.mark.parametrize(
+    "header",
+    [
+        {1: -19, 4: key_id(KEY), 16: RECEIPT_TYPE},
+        {1: -7, 4: key_id(KEY), 16: RECEIPT_TYPE},
+        {4: key_id(KEY), 16: RECEIPT_TYPE},
+        {1: -8, 16: RECEIPT_TYPE},
+        {1: -8, 4: key_id(KEY)[:8], 16: RECEIPT_TYPE},
+        {1: -8, 4: key_id(KEY)},
+        {1: -8, 4: key_id(KEY), 16: "text/plain"},
+        {},
+        {1: -8, 3: 0, 4: key_id(KEY), 16: RECEIPT_TYPE},
+        {1: "EdDSA", 4: key_id(KEY), 16: RECEIPT_TYPE},
+    ],
+    ids=str,
+)
 def test_another_header_is_refused_however_well_it_is_signed(header: dict[int, object]) -> None:  # receipt.md T10
     protected = cbor.encode(header)  # type: ignore[arg-type]
     signature = receipt_key("cell a").sign(cbor.encode(["Signature1", protected, b"", ISSUED.body]))
@@ -70,12 +86,22 @@ def test_another_header_is_refused_however_well_it_is_signed(header: dict[int, o
 PROTECTED = cbor.encode({1: -8, 4: key_id(KEY), 16: RECEIPT_TYPE})
 
 
-@pytest.mark.parametrize("raw_bytes", [
-    b"", b"\xd2\x80", cose(PROTECTED, {1: -8}, ISSUED.body, bytes(64)), cose(PROTECTED, {}, None, bytes(64)),
-    cose(PROTECTED, {}, ISSUED.body, bytes(63)), cose(PROTECTED, {}, ISSUED.body, bytes(64), tag=98),
-    cose({}, {}, ISSUED.body, bytes(64)), cose(PROTECTED, {}, b"\x80", bytes(64)), ISSUED.signed + b"\0",
-    cose(b"\xff", {}, ISSUED.body, bytes(64)), ISSUED.signed[1:],
-])
+@pytest.mark.parametrize(
+    "raw_bytes",
+    [
+        b"",
+        b"\xd2\x80",
+        cose(PROTECTED, {1: -8}, ISSUED.body, bytes(64)),
+        cose(PROTECTED, {}, None, bytes(64)),
+        cose(PROTECTED, {}, ISSUED.body, bytes(63)),
+        cose(PROTECTED, {}, ISSUED.body, bytes(64), tag=98),
+        cose({}, {}, ISSUED.body, bytes(64)),
+        cose(PROTECTED, {}, b"\x80", bytes(64)),
+        ISSUED.signed + b"\0",
+        cose(b"\xff", {}, ISSUED.body, bytes(64)),
+        ISSUED.signed[1:],
+    ],
+)
 def test_other_bytes_are_refused(raw_bytes: bytes) -> None:  # receipt.md T9, T10
     with pytest.raises(ReceiptRefused):
         SignedReceipt.parse(raw_bytes)
@@ -108,15 +134,25 @@ def test_a_key_with_a_part_of_small_order_is_refused() -> None:  # receipt.md T1
     x, y, z, _ = ed25519._sum(point, torsion)
     x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
     mixed = (y | (x & 1) << 255).to_bytes(32, "little")
-    Ed25519PublicKey.from_public_bytes(mixed)       # the library takes it
+    Ed25519PublicKey.from_public_bytes(mixed)  # the library takes it
     with pytest.raises(SignatureRefused, match="prime order"):
         check_key(mixed)
 
 
-@pytest.mark.parametrize("encoding", [
-    (P + 3).to_bytes(32, "little"), (2**255 - 1).to_bytes(32, "little"), (P + 1).to_bytes(32, "little"),
-    (1 | 1 << 255).to_bytes(32, "little"), (2).to_bytes(32, "little"), b"", KEY[:-1], KEY + b"\0",
-], ids=bytes.hex)
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        (P + 3).to_bytes(32, "little"),
+        (2**255 - 1).to_bytes(32, "little"),
+        (P + 1).to_bytes(32, "little"),
+        (1 | 1 << 255).to_bytes(32, "little"),
+        (2).to_bytes(32, "little"),
+        b"",
+        KEY[:-1],
+        KEY + b"\0",
+    ],
+    ids=bytes.hex,
+)
 def test_what_is_not_the_one_encoding_of_a_point_is_refused(encoding: bytes) -> None:  # receipt.md T11
     with pytest.raises(SignatureRefused, match="key"):
         check_key(encoding)

@@ -77,7 +77,7 @@ def test_frames_are_cut_by_the_count_of_tokens_alone(words: list[bytes]) -> None
 
 def test_a_flood_of_bytes_in_one_token_waits_its_turn() -> None:
     size, frames = written([b"x" * 1000, *[b"y"] * 15])
-    assert (size, len(frames)) == (128, 9)          # 1015 bytes need eight frames, so the rung of eight
+    assert (size, len(frames)) == (128, 9)  # 1015 bytes need eight frames, so the rung of eight
     assert read(frames)[0] == b"x" * 1000 + b"y" * 15
 
 
@@ -96,8 +96,7 @@ ANSWER = written([b"%02d " % k for k in range(40)])[1]
 @pytest.mark.parametrize("name", FIELDS)
 def test_an_answer_is_for_one_request_at_one_place(name: str) -> None:
     """answer.md A14"""
-    others = {
-        "config": bytes(32), "gateway": b"\x00\x02", "height": 4, "index": 2, "number": 8, "request": bytes(32)}
+    others = {"config": bytes(32), "gateway": b"\x00\x02", "height": 4, "index": 2, "number": 8, "request": bytes(32)}
     with pytest.raises(AnswerRefused) as refused:
         read(ANSWER, keys(**{name: others[name]}))
     assert refused.value.code == "answer.frame"
@@ -171,19 +170,22 @@ def ending(words: bytes, tokens: int = 1, salt: bytes | None = None) -> bytes:
     return holding(Opening(keys().salt if salt is None else salt, outcome_of([words], tokens)).encode())
 
 
-@pytest.mark.parametrize(("plain", "code"), [
-    (lambda: [holding(b"ok"), ending(b"ok")], None),
-    (lambda: [holding(b"ok")[:-1] + b"\1", ending(b"ok")], "answer.padding"),
-    (lambda: [b"\xff" * PLAIN_BYTES, ending(b"ok")], "answer.padding"),
-    (lambda: [(ROOM_BYTES + 1).to_bytes(2, "big") + bytes(ROOM_BYTES), ending(b"ok")], "answer.padding"),
-    (lambda: [holding(b"ok"), ending(b"other")], "answer.output"),
-    (lambda: [ending(b"")], "answer.rung"),
-    (lambda: [*[holding(b"")] * 5, ending(b"")], "answer.rung"),
-    (lambda: [holding(b"ok"), ending(b"ok", tokens=17)], "answer.rung"),
-    (lambda: [holding(b"ok"), ending(b"ok", salt=bytes(32))], "answer.outcome"),
-    (lambda: [holding(b"ok"), holding(b"no opening")], "answer.outcome"),
-    (lambda: [holding(b""), holding(Opening(keys().salt, Outcome.refusal("a.code")).encode())], "answer.outcome"),
-])
+@pytest.mark.parametrize(
+    ("plain", "code"),
+    [
+        (lambda: [holding(b"ok"), ending(b"ok")], None),
+        (lambda: [holding(b"ok")[:-1] + b"\1", ending(b"ok")], "answer.padding"),
+        (lambda: [b"\xff" * PLAIN_BYTES, ending(b"ok")], "answer.padding"),
+        (lambda: [(ROOM_BYTES + 1).to_bytes(2, "big") + bytes(ROOM_BYTES), ending(b"ok")], "answer.padding"),
+        (lambda: [holding(b"ok"), ending(b"other")], "answer.output"),
+        (lambda: [ending(b"")], "answer.rung"),
+        (lambda: [*[holding(b"")] * 5, ending(b"")], "answer.rung"),
+        (lambda: [holding(b"ok"), ending(b"ok", tokens=17)], "answer.rung"),
+        (lambda: [holding(b"ok"), ending(b"ok", salt=bytes(32))], "answer.outcome"),
+        (lambda: [holding(b"ok"), holding(b"no opening")], "answer.outcome"),
+        (lambda: [holding(b""), holding(Opening(keys().salt, Outcome.refusal("a.code")).encode())], "answer.outcome"),
+    ],
+)
 def test_a_cell_that_seals_nonsense_is_noticed(plain: Callable[[], list[bytes]], code: str | None) -> None:
     """answer.md A15, A19, A20"""
     if code is None:

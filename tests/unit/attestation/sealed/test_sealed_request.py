@@ -40,16 +40,16 @@ def sealed(suite: SuiteId = SuiteId.X25519, of: Unsealed | None = None, *, expir
     return seal(of or inside(), RINGS[suite].keys[key].key.public, PLACE, expiry)
 
 
-def code_of(payload: bytes, suite: SuiteId = SuiteId.X25519, *, place: Place = PLACE, height: int = 7,
-            caller: bytes = CALLER) -> str:
+def code_of(
+    payload: bytes, suite: SuiteId = SuiteId.X25519, *, place: Place = PLACE, height: int = 7, caller: bytes = CALLER
+) -> str:
     with pytest.raises(SealedRefused) as refused:
         unseal(payload, RINGS[suite], place, height=height, caller=caller)
     assert not any(word in str(refused.value) for word in ("hunter", "21" * 8))
     return refused.value.code
 
 
-@given(st.sampled_from(SuiteId), st.binary(max_size=3000), st.sampled_from(Mode),
-       st.none() | st.just(CALLER))
+@given(st.sampled_from(SuiteId), st.binary(max_size=3000), st.sampled_from(Mode), st.none() | st.just(CALLER))
 def test_what_is_sealed_comes_out(suite: SuiteId, chat: bytes, mode: Mode, caller: bytes | None) -> None:
     opened = unseal(sealed(suite, inside(chat, mode, caller)), RINGS[suite], PLACE, height=7, caller=CALLER)
     assert (opened.chat, opened.reply_key, opened.mode, opened.caller) == (Prompt(chat), REPLY, mode, caller)
@@ -99,16 +99,18 @@ def test_what_is_bound_is_bound() -> None:
     assert code_of(payload, place=replace(PLACE, model_root=bytes(32))) == "sealed.unsealable"
     assert unseal(payload, RINGS[SuiteId.X25519], PLACE, height=50, caller=CALLER).chat == Prompt(b"hunter")
     assert code_of(payload, height=51) == "sealed.expired"
-    assert code_of(sealed(expiry=10**9), height=121) == "sealed.key"        # the key is over, whatever the request says
-    assert code_of(sealed(key=1), height=100) == "sealed.key"               # or not yet in use
+    assert code_of(sealed(expiry=10**9), height=121) == "sealed.key"  # the key is over, whatever the request says
+    assert code_of(sealed(key=1), height=100) == "sealed.key"  # or not yet in use
     assert unseal(sealed(key=1, expiry=150), RINGS[SuiteId.X25519], PLACE, height=101, caller=CALLER)
     assert code_of(sealed(of=inside(caller=b"\x05"))) == "sealed.caller"
     assert code_of(sealed(SuiteId.MLKEM768_X25519)) == "sealed.key"
     claimed = SealedRequest.parse(payload)
     assert code_of(replace(claimed, suite=SuiteId.MLKEM768_X25519).encode()) == "sealed.key"
     assert code_of(replace(claimed, expiry=10**9).encode()) == "sealed.unsealable"
-    assert code_of(replace(claimed, key_id=RINGS[SuiteId.X25519].keys[1].key.public.id).encode(),
-                   height=105) == "sealed.expired"
+    assert (
+        code_of(replace(claimed, key_id=RINGS[SuiteId.X25519].keys[1].key.public.id).encode(), height=105)
+        == "sealed.expired"
+    )
 
 
 def of_plaintext(plain: bytes) -> bytes:
@@ -117,21 +119,43 @@ def of_plaintext(plain: bytes) -> bytes:
     return replace(head, sealed=key.seal(plain, head.info(PLACE))).encode()
 
 
-@pytest.mark.parametrize("plain", [
-    b"", b"\0\0\0", bytes(256), inside().encode()[:-1], inside().encode() + b"\0", inside().encode() + bytes(256),
-    inside().encode()[:-1] + b"\1", b"\xff" * 256, (252).to_bytes(4, "big") + bytes(251),
-    (300).to_bytes(4, "big") + bytes(252), bytes(4) + bytes(236),
-])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        b"",
+        b"\0\0\0",
+        bytes(256),
+        inside().encode()[:-1],
+        inside().encode() + b"\0",
+        inside().encode() + bytes(256),
+        inside().encode()[:-1] + b"\1",
+        b"\xff" * 256,
+        (252).to_bytes(4, "big") + bytes(251),
+        (300).to_bytes(4, "big") + bytes(252),
+        bytes(4) + bytes(236),
+    ],
+)
 def test_padding_is_zeros_to_the_first_rung(plain: bytes) -> None:
     """answer.md A12"""
     assert code_of(of_plaintext(plain)) == "sealed.padding"
 
 
-@pytest.mark.parametrize("value", [
-    [], [b"hunter", REPLY.reveal(), 0], [b"hunter", REPLY.reveal(), 2, None], [b"hunter", REPLY.reveal(), False, None],
-    [b"hunter", REPLY.reveal()[:31], 0, None], ["chat", REPLY.reveal(), 0, None], [b"hunter", REPLY.reveal(), 0, b""],
-    [b"hunter", REPLY.reveal(), 0, bytes(30)], [b"hunter", REPLY.reveal(), 0, None, None], {}, b"hunter",
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        [b"hunter", REPLY.reveal(), 0],
+        [b"hunter", REPLY.reveal(), 2, None],
+        [b"hunter", REPLY.reveal(), False, None],
+        [b"hunter", REPLY.reveal()[:31], 0, None],
+        ["chat", REPLY.reveal(), 0, None],
+        [b"hunter", REPLY.reveal(), 0, b""],
+        [b"hunter", REPLY.reveal(), 0, bytes(30)],
+        [b"hunter", REPLY.reveal(), 0, None, None],
+        {},
+        b"hunter",
+    ],
+)
 def test_inside_is_one_shape(value: cbor.Value) -> None:
     """answer.md A11"""
     body = cbor.encode(value)
@@ -143,10 +167,21 @@ def test_inside_has_one_encoding() -> None:
     assert code_of(of_plaintext((len(body).to_bytes(4, "big") + body).ljust(256, b"\0"))) == "sealed.inside"
 
 
-@pytest.mark.parametrize("value", [
-    [], [2, 2, bytes(32), 50, b""], [1, 3, bytes(32), 50, b""], [1, 2, bytes(31), 50, b""], [1, 2, bytes(32), -1, b""],
-    [1, True, bytes(32), 50, b""], [True, 2, bytes(32), 50, b""], [1, 2, bytes(32), 50, "s"], [1, 2, bytes(32), 50], 1,
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        [2, 2, bytes(32), 50, b""],
+        [1, 3, bytes(32), 50, b""],
+        [1, 2, bytes(31), 50, b""],
+        [1, 2, bytes(32), -1, b""],
+        [1, True, bytes(32), 50, b""],
+        [True, 2, bytes(32), 50, b""],
+        [1, 2, bytes(32), 50, "s"],
+        [1, 2, bytes(32), 50],
+        1,
+    ],
+)
 def test_outside_is_one_shape(value: cbor.Value) -> None:
     """answer.md A5, A13"""
     assert code_of(cbor.encode(value)) == "sealed.format"

@@ -37,13 +37,11 @@ def test_any_ring_comes_back_as_itself(suite: SuiteId, first: int, blocks: int, 
 
 
 @given(st.integers(1, 50), st.integers(0, 50), st.integers(0, 7), st.integers(0, 7))
-def test_two_rings_never_disagree_about_a_block_both_speak_for(
-    blocks: int, overlap: int, one: int, other: int
-) -> None:
+def test_two_rings_never_disagree_about_a_block_both_speak_for(blocks: int, overlap: int, one: int, other: int) -> None:
     """answer.md A8: through any number of rotations; and every block has a key, with the overlap two."""
     rings = [ring(first=5, blocks=blocks, overlap=min(overlap, blocks))]
     for _ in range(7):
-        rings.append(rings[-1].rotated(SuiteId.X25519, os.urandom, answered=10 ** 9))
+        rings.append(rings[-1].rotated(SuiteId.X25519, os.urandom, answered=10**9))
     older, newer = rings[min(one, other)], rings[max(one, other)]
     older.check_agrees(newer)
     newer.check_agrees(older)
@@ -62,15 +60,15 @@ def test_a_rotation_by_the_numbers() -> None:
     assert (second.first, second.renew, second.through) == (1, 201, 300)
     assert blocks_of(second) == [(1, 120), (101, 220), (201, 320)]
     third = second.rotated(SuiteId.MLKEM768_X25519, os.urandom, answered=120)
-    assert (third.first, third.renew, third.through) == (121, 301, 400)     # the first key is forgotten
-    assert second.rotated(SuiteId.X25519, os.urandom, answered=119).first == 1       # a block still waits for it
+    assert (third.first, third.renew, third.through) == (121, 301, 400)  # the first key is forgotten
+    assert second.rotated(SuiteId.X25519, os.urandom, answered=119).first == 1  # a block still waits for it
     assert third.keys[-1].key.suite is SuiteId.MLKEM768_X25519
 
 
 def test_a_ring_that_was_made_anew_contradicts_the_one_before() -> None:
     with pytest.raises(KeysRefused, match="contradiction"):
         ring().check_agrees(ring())
-    ring(first=1).check_agrees(ring(first=10_000))      # nothing they both speak for
+    ring(first=1).check_agrees(ring(first=10_000))  # nothing they both speak for
 
 
 def test_a_key_is_for_its_blocks_and_its_name() -> None:
@@ -84,14 +82,29 @@ def test_a_key_is_for_its_blocks_and_its_name() -> None:
     assert [made.speaks_for(height) for height in (0, 1, 200, 201)] == [False, True, True, False]
 
 
-@pytest.mark.parametrize("value", [
-    [], [2, 1, 1, 1, []], [1, 1, 1, 1, []], [1, 1, 1, 1, [[2, 1, 1, b""]]], [1, 1, 1, 1, [[3, 1, 1, bytes(32)]]],
-    [1, 2, 1, 1, [[2, 1, 1, bytes(32)]]], [1, 0, 1, 1, [[2, 1, 1, bytes(32)]]], [True, 1, 1, 1, [[2, 1, 1, bytes(32)]]],
-    [1, 1, 1, 1, [[2, 1, 1, bytes(32)], [2, 1, 1, bytes(32)]]], [1, 1, 1, 1, [[2, 1, 1, bytes(32)]] * 2],
-    [1, 1, 1, 1, [[2, 2, 1, bytes(32)]]], [1, 1, 1, HEIGHT_MAX + 1, [[2, 1, 1, bytes(32)]]],
-    [1, 1, 1, 1, [[2, 1, 2, bytes(32)], [2, 2, 2, bytes(32)]]], [1, 1, 1, 1, [[2, 1, 1]]],
-    [1, 1, 1, 9, [[2, k, k, bytes([k]) * 32] for k in range(1, KEYS_MAX + 2)]], b"", {}, "ring",
-])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        [2, 1, 1, 1, []],
+        [1, 1, 1, 1, []],
+        [1, 1, 1, 1, [[2, 1, 1, b""]]],
+        [1, 1, 1, 1, [[3, 1, 1, bytes(32)]]],
+        [1, 2, 1, 1, [[2, 1, 1, bytes(32)]]],
+        [1, 0, 1, 1, [[2, 1, 1, bytes(32)]]],
+        [True, 1, 1, 1, [[2, 1, 1, bytes(32)]]],
+        [1, 1, 1, 1, [[2, 1, 1, bytes(32)], [2, 1, 1, bytes(32)]]],
+        [1, 1, 1, 1, [[2, 1, 1, bytes(32)]] * 2],
+        [1, 1, 1, 1, [[2, 2, 1, bytes(32)]]],
+        [1, 1, 1, HEIGHT_MAX + 1, [[2, 1, 1, bytes(32)]]],
+        [1, 1, 1, 1, [[2, 1, 2, bytes(32)], [2, 2, 2, bytes(32)]]],
+        [1, 1, 1, 1, [[2, 1, 1]]],
+        [1, 1, 1, 9, [[2, k, k, bytes([k]) * 32] for k in range(1, KEYS_MAX + 2)]],
+        b"",
+        {},
+        "ring",
+    ],
+)
 def test_what_is_no_ring(value: cbor.Value) -> None:
     with pytest.raises(KeysRefused):
         Ring.parse(Secret(cbor.encode(value)))
@@ -118,7 +131,11 @@ def test_an_offer_is_the_brokers_or_refused(suite: SuiteId) -> None:
     for raw, key in zip(offers("a/service-key/b", made, BROKER), made.keys, strict=True):
         offer = Offer.checked(raw, PUBLIC)
         assert (offer.resource, offer.key.raw, offer.first, offer.last) == (
-            "a/service-key/b", key.key.public.raw, key.first, key.last)
+            "a/service-key/b",
+            key.key.public.raw,
+            key.first,
+            key.last,
+        )
         for at in {0, 1, 5, len(raw) // 2, len(raw) - 70, len(raw) - 1}:
             changed = bytearray(raw)
             changed[at] ^= 1
@@ -131,8 +148,15 @@ def test_an_offer_is_the_brokers_or_refused(suite: SuiteId) -> None:
 def test_an_offer_of_nonsense_signed_by_the_broker() -> None:
     good = Offer.of("a/service-key/b", ring().keys[0])
 
-    for value in ([1], [2, "r", 2, good.key.raw, 1, 2], [1, "r", 9, good.key.raw, 1, 2], [1, "r", 2, b"", 1, 2],
-                  [1, "r", 2, good.key.raw, 2, 1], [1, "r", 2, good.key.raw, 0, 1], [True, "r", 2, good.key.raw, 1, 1]):
+    for value in (
+        [1],
+        [2, "r", 2, good.key.raw, 1, 2],
+        [1, "r", 9, good.key.raw, 1, 2],
+        [1, "r", 2, b"", 1, 2],
+        [1, "r", 2, good.key.raw, 2, 1],
+        [1, "r", 2, good.key.raw, 0, 1],
+        [True, "r", 2, good.key.raw, 1, 1],
+    ):
         raw = cbor.encode(value)
         signed = cbor.encode([raw, BROKER.sign(tagged_sha256(OFFER_TAG, raw))])
         with pytest.raises(KeysRefused):

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from appliance.answering import Answering, Terms
 from appliance.engine.scripted import ScriptedEngine
-from appliance.mind import ByteScript, Mind
-from appliance.receipts import ReceiptBook
-from appliance.rings import Rings
-from appliance.window import Answered, Piece
+from appliance.model_runtime import ByteScript, Mind
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import Answering, Terms
+from appliance.serving.receipts import ReceiptBook
+from appliance.serving.window import Answered, Piece
 from attestation.consensus.blocks import Kind, Request
 from attestation.consensus.chat import RAISED
 from attestation.receipts.outcome import Finish
 from attestation.receipts.price import FREE
-from attestation.receipts.sealing import SignedReceipt
+from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.buckets import billed_in
 from attestation.sealed.frames import AnswerKeys, FrameReader
 from attestation.sealed.request import Mode, Place, SealedRequest, unseal
@@ -64,18 +64,31 @@ def test_the_info_is_what_the_specification_says(case: dict[str, Any]) -> None:
     """answer.md A5: written out."""
     _, place = opened(case)
     request = SealedRequest.parse(of(case, "payload"))
-    assert request.info(place) == cbor.encode([
-        "anchorhold/sealed-request/v1", of(case, "gateway"), of(case, "model_root"), of(case, "key_id"),
-        case["expiry"], case["suite"],
-    ])
+    assert request.info(place) == cbor.encode(
+        [
+            "anchorhold/sealed-request/v1",
+            of(case, "gateway"),
+            of(case, "model_root"),
+            of(case, "key_id"),
+            case["expiry"],
+            case["suite"],
+        ]
+    )
 
 
 def test_the_keys_of_the_answer(case: dict[str, Any]) -> None:
     """answer.md A14: HKDF by hand (RFC 5869), with no salt and two blocks."""
-    info = cbor.encode([
-        "anchorhold/answer-key/v2", of(case, "config"), of(case, "gateway"), case["height"], case["index"], case["id"],
-        of(case, "request_digest"),
-    ])
+    info = cbor.encode(
+        [
+            "anchorhold/answer-key/v2",
+            of(case, "config"),
+            of(case, "gateway"),
+            case["height"],
+            case["index"],
+            case["id"],
+            of(case, "request_digest"),
+        ]
+    )
     extracted = hmac.digest(bytes(32), b"\x21" * 32, hashlib.sha256)
     first = hmac.digest(extracted, info + b"\x01", hashlib.sha256)
     second = hmac.digest(extracted, first + info + b"\x02", hashlib.sha256)
@@ -100,7 +113,7 @@ def test_the_frames_by_hand(case: dict[str, Any]) -> None:
             assert (salt, finish) == (of(case, "salt"), 0)
             assert (tokens_in, tokens_out) == (case["tokens_in"], case["tokens_out"])
         else:
-            assert plain[2 : 2 + length] == words[16 * number : 16 * number + 16]       # one byte to a token here
+            assert plain[2 : 2 + length] == words[16 * number : 16 * number + 16]  # one byte to a token here
             said += plain[2 : 2 + length]
     assert said == words
     assert {len(frame) for frame in frames} == {146}
@@ -113,7 +126,10 @@ def test_a_client_reads_it(case: dict[str, Any]) -> None:
     assert b"".join(reader.hear(bytes.fromhex(frame)) for frame in case["frames"]) == of(case, "words")
     outcome = reader.end()
     assert (outcome.finish, outcome.tokens_in, outcome.tokens_out) == (
-        Finish.STOP, case["tokens_in"], case["tokens_out"])
+        Finish.STOP,
+        case["tokens_in"],
+        case["tokens_out"],
+    )
 
 
 def test_a_cell_says_these_very_frames(case: dict[str, Any]) -> None:
@@ -121,13 +137,21 @@ def test_a_cell_says_these_very_frames(case: dict[str, Any]) -> None:
     ring, place = opened(case)
     terms = Terms(place.gateway, RAISED, True, place)
     cell = Answering(
-        Mind(ScriptedEngine(), ByteScript()), ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring))
+        Mind(ScriptedEngine(), ByteScript()), ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring)
+    )
     for index in range(case["index"]):
         list(cell.answer(ordered(height=case["height"], index=index)))
     request = Request(case["id"], of(case, "caller"), Kind.SEALED, Prompt(of(case, "payload")))
     placed = replace(
-        ordered(height=case["height"], index=case["index"], number=case["id"], kind=Kind.SEALED,
-                payload=of(case, "payload"), beacon=of(case, "beacon"), caller=of(case, "caller")),
+        ordered(
+            height=case["height"],
+            index=case["index"],
+            number=case["id"],
+            kind=Kind.SEALED,
+            payload=of(case, "payload"),
+            beacon=of(case, "beacon"),
+            caller=of(case, "caller"),
+        ),
         request_digest=request.digest(),
     )
     *pieces, end = cell.answer(placed)

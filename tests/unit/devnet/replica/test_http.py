@@ -26,6 +26,7 @@ OTHER = numbered(0x77)
 @pytest.fixture(scope="module")
 def ic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalIc]:
     with local_ic(tmp_path_factory.mktemp("ic") / "state") as made:
+
         def install() -> None:
             network = made.running.network
             for canister_id, wasm in ((CALLER, caller_wasm()), (CALLEE, callee_wasm())):
@@ -48,14 +49,18 @@ def test_the_status_names_the_root_key(ic: LocalIc) -> None:
     value = cbor.decode_foreign(response.body)  # type: ignore[attr-defined]
     assert isinstance(value, cbor.Tag)
     assert value.value == {
-        "root_key": ic.running.certifier.root_key, "replica_health_status": "healthy",
+        "root_key": ic.running.certifier.root_key,
+        "replica_health_status": "healthy",
         "impl_version": "anchorhold-devnet",
     }
 
 
 def test_any_web_page_may_ask(ic: LocalIc) -> None:
-    wanted = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST",
-              "Access-Control-Request-Headers": "content-type"}
+    wanted = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
     response = ic.get("/api/v2/canister/aaaaa-aa/call", "OPTIONS", wanted)
     assert response.status == 200
     assert response.headers["access-control-allow-origin"] == "*"
@@ -119,9 +124,14 @@ def test_the_answer_to_a_query_is_signed_by_the_node(ic: LocalIc, version: int) 
     path = [b"subnet", subnet, b"node", signed["identity"], b"public_key"]
     _, state = read(ic, [path]).send("read_state", version, subnet, "subnet")
     key = _subnet_value(state["certificate"], path)
-    message = domain("ic-response") + representation_independent_hash({
-        "status": "replied", "reply": response["reply"], "request_id": asked.request_id,
-        "timestamp": signed["timestamp"]})
+    message = domain("ic-response") + representation_independent_hash(
+        {
+            "status": "replied",
+            "reply": response["reply"],
+            "request_id": asked.request_id,
+            "timestamp": signed["timestamp"],
+        }
+    )
     ed25519.Ed25519PublicKey.from_public_bytes(key[-32:]).verify(signed["signature"], message)
 
 
@@ -168,7 +178,8 @@ def test_modules_and_controllers_are_read_and_private_metadata_is_for_controller
     certificate = response["certificate"]
     assert certified(ic, certificate, canister, tuple(paths[0])) == digest
     assert cbor.decode_foreign(certified(ic, certificate, canister, tuple(paths[1]))) == cbor.Tag(
-        55799, [alice.principal])
+        55799, [alice.principal]
+    )
     assert certified(ic, certificate, canister, tuple(paths[2])) == b"service : {}"
     private = [[*below, b"metadata", b"key"]]
     assert read(ic, private).send("read_state", 3, canister)[0] == 400
@@ -179,8 +190,9 @@ def test_modules_and_controllers_are_read_and_private_metadata_is_for_controller
 # ---- the management canister from outside
 
 _CREATE = Record({"amount": Opt(NAT), "settings": Opt(NULL), "specified_id": Opt(PRINCIPAL)})
-_INSTALL = Record({
-    "mode": Variant({"install": NULL, "reinstall": NULL}), "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB})
+_INSTALL = Record(
+    {"mode": Variant({"install": NULL, "reinstall": NULL}), "canister_id": PRINCIPAL, "wasm_module": BLOB, "arg": BLOB}
+)
 _ABOUT = Record({"canister_id": PRINCIPAL})
 
 
@@ -202,12 +214,21 @@ def test_a_canister_is_created_installed_and_described(ic: LocalIc, alice: Ident
     made = decode([_ABOUT], reply)[0]["canister_id"]
     module = {"mode": ("install", None), "canister_id": made, "wasm_module": callee_wasm(), "arg": b""}
     assert managed(ic, alice, made, "install_code", _INSTALL, module) == ("replied", encode([], []))
-    assert managed(ic, alice, made, "install_code", _INSTALL, module)[0] == "rejected"      # it has code now
+    assert managed(ic, alice, made, "install_code", _INSTALL, module)[0] == "rejected"  # it has code now
     kind, reply = managed(ic, alice, made, "canister_status", _ABOUT, {"canister_id": made})
     assert kind == "replied"
-    told = decode([Record({
-        "cycles": NAT, "module_hash": Opt(BLOB),
-        "status": Variant({"running": NULL, "stopping": NULL, "stopped": NULL})})], reply)[0]
+    told = decode(
+        [
+            Record(
+                {
+                    "cycles": NAT,
+                    "module_hash": Opt(BLOB),
+                    "status": Variant({"running": NULL, "stopping": NULL, "stopped": NULL}),
+                }
+            )
+        ],
+        reply,
+    )[0]
     assert told["cycles"] == 10**12
     assert told["status"] == ("running", None)
 
@@ -290,6 +311,7 @@ def _delegated(**wrong: Any) -> Callable[[Ask], None]:
         if "changed" in wrong:
             signed["delegation"] = {**signed["delegation"], **wrong["changed"]}
         asked.delegations, asked.signer = [signed], wrong.get("signer", session)
+
     return tamper
 
 
@@ -307,22 +329,35 @@ def _too_many_delegations(asked: Ask) -> None:
     asked.signer = chain[-1]
 
 
-@pytest.mark.parametrize(("tamper", "code"), [
-    (_other_arg, "signature"), (_other_sender, "sender"), (_expired, "ingress_expiry"),
-    (_far_away, "ingress_expiry"), (_unsigned, "signature"), (_other_key_signs, "signature"),
-    (_anonymous_with_a_signature, "signature"), (_long_nonce, "nonce"), (_another_kind, "request_type"),
-    (_unknown_kind, "request_type"), (_unknown_field, "content.field"),
-    (_a_field_of_another_type, "content.method_name"), (_a_field_left_out, "content.arg"),
-    (_delegated(targets=[OTHER]), "delegation.targets"), (_delegated(targets=[]), "delegation.targets"),
-    (_delegated(later=-10 * MINUTE_NS), "delegation.expiration"),
-    (_delegated(changed={"expiration": 2**63}), "delegation.signature"),
-    (_delegated(changed={"targets": [CALLEE]}), "delegation.signature"),
-    (_delegated(signer=Identity()), "signature"), (_a_circle, "delegation.pubkey"),
-    (_too_many_delegations, "delegations"),
-])
+@pytest.mark.parametrize(
+    ("tamper", "code"),
+    [
+        (_other_arg, "signature"),
+        (_other_sender, "sender"),
+        (_expired, "ingress_expiry"),
+        (_far_away, "ingress_expiry"),
+        (_unsigned, "signature"),
+        (_other_key_signs, "signature"),
+        (_anonymous_with_a_signature, "signature"),
+        (_long_nonce, "nonce"),
+        (_another_kind, "request_type"),
+        (_unknown_kind, "request_type"),
+        (_unknown_field, "content.field"),
+        (_a_field_of_another_type, "content.method_name"),
+        (_a_field_left_out, "content.arg"),
+        (_delegated(targets=[OTHER]), "delegation.targets"),
+        (_delegated(targets=[]), "delegation.targets"),
+        (_delegated(later=-10 * MINUTE_NS), "delegation.expiration"),
+        (_delegated(changed={"expiration": 2**63}), "delegation.signature"),
+        (_delegated(changed={"targets": [CALLEE]}), "delegation.signature"),
+        (_delegated(signer=Identity()), "signature"),
+        (_a_circle, "delegation.pubkey"),
+        (_too_many_delegations, "delegations"),
+    ],
+)
 @pytest.mark.parametrize("curve", [None, ec.SECP256K1()], ids=["ed25519", "secp256k1"])
 def test_a_tampered_call_gets_400_and_runs_nothing(
-    ic: LocalIc, tamper: Callable[[Ask], None], code: str, curve: ec.EllipticCurve | None,
+    ic: LocalIc, tamper: Callable[[Ask], None], code: str, curve: ec.EllipticCurve | None
 ) -> None:
     asked = ask(ic, "call", CALLEE, "who", identity=Identity(curve))
     tamper(asked)
@@ -348,11 +383,15 @@ def test_another_canister_in_the_address_is_refused(ic: LocalIc, alice: Identity
     assert (status, "effective_canister_id" in said) == (400, True)
 
 
-@pytest.mark.parametrize(("key", "said"), [
-    (bytes.fromhex("300c060a2b0601040183b8430101") + bytes(40), "a WebAuthn key"),
-    (bytes.fromhex("303c300c060a2b0601040183b8430102032c00") + bytes(43), "a canister signature"),
-    (b"no key", "other bytes"),
-], ids=["webauthn", "canister", "none"])
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (bytes.fromhex("300c060a2b0601040183b8430101") + bytes(40), "a WebAuthn key"),
+        (bytes.fromhex("303c300c060a2b0601040183b8430102032c00") + bytes(43), "a canister signature"),
+        (b"no key", "other bytes"),
+    ],
+    ids=["webauthn", "canister", "none"],
+)
 def test_a_key_of_another_kind_is_refused_by_name(ic: LocalIc, alice: Identity, key: bytes, said: str) -> None:
     alice.der = key
     alice.principal = sha224(key).digest() + b"\2"
@@ -360,10 +399,22 @@ def test_a_key_of_another_kind_is_refused_by_name(ic: LocalIc, alice: Identity, 
     assert (status, said in text) == (400, True)
 
 
-@pytest.mark.parametrize("body", [
-    b"", b"\xff", b"not cbor", cbor.encode({}), cbor.encode([1, 2]), cbor.encode({"content": {"request_type": 1}}),
-    b"\xbf\xff", b"\xa1\x67content\xa0\x00", b"\x9b" + b"\xff" * 8, b"\xd9\xd9\xf7" * 40,
-], ids=lambda body: body[:8].hex() or "empty")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"not cbor",
+        cbor.encode({}),
+        cbor.encode([1, 2]),
+        cbor.encode({"content": {"request_type": 1}}),
+        b"\xbf\xff",
+        b"\xa1\x67content\xa0\x00",
+        b"\x9b" + b"\xff" * 8,
+        b"\xd9\xd9\xf7" * 40,
+    ],
+    ids=lambda body: body[:8].hex() or "empty",
+)
 def test_bytes_that_are_no_request_get_400(ic: LocalIc, body: bytes) -> None:
     for path in ("canister/aaaaa-aa/call", "canister/aaaaa-aa/query", "canister/aaaaa-aa/read_state"):
         assert ic.post(f"/api/v2/{path}", body)[0] == 400
@@ -388,10 +439,19 @@ def test_the_status_of_a_request_is_its_senders(ic: LocalIc, alice: Identity) ->
     assert read(ic, [path], alice).send("read_state", 3, CALLER)[0] == 400
 
 
-@pytest.mark.parametrize("path", [
-    [b"canister", CALLEE, b"certified_data"], [b"canister", CALLER, b"module_hash"], [b"canister", CALLEE],
-    [b"request_status"], [b"canister"], [], [b"streams"], [b"time", b"x"],
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        [b"canister", CALLEE, b"certified_data"],
+        [b"canister", CALLER, b"module_hash"],
+        [b"canister", CALLEE],
+        [b"request_status"],
+        [b"canister"],
+        [],
+        [b"streams"],
+        [b"time", b"x"],
+    ],
+)
 def test_other_paths_of_the_state_cannot_be_read(ic: LocalIc, path: list[bytes]) -> None:
     assert read(ic, [path]).send("read_state", 3, CALLEE)[0] == 400
 

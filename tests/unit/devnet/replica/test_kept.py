@@ -31,11 +31,21 @@ def everything(network: Network) -> object:
     """All that a network holds, for comparing."""
     canisters = {
         each.canister_id: (
-            each.settings, each.cycles, each.status, each.version, each.certified_data, each.timer_ns, each.prints,
-            each.stable.content(), each.chunks, each.stops,
-            None if each.instance is None else (
-                each.instance.memory_now(), each.instance.global_values, each.instance.code.digest),
-        ) for each in network.canisters.values()
+            each.settings,
+            each.cycles,
+            each.status,
+            each.version,
+            each.certified_data,
+            each.timer_ns,
+            each.prints,
+            each.stable.content(),
+            each.chunks,
+            each.stops,
+            None
+            if each.instance is None
+            else (each.instance.memory_now(), each.instance.global_values, each.instance.code.digest),
+        )
+        for each in network.canisters.values()
     }
     return canisters, network.calls, network.contexts, network.ingress, network.requests, network.numbers
 
@@ -104,12 +114,12 @@ def test_pages_that_did_not_change_are_not_written(tmp_path: Path) -> None:
     kept.save(network, 1)
     before = kept._db.total_changes
     kept.save(network, 2)
-    assert kept._db.total_changes - before == 4         # the four numbers of the round
+    assert kept._db.total_changes - before == 4  # the four numbers of the round
     before = kept._db.total_changes
     network.submit(CALLEE, "spent", b"", OWNER)
     network.round()
     kept.save(network, 3)
-    assert kept._db.total_changes - before == 5         # and one page
+    assert kept._db.total_changes - before == 5  # and one page
     kept.close()
 
 
@@ -165,7 +175,8 @@ for number in range(100_000):
 def test_after_a_kill_every_round_that_was_told_is_there(tmp_path: Path) -> None:
     root = Path(__file__).parents[4]
     writer = subprocess.Popen(
-        [sys.executable, "-c", _COUNTING, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True)
+        [sys.executable, "-c", _COUNTING, str(tmp_path)], stdout=subprocess.PIPE, cwd=root, text=True
+    )
     assert writer.stdout is not None
     told = -1
     for line in writer.stdout:

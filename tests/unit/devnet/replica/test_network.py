@@ -63,14 +63,17 @@ def test_the_callee_sees_the_canister_that_calls(network: Network) -> None:
     assert done(network, asked(network, "ask", request("who")))[32:] == CALLER
 
 
-@pytest.mark.parametrize(("method", "callee", "code"), [
-    ("refuse", CALLEE, RejectCode.CANISTER_REJECT),
-    ("take_and_trap", CALLEE, RejectCode.CANISTER_ERROR),
-    ("nothing_here", CALLEE, RejectCode.CANISTER_ERROR),
-    ("echo", bytes.fromhex("00000000fff000990101"), RejectCode.DESTINATION_INVALID),
-])
+@pytest.mark.parametrize(
+    ("method", "callee", "code"),
+    [
+        ("refuse", CALLEE, RejectCode.CANISTER_REJECT),
+        ("take_and_trap", CALLEE, RejectCode.CANISTER_ERROR),
+        ("nothing_here", CALLEE, RejectCode.CANISTER_ERROR),
+        ("echo", bytes.fromhex("00000000fff000990101"), RejectCode.DESTINATION_INVALID),
+    ],
+)
 def test_a_call_that_fails_is_rejected_with_its_code(
-    network: Network, method: str, callee: bytes, code: RejectCode,
+    network: Network, method: str, callee: bytes, code: RejectCode
 ) -> None:
     reply = done(network, asked(network, "ask", request(method, callee=callee)))
     assert number(reply[16:20]) == code
@@ -163,7 +166,7 @@ def test_a_bounded_wait_that_is_over_is_answered_without_the_callee(network: Net
     clock.go_on(10)
     reply = done(network, call)
     assert number(reply[16:20]) == RejectCode.SYS_UNKNOWN
-    assert number(reply[:16]) == 0                  # lost with the call, as on the subnet
+    assert number(reply[:16]) == 0  # lost with the call, as on the subnet
 
 
 def test_what_a_callee_says_too_late_reaches_nobody(network: Network, clock: Clock) -> None:
@@ -178,7 +181,7 @@ def test_what_a_callee_says_too_late_reaches_nobody(network: Network, clock: Clo
     while network.waiting():
         network.round()
     assert network.contexts == {}
-    assert network.canister(CALLEE).cycles == CYCLES + 50       # it could still accept
+    assert network.canister(CALLEE).cycles == CYCLES + 50  # it could still accept
 
 
 def test_a_bounded_wait_that_is_answered_in_time_is_as_any_other(network: Network, clock: Clock) -> None:
@@ -222,7 +225,9 @@ def test_every_execution_is_told_with_its_instructions(network: Network) -> None
     network.observe = seen.append
     reply = done(network, asked(network, "ask", request("spent")))
     assert [(each.canister, each.entry.name, each.method) for each in seen] == [
-        (CALLER, "UPDATE", "ask"), (CALLEE, "UPDATE", "spent"), (CALLER, "REPLY", ""),
+        (CALLER, "UPDATE", "ask"),
+        (CALLEE, "UPDATE", "spent"),
+        (CALLER, "REPLY", ""),
     ]
     counted = number(reply[32:])
     assert 5_000 < counted < seen[1].fuel < counted + 100

@@ -25,7 +25,9 @@ from tests.releases import digest, made_manifest
 
 FOLDER = Path(__file__).resolve().parents[4] / "governance"
 ACTIONS = (
-    Adopt(made_manifest(), None), Adopt(made_manifest(), 500), Withdraw("0.1.0", digest("m"), "it leaks"),
+    Adopt(made_manifest(), None),
+    Adopt(made_manifest(), 500),
+    Withdraw("0.1.0", digest("m"), "it leaks"),
     RevokeChips((bytes(8), b"\x01" * 64), "extracted seeds"),
     RotateKey("default/model-key/tiny", 2, "a backup was lost"),
     AmendCharter(Charter("keepers", 1, (Member("one", digest("k")),))),
@@ -41,8 +43,9 @@ def second_opinion() -> dict[str, Any]:
         if os.environ.get("ANCHORHOLD_REQUIRE_NODE"):
             pytest.fail("node, or governance/node_modules, is missing")
         pytest.skip("no node, or no governance/node_modules: run `make gateway-check`")
-    done = subprocess.run(["node", "candid.mjs"], cwd=FOLDER, input=json.dumps(cases).encode(), capture_output=True,
-                          check=False)
+    done = subprocess.run(
+        ["node", "candid.mjs"], cwd=FOLDER, input=json.dumps(cases).encode(), capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -77,15 +80,16 @@ def test_payloads_decode_identically(second_opinion: dict[str, Any]) -> None:
 def test_the_submitted_bytes_are_what_an_sns_reads(second_opinion: dict[str, Any]) -> None:
     """governance.md V13."""
     proposal = _proposal()
-    found, asked = second_opinion["decoded"][len(ACTIONS):]
+    found, asked = second_opinion["decoded"][len(ACTIONS) :]
     [command] = found["command"]
     made = command["MakeProposal"]
     assert found["subaccount"] == "07" * 32
     assert made["summary"] == proposal.summary
     assert made["title"] == proposal.title
     [action] = made["action"]
-    assert action == {"ExecuteGenericNervousSystemFunction": {
-        "function_id": "1000", "payload": proposal.payload.encode().hex()}}
+    assert action == {
+        "ExecuteGenericNervousSystemFunction": {"function_id": "1000", "payload": proposal.payload.encode().hex()}
+    }
     assert asked == {"proposal_id": [{"id": "42"}]}
 
 

@@ -20,13 +20,7 @@ from measurements.governance.actions import (
     RotateKey,
     Withdraw,
 )
-from measurements.governance.authority import (
-    Chain,
-    Chartered,
-    authority_digest,
-    encode_authority,
-    parse_authority,
-)
+from measurements.governance.authority import Chain, Chartered, authority_digest, encode_authority, parse_authority
 from measurements.governance.charter import Charter, Member
 from measurements.governance.decision import CertifiedReply, Decision, Signatures
 from measurements.governance.errors import AuthorityRefused, DecisionRefused, GovernanceRefused, PayloadRefused
@@ -56,7 +50,9 @@ def test_a_release_is_adopted_superseded_and_withdrawn() -> None:
     assert sorted(decided.by) == ["ada", "cyd"]
     assert decided.digest == ledger.head
     assert {name: held.standing for name, held in ledger.releases.items()} == {
-        "0.1.0": Standing.SUPERSEDED, "0.2.0": Standing.WITHDRAWN}
+        "0.1.0": Standing.SUPERSEDED,
+        "0.2.0": Standing.WITHDRAWN,
+    }
     assert ledger.releases["0.1.0"].until_height == 500
     assert ledger.releases["0.1.0"].adoption == ONE.head
     assert ledger.newest is None
@@ -76,21 +72,30 @@ SENSELESS: dict[str, tuple[Ledger, Action, str]] = {
     "an older version": (TWO, Adopt(made_manifest("0.1.5", SECOND), None), "manifest.supersedes"),
     "a version again": (ONE, Adopt(replace(FIRST, price=replace(FIRST.price, request=1)), None), "release.downgrade"),
     "a version below the highest": (
-        advance(TWO, Withdraw("0.2.0", SECOND.digest, "bad"))[0], Adopt(made_manifest("0.1.9"), None),
-        "release.downgrade"),
+        advance(TWO, Withdraw("0.2.0", SECOND.digest, "bad"))[0],
+        Adopt(made_manifest("0.1.9"), None),
+        "release.downgrade",
+    ),
     "past the release in force": (TWO, Adopt(made_manifest("0.3.0", FIRST), None), "release.supersedes"),
     "as if there were none": (ONE, Adopt(made_manifest("0.3.0"), None), "release.supersedes"),
     "as if there were one": (EMPTY, Adopt(SECOND, None), "release.supersedes"),
     "a withdrawn image under a new name": (
         advance(ONE, Withdraw("0.1.0", FIRST.digest, "bad"))[0],
-        Adopt(replace(FIRST, version="0.3.0"), None), "release.measurement"),
+        Adopt(replace(FIRST, version="0.3.0"), None),
+        "release.measurement",
+    ),
     "withdrawing what nobody adopted": (ONE, Withdraw("0.2.0", SECOND.digest, "bad"), "release.unknown"),
     "withdrawing by another manifest": (ONE, Withdraw("0.1.0", SECOND.digest, "bad"), "release.unknown"),
     "withdrawing twice": (
-        advance(ONE, Withdraw("0.1.0", FIRST.digest, "bad"))[0], Withdraw("0.1.0", FIRST.digest, "again"),
-        "release.withdrawn"),
+        advance(ONE, Withdraw("0.1.0", FIRST.digest, "bad"))[0],
+        Withdraw("0.1.0", FIRST.digest, "again"),
+        "release.withdrawn",
+    ),
     "revoking a chip twice": (
-        advance(ONE, RevokeChips((CHIP,), "bad"))[0], RevokeChips((CHIP,), "again"), "chips.revoked"),
+        advance(ONE, RevokeChips((CHIP,), "bad"))[0],
+        RevokeChips((CHIP,), "again"),
+        "chips.revoked",
+    ),
     "rotating a key back": (advance(ONE, RotateKey(KEY, 3, "lost"))[0], RotateKey(KEY, 2, "back"), "key.version"),
     "the same charter": (ONE, AmendCharter(KEEPERS), "charter.same"),
 }
@@ -104,6 +109,7 @@ def test_what_cannot_be_done_any_more_is_refused(name: str) -> None:
 
 
 # -- place: governance.md V6
+
 
 def test_a_decision_has_one_place() -> None:
     first, second = decide(EMPTY, Adopt(FIRST, None)), decide(ONE, Adopt(SECOND, 500))
@@ -124,6 +130,7 @@ def test_another_authoritys_decision_is_not_one_of_these() -> None:
 
 
 # -- authority: governance.md V8, V9
+
 
 @pytest.mark.parametrize("by", [(), ("ada",), ("cyd",)])
 def test_too_few_voices_decide_nothing(by: tuple[str, ...]) -> None:
@@ -163,15 +170,18 @@ def test_whoever_hands_over_agrees_and_whoever_takes_over_has_their_keys() -> No
     advance(ledger, Adopt(SECOND, None), ("dan", "eve"))
 
 
-@pytest.mark.parametrize(("bad", "code"), [
-    (charter("ada", "ben", threshold=1), "charter.threshold"),
-    (charter("ada", "ben", "cyd", threshold=4), "charter.threshold"),
-    (replace(KEEPERS, members=KEEPERS.members[::-1]), "charter.members"),
-    (replace(KEEPERS, members=(*KEEPERS.members, KEEPERS.members[-1])), "charter.members"),
-    (replace(KEEPERS, name=" "), "charter.name"),
-    (replace(KEEPERS, members=(Member("anyone", b"\x01" + bytes(31)), *KEEPERS.members)), "charter.key"),
-    (replace(KEEPERS, members=(*KEEPERS.members, Member("nobody", b"\xff" * 32))), "charter.key"),
-])
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (charter("ada", "ben", threshold=1), "charter.threshold"),
+        (charter("ada", "ben", "cyd", threshold=4), "charter.threshold"),
+        (replace(KEEPERS, members=KEEPERS.members[::-1]), "charter.members"),
+        (replace(KEEPERS, members=(*KEEPERS.members, KEEPERS.members[-1])), "charter.members"),
+        (replace(KEEPERS, name=" "), "charter.name"),
+        (replace(KEEPERS, members=(Member("anyone", b"\x01" + bytes(31)), *KEEPERS.members)), "charter.key"),
+        (replace(KEEPERS, members=(*KEEPERS.members, Member("nobody", b"\xff" * 32))), "charter.key"),
+    ],
+)
 def test_a_charter_in_which_two_groups_could_decide_apart_is_none(bad: Charter, code: str) -> None:
     with pytest.raises(ReleaseDocumentRefused) as caught:
         Charter.parse(bad.encode())
@@ -185,10 +195,19 @@ def test_authorities_read_back() -> None:
 
 # -- payload: governance.md V4
 
-@pytest.mark.parametrize("action", [
-    Adopt(FIRST, None), Adopt(FIRST, 7), Withdraw("0.1.0", FIRST.digest, "why"), RevokeChips((b"\1" * 8, CHIP), "why"),
-    RotateKey(KEY, 2, "why"), AmendCharter(KEEPERS),
-], ids=lambda action: type(action).__name__)
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Adopt(FIRST, None),
+        Adopt(FIRST, 7),
+        Withdraw("0.1.0", FIRST.digest, "why"),
+        RevokeChips((b"\1" * 8, CHIP), "why"),
+        RotateKey(KEY, 2, "why"),
+        AmendCharter(KEEPERS),
+    ],
+    ids=lambda action: type(action).__name__,
+)
 def test_payloads_read_back_and_have_one_encoding(action: Action) -> None:
     payload = Payload(1, bytes(32), action)
     assert Payload.parse(payload.encode()) == payload
@@ -199,20 +218,24 @@ def test_payloads_read_back_and_have_one_encoding(action: Action) -> None:
     assert caught.value.code == "payload.form"
 
 
-@pytest.mark.parametrize(("payload", "code"), [
-    (Payload(0, bytes(32), Adopt(FIRST, None)), "payload.format"),
-    (Payload(1, bytes(31), Adopt(FIRST, None)), "payload.previous"),
-    (Payload(1, bytes(32), Withdraw("1", FIRST.digest, "x")), "payload.withdraw"),
-    (Payload(1, bytes(32), Withdraw("0.1.0", b"", "x")), "payload.withdraw"),
-    (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "")), "payload.reason"),
-    (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "two\nlines")), "payload.reason"),
-    (Payload(1, bytes(32), RevokeChips((), "x")), "payload.chips"),
-    (Payload(1, bytes(32), RevokeChips((bytes(9),), "x")), "payload.chips"),
-    (Payload(1, bytes(32), RevokeChips((CHIP, bytes(63) + b"\1"), "x")), "payload.chips"),
-    (Payload(1, bytes(32), RevokeChips((bytes(64),), "x")), "payload.chips"),
-    (Payload(1, bytes(32), RotateKey("key", 2, "x")), "payload.rotate-key"),
-    (Payload(1, bytes(32), RotateKey(KEY, 1, "x")), "payload.rotate-key"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (Payload(0, bytes(32), Adopt(FIRST, None)), "payload.format"),
+        (Payload(1, bytes(31), Adopt(FIRST, None)), "payload.previous"),
+        (Payload(1, bytes(32), Withdraw("1", FIRST.digest, "x")), "payload.withdraw"),
+        (Payload(1, bytes(32), Withdraw("0.1.0", b"", "x")), "payload.withdraw"),
+        (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "")), "payload.reason"),
+        (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "two\nlines")), "payload.reason"),
+        (Payload(1, bytes(32), RevokeChips((), "x")), "payload.chips"),
+        (Payload(1, bytes(32), RevokeChips((bytes(9),), "x")), "payload.chips"),
+        (Payload(1, bytes(32), RevokeChips((CHIP, bytes(63) + b"\1"), "x")), "payload.chips"),
+        (Payload(1, bytes(32), RevokeChips((bytes(64),), "x")), "payload.chips"),
+        (Payload(1, bytes(32), RotateKey("key", 2, "x")), "payload.rotate-key"),
+        (Payload(1, bytes(32), RotateKey(KEY, 1, "x")), "payload.rotate-key"),
+    ],
+    ids=str,
+)
 def test_payloads_that_say_nothing_are_refused(payload: Payload, code: str) -> None:
     with pytest.raises(PayloadRefused) as caught:
         Payload.parse(payload.encode())
@@ -222,7 +245,8 @@ def test_payloads_that_say_nothing_are_refused(payload: Payload, code: str) -> N
 # -- whole histories: governance.md V12
 
 DECISIONS = (
-    decide(EMPTY, Adopt(FIRST, None)), decide(ONE, Adopt(SECOND, 500)),
+    decide(EMPTY, Adopt(FIRST, None)),
+    decide(ONE, Adopt(SECOND, 500)),
     decide(TWO, Withdraw("0.1.0", FIRST.digest, "it leaks"), ("ada", "ben", "cyd")),
 )
 HISTORY = History(AUTHORITY, DECISIONS)
@@ -304,11 +328,23 @@ def test_parts_of_one_decision_do_not_fit_another(first: int, second: int, data:
             ledger.advance(bent, no_chain)
 
 
-@pytest.mark.parametrize("value", [
-    [2, b"", [0, {}]], [1, b"", [0, {}]], [1, b"", [0, {bytes(31): bytes(64)}]], [1, b"", [0, {bytes(32): bytes(63)}]],
-    [1, b"", [2, {}]], [1, b"", [0, {1: 2}]], [True, b"", [0, {bytes(32): bytes(64)}]], [1, b"", [1, b"", []]],
-    [1, b"", [1, b"", [b"", b"", True, None]]], 7, [],
-], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [
+        [2, b"", [0, {}]],
+        [1, b"", [0, {}]],
+        [1, b"", [0, {bytes(31): bytes(64)}]],
+        [1, b"", [0, {bytes(32): bytes(63)}]],
+        [1, b"", [2, {}]],
+        [1, b"", [0, {1: 2}]],
+        [True, b"", [0, {bytes(32): bytes(64)}]],
+        [1, b"", [1, b"", []]],
+        [1, b"", [1, b"", [b"", b"", True, None]]],
+        7,
+        [],
+    ],
+    ids=str,
+)
 def test_files_that_are_no_decision_are_refused(value: cbor.Encodable) -> None:
     """governance.md V5."""
     with pytest.raises(DecisionRefused) as caught:
@@ -318,8 +354,10 @@ def test_files_that_are_no_decision_are_refused(value: cbor.Encodable) -> None:
 
 def test_a_decision_has_one_name_whoever_signed_the_copy() -> None:
     """governance.md V5: receipts of every cell must cite the same digest."""
-    heads = {EMPTY.advance(decide(EMPTY, Adopt(FIRST, None), by), no_chain)[0].head
-             for by in (("ada", "ben"), ("ben", "cyd"), ("ada", "ben", "cyd"))}
+    heads = {
+        EMPTY.advance(decide(EMPTY, Adopt(FIRST, None), by), no_chain)[0].head
+        for by in (("ada", "ben"), ("ben", "cyd"), ("ada", "ben", "cyd"))
+    }
     assert len(heads) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from foundation.document import Fields
 from measurements.launch.errors import LaunchRefused
-from measurements.launch.manifest import COUNTS, GUEST_FEATURES, LaunchManifest, joined, measure_snp, measure_tdx
+from measurements.launch.launch_manifest import COUNTS, GUEST_FEATURES, LaunchManifest, joined, measure_snp, measure_tdx
 from measurements.launch.published import launch_part
 from measurements.launch.snp import PROCESSORS, signature_of
 from measurements.release.errors import ReleaseDocumentRefused
@@ -51,14 +51,24 @@ def test_two_images_are_not_one() -> None:
         joined(SNP, measure_tdx(LittleFirmware().build(), FILES[0], b"another", FILES[2]))
 
 
-@pytest.mark.parametrize("other", [
-    lambda raw: raw + b"\n", lambda raw: b" " + raw, lambda raw: raw.replace(b":", b": ", 1),
-    lambda raw: raw.replace(b'"launch":1', b'"launch":1,"launch":1'),
-    lambda raw: raw.replace(b'"launch":1', b'"launch":1.0'), lambda raw: raw.replace(b'"launch":1', b'"launch":true'),
-    lambda raw: raw.replace(b'"launch":1', b'"launch":2'), lambda raw: raw.replace(b"ttyS0", b"ttyS1"),
-    lambda raw: raw.replace(b'"kind":4,', b'"kind":04,'), lambda raw: raw[:-1],
-    lambda raw: raw.replace(b"EPYC", b"\xc3\xa9PYC"), lambda raw: b"[" * (5000 + len(raw)),
-], ids=["line", "space", "colon", "twice", "float", "bool", "version", "text", "zero", "cut", "utf8", "deep"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda raw: raw + b"\n",
+        lambda raw: b" " + raw,
+        lambda raw: raw.replace(b":", b": ", 1),
+        lambda raw: raw.replace(b'"launch":1', b'"launch":1,"launch":1'),
+        lambda raw: raw.replace(b'"launch":1', b'"launch":1.0'),
+        lambda raw: raw.replace(b'"launch":1', b'"launch":true'),
+        lambda raw: raw.replace(b'"launch":1', b'"launch":2'),
+        lambda raw: raw.replace(b"ttyS0", b"ttyS1"),
+        lambda raw: raw.replace(b'"kind":4,', b'"kind":04,'),
+        lambda raw: raw[:-1],
+        lambda raw: raw.replace(b"EPYC", b"\xc3\xa9PYC"),
+        lambda raw: b"[" * (5000 + len(raw)),
+    ],
+    ids=["line", "space", "colon", "twice", "float", "bool", "version", "text", "zero", "cut", "utf8", "deep"],
+)
 def test_other_bytes_are_refused(other: Callable[[bytes], bytes]) -> None:
     raw = BOTH.encode()
     assert other(raw) != raw
@@ -72,31 +82,35 @@ def _set(*path: str | int, to: object) -> Callable[[Any], None]:
         for step in way:
             value = value[step]
         value[last] = to
+
     return change
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    (_set("more", to=1), "manifest.manifest"),
-    (_set("inputs", to={}), "manifest.inputs"),
-    (_set("inputs", "other", to={}), "manifest.inputs"),
-    (_set("inputs", "kernel", "sha256", to="AB" * 32), "manifest.sha256"),
-    (_set("inputs", "kernel", "bytes", to=-1), "manifest.bytes"),
-    (_set("inputs", "cmdline", "bytes", to=3), "manifest.inputs.cmdline"),
-    (_set("snp", to={}), "manifest.snp"),
-    (_set("snp", 0, "vcpus", to=0), "manifest.vcpus"),
-    (_set("snp", 0, "vcpus", to=True), "manifest.vcpus"),
-    (_set("snp", 0, "vcpus", to=2), "manifest.snp"),
-    (_set("snp", 0, "types", to=["b", "a"]), "manifest.types"),
-    (_set("snp", 0, "measurement", to="00"), "manifest.measurement"),
-    (_set("snp", 0, "guest_features", to=0), "manifest.guest_features"),
-    (_set("tdx", "mrtd", to={"interleaved": "00" * 48}), "manifest.mrtd"),
-    (_set("tdx", "rtmr", to=[]), "manifest.rtmr"),
-    (_set("tdx", "rtmr", 0, "by", to="hope"), "manifest.rtmr"),
-    (_set("tdx", "rtmr", 0, "value", to="00" * 48), "manifest.rtmr"),
-    (_set("tdx", "rtmr", 1, "value", to="00" * 48), "manifest.rtmr"),
-    (_set("tdx", "rtmr", 1, "events", 0, "kind", to="x"), "manifest.kind"),
-    (_set("tdx", "rtmr", 1, "events", to=7), "manifest.events"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_set("more", to=1), "manifest.manifest"),
+        (_set("inputs", to={}), "manifest.inputs"),
+        (_set("inputs", "other", to={}), "manifest.inputs"),
+        (_set("inputs", "kernel", "sha256", to="AB" * 32), "manifest.sha256"),
+        (_set("inputs", "kernel", "bytes", to=-1), "manifest.bytes"),
+        (_set("inputs", "cmdline", "bytes", to=3), "manifest.inputs.cmdline"),
+        (_set("snp", to={}), "manifest.snp"),
+        (_set("snp", 0, "vcpus", to=0), "manifest.vcpus"),
+        (_set("snp", 0, "vcpus", to=True), "manifest.vcpus"),
+        (_set("snp", 0, "vcpus", to=2), "manifest.snp"),
+        (_set("snp", 0, "types", to=["b", "a"]), "manifest.types"),
+        (_set("snp", 0, "measurement", to="00"), "manifest.measurement"),
+        (_set("snp", 0, "guest_features", to=0), "manifest.guest_features"),
+        (_set("tdx", "mrtd", to={"interleaved": "00" * 48}), "manifest.mrtd"),
+        (_set("tdx", "rtmr", to=[]), "manifest.rtmr"),
+        (_set("tdx", "rtmr", 0, "by", to="hope"), "manifest.rtmr"),
+        (_set("tdx", "rtmr", 0, "value", to="00" * 48), "manifest.rtmr"),
+        (_set("tdx", "rtmr", 1, "value", to="00" * 48), "manifest.rtmr"),
+        (_set("tdx", "rtmr", 1, "events", 0, "kind", to="x"), "manifest.kind"),
+        (_set("tdx", "rtmr", 1, "events", to=7), "manifest.events"),
+    ],
+)
 def test_a_part_that_breaks_a_rule_is_named(change: Callable[[Any], None], code: str) -> None:
     value = json.loads(BOTH.encode())
     change(value)
@@ -119,12 +133,16 @@ def test_the_part_for_a_release_manifest_is_cut_from_it() -> None:
     assert isinstance(snp, list)
     assert isinstance(tdx, list)
     assert [(row["cpu"], row["vcpus"]) for row in snp] == [
-        ("EPYC-Genoa", 1), ("EPYC-Genoa", 4), ("EPYC-v4", 1), ("EPYC-v4", 4)]
+        ("EPYC-Genoa", 1),
+        ("EPYC-Genoa", 4),
+        ("EPYC-v4", 1),
+        ("EPYC-v4", 4),
+    ]
     expected = BOTH.find_snp(signature_of("EPYC-v4"), 4, 1)
     assert expected is not None
     assert snp[-1]["measurement"] == expected.hex()
     assert [(row["machine"], row["vcpus"]) for row in tdx] == sorted((row["machine"], row["vcpus"]) for row in tdx)
-    read = _launch(Fields(part, "launch", ReleaseDocumentRefused))      # as a release manifest reads it
+    read = _launch(Fields(part, "launch", ReleaseDocumentRefused))  # as a release manifest reads it
     assert [each.measurement.hex() for each in read.snp] == [row["measurement"] for row in snp]
     assert all(row["rtmr"][0] is None and row["rtmr"][3] == "00" * 48 for row in tdx)
 

@@ -49,22 +49,33 @@ def test_published_digests_come_out_again() -> None:
         hashes = None if case["kernel"] is None else KernelHashes.of(b"", b"", case["append"])
         vmm = Vmm(case.get("vmm_type", "qemu"))
         made = SnpLaunch.of(firmware, hashes, vmm).digests(
-            case["vcpu_sig"] or 0, case["guest_features"], [case["vcpus"]])
+            case["vcpu_sig"] or 0, case["guest_features"], [case["vcpus"]]
+        )
         assert made[case["vcpus"]].hex() == case["digest"], case
 
 
-@given(st.binary(max_size=64), st.binary(max_size=64), st.text("abc =,", max_size=32),
-       st.sampled_from([each.signature for each in PROCESSORS]), st.integers(1, 9), st.sampled_from([1, 0x21]))
+@given(
+    st.binary(max_size=64),
+    st.binary(max_size=64),
+    st.text("abc =,", max_size=32),
+    st.sampled_from([each.signature for each in PROCESSORS]),
+    st.integers(1, 9),
+    st.sampled_from([1, 0x21]),
+)
 def test_the_sum_of_our_parsing_and_their_hashing_is_their_whole_path(
-    tmp_path_factory: pytest.TempPathFactory, kernel: bytes, initrd: bytes, cmdline: str, signature: int, vcpus: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    kernel: bytes,
+    initrd: bytes,
+    cmdline: str,
+    signature: int,
+    vcpus: int,
     features: int,
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     paths = {name: folder / f"snp-{name}" for name in ("firmware", "kernel", "initrd")}
     for path, content in zip(paths.values(), (LittleFirmware().build(), kernel, initrd), strict=True):
         path.write_bytes(content)
-    theirs = guest.calc_launch_digest(
-        SevMode.SEV_SNP, vcpus, signature, *map(str, paths.values()), cmdline, features)
+    theirs = guest.calc_launch_digest(SevMode.SEV_SNP, vcpus, signature, *map(str, paths.values()), cmdline, features)
     ours = launch(hashes=KernelHashes.of(kernel, initrd, cmdline)).digests(signature, features, [vcpus])
     assert ours[vcpus] == theirs
 
@@ -108,6 +119,7 @@ def test_names_of_one_signature_stand_together() -> None:
 
 # -- the table of digests
 
+
 def test_the_table_is_qemus_to_the_byte() -> None:
     hashes = KernelHashes.of(*FILES)
     table = hashes.table()
@@ -132,11 +144,12 @@ def test_a_table_where_nothing_is_measured_is_refused() -> None:
         launch(LittleFirmware(**elsewhere), KernelHashes.of(*FILES))  # type: ignore[arg-type]
     with pytest.raises(LaunchRefused, match=r"snp\.hashes"):
         launch(LittleFirmware(sev_sections=SEV_SECTIONS[:-1]), KernelHashes.of(*FILES))
-    with pytest.raises(LaunchRefused, match=r"sev\.hashes"):      # too small for the table
+    with pytest.raises(LaunchRefused, match=r"sev\.hashes"):  # too small for the table
         launch(LittleFirmware(hashes=(HASHES_AT, 100)), KernelHashes.of(*FILES))
 
 
 # -- parsing
+
 
 def test_the_sections_are_those_of_the_metadata() -> None:
     found = sections(Firmware.parse(LittleFirmware().build()))
@@ -172,19 +185,22 @@ def test_an_entry_that_points_outside_is_refused() -> None:
         sections(Firmware(image, {}))
 
 
-@pytest.mark.parametrize(("code", "changed"), [
-    ("sev.metadata", {"sev_head": b"ASEX" + u32(16 + 60, 1, 5)}),
-    ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 60, 2, 5)}),
-    ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 60, 1, 6)}),
-    ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 65 * 12, 1, 65)}),
-    ("sev.metadata", {"sev_head": b"ASEV" + u32(0xFFFFFFFF, 1, 0x15555554)}),
-    ("sev.section", {"sev_sections": ((0x800001, 0x1000, 1),)}),
-    ("sev.section", {"sev_sections": ((0x800000, 0x1001, 1),)}),
-    ("sev.section", {"sev_sections": ((0x800000, 0, 1),)}),
-    ("sev.section", {"sev_sections": ((0xFFFFF000, 0x2000, 1),)}),
-    ("sev.section", {"sev_sections": ((0x800000, 0x1000, 5),)}),
-    ("sev.section", {"sev_sections": ((0x800000, 0x2000, 1), (0x801000, 0x1000, 2))}),
-])
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [
+        ("sev.metadata", {"sev_head": b"ASEX" + u32(16 + 60, 1, 5)}),
+        ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 60, 2, 5)}),
+        ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 60, 1, 6)}),
+        ("sev.metadata", {"sev_head": b"ASEV" + u32(16 + 65 * 12, 1, 65)}),
+        ("sev.metadata", {"sev_head": b"ASEV" + u32(0xFFFFFFFF, 1, 0x15555554)}),
+        ("sev.section", {"sev_sections": ((0x800001, 0x1000, 1),)}),
+        ("sev.section", {"sev_sections": ((0x800000, 0x1001, 1),)}),
+        ("sev.section", {"sev_sections": ((0x800000, 0, 1),)}),
+        ("sev.section", {"sev_sections": ((0xFFFFF000, 0x2000, 1),)}),
+        ("sev.section", {"sev_sections": ((0x800000, 0x1000, 5),)}),
+        ("sev.section", {"sev_sections": ((0x800000, 0x2000, 1), (0x801000, 0x1000, 2))}),
+    ],
+)
 def test_metadata_that_breaks_a_rule_is_refused(code: str, changed: dict[str, object]) -> None:
     refusal(code, **changed)
 

@@ -31,6 +31,7 @@ def parsed(**changed: object) -> Firmware:
 
 # -- MRTD
 
+
 def by_hand(order: PageOrder) -> bytes:
     """The little firmware's MRTD, spelled out record by record from its numbers."""
     image = LittleFirmware().build()
@@ -68,7 +69,7 @@ def test_mrtd_in_both_orders(order: PageOrder) -> None:
 def test_the_orders_differ_and_what_is_not_extended_does_not_count() -> None:
     assert mrtd(parsed(), PageOrder.INTERLEAVED) != mrtd(parsed(), PageOrder.PAGES_FIRST)
     image = bytearray(LittleFirmware().build())
-    image[10] ^= 1                          # the configuration volume: its pages count, their content does not
+    image[10] ^= 1  # the configuration volume: its pages count, their content does not
     assert mrtd(Firmware.parse(bytes(image)), PageOrder.INTERLEAVED) == by_hand(PageOrder.INTERLEAVED)
     image[0x1000] ^= 1
     assert mrtd(Firmware.parse(bytes(image)), PageOrder.INTERLEAVED) != by_hand(PageOrder.INTERLEAVED)
@@ -77,7 +78,11 @@ def test_the_orders_differ_and_what_is_not_extended_does_not_count() -> None:
 def test_sections_are_those_of_the_descriptor() -> None:
     found = tdvf_sections(parsed())
     assert [each.kind for each in found] == [
-        TdvfKind.FIRMWARE, TdvfKind.CONFIGURATION, TdvfKind.HAND_OFF_BLOCK, TdvfKind.PERMANENT_MEMORY]
+        TdvfKind.FIRMWARE,
+        TdvfKind.CONFIGURATION,
+        TdvfKind.HAND_OFF_BLOCK,
+        TdvfKind.PERMANENT_MEMORY,
+    ]
     assert [each.attributes for each in found] == [Attribute.EXTEND, 0, 0, Attribute.AUGMENT]
     assert [len(each.content) for each in found] == [0x2000, 0x1000, 0, 0]
 
@@ -85,31 +90,35 @@ def test_sections_are_those_of_the_descriptor() -> None:
 VOLUME = SECTIONS[0]
 
 
-@pytest.mark.parametrize("changed", [
-    {"tdvf_sections": ()},
-    {"tdvf_sections": SECTIONS[1:]},                                        # no firmware volume
-    {"tdvf_sections": (VOLUME, (0x1000, 0x1000, 0x1000, 0x1000, 0, 0))},    # two
-    {"tdvf_head": b"TDVX" + u32(16 + 128, 1, 4)},
-    {"tdvf_head": b"TDVF" + u32(16 + 128, 2, 4)},
-    {"tdvf_head": b"TDVF" + u32(16 + 128, 1, 5)},
-    {"tdvf_head": b"TDVF" + u32(0xFFFFFFFF, 1, 0x07FFFFFF)},
-    {"tdvf_sections": (VOLUME, (0, 0, 1, 0x1000, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 1 << 31, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0, 1 << 52, 0x1000, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0x4000, 1, 0x1000, 0x1000, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0x2000, 0x1000, 0x1000, 3, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 7, 0))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 3, 4))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 3, 3))},
-    {"tdvf_sections": (VOLUME, (0, 0, 0xFFFFC000, 0x2000, 3, 0))},          # into the volume
-])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tdvf_sections": ()},
+        {"tdvf_sections": SECTIONS[1:]},  # no firmware volume
+        {"tdvf_sections": (VOLUME, (0x1000, 0x1000, 0x1000, 0x1000, 0, 0))},  # two
+        {"tdvf_head": b"TDVX" + u32(16 + 128, 1, 4)},
+        {"tdvf_head": b"TDVF" + u32(16 + 128, 2, 4)},
+        {"tdvf_head": b"TDVF" + u32(16 + 128, 1, 5)},
+        {"tdvf_head": b"TDVF" + u32(0xFFFFFFFF, 1, 0x07FFFFFF)},
+        {"tdvf_sections": (VOLUME, (0, 0, 1, 0x1000, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 1 << 31, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0, 1 << 52, 0x1000, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0x4000, 1, 0x1000, 0x1000, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0x2000, 0x1000, 0x1000, 3, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 7, 0))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 3, 4))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0x1000, 0x1000, 3, 3))},
+        {"tdvf_sections": (VOLUME, (0, 0, 0xFFFFC000, 0x2000, 3, 0))},  # into the volume
+    ],
+)
 def test_a_descriptor_that_breaks_a_rule_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(LaunchRefused, match=r"launch: tdvf\."):
         tdvf_sections(parsed(**changed))
 
 
 # -- Authenticode
+
 
 def test_what_a_signature_changes_does_not_count_and_all_else_does() -> None:
     plain = LittleProgram().build()
@@ -142,6 +151,7 @@ def test_the_order_of_rows_does_not_count_but_gaps_and_overlaps_are_refused() ->
 
 # -- registers
 
+
 def test_a_published_logs_register_is_the_one_its_kernel_leads_to() -> None:
     if not LOG.is_file():
         pytest.skip(f"the published event log is not at {LOG}")
@@ -149,7 +159,8 @@ def test_a_published_logs_register_is_the_one_its_kernel_leads_to() -> None:
     first, *_ = [event for event in log.events if event.rtmr == 1]
     events = program_events(first.digest)
     assert [(event.kind, event.digest) for event in log.events if event.rtmr == 1] == [
-        (event.kind, event.digest) for event in events]
+        (event.kind, event.digest) for event in events
+    ]
     assert replayed(event.digest for event in events) == log.replay()[1]
     stub = predicted_registers(LittleProgram().build(), b"i", "")[2]
     assert [event.kind for event in log.events if event.rtmr == 2] == [event.kind for event in stub.events]

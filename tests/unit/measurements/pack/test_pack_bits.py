@@ -10,9 +10,9 @@ import pytest
 
 from measurements.pack.errors import PackContentRefused, PackMalformed, PackRefused, PackSignatureRefused
 from measurements.pack.header import SignedHeader
-from measurements.pack.opening import open_pack
-from measurements.pack.sealing import seal_pack
-from measurements.pack.verifying import verify_pack
+from measurements.pack.pack_check import verify_pack
+from measurements.pack.pack_reader import open_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.packs import KEY, SIGNER, write_folder
 
 

@@ -25,7 +25,9 @@ with zipfile.ZipFile(ARCHIVE, "w") as _file:
 TINY = weights(a=("U8", [1], b"\1"))
 OTHER = weights(b=("U8", [1], b"\1"))
 SHARDS = {
-    "model.safetensors": None, "model-00001-of-00002.safetensors": TINY, "model-00002-of-00002.safetensors": OTHER,
+    "model.safetensors": None,
+    "model-00001-of-00002.safetensors": TINY,
+    "model-00002-of-00002.safetensors": OTHER,
 }
 
 
@@ -42,8 +44,12 @@ def refused(folder: Path) -> PackMalformed:
 
 def test_a_folder_of_known_files_is_taken(tmp_path: Path):
     more = {
-        "LICENSE": b"may be used", "README.md": "# a\tmodel \u2014 \n".encode(), "merges.txt": b"a b\n",
-        "tokenizer_config.json": b'{"x": 0.5}', "special_tokens_map.json": b"{}", "generation_config.json": b"{}",
+        "LICENSE": b"may be used",
+        "README.md": "# a\tmodel \u2014 \n".encode(),
+        "merges.txt": b"a b\n",
+        "tokenizer_config.json": b'{"x": 0.5}',
+        "special_tokens_map.json": b"{}",
+        "generation_config.json": b"{}",
     }
     found = opened(write_folder(tmp_path / "m", more))
     assert [file.name for file in found.manifest.files] == sorted({*FILES, *more})
@@ -51,12 +57,28 @@ def test_a_folder_of_known_files_is_taken(tmp_path: Path):
     assert found.card.measured.dtypes == ("BF16", "U8")
 
 
-@pytest.mark.parametrize("name", [
-    "pytorch_model.bin", "model.pt", "weights.pkl", "modeling_tiny.py", "run.sh", "a.so", ".gitattributes",
-    "Model.safetensors",
-    "model-00000-of-00002.safetensors", "model-00003-of-00002.safetensors", "model-1-of-2.safetensors",
-    "chat_template.jinja ", "config.json\n", "tokenizer.model", "consolidated.00.pth", "model.gguf", "\u0661.json",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model.pt",
+        "weights.pkl",
+        "modeling_tiny.py",
+        "run.sh",
+        "a.so",
+        ".gitattributes",
+        "Model.safetensors",
+        "model-00000-of-00002.safetensors",
+        "model-00003-of-00002.safetensors",
+        "model-1-of-2.safetensors",
+        "chat_template.jinja ",
+        "config.json\n",
+        "tokenizer.model",
+        "consolidated.00.pth",
+        "model.gguf",
+        "\u0661.json",
+    ],
+)
 def test_any_other_name_is_refused(tmp_path: Path, name: str):
     refusal = refused(write_folder(tmp_path / "m", {name: b"{}"}))
     assert refusal.code in {"pack.name", "pack.shards"}
@@ -67,29 +89,36 @@ def test_what_has_to_be_there_is_asked_for(tmp_path: Path, missing: str):
     assert refused(write_folder(tmp_path / "m", {missing: None})).code == "pack.missing"
 
 
-@pytest.mark.parametrize("names", [
-    ["model-00001-of-00002.safetensors"], ["model-00002-of-00002.safetensors"],
-    ["model-00001-of-00001.safetensors", "model.safetensors"],
-    ["model-00001-of-00002.safetensors", "model-00002-of-00003.safetensors"],
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model-00001-of-00002.safetensors"],
+        ["model-00002-of-00002.safetensors"],
+        ["model-00001-of-00001.safetensors", "model.safetensors"],
+        ["model-00001-of-00002.safetensors", "model-00002-of-00003.safetensors"],
+    ],
+)
 def test_shards_are_whole(names: list[str]):
     rest = [name for name in FILES if name != "model.safetensors"]
     with pytest.raises(PackMalformed, match=r"pack\.shards"):
         check_names([*names, *rest])
 
 
-@pytest.mark.parametrize(("content", "seems"), [
-    *((pickle.dumps({"a": 1}, protocol), "pickle") for protocol in range(2, 6)),
-    (b"cos\nsystem\n(S'ls'\ntR.", "pickle"),
-    (ARCHIVE.getvalue(), "zip or torch"),
-    (b"\x7fELF\x02\x01\x01" + bytes(60), "ELF"),
-    (b"MZ" + bytes(60), "Windows"),
-    (b"#!/bin/sh\necho\n", "script"),
-    (b"\x00asm\x01\x00\x00\x00", "WebAssembly"),
-    (b"\x1f\x8b\x08" + bytes(20), "gzip"),
-    (bytes(257) + b"ustar\x00" + bytes(300), "tar"),
-    (b"GGUF" + bytes(20), "GGUF"),
-])
+@pytest.mark.parametrize(
+    ("content", "seems"),
+    [
+        *((pickle.dumps({"a": 1}, protocol), "pickle") for protocol in range(2, 6)),
+        (b"cos\nsystem\n(S'ls'\ntR.", "pickle"),
+        (ARCHIVE.getvalue(), "zip or torch"),
+        (b"\x7fELF\x02\x01\x01" + bytes(60), "ELF"),
+        (b"MZ" + bytes(60), "Windows"),
+        (b"#!/bin/sh\necho\n", "script"),
+        (b"\x00asm\x01\x00\x00\x00", "WebAssembly"),
+        (b"\x1f\x8b\x08" + bytes(20), "gzip"),
+        (bytes(257) + b"ustar\x00" + bytes(300), "tar"),
+        (b"GGUF" + bytes(20), "GGUF"),
+    ],
+)
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"])
 def test_programs_and_pickle_are_refused_as_what_they_are(tmp_path: Path, name: str, content: bytes, seems: str):
     refusal = refused(write_folder(tmp_path / "m", {name: content}))
@@ -112,24 +141,27 @@ def test_a_header_whose_length_looks_like_pickle_is_still_safetensors(tmp_path: 
     assert opened(write_folder(tmp_path / "m", {"model.safetensors": content})).card.measured.parameters == 1
 
 
-@pytest.mark.parametrize(("name", "content", "code"), [
-    ("config.json", b"[]", "pack.json"),
-    ("config.json", b'{"a": 1, "a": 2}', "pack.json"),
-    ("config.json", b"{", "pack.json"),
-    ("config.json", b'{"a": Infinity}', "pack.json"),
-    ("config.json", b'{"auto_map": {}}', "pack.code"),
-    ("tokenizer_config.json", b'{"auto_map": {}}', "pack.code"),
-    ("tokenizer_config.json", b'{"chat_template": "x"}', "pack.template"),
-    ("chat_template.jinja", b"\xff\xfe", "pack.content"),
-    ("chat_template.jinja", b"a\x00b", "pack.content"),
-    ("chat_template.jinja", b"", "pack.file"),
-    ("model.safetensors.index.json", b"{}", "pack.weight-map"),
-    ("model.safetensors.index.json", b'{"weight_map": {"a": "model.safetensors"}}', "pack.weight-map"),
-    ("model.safetensors", weights(), "pack.tensor"),
-    ("card.json", b"{}", "pack.card"),
-    ("card.json", b"\x80\x04.", "pack.json"),
-    ("card.json", b" " * 70_000, "pack.size"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("config.json", b"[]", "pack.json"),
+        ("config.json", b'{"a": 1, "a": 2}', "pack.json"),
+        ("config.json", b"{", "pack.json"),
+        ("config.json", b'{"a": Infinity}', "pack.json"),
+        ("config.json", b'{"auto_map": {}}', "pack.code"),
+        ("tokenizer_config.json", b'{"auto_map": {}}', "pack.code"),
+        ("tokenizer_config.json", b'{"chat_template": "x"}', "pack.template"),
+        ("chat_template.jinja", b"\xff\xfe", "pack.content"),
+        ("chat_template.jinja", b"a\x00b", "pack.content"),
+        ("chat_template.jinja", b"", "pack.file"),
+        ("model.safetensors.index.json", b"{}", "pack.weight-map"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "model.safetensors"}}', "pack.weight-map"),
+        ("model.safetensors", weights(), "pack.tensor"),
+        ("card.json", b"{}", "pack.card"),
+        ("card.json", b"\x80\x04.", "pack.json"),
+        ("card.json", b" " * 70_000, "pack.size"),
+    ],
+)
 def test_a_file_that_is_not_of_its_kind_is_refused(tmp_path: Path, name: str, content: bytes, code: str):
     assert refused(write_folder(tmp_path / "m", {name: content})).code == code
 
@@ -149,28 +181,31 @@ def test_no_tensor_is_in_two_files(tmp_path: Path):
 
 
 def test_links_folders_and_pipes_are_refused(tmp_path: Path):
-    for number, make in enumerate((
-        lambda path: path.symlink_to("/etc/hostname"), lambda path: path.mkdir(), os.mkfifo,
-    )):
+    for number, make in enumerate(
+        (lambda path: path.symlink_to("/etc/hostname"), lambda path: path.mkdir(), os.mkfifo)
+    ):
         folder = write_folder(tmp_path / str(number), {"config.json": None})
         make(folder / "config.json")
         assert refused(folder).code in {"pack.link", "pack.file"}
 
 
-@pytest.mark.parametrize(("changes", "code"), [
-    ({"name": ""}, "pack.card.name"),
-    ({"name": "a\nb"}, "pack.card.name"),
-    ({"license": 5}, "pack.card.license"),
-    ({"family": "x" * 97}, "pack.card.family"),
-    ({"quantization": None}, "pack.card.quantization"),
-    ({"note": "more"}, "pack.card"),
-    ({"sampling": []}, "pack.card.sampling"),
-    ({"sampling": {"heat": 1}}, "pack.card.sampling"),
-    ({"sampling": {"top_k": True}}, "pack.card.sampling.top_k"),
-    ({"sampling": {"top_p_micro": 1_000_001}}, "pack.card.sampling.top_p_micro"),
-    ({"sampling": {"top_k": -1}}, "pack.card.sampling.top_k"),
-    ({"sampling": {"temperature_micro": 0.7}}, "pack.json"),
-])
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"name": ""}, "pack.card.name"),
+        ({"name": "a\nb"}, "pack.card.name"),
+        ({"license": 5}, "pack.card.license"),
+        ({"family": "x" * 97}, "pack.card.family"),
+        ({"quantization": None}, "pack.card.quantization"),
+        ({"note": "more"}, "pack.card"),
+        ({"sampling": []}, "pack.card.sampling"),
+        ({"sampling": {"heat": 1}}, "pack.card.sampling"),
+        ({"sampling": {"top_k": True}}, "pack.card.sampling.top_k"),
+        ({"sampling": {"top_p_micro": 1_000_001}}, "pack.card.sampling.top_p_micro"),
+        ({"sampling": {"top_k": -1}}, "pack.card.sampling.top_k"),
+        ({"sampling": {"temperature_micro": 0.7}}, "pack.json"),
+    ],
+)
 def test_a_card_says_what_it_has_to_and_nothing_else(tmp_path: Path, changes: dict[str, Any], code: str):
     assert refused(write_folder(tmp_path / "m", **changes)).code == code
 

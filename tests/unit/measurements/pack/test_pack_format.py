@@ -18,10 +18,10 @@ from measurements.pack.disk import SECTOR_BYTES, length_of
 from measurements.pack.errors import PackContentRefused, PackMalformed, PackRefused, PackSignatureRefused
 from measurements.pack.header import MAGIC, SignedHeader, envelope_bytes
 from measurements.pack.keys import derived_signing_key
-from measurements.pack.manifest import CHUNK_BYTES, Manifest
-from measurements.pack.opening import open_pack
-from measurements.pack.sealing import seal_pack
-from measurements.pack.verifying import _check_length, inspect_pack, verify_pack
+from measurements.pack.pack_check import _check_length, inspect_pack, verify_pack
+from measurements.pack.pack_manifest import CHUNK_BYTES, Manifest
+from measurements.pack.pack_reader import open_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.packs import FILES, KEY, SIGNER, Forge, write_folder
 
 SPEC = Path(__file__).resolve().parents[4] / "docs" / "spec" / "pack.md"
@@ -35,10 +35,15 @@ def test_the_example_is_what_it_says(tmp_path: Path):
     shown = dict(re.findall(r"^([a-z]+(?: [a-z0-9]+)*) {2,}([0-9a-f]{64,})", text, re.MULTILINE))
     header, measured = signed.header, signed.header.card.measured
     assert shown == {
-        "manifest": cbor.encode(header.manifest.plain()).hex(), "config": measured.config.hex(),
-        "tokenizer": measured.tokenizer.hex(), "template": measured.template.hex(),
-        "model root": header.model_root.hex(), "key check": header.key_check.hex(), "signer": signed.signer.hex(),
-        "index digest": header.index_digest.hex(), "chunk key": shown["chunk key"],
+        "manifest": cbor.encode(header.manifest.plain()).hex(),
+        "config": measured.config.hex(),
+        "tokenizer": measured.tokenizer.hex(),
+        "template": measured.template.hex(),
+        "model root": header.model_root.hex(),
+        "key check": header.key_check.hex(),
+        "signer": signed.signer.hex(),
+        "index digest": header.index_digest.hex(),
+        "chunk key": shown["chunk key"],
         "index entry 0": path.read_bytes()[signed.index_offset :][:32].hex(),
     }
     assert f"{signed.file_bytes} bytes, two chunks, SHA-256 {sha256(path.read_bytes()).hexdigest()}" in text
@@ -47,8 +52,15 @@ def test_the_example_is_what_it_says(tmp_path: Path):
 
 def test_a_second_writer_makes_the_same_bytes(tmp_path: Path):
     path = tmp_path / "x.pack"
-    seal_pack(write_folder(tmp_path / "m"), path, KEY, threads=2, signer=SIGNER, chunk_bytes=64,
-              draw=lambda count: b"\x07" * count)
+    seal_pack(
+        write_folder(tmp_path / "m"),
+        path,
+        KEY,
+        threads=2,
+        signer=SIGNER,
+        chunk_bytes=64,
+        draw=lambda count: b"\x07" * count,
+    )
     assert path.read_bytes() == Forge().build()
 
 
@@ -77,36 +89,39 @@ def refused(raw: bytes, tmp_path: Path) -> PackRefused:
 PROTECTED = {1: -8, 4: SIGNER.public_key().public_bytes_raw()}
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Forge().build(unprotected={1: 1}),
-    lambda: Forge().build(protected=cbor.encode({1: -7, 4: PROTECTED[4]})),
-    lambda: Forge().build(protected=cbor.encode({1: -8})),
-    lambda: Forge().build(protected=cbor.encode({**PROTECTED, 5: 1})),
-    lambda: Forge().build(protected=b""),
-    lambda: b"anchorhold-pack\r" + Forge().build()[16:],
-    lambda: b"",
-    lambda: Forge().build()[:19],
-    lambda: Forge().build()[:400],
-    lambda: Forge().build()[:16] + b"\xff\xff\xff\xff",
-    lambda: Forge(header={"version": 2}).build(),
-    lambda: Forge(header={"version": True}).build(),
-    lambda: Forge(header={"more": 1}).build(),
-    lambda: Forge(header={"file_id": bytes(31)}).build(),
-    lambda: Forge(header={"model_root": "text"}).build(),
-    lambda: Forge(header={"card": {}}).build(),
-    lambda: Forge(header={"card": {"claims": {}, "measured": {}}}).build(),
-    lambda: Forge(measured={"parameters": -1}).build(),
-    lambda: Forge(measured={"dtypes": ["U8", "BF16"]}).build(),
-    lambda: Forge(measured={"dtypes": ["X"]}).build(),
-    lambda: Forge(measured={"config": b""}).build(),
-    lambda: Forge(measured={"more": 1}).build(),
-    lambda: Forge(claims={"name": "\n"}).build(),
-    lambda: Forge(manifest=[]).build(),
-    lambda: Forge(manifest=[64, {}]).build(),
-    lambda: Forge(manifest=[64, []]).build(),
-    lambda: Forge(manifest=[64, [["config.json", 0]]]).build(),
-    lambda: Forge(manifest=["64", []]).build(),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Forge().build(unprotected={1: 1}),
+        lambda: Forge().build(protected=cbor.encode({1: -7, 4: PROTECTED[4]})),
+        lambda: Forge().build(protected=cbor.encode({1: -8})),
+        lambda: Forge().build(protected=cbor.encode({**PROTECTED, 5: 1})),
+        lambda: Forge().build(protected=b""),
+        lambda: b"anchorhold-pack\r" + Forge().build()[16:],
+        lambda: b"",
+        lambda: Forge().build()[:19],
+        lambda: Forge().build()[:400],
+        lambda: Forge().build()[:16] + b"\xff\xff\xff\xff",
+        lambda: Forge(header={"version": 2}).build(),
+        lambda: Forge(header={"version": True}).build(),
+        lambda: Forge(header={"more": 1}).build(),
+        lambda: Forge(header={"file_id": bytes(31)}).build(),
+        lambda: Forge(header={"model_root": "text"}).build(),
+        lambda: Forge(header={"card": {}}).build(),
+        lambda: Forge(header={"card": {"claims": {}, "measured": {}}}).build(),
+        lambda: Forge(measured={"parameters": -1}).build(),
+        lambda: Forge(measured={"dtypes": ["U8", "BF16"]}).build(),
+        lambda: Forge(measured={"dtypes": ["X"]}).build(),
+        lambda: Forge(measured={"config": b""}).build(),
+        lambda: Forge(measured={"more": 1}).build(),
+        lambda: Forge(claims={"name": "\n"}).build(),
+        lambda: Forge(manifest=[]).build(),
+        lambda: Forge(manifest=[64, {}]).build(),
+        lambda: Forge(manifest=[64, []]).build(),
+        lambda: Forge(manifest=[64, [["config.json", 0]]]).build(),
+        lambda: Forge(manifest=["64", []]).build(),
+    ],
+)
 def test_a_signed_header_of_another_shape_is_refused(tmp_path: Path, make: Callable[[], bytes]):
     assert isinstance(refused(make(), tmp_path), PackMalformed)
 
@@ -175,22 +190,25 @@ def test_a_pack_cut_in_its_index_or_with_more_behind_is_refused(tmp_path: Path):
 FILE = [[name, 64 * place, 10] for place, name in enumerate(sorted(FILES))]
 
 
-@pytest.mark.parametrize(("manifest", "code"), [
-    ([32, FILE], "pack.chunk-bytes"),
-    ([96, FILE], "pack.chunk-bytes"),
-    ([2 * CHUNK_BYTES, FILE], "pack.chunk-bytes"),
-    ([64, FILE[::-1]], "pack.manifest"),
-    ([64, [*FILE, FILE[-1]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", 202, 10]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", 137, 10]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", 192, 0]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", 192, 1 << 40]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", 192, 1 << 63]]], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.json", -1, 1]]], "pack.manifest"),
-    ([64, FILE * 1025], "pack.manifest"),
-    ([64, [*FILE[:3], ["tokenizer.exe", 192, 10]]], "pack.name"),
-    ([64, FILE[:3]], "pack.missing"),
-])
+@pytest.mark.parametrize(
+    ("manifest", "code"),
+    [
+        ([32, FILE], "pack.chunk-bytes"),
+        ([96, FILE], "pack.chunk-bytes"),
+        ([2 * CHUNK_BYTES, FILE], "pack.chunk-bytes"),
+        ([64, FILE[::-1]], "pack.manifest"),
+        ([64, [*FILE, FILE[-1]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", 202, 10]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", 137, 10]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", 192, 0]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", 192, 1 << 40]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", 192, 1 << 63]]], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.json", -1, 1]]], "pack.manifest"),
+        ([64, FILE * 1025], "pack.manifest"),
+        ([64, [*FILE[:3], ["tokenizer.exe", 192, 10]]], "pack.name"),
+        ([64, FILE[:3]], "pack.missing"),
+    ],
+)
 def test_a_manifest_holds_to_its_rules(manifest: list[Any], code: str):
     with pytest.raises(PackMalformed) as caught:
         Manifest.of(manifest)
@@ -198,11 +216,19 @@ def test_a_manifest_holds_to_its_rules(manifest: list[Any], code: str):
     assert Manifest.of([64, FILE]).plain() == [64, FILE]
 
 
-@given(st.dictionaries(st.sampled_from(["LICENSE", "NOTICE", "README.md", "merges.txt"]), st.integers(1, 300)),
-       st.integers(10, 400), st.sampled_from([64, 256, 4096]))
+@given(
+    st.dictionaries(st.sampled_from(["LICENSE", "NOTICE", "README.md", "merges.txt"]), st.integers(1, 300)),
+    st.integers(10, 400),
+    st.sampled_from([64, 256, 4096]),
+)
 def test_a_layout_is_close_aligned_and_reads_back(more: dict[str, int], head: int, chunk_bytes: int):
-    files = [("chat_template.jinja", 7, 0), ("config.json", 90, 0), ("model.safetensors", head + 77, head),
-             ("tokenizer.json", 65, 0), *((name, size, 0) for name, size in more.items())]
+    files = [
+        ("chat_template.jinja", 7, 0),
+        ("config.json", 90, 0),
+        ("model.safetensors", head + 77, head),
+        ("tokenizer.json", 65, 0),
+        *((name, size, 0) for name, size in more.items()),
+    ]
     manifest = Manifest.lay_out(files, chunk_bytes)
     heads = {name: size for name, _, size in files}
     assert all((file.offset + heads[file.name]) % 64 == 0 for file in manifest.files)

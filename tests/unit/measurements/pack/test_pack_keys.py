@@ -34,9 +34,9 @@ def test_a_key_others_may_touch_is_refused(tmp_path: Path, mode: int):
         read_key(key_file(tmp_path, mode=mode))
 
 
-@pytest.mark.parametrize("content", [
-    "", HEX[:-1], HEX + "0", HEX.upper(), HEX + "\n\n", HEX + "\r\n", " " + HEX, "x" * 64,
-])
+@pytest.mark.parametrize(
+    "content", ["", HEX[:-1], HEX + "0", HEX.upper(), HEX + "\n\n", HEX + "\r\n", " " + HEX, "x" * 64]
+)
 def test_another_form_is_refused_without_saying_what_it_was(tmp_path: Path, content: str):
     with pytest.raises(PackKeyRefused, match=r"key\.form") as caught:
         read_key(key_file(tmp_path, content))

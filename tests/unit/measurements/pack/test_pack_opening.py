@@ -26,13 +26,13 @@ from measurements.pack.errors import (
 )
 from measurements.pack.header import SignedHeader
 from measurements.pack.identity import Expected, Identity, check_expected
-from measurements.pack.opening import OpenedPack, open_pack
-from measurements.pack.sealing import seal_pack
-from measurements.pack.verifying import verify_pack
+from measurements.pack.pack_check import verify_pack
+from measurements.pack.pack_reader import OpenedPack, open_pack
+from measurements.pack.pack_writer import seal_pack
 from tests.packs import FILES, KEY, OTHER_KEY, SIGNER, Forge, weights, write_folder
 
 ROOT = Path(__file__).resolve().parents[4]
-SIZE = (5 << 20) + (12 << 10)      # of no other mapping
+SIZE = (5 << 20) + (12 << 10)  # of no other mapping
 
 
 @pytest.fixture
@@ -170,21 +170,36 @@ def inspect(raw: bytes) -> SignedHeader:
     return SignedHeader.parse(raw[: 20 + size])
 
 
-@pytest.mark.parametrize(("forge", "code"), [
-    (Forge(header={"model_root": b"\x09" * 32}), "pack.model-root"),
-    (Forge(header={"index_digest": b"\x09" * 32}), "pack.index"),
-    (Forge(measured={"parameters": 405}), "pack.card.parameters"),
-    (Forge(measured={"dtypes": ["BF16"]}), "pack.card.dtypes"),
-    (Forge(measured={"tokenizer": bytes(32)}), "pack.card.tokenizer"),
-    (Forge(measured={"template": bytes(32)}), "pack.card.template"),
-    (Forge(measured={"config": bytes(32)}), "pack.card.config"),
-    (Forge(padding=b"x"), "pack.layout"),
-    (Forge(manifest=[64, [["chat_template.jinja", 0, 14], ["config.json", 63, 13], ["model.safetensors", 119, 219],
-                          ["tokenizer.json", 384, 18]]]), "pack.layout"),
-    (Forge(files={**FILES, "tokenizer.json": b"\x80\x04."}), "pack.content"),
-    (Forge(files={**FILES, "config.json": b'{"auto_map": 1}'}), "pack.code"),
-    (Forge(files={**FILES, "model.safetensors": FILES["model.safetensors"] + b"x"}), "safetensors.cover"),
-])
+@pytest.mark.parametrize(
+    ("forge", "code"),
+    [
+        (Forge(header={"model_root": b"\x09" * 32}), "pack.model-root"),
+        (Forge(header={"index_digest": b"\x09" * 32}), "pack.index"),
+        (Forge(measured={"parameters": 405}), "pack.card.parameters"),
+        (Forge(measured={"dtypes": ["BF16"]}), "pack.card.dtypes"),
+        (Forge(measured={"tokenizer": bytes(32)}), "pack.card.tokenizer"),
+        (Forge(measured={"template": bytes(32)}), "pack.card.template"),
+        (Forge(measured={"config": bytes(32)}), "pack.card.config"),
+        (Forge(padding=b"x"), "pack.layout"),
+        (
+            Forge(
+                manifest=[
+                    64,
+                    [
+                        ["chat_template.jinja", 0, 14],
+                        ["config.json", 63, 13],
+                        ["model.safetensors", 119, 219],
+                        ["tokenizer.json", 384, 18],
+                    ],
+                ]
+            ),
+            "pack.layout",
+        ),
+        (Forge(files={**FILES, "tokenizer.json": b"\x80\x04."}), "pack.content"),
+        (Forge(files={**FILES, "config.json": b'{"auto_map": 1}'}), "pack.code"),
+        (Forge(files={**FILES, "model.safetensors": FILES["model.safetensors"] + b"x"}), "safetensors.cover"),
+    ],
+)
 def test_a_signed_lie_is_found_once_the_content_is_in_the_clear(tmp_path: Path, forge: Forge, code: str):
     path = tmp_path / "x.pack"
     path.write_bytes(forge.build())
@@ -214,13 +229,16 @@ def test_the_expected_model_opens_and_only_the_root_has_to_be_known(path: Path):
             check_expected(opened.identity, expected)
 
 
-@pytest.mark.parametrize(("changes", "differ"), [
-    ({"tokenizer.json": b'{"model": "words"}'}, ["tokenizer", "model-root"]),
-    ({"chat_template.jinja": b"{{ messages }}!"}, ["template", "model-root"]),
-    ({"config.json": b'{"width": 3}'}, ["config", "model-root"]),
-    ({"LICENSE": b"other"}, ["model-root"]),
-    ({"model.safetensors": weights(a=("BF16", [2, 3], bytes(12)), b=("U8", [70], bytes(70)))}, ["model-root"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"tokenizer.json": b'{"model": "words"}'}, ["tokenizer", "model-root"]),
+        ({"chat_template.jinja": b"{{ messages }}!"}, ["template", "model-root"]),
+        ({"config.json": b'{"width": 3}'}, ["config", "model-root"]),
+        ({"LICENSE": b"other"}, ["model-root"]),
+        ({"model.safetensors": weights(a=("BF16", [2, 3], bytes(12)), b=("U8", [70], bytes(70)))}, ["model-root"]),
+    ],
+)
 def test_one_altered_file_is_named(path: Path, tmp_path: Path, changes: dict[str, bytes | None], differ: list[str]):
     other = tmp_path / "other.pack"
     seal_pack(write_folder(tmp_path / "m", changes), other, KEY, threads=1, signer=SIGNER, chunk_bytes=64)
@@ -361,8 +379,8 @@ def test_a_model_of_64_mib_in_three_shards(tmp_path: Path):
 _PEAK = """
 import sys
 from pathlib import Path
-from measurements.pack.opening import open_pack
-from measurements.pack.verifying import verify_pack
+from measurements.pack.pack_reader import open_pack
+from measurements.pack.pack_check import verify_pack
 from tests.packs import KEY
 def high():
     return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")).split()[1])
@@ -378,8 +396,9 @@ def test_opening_takes_the_model_and_256_mib_at_most_verifying_the_256_alone(tmp
     """pack.md P18. The model is larger than the allowance, so that a second copy of it would show."""
     TinyModel(layers=18, width=2048).write(tmp_path / "m")
     seal_pack(tmp_path / "m", tmp_path / "x.pack", KEY, threads=2)
-    said = subprocess.run([sys.executable, "-c", _PEAK, str(tmp_path / "x.pack")], cwd=ROOT, capture_output=True,
-                          text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", _PEAK, str(tmp_path / "x.pack")], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     verifying, opening, model = map(int, said.split())
     assert model > 280 << 20
     assert verifying < 256 << 20

@@ -37,7 +37,9 @@ def test_a_header_is_read_in_the_order_of_its_data():
 
 def test_scalars_empty_tensors_and_small_types_have_their_sizes():
     members = {
-        "none": entry("F64", (0, 7), (0, 0)), "one": entry("F64", (), (0, 8)), "four": entry("F4", (6,), (8, 11)),
+        "none": entry("F64", (0, 7), (0, 0)),
+        "one": entry("F64", (), (0, 8)),
+        "four": entry("F4", (6,), (8, 11)),
         "six": entry("F6_E2M3", (4,), (11, 14)),
     }
     raw = head(members)
@@ -45,44 +47,47 @@ def test_scalars_empty_tensors_and_small_types_have_their_sizes():
     assert found == {"none": 0, "one": 1, "four": 6, "six": 4}
 
 
-@pytest.mark.parametrize(("members", "code"), [
-    ({"a": entry(offsets=(0, 4))}, "safetensors.size"),
-    ({"a": entry("F4", (15,))}, "safetensors.size"),
-    ({"a": entry(offsets=(1, 9))}, "safetensors.cover"),
-    ({"a": entry(offsets=(0, 8)), "b": entry(offsets=(4, 12))}, "safetensors.cover"),
-    ({"a": entry("U8", (2,), (0, 2)), "b": entry("U8", (2,), (6, 8))}, "safetensors.cover"),
-    ({"a": entry("U8", (4,), (0, 4))}, "safetensors.cover"),
-    ({"a": entry("U8", (9,), (0, 9))}, "safetensors.cover"),
-    ({"a": entry(offsets=(8, 0))}, "safetensors.size"),
-    ({"a": entry(offsets=(0, 8, 8))}, "safetensors.offsets"),
-    ({"a": entry(offsets=(-8, 0))}, "safetensors.offsets"),
-    ({"a": entry(offsets=(True, 8))}, "safetensors.offsets"),
-    ({"a": {**entry(), "data_offsets": 8}}, "safetensors.offsets"),
-    ({"a": entry(shape=(-2,))}, "safetensors.shape"),
-    ({"a": entry(shape=("2",))}, "safetensors.shape"),
-    ({"a": entry(shape=(1 << 63,))}, "safetensors.shape"),
-    ({"a": entry(shape=(1,) * 16 + (2,))}, "safetensors.shape"),
-    ({"a": entry("F33")}, "safetensors.dtype"),
-    ({"a": entry(None)}, "safetensors.dtype"),
-    ({"a": entry(extra=1)}, "safetensors.tensor"),
-    ({"a": {"dtype": "F32", "shape": [2]}}, "safetensors.tensor"),
-    ({"a": []}, "safetensors.tensor"),
-    ({"a\n": entry()}, "safetensors.name"),
-    ({"\ud800": entry()}, "safetensors.name"),
-    ({"__metadata__": {"a": 1}, "a": entry()}, "safetensors.metadata"),
-    ({"__metadata__": [], "a": entry()}, "safetensors.metadata"),
-    (b"[]", "safetensors.header"),
-    (b" {}", "safetensors.header"),
-    (b"{}\n", "safetensors.header"),
-    (b"{}\x00", "safetensors.header"),
-    (b'{"a":1,}', "pack.json"),
-    (b'{"a":\xff}', "pack.json"),
-    (b'{"a":1.5}', "pack.json"),
-    (b'{"a":NaN}', "pack.json"),
-    (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "pack.json"),
-    (b'{"a":' + b"9" * 5000 + b"}", "pack.json"),
-    (b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}", "pack.json"),
-])
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ({"a": entry(offsets=(0, 4))}, "safetensors.size"),
+        ({"a": entry("F4", (15,))}, "safetensors.size"),
+        ({"a": entry(offsets=(1, 9))}, "safetensors.cover"),
+        ({"a": entry(offsets=(0, 8)), "b": entry(offsets=(4, 12))}, "safetensors.cover"),
+        ({"a": entry("U8", (2,), (0, 2)), "b": entry("U8", (2,), (6, 8))}, "safetensors.cover"),
+        ({"a": entry("U8", (4,), (0, 4))}, "safetensors.cover"),
+        ({"a": entry("U8", (9,), (0, 9))}, "safetensors.cover"),
+        ({"a": entry(offsets=(8, 0))}, "safetensors.size"),
+        ({"a": entry(offsets=(0, 8, 8))}, "safetensors.offsets"),
+        ({"a": entry(offsets=(-8, 0))}, "safetensors.offsets"),
+        ({"a": entry(offsets=(True, 8))}, "safetensors.offsets"),
+        ({"a": {**entry(), "data_offsets": 8}}, "safetensors.offsets"),
+        ({"a": entry(shape=(-2,))}, "safetensors.shape"),
+        ({"a": entry(shape=("2",))}, "safetensors.shape"),
+        ({"a": entry(shape=(1 << 63,))}, "safetensors.shape"),
+        ({"a": entry(shape=(1,) * 16 + (2,))}, "safetensors.shape"),
+        ({"a": entry("F33")}, "safetensors.dtype"),
+        ({"a": entry(None)}, "safetensors.dtype"),
+        ({"a": entry(extra=1)}, "safetensors.tensor"),
+        ({"a": {"dtype": "F32", "shape": [2]}}, "safetensors.tensor"),
+        ({"a": []}, "safetensors.tensor"),
+        ({"a\n": entry()}, "safetensors.name"),
+        ({"\ud800": entry()}, "safetensors.name"),
+        ({"__metadata__": {"a": 1}, "a": entry()}, "safetensors.metadata"),
+        ({"__metadata__": [], "a": entry()}, "safetensors.metadata"),
+        (b"[]", "safetensors.header"),
+        (b" {}", "safetensors.header"),
+        (b"{}\n", "safetensors.header"),
+        (b"{}\x00", "safetensors.header"),
+        (b'{"a":1,}', "pack.json"),
+        (b'{"a":\xff}', "pack.json"),
+        (b'{"a":1.5}', "pack.json"),
+        (b'{"a":NaN}', "pack.json"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "pack.json"),
+        (b'{"a":' + b"9" * 5000 + b"}", "pack.json"),
+        (b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}", "pack.json"),
+    ],
+)
 def test_a_wrong_header_is_refused_under_its_name(members: object, code: str):
     assert refused(head(members)) == code
 
@@ -94,10 +99,17 @@ def test_sixteen_dimensions_are_the_most(shape: tuple[int, ...]):
     assert SafetensorsHeader.parse(raw, len(raw) + size).tensors[0].shape == shape
 
 
-@pytest.mark.parametrize(("size", "file_bytes", "good"), [
-    (2, 10, True), (1, 10, False), (3, 10, False), (HEADER_BYTES_MAX, 1 << 40, True),
-    (HEADER_BYTES_MAX + 1, 1 << 40, False), ((1 << 64) - 1, 1 << 40, False),
-])
+@pytest.mark.parametrize(
+    ("size", "file_bytes", "good"),
+    [
+        (2, 10, True),
+        (1, 10, False),
+        (3, 10, False),
+        (HEADER_BYTES_MAX, 1 << 40, True),
+        (HEADER_BYTES_MAX + 1, 1 << 40, False),
+        ((1 << 64) - 1, 1 << 40, False),
+    ],
+)
 def test_the_length_is_held_to_its_bounds_before_anything_is_read(size: int, file_bytes: int, good: bool):
     length = size.to_bytes(8, "little")
     if good:

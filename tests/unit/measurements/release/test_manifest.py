@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from measurements.release.comparing import changes, facts
+from measurements.release.changes import changes, facts
 from measurements.release.document import render
 from measurements.release.errors import ReleaseDocumentRefused
-from measurements.release.manifest import (
-    EngineProfile,
-    Manifest,
-    MinimumTcb,
-    SnpLaunch,
-    launch_document,
-    parse_launch,
-)
+from measurements.release.manifest import EngineProfile, Manifest, MinimumTcb, SnpLaunch, launch_document, parse_launch
 from tests.releases import digest, made_manifest, measurement
 
 FIRST = made_manifest()
@@ -67,7 +60,9 @@ REFUSED = {
     "launches out of order": (lambda v: v["launch"]["snp"].reverse(), "launch.snp"),
     "a launch twice": (lambda v: v["launch"]["snp"].insert(0, v["launch"]["snp"][0]), "launch.snp"),
     "one measurement for two launches": (
-        lambda v: v["launch"]["snp"][0].update(measurement=v["launch"]["snp"][1]["measurement"]), "manifest.launch"),
+        lambda v: v["launch"]["snp"][0].update(measurement=v["launch"]["snp"][1]["measurement"]),
+        "manifest.launch",
+    ),
     "a float": (lambda v: v["price"].update(request=1.5), "manifest.json"),
     "a boolean": (lambda v: v["price"].update(request=True), "manifest.price.request"),
     "a negative price": (lambda v: v["price"].update(request=-1), "manifest.price.request"),
@@ -88,12 +83,21 @@ def test_what_is_wrong_is_refused_by_the_name_of_its_field(name: str) -> None:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize(("raw", "code"), [
-    (RAW[:-1], "manifest.form"), (RAW + b" ", "manifest.form"), (b"", "manifest.json"), (b"[]", "manifest"),
-    (RAW.replace(b'"version"', b'"version": "0.2.0", "version"', 1), "manifest.json"),
-    (json.dumps(json.loads(RAW)).encode(), "manifest.form"), (b"[" * 100_000, "manifest.size"),
-    (b"[" * 1000, "manifest.json"), (b'{"a": ' + b"9" * 5000 + b"}", "manifest.json"), (b"\xff", "manifest.json"),
-])
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (RAW[:-1], "manifest.form"),
+        (RAW + b" ", "manifest.form"),
+        (b"", "manifest.json"),
+        (b"[]", "manifest"),
+        (RAW.replace(b'"version"', b'"version": "0.2.0", "version"', 1), "manifest.json"),
+        (json.dumps(json.loads(RAW)).encode(), "manifest.form"),
+        (b"[" * 100_000, "manifest.size"),
+        (b"[" * 1000, "manifest.json"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "manifest.json"),
+        (b"\xff", "manifest.json"),
+    ],
+)
 def test_another_spelling_is_another_document(raw: bytes, code: str) -> None:
     with pytest.raises(ReleaseDocumentRefused) as caught:
         Manifest.parse(raw)
@@ -119,11 +123,20 @@ def outcome(raw: bytes) -> str:
 
 # -- in words
 
+
 def test_facts_name_everything_that_could_be_compared() -> None:
     shown = " ".join(fact.value for fact in facts(SECOND))
-    for expected in (SECOND.version, SECOND.digest.hex(), FIRST.digest.hex(), SECOND.image.digest.hex(),
-                     SECOND.measured_config.hex(), SECOND.model.root.hex(), SECOND.price.digest.hex(),
-                     SECOND.rebuild.commit, *(each.measurement.hex() for each in SECOND.launch.snp)):
+    for expected in (
+        SECOND.version,
+        SECOND.digest.hex(),
+        FIRST.digest.hex(),
+        SECOND.image.digest.hex(),
+        SECOND.measured_config.hex(),
+        SECOND.model.root.hex(),
+        SECOND.price.digest.hex(),
+        SECOND.rebuild.commit,
+        *(each.measurement.hex() for each in SECOND.launch.snp),
+    ):
         assert expected in shown
 
 
@@ -143,9 +156,13 @@ def test_a_first_release_asks_for_everything() -> None:
 def test_new_trust_is_asked_for_by_name() -> None:
     lower = MinimumTcb({"Genoa *": {"bootloader": 9, "tee": 0, "snp": 23, "microcode": 25}}, ("OutOfDate", "UpToDate"))
     after = replace(
-        SECOND, minimum_tcb=lower, model=replace(SECOND.model, root=digest("other"), template=digest("t")),
-        engine=EngineProfile("fixed-2", None), price=replace(SECOND.price, token_out=7_000),
-        rebuild=replace(SECOND.rebuild, repository="https://example.invalid/fork.git"))
+        SECOND,
+        minimum_tcb=lower,
+        model=replace(SECOND.model, root=digest("other"), template=digest("t")),
+        engine=EngineProfile("fixed-2", None),
+        price=replace(SECOND.price, token_out=7_000),
+        rebuild=replace(SECOND.rebuild, repository="https://example.invalid/fork.git"),
+    )
     found = asked(after)
     assert "bootloader" in found["minimum TCB"]
     assert found["TCB statuses"]

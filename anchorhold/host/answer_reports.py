@@ -1,0 +1,102 @@
+"""What a host does with what a cell says: keep the bytes of each answer until its receipt comes, and hand both on.
+
+The host cannot read a sealed answer and need not understand a receipt; it believes neither. A receipt whose place is
+not the one it was said for, or that does not parse, is refused here only so that a broken cell is noticed early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.serving.window import Answered, Checkpoint, Piece, Say
+from attestation.receipts.signed_receipt import SignedReceipt
+from devnet.gateway import Report
+from foundation.refusal import Refused
+from foundation.secrecy import Prompt
+
+
+class ReportRefused(Refused):
+    """The cell says what no cell says."""
+
+    stage = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One request, done: every byte that was said, and the cell's receipt for it."""
+
+    answer: Prompt
+    signed: SignedReceipt
+    raw: bytes = field(repr=False)  # the receipt as it came
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.signed.receipt.place
+
+    def report(self) -> Report:
+        """For the gateway: all but the signature is the same from every cell."""
+        height, index = self.place
+        return Report(
+            height=height,
+            index=index,
+            answer=self.answer.reveal(),
+            receipt=self.signed.body,
+            signature=self.signed.signature,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of one answer at the gateway: `recorded`, `repeated`, `diverged`, or the refusal."""
+
+    place: tuple[int, int]
+    outcome: str | Refused
+
+    def __str__(self) -> str:
+        height, index = self.place
+        return f"answer {height}/{index}: {self.outcome}"
+
+
+def deliver(answers: Iterable[Told], report: Callable[[Report], str]) -> list[Delivered]:
+    """Bring every answer to the gateway. One that it refuses keeps none of the others back."""
+    return [Delivered(told.place, _outcome(told, report)) for told in answers]
+
+
+def _outcome(told: Told, report: Callable[[Report], str]) -> str | Refused:
+    try:
+        return report(told.report())
+    except Refused as refusal:
+        return refusal
+
+
+class Hearing:
+    """Answers by their places in the order. A cut line changes nothing: each thing is said once."""
+
+    def __init__(self) -> None:
+        self._pieces: Final[dict[tuple[int, int], bytearray]] = {}
+        self.told: Final[dict[tuple[int, int], Told]] = {}
+        self.notes: Final[list[bytes]] = []  # checkpoints, in the order they came
+
+    def hear(self, say: Say) -> Told | None:
+        """What is complete with this, if anything. Raises `ReportRefused` or `ReceiptRefused`."""
+        match say:
+            case Piece(height, index, words):
+                self._pieces.setdefault((height, index), bytearray()).extend(words)
+            case Answered(height, index, raw):
+                return self._done((height, index), raw)
+            case Checkpoint(_, note):
+                self.notes.append(note)
+            case _:
+                pass
+        return None
+
+    def _done(self, place: tuple[int, int], raw: bytes) -> Told:
+        signed = SignedReceipt.parse(raw)
+        if signed.receipt.place != place or place in self.told:
+            raise ReportRefused("report.place", expected=f"one receipt for {place}", got="another")
+        pieces = bytes(self._pieces.pop(place, b""))
+        told = Told(Prompt(b"" if signed.receipt.refused else pieces), signed, raw)  # window.md N9: else void
+        self.told[place] = told
+        return told

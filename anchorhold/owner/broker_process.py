@@ -1,0 +1,146 @@
+"""What the broker's verbs do: make one, open one, serve it. The clock and the randomness of a broker are read here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from attestation.broker.administration import audit
+from attestation.broker.broker import Broker, Keys, load_keys, new_keys
+from attestation.broker.config import Config
+from attestation.broker.server import BrokerServer, tls_context
+from attestation.broker.store import Store
+from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping
+from foundation import logs
+
+CONFIG_NAME: Final = "broker.toml"
+TLS_DAYS: Final = 365
+TEMPLATE: Final = """\
+listen = "127.0.0.1:8443"
+store = "{store}"
+wrapping = "{wrapping}"
+certificate = "tls.pem"
+key = "tls.key"
+policy = "{policy}"
+references = "references.toml"
+"""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A broker's store and keys, ready to be changed or served."""
+
+    config: Config
+    store: Store
+    wrapping: Wrapping
+    keys: Keys
+
+
+def initialise(folder: Path, *, store: str, wrapping: str, policy: str) -> Keys:
+    """A folder with a configuration, a TLS certificate of its own, a key-encryption key and an empty store."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / CONFIG_NAME
+    with path.open("x") as file:  # never over a broker that is there
+        file.write(TEMPLATE.format(store=store, wrapping=wrapping, policy=policy))
+    if wrapping == "file:kek":
+        _write_private(folder / "kek", secrets.token_bytes(KEY_BYTES))
+    write_certificate(folder)
+    if not (folder / "references.toml").exists():
+        (folder / "references.toml").write_text('# [snp]\n# chip_id = ["..."]      the machines of the fleet\n')
+    config = Config.read(path)
+    opened = Store.open(config.store, create=True)
+    try:
+        return new_keys(opened, open_wrapping(config.wrapping, os.environ), time.time_ns())
+    finally:
+        opened.close()
+
+
+def open_broker(path: Path) -> Opened:
+    """Raises `Refused` for a store that is not there or does not agree with its log."""
+    config = Config.read(path)
+    wrapping = open_wrapping(config.wrapping, os.environ)
+    store = Store.open(config.store)
+    try:
+        keys = load_keys(store, wrapping)
+        store.signer = keys.signing
+    except BaseException:
+        store.close()
+        raise
+    return Opened(config, store, wrapping, keys)
+
+
+async def serve(opened: Opened) -> int:
+    """Until a signal: 0. The store is held against its log first."""
+    head = audit(opened.store, opened.keys.public)
+    broker = Broker(
+        opened.store,
+        opened.keys,
+        opened.wrapping,
+        opened.config.judging,
+        clock_ns=time.time_ns,
+        randomness=secrets.token_bytes,
+    )
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.on_loop_exception)
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    context = tls_context(opened.config.certificate, opened.config.key)
+    async with BrokerServer(broker, context, opened.config.limits) as server:
+        port = await server.start(opened.config.host, opened.config.port)
+        _log.info("serving", port=port, log_entries=head.position, policy=opened.config.judging.policy.id)
+        await told_to_stop.wait()
+    _log.info("stopped")
+    return 0
+
+
+def _write_private(path: Path, raw: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(raw)
+
+
+def write_certificate(folder: Path) -> None:
+    """For TLS alone, which protects metadata: what a cell believes is signed by the broker's key, not by this one."""
+    if (folder / "tls.pem").exists():
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anchorhold broker")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=TLS_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write_private(folder / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+
+
+def read_secret(source: str) -> bytes:
+    """The bytes of a secret: a file, or `-` for standard input. Never an argument: a process list shows those."""
+    return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

@@ -1,0 +1,79 @@
+"""`anchorhold verify gpu`: is this NVIDIA attestation report genuine, and is it acceptable?
+
+Nothing is fetched, so revocation, which NVIDIA answers over OCSP alone, is not looked at; the policy has to
+say so. Manifests (`--rim`) are verified before anything is compared with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+
+from anchorhold.command import Verbs
+from anchorhold.verbs.verify.published_layouts import gpu_evidence, hex_option
+from anchorhold.verbs.verify.verdict import (
+    Judgement,
+    UsageRefused,
+    add_judging_options,
+    judged,
+    judging_policy,
+    judging_references,
+    read_file,
+)
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "gpu",
+        help="judge an NVIDIA attestation report",
+        description="Judge an NVIDIA attestation report, offline. Exit status: 0 accepted, 1 usage or "
+        "malformed input, 2 not genuine, 3 collateral missing or expired, 4 refused by policy.",
+    )
+    parser.add_argument(
+        "--report", required=True, metavar="FILE", help="the report: raw, or evidence JSON that also holds the chain"
+    )
+    parser.add_argument("--chain", metavar="FILE", help="its five certificates as PEM, device first, root last")
+    parser.add_argument("--nonce", action="append", default=[], metavar="HEX", help="the nonce that was asked for")
+    parser.add_argument(
+        "--rim",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="reference integrity manifests of its driver and of its VBIOS",
+    )
+    add_judging_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return judged("gpu", arguments, _judge)
+
+
+def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+    from attestation.evidence.gpu_report import GpuReport
+    from attestation.evidence.gpu_rim import GpuRim
+    from attestation.policy.appraise import appraise
+    from attestation.verify.gpu import compare_with_rims, verify_gpu, verify_nonce
+    from attestation.verify.gpu_facts import gpu_facts
+    from attestation.verify.gpu_rim import verify_rim
+    from measurements.reference import ReferenceValues
+
+    policy = None if arguments.genuine_only else judging_policy(arguments)
+    nonces = [hex_option(text, "--nonce", 32) for text in arguments.nonce]
+    references = judging_references(arguments).joined(ReferenceValues.of({"gpu.nonce": nonces}))
+    raw, chain = gpu_evidence(read_file(arguments.report))
+    if arguments.chain is not None:
+        chain = read_file(arguments.chain)
+    if chain is None:
+        raise UsageRefused("usage.chain", expected="--chain with the five certificates", got="none")
+    report = GpuReport.parse(raw)
+    manifests = [GpuRim.parse(read_file(name)) for name in arguments.rim]
+    verified = verify_gpu(report, chain, at=at)
+    if nonces:
+        verify_nonce(verified, nonces)
+    if manifests:
+        rims = [verify_rim(manifest, at=at) for manifest in manifests]
+        verified = compare_with_rims(verified, rims, report)
+    appraisal = appraise(verified, references, policy) if policy else None
+    return Judgement("gpu", at, gpu_facts(verified), appraisal, None)

@@ -1,0 +1,135 @@
+"""`anchorhold verify snp`: is this AMD SEV-SNP report genuine, and is it acceptable?
+
+Nothing is fetched. The certificate of the signing key comes with the report; the intermediate and the root
+come with `--chain` or from a folder, and are believed only for the pinned key they end in.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from anchorhold.command import Verbs
+from anchorhold.verbs.verify.verdict import (
+    Judgement,
+    UsageRefused,
+    add_judging_options,
+    judged,
+    judging_policy,
+    judging_references,
+    read_file,
+)
+
+if TYPE_CHECKING:
+    from attestation.verify.pins import SnpRoots
+
+CERTIFICATE_SUFFIXES: Final = frozenset({".der", ".pem", ".crt", ".cer"})
+FOLDER_FILES_MAX: Final = 1024
+
+# Options that add one reference value, and the claim each is for.
+REFERENCE_OPTIONS: Final = {
+    "measurement": "snp.measurement",
+    "report_data": "snp.report_data",
+    "host_data": "snp.host_data",
+    "chip_id": "snp.chip_id",
+}
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "snp",
+        help="judge an AMD SEV-SNP report",
+        description="Judge an AMD SEV-SNP report, offline. Exit status: 0 accepted, 1 usage or malformed, "
+        "2 not genuine, 3 collateral missing or expired, 4 refused by policy.",
+    )
+    parser.add_argument("--report", required=True, metavar="FILE", help="the report, 1184 bytes")
+    parser.add_argument("--vek", required=True, metavar="FILE", help="its VCEK or VLEK certificate")
+    parser.add_argument(
+        "--chain",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="certificates that lead to AMD's root: ASK or ASVK, and ARK",
+    )
+    parser.add_argument("--certs", metavar="DIR", help="a folder of certificates to look for the chain in")
+    parser.add_argument("--crl", nargs="+", action="extend", default=[], metavar="FILE", help="revocation lists")
+    parser.add_argument(
+        "--simulated-root",
+        action="append",
+        default=[],
+        metavar="NAME:PRODUCT:HEX",
+        help="also look for this simulated root, by the SHA-256 of its public key; a policy still has to name it",
+    )
+    for name, claim in REFERENCE_OPTIONS.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            action="append",
+            default=[],
+            metavar="HEX",
+            help=f"a reference value for {claim}",
+        )
+    add_judging_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return judged("snp", arguments, _judge)
+
+
+def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+    from attestation.policy.appraise import appraise
+    from attestation.verify.facts import snp_facts
+    from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
+    from measurements.reference import ReferenceValues
+
+    # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
+    policy = None if arguments.genuine_only else judging_policy(arguments)
+    references = judging_references(arguments).joined(ReferenceValues.of(_stated_references(arguments)))
+    evidence = SnpEvidence.parse(read_file(arguments.report), read_file(arguments.vek))
+    collateral = SnpCollateral.parse(map(read_file, arguments.chain), map(read_file, arguments.crl))
+    if arguments.certs is not None:
+        collateral = collateral.with_certificates(_folder(Path(arguments.certs)))
+    verified = verify_snp(evidence, collateral, at=at, roots=_roots(arguments.simulated_root))
+    appraisal = appraise(verified, references, policy) if policy else None
+    return Judgement("snp", at, snp_facts(verified), appraisal, None)
+
+
+def _stated_references(arguments: argparse.Namespace) -> dict[str, list[bytes]]:
+    return {
+        claim: [_hex(text, f"--{name.replace('_', '-')}") for text in getattr(arguments, name)]
+        for name, claim in REFERENCE_OPTIONS.items()
+    }
+
+
+def _hex(text: str, option: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageRefused("usage.hex", expected=f"hex after {option}", got=repr(text[:40])) from None
+
+
+def _roots(named: list[str]) -> SnpRoots:
+    from attestation.evidence.snp_report import Product
+    from attestation.verify.pins import with_simulated
+
+    roots = []
+    for text in named:
+        name, _, rest = text.partition(":")
+        product, _, digest = rest.partition(":")
+        if product not in {member.value for member in Product} or len(digest) != 64:
+            raise UsageRefused("usage.simulated-root", expected="NAME:PRODUCT:64 hex digits", got=repr(text[:90]))
+        roots.append((name, Product(product), _hex(digest, "--simulated-root")))
+    return with_simulated(roots)
+
+
+def _folder(folder: Path) -> Iterator[bytes]:
+    if not folder.is_dir():
+        raise UsageRefused("usage.certs", expected="a folder", got=folder)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in CERTIFICATE_SUFFIXES)
+    if len(files) > FOLDER_FILES_MAX:
+        raise UsageRefused("usage.certs", expected=f"<= {FOLDER_FILES_MAX} certificate files", got=len(files))
+    return map(read_file, files)

@@ -1,0 +1,90 @@
+"""`anchorhold verify tdx`: is this Intel TDX quote genuine, and is it acceptable?
+
+Nothing is fetched. The quote brings its certificates; TCB info, QE identity and revocation lists come with
+`--collateral`. Quotes and collateral are taken in the layouts they are published in (`anchorhold.verbs.verify.published_layouts`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+
+from anchorhold.command import Verbs
+from anchorhold.verbs.verify.published_layouts import collateral_json, hex_option, tdx_quote_bytes
+from anchorhold.verbs.verify.verdict import (
+    Judgement,
+    add_judging_options,
+    judged,
+    judging_policy,
+    judging_references,
+    read_file,
+)
+from attestation.errors import PolicyRefused
+from attestation.policy.document import Policy
+from attestation.policy.fields import OneOf
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "tdx",
+        help="judge an Intel TDX quote",
+        description="Judge an Intel TDX quote, offline. Exit status: 0 accepted, 1 usage or malformed input, "
+        "2 not genuine, 3 collateral missing or expired, 4 refused by policy.",
+    )
+    parser.add_argument(
+        "--quote", required=True, metavar="FILE", help="the quote: raw, or in a JSON file that holds one"
+    )
+    parser.add_argument("--collateral", metavar="FILE", help="Intel's collateral for the platform, as JSON")
+    parser.add_argument("--event-log", metavar="FILE", help="the log behind the RTMRs: CCEL, or dstack's JSON")
+    parser.add_argument(
+        "--report-data", action="append", default=[], metavar="HEX", help="a reference value for tdx.report_data"
+    )
+    parser.add_argument(
+        "--simulated-root",
+        metavar="FILE",
+        help="judge under this root certificate instead of Intel's; a policy still has to name it",
+    )
+    add_judging_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return judged("tdx", arguments, _judge)
+
+
+def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+    from attestation.evidence.event_log import parse_event_log
+    from attestation.evidence.tdx_collateral import TdxCollateral
+    from attestation.evidence.tdx_quote import TdxQuote
+    from attestation.policy.appraise import appraise
+    from attestation.verify.event_log import verify_event_log
+    from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
+    from attestation.verify.tdx_facts import tdx_facts
+    from measurements.reference import ReferenceValues
+
+    # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
+    policy = None if arguments.genuine_only else judging_policy(arguments)
+    stated = [hex_option(text, "--report-data", 64) for text in arguments.report_data]
+    references = judging_references(arguments).joined(ReferenceValues.of({"tdx.report_data": stated}))
+    quote = TdxQuote.parse(tdx_quote_bytes(read_file(arguments.quote)))
+    collateral = None
+    if arguments.collateral is not None:
+        collateral = TdxCollateral.parse(collateral_json(read_file(arguments.collateral), quote))
+    log = None if arguments.event_log is None else parse_event_log(read_file(arguments.event_log))
+    if arguments.simulated_root is None:
+        verified = verify_tdx(quote, collateral, at=at)
+    else:
+        root = read_file(arguments.simulated_root)
+        verified = verify_tdx_with_root_ca(quote, collateral, at=at, root_der=root)
+    if log is not None:
+        verified = verify_event_log(log, verified)
+    _require_stated(verified.report.report_data, stated, policy)
+    appraisal = appraise(verified, references, policy) if policy else None
+    return Judgement("tdx", at, tdx_facts(verified), appraisal, None)
+
+
+def _require_stated(got: bytes, stated: list[bytes], policy: Policy | None) -> None:
+    """A REPORTDATA that was asked for is compared even where the policy would leave it unchecked."""
+    compared = policy is not None and policy.tdx is not None and isinstance(policy.tdx.report_data, OneOf)
+    if stated and not compared and got not in stated:
+        raise PolicyRefused("tdx.report-data", expected="a REPORTDATA that was asked for", got=got.hex())

@@ -1,0 +1,64 @@
+"""`anchorhold demo`: the whole path on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from anchorhold.command import Verbs
+
+ENGINES: Final = ("scripted", "fixed", "torch", "vllm")  # of devnet.demo.engines, unloaded
+
+
+def add(verbs: Verbs) -> None:
+    parser = verbs.add_parser(
+        "demo",
+        help="the whole path on this machine, over the devnet's own roots",
+        description="Start a cell, give prompts to a devnet gateway, carry them through the window, show what "
+        "happens. Exit status: 0 all held, 1 prompts that make no demo, 2 something did not hold.",
+    )
+    parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="what is written (default build/demo)")
+    parser.add_argument(
+        "--prompts",
+        type=argparse.FileType("rb"),
+        metavar="FILE",
+        help="your own prompts, one a line; - for standard input. They and their answers are then not shown",
+    )
+    parser.add_argument("--show", action="store_true", help="show them all the same")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="fixed",
+        help="what answers, default fixed; torch and vllm need what they are called after",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from devnet.demo.engines import Choice
+    from devnet.demo.run import PROMPTS, run
+    from foundation.secrecy import Prompt
+
+    if arguments.prompts is None:
+        prompts = [Prompt(words.encode()) for words in PROMPTS]
+    else:
+        with arguments.prompts as lines:
+            prompts = [Prompt(line.strip()) for line in lines if line.strip()]
+    if not all(_is_text(prompt.reveal()) for prompt in prompts):
+        print("anchorhold: usage: expected prompts in UTF-8, got other bytes", file=sys.stderr)
+        return 1
+    if len(prompts) < 2:
+        print("anchorhold: usage: expected at least two prompts, one a line", file=sys.stderr)
+        return 1
+    words = arguments.prompts is None or arguments.show
+    return run(arguments.folder, prompts, sys.stdout, words=words, engine=Choice(arguments.engine))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""What an image is: its five files by size and digest, what it was made of, and every path inside with its owner.
+
+    manifest.json   the five files, verity, kernel, configuration, inputs
+    contents.json   "root" and "initrd": path -> [owner, mode, size, SHA-256]; of a link, of where it leads
+
+Neither is in the image, and neither is signed: they say what a second build has to come to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from image_build.downloads import digest_of
+from image_build.lock import ImageLock
+from image_build.tree import Tree
+from image_build.verity import Verity
+
+ARTEFACTS: Final = ("root.img", "initrd.img", "vmlinuz", "cmdline", "image.efi")
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What is known about an image when it has been made."""
+
+    profile: str
+    version: str
+    epoch: int
+    kernel: str
+    config: bytes
+    wheel: bytes
+    verity: Verity
+    lock: ImageLock
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    image: dict[str, Any]
+    contents: dict[str, dict[str, list[Any]]]
+
+    @classmethod
+    def of(cls, folder: Path, built: Built, *, root: Tree, initrd: Tree) -> Self:
+        image = {
+            "version": VERSION,
+            "profile": built.profile,
+            "release": built.version,
+            "epoch": built.epoch,
+            "files": {
+                name: {"size": (folder / name).stat().st_size, "sha256": digest_of(folder / name)} for name in ARTEFACTS
+            },
+            "verity": {"blocks": built.verity.blocks, "salt": built.verity.salt.hex(), "root": built.verity.root.hex()},
+            "kernel": built.kernel,
+            "config": hashlib.sha256(built.config).hexdigest(),
+            "wheel": hashlib.sha256(built.wheel).hexdigest(),
+            "inputs": [
+                {"name": each.name, "version": each.version, "sha256": each.sha256} for each in built.lock.inputs()
+            ],
+        }
+        return cls(image, {"root": _listed(root), "initrd": _listed(initrd)})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        return cls(*(json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "contents")))
+
+    def write(self, folder: Path) -> None:
+        (folder / "manifest.json").write_text(json.dumps(self.image, indent=1) + "\n")
+        rows = {
+            tree: ",\n".join(f"  {json.dumps(path)}: {json.dumps(facts)}" for path, facts in paths.items())
+            for tree, paths in self.contents.items()
+        }
+        whole = ",\n".join(f' "{tree}": {{\n{text}\n }}' for tree, text in rows.items())
+        (folder / "contents.json").write_text(f"{{\n{whole}\n}}\n")
+
+    def sizes(self) -> dict[str, int]:
+        return {name: facts["size"] for name, facts in self.image["files"].items()}
+
+
+def _listed(tree: Tree) -> dict[str, list[Any]]:
+    return {
+        path: [entry.owner, f"{entry.mode:04o}", len(entry.content), hashlib.sha256(entry.content).hexdigest()]
+        for path, entry in tree.entries()
+    }
