@@ -110,7 +110,7 @@ def choose_mind(config: MeasuredConfig) -> MakeMind:
 
 def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
     """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `profiled.start` does."""
-    from appliance import engine_start
+    from appliance import engine_start  # noqa: PLC0415 - an engine's libraries are loaded only where it serves
 
     if model is None:
         raise AssertionError("a cell without a model was refused when its configuration was read")

@@ -90,7 +90,7 @@ def devnet_broker(
 
 
 class LocalSend:
-    """A host that sits beside its broker: carries without a socket, as `anchorhold.host.broker_relay` does over HTTPS."""
+    """A host that sits beside its broker: carries without a socket. `anchorhold.host.broker_relay` uses HTTPS."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from anchorhold.host.answer_reports import Report
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import VERSION, Body
 from devnet.replica import Call, Replica
@@ -163,17 +164,6 @@ class Slice:
     head_height: int
     head_link: bytes
     oldest_height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a reporter brings for one position. All but the cell's own `signature` is equal on every cell."""
-
-    height: int
-    index: int
-    answer: bytes
-    receipt: bytes
-    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

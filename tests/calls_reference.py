@@ -1,4 +1,4 @@
-"""Tool calls read by regular expressions and Python's own JSON: slow and short, to hold `appliance.text.tool_calls` against.
+"""Tool calls read by regular expressions and Python's own JSON: slow and short, to compare `tool_calls.py` with.
 
 Its time grows with the square of some texts, and it raises where a key is no character (`UnicodeEncodeError`).
 """

@@ -12,7 +12,6 @@ from typing import Final
 
 from appliance.serving.window import Answered, Checkpoint, Piece, Say
 from attestation.receipts.signed_receipt import SignedReceipt
-from devnet.gateway import Report
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
@@ -21,6 +20,17 @@ class ReportRefused(Refused):
     """The cell says what no cell says."""
 
     stage = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a reporter brings for one position. All but the cell's own `signature` is equal on every cell."""
+
+    height: int
+    index: int
+    answer: bytes
+    receipt: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ def _sections(proposal: Proposal) -> list[Section]:
                     "What it does",
                     [
                         text(
-                            f"Release {version} gets no key from now on, and never again. Cells that run it keep what they "
-                            "hold until they are stopped."
+                            f"Release {version} gets no key from now on, and never again. Cells that run it keep what "
+                            "they hold until they are stopped."
                         ),
                         table(
                             "", [("manifest digest", manifest_digest.hex(), "", False), ("reason", reason, "", False)]

@@ -5,9 +5,9 @@
         replayer.replay(record)             # the same, or in what it differs first
 
 Nothing of a recorded answer goes in: the request as it was ordered does, and what comes out is held against the
-receipt. It is `appliance.serving.answer_pipeline` itself that runs, under no key, so that whatever the cell did is done again: text,
-seed, engine, frames. What is computed can be read by whoever computes it: a sealed request needs the service keys of
-its block, which the owner of the broker can hand to an auditor, or its client, who can hand over that request alone.
+receipt. `appliance.serving.answer_pipeline` itself runs, under no key, so that whatever the cell did is done again:
+text, seed, engine, frames. What is computed can be read by whoever computes it. A sealed request needs the service
+keys of its block, which the owner of the broker can hand to an auditor. Its client can hand over that request alone.
 
 Where a replay differs the first token at which the words part is named, and by how much the engine preferred its own
 (docs/spec/audit.md U50 to U55). Knows no network; the engine, the pack and the keys are handed in.

@@ -78,7 +78,8 @@ class DevnetRoots:
         return document.parse(
             (
                 'name = "devnet"\nabout = "simulated machines of one devnet: says nothing about any hardware"\n'
-                f'extends = "strict"\n\n[snp]\nsimulated_roots = ["{digest}"]\n\n[tdx]\nsimulated_roots = ["{digest}"]\n'
+                'extends = "strict"\n\n'
+                f'[snp]\nsimulated_roots = ["{digest}"]\n\n[tdx]\nsimulated_roots = ["{digest}"]\n'
             ).encode(),
             called="devnet",
         )

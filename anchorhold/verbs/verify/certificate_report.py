@@ -1,4 +1,4 @@
-"""What `anchorhold verify certificate` does: read, judge, print. See `verbs.verify_certificate`."""
+"""What `anchorhold verify certificate` does: read, judge, print. See `certificate.py` beside it."""
 
 from __future__ import annotations
 

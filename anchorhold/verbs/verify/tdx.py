@@ -1,7 +1,7 @@
 """`anchorhold verify tdx`: is this Intel TDX quote genuine, and is it acceptable?
 
 Nothing is fetched. The quote brings its certificates; TCB info, QE identity and revocation lists come with
-`--collateral`. Quotes and collateral are taken in the layouts they are published in (`anchorhold.verbs.verify.published_layouts`).
+`--collateral`. Quotes and collateral are taken in the layouts they are published in (`published_layouts.py`).
 """
 
 from __future__ import annotations
