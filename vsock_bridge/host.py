@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar, assert_never
+from typing import Final, Self, TypeVar, assert_never
 
 from vsock_bridge import transport
 from vsock_bridge.connection import (
@@ -421,61 +420,3 @@ class Host:
     def _flush(self) -> None:
         if self._edge is not None:
             self._edge.flush_soon()
-
-
-class SyncHost:
-    """The same for code without an event loop: `ask` blocks, `stream` yields the pieces as they come."""
-
-    def __init__(self, address: Address, port: Port, limits: Limits | None = None) -> None:
-        self._loop: Final = asyncio.new_event_loop()
-        self._thread: Final = threading.Thread(target=self._loop.run_forever, name="anchorhold-host", daemon=True)
-        self._thread.start()
-        try:
-            self._host = self._do(self._make(address, port, limits))
-        except BaseException:
-            self._stop()
-            raise
-
-    def ask(self, item: bytes) -> bytes:
-        return self._do(self._host.ask(item))
-
-    def stream(self, item: bytes) -> Generator[bytes, None, None]:
-        """The pieces of the answer, one by one. Closed early, the rest is let go of."""
-        exchange = self._do(self._host.submit(item))
-        try:
-            while (piece := self._do(_next_or_none(exchange))) is not None:
-                yield piece
-        finally:
-            self._loop.call_soon_threadsafe(exchange.abandon)
-
-    def ping(self) -> None:
-        self._do(self._host.ping())
-
-    def close(self) -> None:
-        if not self._loop.is_closed():
-            self._do(self._host.close())
-            self._stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self.close()
-
-    @staticmethod
-    async def _make(address: Address, port: Port, limits: Limits | None) -> Host:
-        host = Host(address, port, limits)
-        await host.start()
-        return host
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _next_or_none(exchange: Exchange) -> bytes | None:
-    return await anext(exchange, None)

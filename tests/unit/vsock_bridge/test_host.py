@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,11 @@ import pytest
 from tests.unit.vsock_bridge.edges import SMALL, CuttingWire, Does, cell, echo, run, spell
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.errors import Code, ConnectFailed, StreamEnded
-from vsock_bridge.host import Host, Patience, SyncHost
+from vsock_bridge.host import Host, Patience
 from vsock_bridge.limits import Limits
 from vsock_bridge.messages import Error, Hello, Mark, Message, Open, Ping
 from vsock_bridge.ports import Port
-from vsock_bridge.server import Answer, CellServer
+from vsock_bridge.server import Answer
 from vsock_bridge.transport import Address
 
 QUICK = Patience(first_seconds=0.0, most_seconds=0.01)
@@ -474,41 +473,3 @@ def test_a_cells_silence_is_asked_about(tmp_path: Path) -> None:
 
 
 # -- without an event loop
-
-
-def test_sync_hosts(tmp_path: Path) -> None:
-    address = Address.parse(f"unix:{tmp_path}/cell")
-    ready, stop = threading.Event(), threading.Event()
-
-    async def work(item: bytes, answer: Answer) -> None:
-        if item == b"fail":
-            raise RuntimeError("no")
-        await spell(item, answer)
-
-    async def serve() -> None:
-        server = CellServer({Port.STREAM: Does(work)}, SMALL)
-        await server.start(address)
-        ready.set()
-        await asyncio.to_thread(stop.wait)
-        await server.close()
-
-    serving = threading.Thread(target=lambda: asyncio.run(serve()))
-    serving.start()
-    try:
-        assert ready.wait(20)
-        with SyncHost(address, Port.STREAM, SMALL) as host:
-            assert host.ask(b"abc") == b"abc"
-            assert list(host.stream(b"abc")) == [b"a", b"b", b"c"]
-            with pytest.raises(StreamEnded, match="internal"):
-                host.ask(b"fail")
-            pieces = host.stream(b"abc" * 100)
-            assert next(pieces) == b"a"
-            pieces.close()
-            host.ping()
-            assert host.ask(b"next") == b"next"
-        host.close()
-        with pytest.raises(ConnectFailed):
-            SyncHost(Address.parse(f"unix:{tmp_path}/nobody"), Port.STREAM)
-    finally:
-        stop.set()
-        serving.join()
