@@ -26,6 +26,7 @@ from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, SoftwareWrapping
 from attestation.policy import document
 from devnet.tee import SimulatedSnpTee, SimulatedTee, collateral_json, policy_document, reference_values
+from foundation import private_files
 from foundation.secrecy import Secret
 from measurements.reference import ReferenceValues
 
@@ -76,7 +77,7 @@ def devnet_broker(
     folder: Path, tee: SimulatedTee, *, model_root: bytes, secrets: Mapping[str, Secret]
 ) -> Iterator[DevnetBroker]:
     """A new broker in an empty folder, with these secrets by their paths and no release approved yet."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_files.folder(folder)
     store = Store.open(f"sqlite:///{folder / 'broker.db'}", create=True)
     try:
         wrapping = SoftwareWrapping(Secret(randomness.token_bytes(KEY_BYTES)))

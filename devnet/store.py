@@ -7,7 +7,6 @@ alone all the same, so that nobody gets used to another way.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from attestation.evidence.snp_report import Product
 from devnet.pki import Authority, Validity
 from devnet.sim_snp import PatchLevels, SimulatedSnp
 from devnet.sim_tdx import SimulatedTdx
+from foundation import private_files
 
 FORMAT = "anchorhold simulated platform 1"
 AUTHORITIES = ("ark", "ask", "vcek")
@@ -41,9 +41,7 @@ def save(platform: SimulatedSnp | SimulatedTdx, path: Path) -> None:
             "tcb": asdict(platform.tcb),
             **{name: _authority_text(getattr(platform, name)) for name in AUTHORITIES},
         }
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "w", encoding="ascii") as out:
-        json.dump(document, out, indent=2)
+    private_files.write_new(path, json.dumps(document, indent=2).encode("ascii"))
 
 
 def load(path: Path) -> SimulatedSnp | SimulatedTdx:

@@ -27,7 +27,7 @@ from attestation.receipts.body import body_digest
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX, Checkpoint, SignedCheckpoint, origin_of
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt, key_id
-from foundation import cbor, merkle
+from foundation import cbor, merkle, private_files
 
 MAGIC: Final = b"anchorhold receipt log 1\n"
 RECORD_BYTES_MAX: Final = max(SIGNED_BYTES_MAX, NOTE_BYTES_MAX) + 8
@@ -64,7 +64,7 @@ class ReceiptLog:
 
         `known` is a checkpoint seen before, kept anywhere else: a log that does not reach it was rolled back (T26).
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = private_files.open_or_make(path)
         log = cls(descriptor, key)
         try:
             try:

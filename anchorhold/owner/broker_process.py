@@ -27,7 +27,7 @@ from attestation.broker.config import Config
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping
-from foundation import logs
+from foundation import logs, private_files
 
 CONFIG_NAME: Final = "broker.toml"
 TLS_DAYS: Final = 365
@@ -56,12 +56,11 @@ class Opened:
 
 def initialise(folder: Path, *, store: str, wrapping: str, policy: str) -> Keys:
     """A folder with a configuration, a TLS certificate of its own, a key-encryption key and an empty store."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / CONFIG_NAME
-    with path.open("x") as file:  # never over a broker that is there
-        file.write(TEMPLATE.format(store=store, wrapping=wrapping, policy=policy))
+    private_files.folder(folder)
+    path = folder / CONFIG_NAME  # the store's URL may hold a password
+    private_files.write_new(path, TEMPLATE.format(store=store, wrapping=wrapping, policy=policy).encode())
     if wrapping == "file:kek":
-        _write_private(folder / "kek", secrets.token_bytes(KEY_BYTES))
+        private_files.write_new(folder / "kek", secrets.token_bytes(KEY_BYTES))
     write_certificate(folder)
     if not (folder / "references.toml").exists():
         (folder / "references.toml").write_text('# [snp]\n# chip_id = ["..."]      the machines of the fleet\n')
@@ -112,11 +111,6 @@ async def serve(opened: Opened) -> int:
     return 0
 
 
-def _write_private(path: Path, raw: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(raw)
-
-
 def write_certificate(folder: Path) -> None:
     """For TLS alone, which protects metadata: what a cell believes is signed by the broker's key, not by this one."""
     if (folder / "tls.pem").exists():
@@ -137,7 +131,7 @@ def write_certificate(folder: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    _write_private(folder / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    private_files.write_new(folder / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (folder / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
 
 

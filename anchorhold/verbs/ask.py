@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -43,6 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.verbs.verify.published_layouts import hex_option
     from attestation.consensus.chat import Sampling
     from attestation.consensus.principal import from_text
+    from foundation import private_files
 
     broker = hex_option(arguments.broker, "--broker", 32)
     model_root = hex_option(arguments.model_root, "--model-root", 32)
@@ -68,13 +68,8 @@ def _run(arguments: argparse.Namespace) -> int:
         mode=Mode.STREAM if arguments.stream else Mode.WHOLE,
         caller=caller,
     )
-    _write(arguments.keep, question.encode().reveal())
+    private_files.write_new(arguments.keep, question.encode().reveal())
     if arguments.hand_over is not None:
-        _write(arguments.hand_over, question.hand_over().reveal())
-    _write(arguments.out, question.payload)
+        private_files.write_new(arguments.hand_over, question.hand_over().reveal())
+    private_files.write_new(arguments.out, question.payload)
     return 0
-
-
-def _write(path: Path, raw: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(raw)

@@ -122,22 +122,23 @@ def _chip(devnet: Path, run: Path, measurement: bytes) -> Disk:
     from devnet.pki import Validity
     from devnet.sim_snp import SimulatedSnp
     from devnet.tee import policy_document, simulated_snp
+    from foundation import private_files
     from image_build.boot.plan import Disk
     from image_build.boot.text_disk import disk_of_text
 
     kept = devnet / "chip.json"
     if not kept.exists():
-        devnet.mkdir(parents=True, exist_ok=True)
+        private_files.folder(devnet)
         now = datetime.now(UTC).replace(microsecond=0)
         validity = Validity(now - timedelta(days=1), now + timedelta(days=_DEVNET_DAYS))
         platform = SimulatedSnp.create(secrets.token_bytes(32), validity)
         (devnet / "root.der").write_bytes(platform.ark.der)
         (devnet / "policy.toml").write_bytes(policy_document(simulated_snp(platform, measurement)))
         (devnet / "references.toml").write_text(f'[snp]\nchip_id = ["{platform.hardware_id.hex()}"]\n')
-        kept.write_bytes(chip_file(platform, measurement))
+        private_files.write_new(kept, chip_file(platform, measurement))
     content = in_machine(kept.read_bytes(), measurement)
     ChipTee.parse(content)
-    (run / "machine").write_bytes(disk_of_text(content))
+    private_files.replace(run / "machine", disk_of_text(content))
     return Disk("anchorhold-machine", run / "machine")
 
 

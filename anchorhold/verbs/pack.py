@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +138,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
+    from foundation import private_files
     from measurements.pack.disk import whole_folder
     from measurements.pack.keys import read_key
     from measurements.pack.pack_reader import open_pack
@@ -151,14 +151,9 @@ def _open(arguments: argparse.Namespace) -> int:
         open_pack(arguments.file, key, threads=_how_many(arguments), progress=bar) as opened,
     ):
         for name in opened.names:
-            with open(folder / name, "xb", opener=_for_owner) as file:
-                file.write(opened.file(name))
+            private_files.write_new(folder / name, opened.file(name))
         _print_identity(opened.signed)
     return 0
-
-
-def _for_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _how_many(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ leave out (docs/spec/secrecy.md S10).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
 from appliance.models.errors import ModelRefused
+from foundation import private_files
 from measurements.pack.files import kind_of
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # checked to be memory, and the folder in it is private
@@ -43,7 +43,7 @@ def laid_out(model: Files, memory: Path = MEMORY) -> Iterator[Path]:
     with TemporaryDirectory(prefix="model-", dir=memory) as made:
         for name in model.names:
             kind_of(name)  # no name of a pack leads anywhere else
-            _write(Path(made, name), model.file(name))
+            private_files.write_new(Path(made, name), model.file(name))
         yield Path(made)
 
 
@@ -55,9 +55,3 @@ def filesystem(place: Path, mounts: str) -> str:
             case [_, where, kind, *_] if where == str(place):
                 found = kind
     return found
-
-
-def _write(path: Path, content: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123  # of a descriptor
-        file.write(content)

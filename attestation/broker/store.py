@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from attestation.broker.errors import StoreRefused
 from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
-from foundation import cbor
+from foundation import cbor, private_files
 from foundation.ed25519 import Signer
 from measurements.release.manifest import MinimumTcb
 
@@ -191,7 +192,7 @@ class Store:
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Store:
         """Raises `StoreRefused` if there is no store of this version; `create` makes or migrates one."""
-        engine = _engine(url)
+        engine = _engine(url, create=create)
         store = cls(engine)
         try:
             with engine.begin() as connection:
@@ -467,12 +468,13 @@ def _secret(row: Any) -> SecretRow:
     return SecretRow(row.resource, row.version, GrantPurpose(row.purpose), bytes(row.model_root), wrapped)
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, create: bool) -> Engine:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         raise StoreRefused("store.url", expected="sqlite:///PATH or postgresql://...", got="another text") from None
     if parsed.drivername == "sqlite":
+        _keep_private(parsed.database, create=create)
         engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -480,6 +482,19 @@ def _engine(url: str) -> Engine:
     if parsed.drivername == "postgresql":
         return sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     raise StoreRefused("store.url", expected="sqlite or postgresql", got=parsed.drivername)
+
+
+def _keep_private(database: str | None, *, create: bool) -> None:
+    """secrecy.md S14: before SQLite opens it."""
+    if database in {None, "", ":memory:"}:
+        return
+    path = Path(str(database))
+    if str(database).startswith("file:"):
+        raise StoreRefused("store.url", expected="sqlite:///PATH", got="SQLite's own form of a URI")
+    try:
+        private_files.database(path, create=create)
+    except OSError as reason:
+        raise StoreRefused("store.open", expected="a file of ours alone", got=type(reason).__name__) from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -31,6 +31,7 @@ from attestation.consensus.slices import Body
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.sealed.ring import Ring
 from devnet.tee import SimulatedTee, endorsed, reference_values
+from foundation import private_files
 from measurements.pack.pack_reader import OpenedPack
 
 BUNDLE, ROOTS, PAGE = "bundle.anchorhold", "devnet-roots.toml", "audit.html"
@@ -125,9 +126,9 @@ def audit_in(folder: Path, bundle: AuditBundle, roots: DevnetRoots) -> Audited:
     terms = Terms(roots.policy, roots.references, roots.subnet, simulated_root=roots.tee)
     reports = []
     for content, name, shown in ((raw, BUNDLE, PAGE), (_tampered(raw, bundle), TAMPERED, TAMPERED_PAGE)):
-        (folder / name).write_bytes(content)
+        private_files.replace(folder / name, content)
         report = audit(content, terms)
-        (folder / shown).write_text(page(report, title=name), encoding="utf-8")
+        private_files.replace(folder / shown, page(report, title=name).encode())
         reports.append(report)
     (folder / ROOTS).write_bytes(roots.encode())
     return Audited(len(raw), *reports)

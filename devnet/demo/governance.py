@@ -45,6 +45,7 @@ from devnet.governance import CANISTER, FUNCTION, Governance, subaccount
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
 from devnet.tee import SimulatedTdxTee, endorsed, policy_document, reference_values, simulated_tdx
+from foundation import private_files
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 from measurements.governance.actions import Action, Adopt, Withdraw
@@ -181,7 +182,7 @@ class GovernedDemo(Demo):
         config = (self._folder / "cell.toml").read_bytes()
         bundle = await self._bundle(owner, address, tee, config, found, self._hearing)
         path = self._folder / "audit.bundle"
-        path.write_bytes(bundle)
+        private_files.replace(path, bundle)
         report = audit(bundle, self._terms(tee))
         for finding in report.findings:
             if finding.code == "release.decision":

@@ -45,6 +45,7 @@ from devnet.demo.engines import Choice, EngineAbsent
 from devnet.demo.key_owner import KeyOwner, key_owner
 from devnet.gateway import Answered, Gateway, chat
 from devnet.subnet import GATEWAY, Subnet
+from foundation import private_files
 from foundation.secrecy import Prompt
 from vsock_bridge.errors import BridgeError
 from vsock_bridge.host import Host
@@ -144,7 +145,7 @@ class Demo:
     async def run(self) -> None:
         screen = self._screen
         self._tell_who_is_who()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_files.folder(self._folder)
         screen.step("The owner of a model seals it into a pack and gives the key to a broker")
         with key_owner(self._folder, self._engine.write_model) as owner:
             await self._serve(owner)
@@ -247,6 +248,7 @@ class Demo:
             *owner.cell_arguments(),
             stderr=asyncio.subprocess.PIPE,
         )
+        private_files.replace(log, b"")
         with log.open("w") as kept:
             news = {event: asyncio.Event() for event in ("serving", "model open")}
             reading = asyncio.create_task(_follow(process, kept, news))

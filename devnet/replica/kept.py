@@ -11,7 +11,6 @@ newest rounds to the operating system, so a loss of power may take those, never 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from hashlib import sha256
@@ -23,6 +22,7 @@ from devnet.replica.canister import Canister
 from devnet.replica.instance import Instance, compile_module
 from devnet.replica.network import Network
 from devnet.replica.stable import PAGE_BYTES, StableMemory
+from foundation import private_files
 from foundation.refusal import Refused
 
 FILE: Final = "state.sqlite"
@@ -59,9 +59,9 @@ class Kept:
 
     @classmethod
     def open(cls, folder: Path) -> Kept:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.folder(folder)
         path = folder / FILE
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        private_files.database(path, create=True)
         database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             database.execute("pragma journal_mode = wal")

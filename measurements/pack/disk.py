@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from foundation import private_files
 from measurements.pack.errors import PackMalformed
 
 SECTOR_BYTES: Final = 512
@@ -64,7 +65,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """A folder to fill, of ours alone; `out` appears when the block ends well."""
     refuse_existing(out)
     part = _part(out)
-    part.mkdir(mode=0o700)
+    private_files.folder(part)
     try:
         yield part
         refuse_existing(out)
