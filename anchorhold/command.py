@@ -10,9 +10,10 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
+from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
 
 VERBS: tuple[str, ...] = (
@@ -50,6 +51,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: usage: {message} (see {self.prog} --help)\n")
+
+
+def hex_argument(*sizes: int) -> Callable[[str], bytes]:
+    """The type of an argument that is so many bytes in hexadecimal, of any number where no size is named."""
+
+    def refuse(_code: str, *, expected: str, got: object) -> argparse.ArgumentTypeError:
+        return argparse.ArgumentTypeError(f"expected {expected}, got {got}")
+
+    return lambda text: hexadecimal(text, "", refuse, *sizes, form=SPACED_HEX)
 
 
 def build_parser() -> Parser:

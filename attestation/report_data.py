@@ -18,7 +18,6 @@ nothing by itself; a verified quote whose report data equals what this computes 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from attestation.evidence.keyset import KeysetDigest
 from attestation.evidence.kinds import TeeKind
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
+from foundation.document import json_object, shown
 
 VERSION = 1
 IDENTITY_TAG = "anchorhold/report-data/identity/v1"
@@ -157,21 +157,34 @@ def carried_statement(additional: str, nonce: str) -> Statement:
     Raises `UnfitReportData` if there is none, if it is not for a release, or if its nonce is another one.
     Only the caller knows whether keyset and configuration are the right ones.
     """
+    # What another member holds is the business of whoever reads it.
+    members = json_object(
+        additional,
+        "",
+        _unfit_additional,
+        bytes_max=ADDITIONAL_EVIDENCE_BYTES_MAX,
+        called="additional evidence",
+        floats=True,
+    )
+    member = members.get(STATEMENT_KEY)
+    if not isinstance(member, str):
+        raise _unfit_additional("", expected=f"a text under {STATEMENT_KEY}", got=shown(member))
     try:
-        members = _object(additional)
-        raw = base64.b64decode(_padded(members[STATEMENT_KEY]), altchars=b"-_", validate=True)
+        raw = base64.b64decode(_padded(member), altchars=b"-_", validate=True)
         challenge = base64.b64decode(nonce, validate=True)
-    except (KeyError, ValueError, binascii.Error, RecursionError) as error:
-        raise UnfitReportData(
-            "report-data.additional", expected="a statement and a nonce in their encodings", got="others"
-        ) from error
+    except ValueError as error:
+        raise _unfit_additional("", expected="a statement and a nonce in base64", got=error) from error
     statement = Statement.parse(raw)
-    if additional_member(statement) != members[STATEMENT_KEY]:
+    if additional_member(statement) != member:
         raise UnfitReportData("report-data.additional", expected="one encoding", got="another")
     _of_purpose(statement, Purpose.RELEASE)
     if statement.nonce != challenge:
         raise UnfitReportData("report-data.nonce", expected="the nonce of this challenge", got="another")
     return statement
+
+
+def _unfit_additional(_code: str, *, expected: str, got: object) -> UnfitReportData:
+    return UnfitReportData("report-data.additional", expected=expected, got=got)
 
 
 def additional_member(statement: Statement) -> str:
@@ -198,23 +211,6 @@ def canonical_json(value: Mapping[str, str | Mapping[str, str]]) -> str:
 
 def _utf16(item: tuple[str, object]) -> bytes:
     return item[0].encode("utf-16-be", "surrogatepass")
-
-
-def _object(text: str) -> dict[str, str]:
-    """A JSON object; each name once. What a member holds is the business of whoever reads it."""
-    if len(text) > ADDITIONAL_EVIDENCE_BYTES_MAX:
-        raise ValueError("too long")
-
-    def once(pairs: list[tuple[str, str]]) -> dict[str, str]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            raise ValueError("a name twice")
-        return members
-
-    value = json.loads(text, object_pairs_hook=once)
-    if not isinstance(value, dict) or not isinstance(value.get(STATEMENT_KEY), str):
-        raise ValueError("no statement")
-    return value
 
 
 def _base64url(raw: bytes) -> str:

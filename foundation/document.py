@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, NoReturn, Protocol, TypeVar
 
-from foundation.refusal import Refused
-
 INTEGER_MAX: Final = 2**63 - 1
 PRINTABLE: Final = re.compile(r"[ -~]*")
 ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
@@ -33,21 +31,17 @@ T = TypeVar("T")
 
 
 class Refuse(Protocol):
-    """The error of the room that reads; any `Refused` class that adds no parameter of its own is one."""
+    """The error of the room that reads: a `Refused` class, or what makes one of this."""
 
-    def __call__(self, code: str, *, expected: object, got: object) -> Refused: ...
+    def __call__(self, code: str, /, *, expected: str, got: object) -> Exception: ...
 
 
 def shown(value: object) -> str:
     """A value of a document as a short text for a message."""
-    match value:
-        case list() | dict():
-            return f"{len(value)} entries"
-        case float() | datetime():
-            return str(value)
-        case _:
-            text = ascii(value)
-            return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[: SHOWN_CHARACTERS_MAX - 3]}..."
+    if isinstance(value, list | dict) and len(value) > SHOWN_CHARACTERS_MAX:
+        return f"{len(value)} entries"
+    text = ascii(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[: SHOWN_CHARACTERS_MAX - 3]}..."
 
 
 def json_value(
@@ -124,6 +118,11 @@ def hexadecimal(value: object, code: str, refuse: Refuse, *sizes: int, form: re.
     if sizes and len(raw) not in sizes:
         raise refuse(code, expected=expected, got=f"{len(raw)} bytes")
     return raw
+
+
+def json_fields(raw: bytes | str, where: str, refuse: Refuse, *, bytes_max: int, called: str = "a document") -> Fields:
+    """Of somebody else's JSON: its texts may be any, and members that nobody asks for may be there."""
+    return Fields(json_value(raw, where, refuse, bytes_max=bytes_max, called=called), where, refuse, ANY_TEXT)
 
 
 class Fields:
@@ -247,7 +246,7 @@ class Fields:
         code, named = f"{self.where}.{name}", self.named(name, most, pattern, 1)
         return {key: hexadecimal(named[key], code, self._refuse, 32) for key in sorted(named)}
 
-    def refused(self, name: str, expected: object, got: object) -> Refused:
+    def refused(self, name: str, expected: str, got: object) -> Exception:
         """The room's error about a member."""
         return self._refuse(f"{self.where}.{name}", expected=expected, got=got)
 

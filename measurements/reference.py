@@ -87,7 +87,12 @@ class ReferenceValues:
     @classmethod
     def parse(cls, document: bytes) -> Self:
         """From a TOML document. Raises `ReferenceRefused` alone."""
-        return cls.of(_claims(toml_table(document, "reference", ReferenceRefused, bytes_max=DOCUMENT_BYTES_MAX)))
+        return cls.of_tables(toml_table(document, "reference", ReferenceRefused, bytes_max=DOCUMENT_BYTES_MAX))
+
+    @classmethod
+    def of_tables(cls, tables: object) -> Self:
+        """From what TOML says in such a document or in a part of a larger one. Raises `ReferenceRefused` alone."""
+        return cls.of(_claims(Fields(tables, "reference", ReferenceRefused)))
 
     def allowed(self, claim: str) -> frozenset[bytes]:
         return self.values.get(claim, frozenset())
@@ -110,10 +115,10 @@ def _check(claim: str, allowed: frozenset[bytes]) -> None:
             raise ReferenceRefused(f"reference.{claim}", expected=f"{wanted} bytes", got=f"{len(value)} bytes")
 
 
-def _claims(document: Mapping[str, object]) -> Mapping[str, list[bytes]]:
+def _claims(document: Fields) -> Mapping[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for tee in document:
-        table = Fields(document[tee], f"reference.{tee}", ReferenceRefused)
+        table = document.fields(tee)
         for name in table:
             values = table.items(name, VALUES_PER_CLAIM_MAX)
             found[f"{tee}.{name}"] = [

@@ -39,7 +39,7 @@ def add(verbs: Verbs) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.client import KeysRefused, Mode, Service, chat
-    from anchorhold.verbs.verify.published_layouts import hex_option
+    from anchorhold.verbs.verify.verdict import hex_option
     from attestation.consensus.chat import Sampling
     from attestation.consensus.principal import from_text
     from foundation import private_files

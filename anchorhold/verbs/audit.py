@@ -12,6 +12,7 @@ from anchorhold.command import Verbs
 from anchorhold.verbs.verify.verdict import (
     DEFAULT_POLICY,
     UsageRefused,
+    hex_option,
     judging_policy,
     judging_references,
     read_file,
@@ -116,12 +117,12 @@ def _terms(arguments: argparse.Namespace) -> Terms:
     from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
 
     gateway = None if arguments.gateway is None else from_text(arguments.gateway)
-    nonces = tuple(_hex("nonce", text) for text in arguments.nonce)
+    nonces = tuple(hex_option(text, "--nonce") for text in arguments.nonce)
     seen = tuple(read_file(name) for name in arguments.seen)
     if arguments.devnet is None:
         root_key = MAINNET_ROOT_KEY
         if arguments.root_key is not None:
-            root_key = parse_root_key(_hex("root-key", arguments.root_key))
+            root_key = parse_root_key(hex_option(arguments.root_key, "--root-key"))
         return Terms(
             judging_policy(arguments),
             judging_references(arguments),
@@ -147,14 +148,7 @@ def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
     if arguments.authority is None:
         return None
     authority = authority_digest(parse_authority(read_file(arguments.authority)))
-    return HistoryReader(authority, tuple(_hex("decided", text) for text in arguments.decided))
-
-
-def _hex(name: str, text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageRefused(f"usage.{name}", expected=f"hex after --{name}", got=repr(text[:40])) from None
+    return HistoryReader(authority, tuple(hex_option(text, "--decided") for text in arguments.decided))
 
 
 def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:

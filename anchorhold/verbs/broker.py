@@ -391,12 +391,9 @@ def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _hex(text: str) -> bytes:
-    from anchorhold.verbs.verify.verdict import UsageRefused
+    from anchorhold.verbs.verify.verdict import hex_option
 
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageRefused("usage.hex", expected="hexadecimal", got=repr(text[:40])) from None
+    return hex_option(text, "the option")
 
 
 def _head(text: str) -> Head:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anchorhold.command import Parser, Verbs
+from anchorhold.command import Parser, Verbs, hex_argument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,9 @@ def add(verbs: Verbs) -> None:
         "--tokens", type=_count, default=_TOKENS, metavar="N", help=f"of each golden prompt's answer, default {_TOKENS}"
     )
     check = _job(jobs, "check", "prove a profile: observe what runs, compare all of it, run the golden prompts", _check)
-    check.add_argument("--profile", type=_digest, metavar="HEX", help="the digest that the profile has to have")
+    check.add_argument(
+        "--profile", type=hex_argument(32), metavar="HEX", help="the digest that the profile has to have"
+    )
     for each in (profile, check):
         each.add_argument("model", type=Path, metavar="MODEL", help="a model's folder, or a pack with --key")
         each.add_argument("--key", type=Path, metavar="FILE", help="the pack key's file")
@@ -66,16 +68,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1 << 20:
         raise argparse.ArgumentTypeError("expected 1 to 1048576")
     return int(text)
-
-
-def _digest(text: str) -> bytes:
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
-    return value
 
 
 def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:

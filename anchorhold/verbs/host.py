@@ -99,13 +99,10 @@ async def _observe(host: Host, arguments: argparse.Namespace) -> int:
 
 async def _identity(host: Host, arguments: argparse.Namespace) -> int:
     from anchorhold.host.slice_feed import CellDeclined, evidence
-    from anchorhold.verbs.verify.verdict import UsageRefused
+    from anchorhold.verbs.verify.verdict import hex_option
     from vsock_bridge.errors import StreamEnded
 
-    try:
-        nonce = bytes.fromhex(arguments.nonce)
-    except ValueError:
-        raise UsageRefused("usage.hex", expected="hexadecimal after --nonce", got=repr(arguments.nonce[:40])) from None
+    nonce = hex_option(arguments.nonce, "--nonce")
     try:
         raw = await evidence(host, nonce)
     except StreamEnded as ended:

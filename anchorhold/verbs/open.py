@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from anchorhold.client import AnswerRefused, Expected, Question, Taken
-    from anchorhold.verbs.verify.published_layouts import hex_option
+    from anchorhold.verbs.verify.verdict import hex_option
     from attestation.consensus.principal import from_text
     from attestation.receipts.errors import ReceiptRefused
     from attestation.receipts.signed_receipt import SignedReceipt

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anchorhold.command import Parser, Verbs
+from anchorhold.command import Parser, Verbs, hex_argument
 
 if TYPE_CHECKING:
     from measurements.pack.header import SignedHeader
@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
     inspect.add_argument("--json", action="store_true", help="as JSON")
     verify = _job(jobs, "verify", "check every bit of a pack, without its key", _verify)
     verify.add_argument("file", type=Path, metavar="FILE", help="the pack")
-    verify.add_argument("--signer", type=_public_key, metavar="HEX", help="the public key that has to have signed")
+    verify.add_argument("--signer", type=hex_argument(32), metavar="HEX", help="the public key that has to have signed")
     opening = _job(jobs, "open", "development only: write the files of a pack to disk, in the clear", _open)
     opening.add_argument("file", type=Path, metavar="FILE", help="the pack")
     opening.add_argument("folder", type=Path, metavar="DIR", help="the folder to make; must not exist")
@@ -59,16 +59,6 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
 
 def _add_key(parser: Parser) -> None:
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the pack key's file")
-
-
-def _public_key(text: str) -> bytes:
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise argparse.ArgumentTypeError("expected 64 hexadecimal digits")
-    return value
 
 
 def _threads(text: str) -> int:

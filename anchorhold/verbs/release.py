@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anchorhold.command import Parser, Verbs
+from anchorhold.command import Parser, Verbs, hex_argument
 
 if TYPE_CHECKING:
     from measurements.governance.actions import Action
@@ -56,7 +56,9 @@ def add(verbs: Verbs) -> None:
     decide.add_argument("--proposal", type=int, metavar="N", help="with --certificate: which was asked for")
     decide.add_argument("--sender", default="2vxsx-fae", metavar="ID", help="who asked (default: anonymous)")
     decide.add_argument("--expiry-ns", type=int, metavar="N", help="with --certificate: the call's expiry")
-    decide.add_argument("--nonce", type=_hex, metavar="HEX", help="with --certificate: the call's nonce, if it had one")
+    decide.add_argument(
+        "--nonce", type=hex_argument(), metavar="HEX", help="with --certificate: the call's nonce, if it had one"
+    )
     decide.add_argument("--out", type=Path, required=True, metavar="FILE", help="the decision; must not exist")
     history = _job(jobs, "history", "prove every decision of a history, and list them", _history)
     history.add_argument("history", type=Path, metavar="HISTORY", help="from `anchorhold broker history`")
@@ -118,7 +120,7 @@ def _add_propose(jobs: Verbs) -> None:
     job.add_argument("--grace-height", type=int, metavar="N", help="with --adopt: until when the old release may start")
     job.add_argument("--least-version", type=int, default=0, metavar="N", help="with --rotate-key")
     job.add_argument("--reason", default="", metavar="TEXT", help="with --withdraw, --revoke-chip, --rotate-key")
-    job.add_argument("--subaccount", type=_hex, metavar="HEX", help="of the neuron that proposes, on a chain")
+    job.add_argument("--subaccount", type=hex_argument(), metavar="HEX", help="of the neuron that proposes, on a chain")
     job.add_argument("--url", default="", help="where voters discuss it")
     job.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make; must not exist")
     _add_history(job)
@@ -133,13 +135,6 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
     parser.set_defaults(run=lambda arguments: _judged(work, arguments))
     return parser
-
-
-def _hex(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("expected hexadecimal") from None
 
 
 def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
@@ -233,7 +228,7 @@ def _propose(arguments: argparse.Namespace) -> int:
 
 def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
     from anchorhold.owner.release_documents import read_manifest
-    from anchorhold.verbs.verify.verdict import UsageRefused
+    from anchorhold.verbs.verify.verdict import UsageRefused, hex_option
     from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
     from measurements.governance.charter import Charter
 
@@ -249,7 +244,8 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
             raise UsageRefused("usage.withdraw", expected="a release of this history", got=got)
         return Withdraw(arguments.withdraw, held.manifest.digest, arguments.reason)
     if arguments.revoke_chip is not None:
-        return RevokeChips(tuple(sorted({_hex(chip) for chip in arguments.revoke_chip})), arguments.reason)
+        chips = {hex_option(chip, "--revoke-chip") for chip in arguments.revoke_chip}
+        return RevokeChips(tuple(sorted(chips)), arguments.reason)
     if arguments.rotate_key is not None:
         return RotateKey(arguments.rotate_key, arguments.least_version, arguments.reason)
     return AmendCharter(Charter.parse(arguments.amend_charter.read_bytes()))
@@ -266,8 +262,12 @@ def _again(arguments: argparse.Namespace) -> int:
 
 def _sign(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_documents import member_signature, read_authority
+    from anchorhold.verbs.verify.verdict import UsageRefused
 
-    seed = _hex(arguments.key.read_text(encoding="ascii").strip())
+    try:
+        seed = bytes.fromhex(arguments.key.read_text(encoding="ascii"))
+    except ValueError:  # which says what it read
+        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="another file") from None
     print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
     return 0
 
@@ -300,9 +300,10 @@ def _decide(arguments: argparse.Namespace) -> int:
 
 def _history(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_documents import read_authority, read_ledger
+    from anchorhold.verbs.verify.verdict import hex_option
     from measurements.governance.actions import describe
 
-    seen = [_hex(text) for text in arguments.seen]
+    seen = [hex_option(text, "--seen") for text in arguments.seen]
     ledger, decided = read_ledger(read_authority(arguments.authority), arguments.history, seen)
     for each in decided:
         kind, subject = describe(each.action)

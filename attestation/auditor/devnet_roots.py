@@ -11,8 +11,6 @@ For a demo and its tests. No other thing is believed because of such a file, and
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -21,6 +19,7 @@ from attestation.evidence.certificates import read_certificate
 from attestation.policy import document
 from attestation.policy.document import Policy
 from attestation.verify.ec_chain import spki_digest
+from foundation.document import SPACED_HEX, Fields, hexadecimal, toml_table
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
 
@@ -59,17 +58,15 @@ class DevnetRoots:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises a `Refused`, nothing else."""
-        if len(raw) > ROOTS_BYTES_MAX:
-            raise RootsRefused("roots.size", expected=f"<= {ROOTS_BYTES_MAX} bytes", got=len(raw))
-        try:
-            fields = tomllib.loads(raw.decode())
-        except (ValueError, RecursionError) as reason:
-            raise RootsRefused("roots.toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
-        if fields.keys() - {"references"} != {"subnet", "tee"}:
-            raise RootsRefused("roots.fields", expected="subnet, tee and references", got=", ".join(fields)[:80])
-        tee = _hex(fields, "tee")
+        table = toml_table(raw, "roots", RootsRefused, bytes_max=ROOTS_BYTES_MAX)
+        references = ReferenceValues.of_tables(table.pop("references", {}))
+        fields = Fields(table, "roots", RootsRefused)
+        fields.only("subnet", "tee", code="roots.fields")
+        subnet, tee = (
+            hexadecimal(fields.take(name), f"roots.{name}", RootsRefused, form=SPACED_HEX) for name in ("subnet", "tee")
+        )
         read_certificate(tee)
-        return cls(parse_root_key(_hex(fields, "subnet")), tee, _references(fields.get("references", {})))
+        return cls(parse_root_key(subnet), tee, references)
 
     @property
     def policy(self) -> Policy:
@@ -83,23 +80,3 @@ class DevnetRoots:
             ).encode(),
             called="devnet",
         )
-
-
-def _hex(fields: Mapping[str, object], name: str) -> bytes:
-    value = fields[name]
-    try:
-        return bytes.fromhex(value) if isinstance(value, str) else b""
-    except ValueError:
-        raise RootsRefused(f"roots.{name}", expected="hexadecimal", got="another text") from None
-
-
-def _references(tables: object) -> ReferenceValues:
-    if not isinstance(tables, dict):
-        raise RootsRefused("roots.references", expected="tables", got=type(tables).__name__)
-    values: dict[str, list[bytes]] = {}
-    for tee, table in tables.items():
-        for name, listed in table.items() if isinstance(table, dict) else [("", None)]:
-            if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-                raise RootsRefused("roots.references", expected="lists of hexadecimal", got="others")
-            values[f"{tee}.{name}"] = [_hex({"references": each}, "references") for each in listed]
-    return ReferenceValues.of(values)

@@ -14,11 +14,9 @@ Paths are relative to the file. `requests_per_second` (of one address, default 2
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -30,13 +28,15 @@ from attestation.broker.session import Endorsements
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.certificates import read_certificate
 from attestation.policy import document
+from foundation.document import ANY_TEXT, Fields, shown, toml_table
 from measurements.reference import ReferenceValues
 
-_TEXTS: Final = ("listen", "store", "wrapping", "certificate", "key", "policy", "references")
 _SQLITE: Final = "sqlite:///"
 FILE_BYTES_MAX: Final = 4 << 20
 DEFAULT_PER_SECOND: Final = 2
 PER_SECOND_MAX: Final = 100_000
+TEXT_CHARACTERS_MAX: Final = 4096
+CRLS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,63 +56,68 @@ class Config:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises a `Refused` that names the field, or `OSError` for a file that is not there."""
-        try:
-            fields = tomllib.loads(_bytes(path).decode("utf-8"))
-        except ValueError:
-            raise StoreRefused("config.toml", expected="TOML in UTF-8", got="something else") from None
-        unknown = fields.keys() - {*_TEXTS, "simulated_root", "endorsements", "requests_per_second"}
-        missing = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
-        if unknown or missing:
-            raise StoreRefused(
-                "config.fields",
-                expected=f"the texts {', '.join(_TEXTS)}",
-                got=f"without {missing}, with {sorted(unknown)}",
-            )
+        raw = toml_table(_bytes(path), "config", StoreRefused, bytes_max=FILE_BYTES_MAX)
+        fields = Fields(raw, "config", StoreRefused, ANY_TEXT)
         folder = path.resolve().parent
-        host, _, port = fields["listen"].rpartition(":")
+        listen = _text(fields, "listen")
+        host, _, port = listen.rpartition(":")
         if not host or not port.isdecimal() or int(port) > 0xFFFF:
-            raise StoreRefused("config.listen", expected="host:port", got=fields["listen"][:64])
-        return cls(
+            raise fields.refused("listen", "host:port", shown(listen))
+        config = cls(
             folder,
             host.strip("[]"),
             int(port),
-            _url(folder, fields["store"]),
-            _wrapping(folder, fields["wrapping"]),
-            folder / fields["certificate"],
-            folder / fields["key"],
+            _url(folder, _text(fields, "store")),
+            _wrapping(folder, _text(fields, "wrapping")),
+            folder / _text(fields, "certificate"),
+            folder / _text(fields, "key"),
             _judging(folder, fields),
-            _limits(fields.get("requests_per_second", DEFAULT_PER_SECOND)),
+            _limits(fields),
         )
+        fields.done()
+        return config
 
 
-def _limits(per_second: object) -> ServerLimits:
-    if type(per_second) is not int or not 1 <= per_second <= PER_SECOND_MAX:
-        raise StoreRefused("config.requests_per_second", expected=f"1 to {PER_SECOND_MAX}", got=per_second)
+def _text(fields: Fields, name: str) -> str:
+    return fields.text(name, TEXT_CHARACTERS_MAX, empty=True)
+
+
+def _limits(fields: Fields) -> ServerLimits:
+    stated = fields.optional("requests_per_second", lambda name: fields.uint(name, PER_SECOND_MAX, 1))
+    per_second = DEFAULT_PER_SECOND if stated is None else stated
     return ServerLimits(each=Rate(10 * per_second, per_second), all_together=Rate(100 * per_second, 25 * per_second))
 
 
-def _judging(folder: Path, fields: Mapping[str, Any]) -> Judging:
-    named = fields["policy"]
+def _judging(folder: Path, fields: Fields) -> Judging:
+    named = _text(fields, "policy")
     if named in document.builtin_names():
         policy = document.builtin(named)
     else:
         policy = document.parse(_bytes(folder / named), called=named)
-    root = fields.get("simulated_root")
-    der = None if root is None else read_certificate(_bytes(folder / root)).public_bytes(Encoding.DER)
-    references = ReferenceValues.parse(_bytes(folder / fields["references"]))
-    return Judging(policy, references, _endorsements(folder, fields.get("endorsements", {})), der)
+    references = ReferenceValues.parse(_bytes(folder / _text(fields, "references")))
+    endorsements = fields.optional("endorsements", fields.fields)
+    return Judging(
+        policy,
+        references,
+        Endorsements() if endorsements is None else _endorsements(folder, endorsements),
+        _certificate(folder, fields, "simulated_root"),
+    )
 
 
-def _endorsements(folder: Path, fields: object) -> Endorsements:
-    if not isinstance(fields, dict) or fields.keys() - {"ask", "ark", "crls", "tdx"}:
-        raise StoreRefused("config.endorsements", expected="ask, ark, crls and tdx", got="others")
-    certificates = {
-        entry: read_certificate(_bytes(folder / fields[name])).public_bytes(Encoding.DER)
-        for name, entry in (("ask", TableEntry.ASK), ("ark", TableEntry.ARK))
-        if name in fields
-    }
-    crls = tuple(_bytes(folder / name) for name in fields.get("crls", []))
-    return Endorsements(certificates, crls, _bytes(folder / fields["tdx"]) if "tdx" in fields else b"")
+def _endorsements(folder: Path, fields: Fields) -> Endorsements:
+    named = {TableEntry.ASK: _certificate(folder, fields, "ask"), TableEntry.ARK: _certificate(folder, fields, "ark")}
+    crls = fields.optional("crls", lambda name: fields.texts(name, CRLS_MAX, TEXT_CHARACTERS_MAX, least=0)) or ()
+    tdx = fields.optional("tdx", lambda name: _bytes(folder / _text(fields, name))) or b""
+    fields.done()
+    certificates = {entry: der for entry, der in named.items() if der is not None}
+    return Endorsements(certificates, tuple(_bytes(folder / name) for name in crls), tdx)
+
+
+def _certificate(folder: Path, fields: Fields, name: str) -> bytes | None:
+    """The DER of a certificate in a file, if one is named."""
+    if name not in fields:
+        return None
+    return read_certificate(_bytes(folder / _text(fields, name))).public_bytes(Encoding.DER)
 
 
 def _url(folder: Path, url: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from attestation.errors import FormatRefused
 from attestation.evidence.cursor import Cursor
-from attestation.evidence.strict_json import JsonObject, parse_json
+from foundation.document import ANY_HEX, ANY_TEXT, Fields, json_value
 
 LOG_BYTES_MAX = 4 * 1024 * 1024
 EVENTS_MAX = 16 * 1024
@@ -127,10 +127,10 @@ def _parse_ccel_event(cursor: Cursor) -> LogEvent | None:
 def parse_dstack(data: bytes | str) -> EventLog:
     """dstack's list of events, or its report object that holds the list as text under "event_log"."""
     what = "eventlog"
-    value = parse_json(what, data, bytes_max=LOG_BYTES_MAX)
+    value = json_value(data, what, FormatRefused, bytes_max=LOG_BYTES_MAX)
     if isinstance(value, dict):
-        text = JsonObject(what, value).text("event_log", characters_max=LOG_BYTES_MAX)
-        value = parse_json(what, text, bytes_max=LOG_BYTES_MAX)
+        text = Fields(value, what, FormatRefused, ANY_TEXT).text("event_log", LOG_BYTES_MAX)
+        value = json_value(text, what, FormatRefused, bytes_max=LOG_BYTES_MAX)
     if not isinstance(value, list):
         raise FormatRefused("eventlog.json", expected="a list of events", got=type(value).__name__)
     events: list[LogEvent] = []
@@ -141,11 +141,11 @@ def parse_dstack(data: bytes | str) -> EventLog:
 
 def _dstack_events(values: Iterable[object]) -> Iterable[LogEvent]:
     for value in values:
-        item = JsonObject("eventlog.event", value)
+        item = Fields(value, "eventlog.event", FormatRefused, ANY_TEXT)
         yield LogEvent(
-            rtmr=item.integer("imr", most=_REGISTERS - 1),
-            kind=item.integer("event_type", most=2**32 - 1),
-            digest=item.hex("digest", size=_DIGEST_BYTES),
-            data=item.hex("event_payload", bytes_max=64 * 1024),
-            name=item.text("event", characters_max=256),
+            rtmr=item.uint("imr", _REGISTERS - 1),
+            kind=item.uint("event_type", 2**32 - 1),
+            digest=item.digest("digest", _DIGEST_BYTES, ANY_HEX),
+            data=item.blob("event_payload", 64 * 1024),
+            name=item.text("event", 256, empty=True),
         )

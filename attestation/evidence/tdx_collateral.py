@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 
 from attestation.errors import FormatRefused
-from attestation.evidence.strict_json import JsonObject, parse_json
+from foundation.document import ANY_HEX, Fields, json_fields
 
 COLLATERAL_BYTES_MAX = 1024 * 1024
 _DOCUMENT_BYTES_MAX = 256 * 1024
@@ -120,7 +120,7 @@ class TdxCollateral:
     @classmethod
     def parse(cls, data: bytes | str) -> TdxCollateral:
         """Parse the collateral JSON. Raises `FormatRefused` and nothing else."""
-        members = JsonObject("tdx.collateral", parse_json("tdx.collateral", data, bytes_max=COLLATERAL_BYTES_MAX))
+        members = json_fields(data, "tdx.collateral", FormatRefused, bytes_max=COLLATERAL_BYTES_MAX)
         tcb_info = _signed(members, "tcb_info")
         qe_identity = _signed(members, "qe_identity")
         return cls(
@@ -128,104 +128,108 @@ class TdxCollateral:
             tcb_info=parse_tcb_info(tcb_info.text),
             qe_identity_signed=qe_identity,
             qe_identity=parse_qe_identity(qe_identity.text),
-            root_crl=members.hex("root_ca_crl", bytes_max=_CRL_BYTES_MAX),
-            pck_crl=members.hex("pck_crl", bytes_max=_CRL_BYTES_MAX),
-            pck_crl_issuer_chain_pem=members.text("pck_crl_issuer_chain", characters_max=_CHAIN_BYTES_MAX),
+            root_crl=members.blob("root_ca_crl", _CRL_BYTES_MAX),
+            pck_crl=members.blob("pck_crl", _CRL_BYTES_MAX),
+            pck_crl_issuer_chain_pem=members.text("pck_crl_issuer_chain", _CHAIN_BYTES_MAX, empty=True),
         )
 
 
-def _signed(members: JsonObject, name: str) -> SignedText:
+def _signed(members: Fields, name: str) -> SignedText:
     return SignedText(
-        text=members.text(name, characters_max=_DOCUMENT_BYTES_MAX),
-        signature=members.hex(f"{name}_signature", size=64),
-        issuer_chain_pem=members.text(f"{name}_issuer_chain", characters_max=_CHAIN_BYTES_MAX),
+        text=members.text(name, _DOCUMENT_BYTES_MAX, empty=True),
+        signature=members.digest(f"{name}_signature", 64, ANY_HEX),
+        issuer_chain_pem=members.text(f"{name}_issuer_chain", _CHAIN_BYTES_MAX, empty=True),
     )
 
 
 def parse_tcb_info(text: str) -> TcbInfo:
     what = "tdx.tcb_info"
-    info = JsonObject(what, parse_json(what, text, bytes_max=_DOCUMENT_BYTES_MAX))
+    info = json_fields(text, what, FormatRefused, bytes_max=_DOCUMENT_BYTES_MAX)
     _require(info, what, "TDX", 3)
-    module = info.child("tdxModule")
+    module = info.fields("tdxModule")
     return TcbInfo(
         issued=info.time("issueDate"),
         next_update=info.time("nextUpdate"),
-        fmspc=info.hex("fmspc", size=6),
-        pce_id=info.hex("pceId", size=2),
-        evaluation_number=info.integer("tcbEvaluationDataNumber", most=2**31),
+        fmspc=info.digest("fmspc", 6, ANY_HEX),
+        pce_id=info.digest("pceId", 2, ANY_HEX),
+        evaluation_number=info.uint("tcbEvaluationDataNumber", 2**31),
         module=_module(module, "TDX", ()),
         module_identities=_module_identities(info),
-        levels=tuple(_platform_level(level) for level in info.children("tcbLevels", most=_LEVELS_MAX)),
+        levels=tuple(_platform_level(level) for level in info.rows("tcbLevels", _LEVELS_MAX)),
     )
 
 
 def parse_qe_identity(text: str) -> QeIdentity:
     what = "tdx.qe_identity"
-    identity = JsonObject(what, parse_json(what, text, bytes_max=_DOCUMENT_BYTES_MAX))
+    identity = json_fields(text, what, FormatRefused, bytes_max=_DOCUMENT_BYTES_MAX)
     _require(identity, what, "TD_QE", 2)
     return QeIdentity(
         issued=identity.time("issueDate"),
         next_update=identity.time("nextUpdate"),
-        evaluation_number=identity.integer("tcbEvaluationDataNumber", most=2**31),
-        misc_select=int.from_bytes(identity.hex("miscselect", size=4), "big"),
-        misc_select_mask=int.from_bytes(identity.hex("miscselectMask", size=4), "big"),
-        attributes=identity.hex("attributes", size=16),
-        attributes_mask=identity.hex("attributesMask", size=16),
-        mr_signer=identity.hex("mrsigner", size=32),
-        isv_prod_id=identity.integer("isvprodid", most=0xFFFF),
+        evaluation_number=identity.uint("tcbEvaluationDataNumber", 2**31),
+        misc_select=int.from_bytes(identity.digest("miscselect", 4, ANY_HEX), "big"),
+        misc_select_mask=int.from_bytes(identity.digest("miscselectMask", 4, ANY_HEX), "big"),
+        attributes=identity.digest("attributes", 16, ANY_HEX),
+        attributes_mask=identity.digest("attributesMask", 16, ANY_HEX),
+        mr_signer=identity.digest("mrsigner", 32, ANY_HEX),
+        isv_prod_id=identity.uint("isvprodid", 0xFFFF),
         levels=_svn_levels(identity),
     )
 
 
-def _require(document: JsonObject, what: str, identity: str, version: int) -> None:
-    got = (document.text("id"), document.integer("version", most=2**31))
+def _require(document: Fields, what: str, identity: str, version: int) -> None:
+    got = (document.text("id", 128), document.uint("version", 2**31))
     if got != (identity, version):
         raise FormatRefused(f"{what}.id", expected=f"{identity} version {version}", got=ascii(got))
 
 
-def _module_identities(info: JsonObject) -> tuple[TdxModule, ...]:
+def _module_identities(info: Fields) -> tuple[TdxModule, ...]:
     if "tdxModuleIdentities" not in info:  # collateral from before modules had versions
         return ()
-    found = info.children("tdxModuleIdentities", most=_LEVELS_MAX)
-    return tuple(_module(one, one.text("id"), _svn_levels(one)) for one in found)
+    found = info.rows("tdxModuleIdentities", _LEVELS_MAX)
+    return tuple(_module(one, one.text("id", 128), _svn_levels(one)) for one in found)
 
 
-def _module(module: JsonObject, identity: str, levels: tuple[SvnLevel, ...]) -> TdxModule:
+def _module(module: Fields, identity: str, levels: tuple[SvnLevel, ...]) -> TdxModule:
     return TdxModule(
         identity=identity,
-        mr_signer=module.hex("mrsigner", size=48),
-        attributes=module.hex("attributes", size=8),
-        attributes_mask=module.hex("attributesMask", size=8),
+        mr_signer=module.digest("mrsigner", 48, ANY_HEX),
+        attributes=module.digest("attributes", 8, ANY_HEX),
+        attributes_mask=module.digest("attributesMask", 8, ANY_HEX),
         levels=levels,
     )
 
 
-def _svn_levels(holder: JsonObject) -> tuple[SvnLevel, ...]:
+def _svn_levels(holder: Fields) -> tuple[SvnLevel, ...]:
     return tuple(
         SvnLevel(
-            isv_svn=level.child("tcb").integer("isvsvn", most=0xFFFF),
-            status=TcbStatus.parse(level.text("tcbStatus")),
+            isv_svn=level.fields("tcb").uint("isvsvn", 0xFFFF),
+            status=TcbStatus.parse(level.text("tcbStatus", 128)),
             date=level.time("tcbDate"),
-            advisories=level.texts("advisoryIDs", most=256),
+            advisories=_advisories(level),
         )
-        for level in holder.children("tcbLevels", most=_LEVELS_MAX)
+        for level in holder.rows("tcbLevels", _LEVELS_MAX)
     )
 
 
-def _platform_level(level: JsonObject) -> PlatformLevel:
-    tcb = level.child("tcb")
+def _platform_level(level: Fields) -> PlatformLevel:
+    tcb = level.fields("tcb")
     return PlatformLevel(
         sgx_svns=_components(tcb, "sgxtcbcomponents"),
         tdx_svns=_components(tcb, "tdxtcbcomponents"),
-        pce_svn=tcb.integer("pcesvn", most=0xFFFF),
-        status=TcbStatus.parse(level.text("tcbStatus")),
+        pce_svn=tcb.uint("pcesvn", 0xFFFF),
+        status=TcbStatus.parse(level.text("tcbStatus", 128)),
         date=level.time("tcbDate"),
-        advisories=level.texts("advisoryIDs", most=256),
+        advisories=_advisories(level),
     )
 
 
-def _components(tcb: JsonObject, name: str) -> tuple[int, ...]:
-    svns = tuple(component.integer("svn", most=0xFF) for component in tcb.children(name, most=16))
+def _advisories(level: Fields) -> tuple[str, ...]:
+    return level.texts("advisoryIDs", 256, 64, least=0) if "advisoryIDs" in level else ()
+
+
+def _components(tcb: Fields, name: str) -> tuple[int, ...]:
+    svns = tuple(component.uint("svn", 0xFF) for component in tcb.rows(name, 16))
     if len(svns) != 16:
         raise FormatRefused(f"tdx.tcb_info.{name}", expected="16 components", got=len(svns))
     return svns

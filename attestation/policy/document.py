@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from types import MappingProxyType
 from typing import Any, Final
 
 from attestation.errors import PolicyMalformed
-from attestation.policy.fields import Unfit, rules_of, show
+from attestation.policy.fields import Unfit, rules_of
 from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import SnpPolicy
 from attestation.policy.tdx import TdxPolicy
 from foundation.digests import tagged_sha256
+from foundation.document import shown, toml_table
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
 TAG: Final = "anchorhold/policy/v1"
@@ -94,7 +95,7 @@ def builtin_names() -> tuple[str, ...]:
 
 def _builtin_bytes(name: str) -> bytes:
     if name not in builtin_names():
-        raise PolicyMalformed("policy.extends", expected=f"one of {_listed(builtin_names())}", got=show(name))
+        raise PolicyMalformed("policy.extends", expected=f"one of {_listed(builtin_names())}", got=shown(name))
     return (resources.files("attestation.policy") / "builtin" / f"{name}.toml").read_bytes()
 
 
@@ -107,17 +108,14 @@ class _Source:
         self.table = self._toml()
 
     def _toml(self) -> dict[str, Any]:
-        if len(self.document) > DOCUMENT_BYTES_MAX:
-            raise PolicyMalformed("policy.size", expected=f"<= {DOCUMENT_BYTES_MAX} bytes", got=len(self.document))
-        try:
-            return tomllib.loads(self.document.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise PolicyMalformed("policy.toml", expected="a TOML document", got=error, hint=self.called) from None
+        return toml_table(
+            self.document, "policy", partial(PolicyMalformed, hint=self.called), bytes_max=DOCUMENT_BYTES_MAX
+        )
 
     def text(self, key: str) -> str:
         value = self.table.get(key)
         if not isinstance(value, str) or not value.strip():
-            raise self.unfit((key,), expected="a text", got="nothing" if value is None else show(value))
+            raise self.unfit((key,), expected="a text", got="nothing" if value is None else shown(value))
         return value
 
     def unfit(self, path: tuple[str, ...], *, expected: str, got: object, hint: str | None = None) -> PolicyMalformed:
@@ -135,7 +133,7 @@ def _resolved(source: _Source) -> tuple[dict[str, dict[str, Any]], list[bytes]]:
     base: dict[str, dict[str, Any]] = {}
     texts = [source.document]
     if "extends" in source.table:
-        parent = _Source(f"builtin {show(source.table['extends'])}", _builtin_bytes(source.text("extends")))
+        parent = _Source(f"builtin {shown(source.table['extends'])}", _builtin_bytes(source.text("extends")))
         base, parents = _resolved(parent)
         texts += parents
     own = _own_sections(source)
@@ -153,7 +151,7 @@ def _own_sections(source: _Source) -> dict[str, dict[str, Any]]:
             known = ["name", "about", "extends", *SECTIONS]
             raise source.unfit((key,), expected=f"one of {_listed(known)}", got=key, hint=_closest(key, known))
         if not isinstance(value, dict):
-            raise source.unfit((key,), expected="a table", got=show(value))
+            raise source.unfit((key,), expected="a table", got=shown(value))
         found[key] = value
     return found
 

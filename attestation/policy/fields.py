@@ -10,7 +10,6 @@ is for, and the reader that turns the TOML value into a typed one. A field has a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from attestation.policy.claims import Unchecked
+from foundation import document
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -97,16 +97,10 @@ def rules_of(section: type) -> tuple[FieldRule, ...]:
 def _unchecked(value: dict[str, object]) -> Unchecked:
     reason = value.get("unchecked")
     if set(value) != {"unchecked"} or not isinstance(reason, str) or not reason.strip():
-        raise Unfit(expected='{ unchecked = "the reason" } and nothing else', got=show(value))
+        raise Unfit(expected='{ unchecked = "the reason" } and nothing else', got=document.shown(value))
     if len(reason) > REASON_CHARACTERS_MAX:
         raise Unfit(expected=f"a reason of at most {REASON_CHARACTERS_MAX} characters", got=len(reason))
     return Unchecked(reason)
-
-
-def show(value: object) -> str:
-    """A TOML value as a short text for a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
 
 
 # Readers. Each takes what tomllib gave and returns one type, or raises `Unfit`.
@@ -125,19 +119,19 @@ def _member(kind: type[E], value: object) -> E:
         if member.value == value:
             return member
     allowed = " or ".join(f'"{member.value}"' for member in kind)
-    raise Unfit(expected=allowed, got=show(value))
+    raise Unfit(expected=allowed, got=document.shown(value))
 
 
 def read_text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Unfit(expected="a text", got=show(value))
+        raise Unfit(expected="a text", got=document.shown(value))
     return value
 
 
 def integer(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise Unfit(expected=f"a whole number from {low} to {high}", got=show(value))
+            raise Unfit(expected=f"a whole number from {low} to {high}", got=document.shown(value))
         return value
 
     return read
@@ -155,12 +149,7 @@ def one_of(*sizes: int) -> Callable[[object], OneOf]:
 
 
 def hexadecimal(value: object, *sizes: int) -> bytes:
-    wanted = f"{' or '.join(map(str, sizes))} bytes in lower-case hex"
-    if not isinstance(value, str) or re.fullmatch(r"(?:[0-9a-f]{2})*", value) is None:
-        raise Unfit(expected=wanted, got=show(value))
-    if len(value) // 2 not in sizes:
-        raise Unfit(expected=wanted, got=f"{len(value) // 2} bytes")
-    return bytes.fromhex(value)
+    return document.hexadecimal(value, "", lambda _, *, expected, got: Unfit(expected=expected, got=got), *sizes)
 
 
 def set_of(item: Callable[[object], T]) -> Callable[[object], frozenset[T]]:
@@ -174,10 +163,10 @@ def set_of(item: Callable[[object], T]) -> Callable[[object], frozenset[T]]:
 
 def _list(value: object, item: Callable[[object], T]) -> list[T]:
     if not isinstance(value, list) or len(value) > LIST_LENGTH_MAX:
-        raise Unfit(expected=f"a list of at most {LIST_LENGTH_MAX} entries", got=show(value))
+        raise Unfit(expected=f"a list of at most {LIST_LENGTH_MAX} entries", got=document.shown(value))
     entries = [item(entry) for entry in value]
     if len(set(entries)) != len(entries):
-        raise Unfit(expected="a list without repetition", got=show(value))
+        raise Unfit(expected="a list without repetition", got=document.shown(value))
     return entries
 
 
@@ -195,7 +184,7 @@ def table_of(key: Callable[[object], T], item: Callable[[object], E | object]) -
 
     def read(value: object) -> Mapping[T, object]:
         if not isinstance(value, dict) or not value:
-            raise Unfit(expected="a table with at least one entry", got=show(value))
+            raise Unfit(expected="a table with at least one entry", got=document.shown(value))
         return MappingProxyType({key(name): item(entry) for name, entry in value.items()})
 
     return read

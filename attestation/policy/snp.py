@@ -28,11 +28,11 @@ from attestation.policy.fields import (
     read_text,
     ruled,
     set_of,
-    show,
     table_of,
 )
 from attestation.policy.rows import Facts, Row, any_of, at_least, flag, judged, listed, plain, root
 from attestation.verify.verified import Revocation, VerifiedSnp
+from foundation.document import shown
 from measurements.reference import ReferenceValues
 
 
@@ -74,7 +74,7 @@ def _read_cpuid(text: str) -> Cpuid | None:
 def _read_tcb(value: object, product: Product) -> Tcb:
     names = ["bootloader", "tee", "snp", "microcode"] + (["fmc"] if product is Product.TURIN else [])
     if not isinstance(value, dict) or sorted(value) != sorted(names):
-        raise Unfit(expected=f"a table with {', '.join(names)}", got=show(value))
+        raise Unfit(expected=f"a table with {', '.join(names)}", got=shown(value))
     level = integer(0, 255)
     return Tcb(**{name: level(value[name]) for name in names})
 
@@ -82,12 +82,12 @@ def _read_tcb(value: object, product: Product) -> Tcb:
 def read_minimum_tcb(value: object) -> tuple[TcbMinimum, ...]:
     """Rows such as `"Genoa 25/17/1" = { … }` (family/model/stepping) or `"Turin *" = { … }`."""
     if not isinstance(value, dict) or not value:
-        raise Unfit(expected="a table with at least one row", got=show(value))
+        raise Unfit(expected="a table with at least one row", got=shown(value))
     rows = []
     for name, levels in value.items():
         row = re.fullmatch(r"(Milan|Genoa|Turin) (\*|\d{1,3}/\d{1,3}/\d{1,3})", name)
         if row is None:
-            raise Unfit(expected='rows named "Genoa 25/17/1" or "Genoa *"', got=show(name))
+            raise Unfit(expected='rows named "Genoa 25/17/1" or "Genoa *"', got=shown(name))
         product = Product(row[1])
         rows.append(TcbMinimum(product, _read_cpuid(row[2]), _read_tcb(levels, product)))
     return tuple(rows)
@@ -96,14 +96,14 @@ def read_minimum_tcb(value: object) -> tuple[TcbMinimum, ...]:
 def read_firmware(value: object) -> Firmware:
     version = re.fullmatch(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})", value) if isinstance(value, str) else None
     if version is None:
-        raise Unfit(expected='a version such as "1.55.38"', got=show(value))
+        raise Unfit(expected='a version such as "1.55.38"', got=shown(value))
     return Firmware(*(int(part) for part in version.groups()))
 
 
 def read_abi(value: object) -> tuple[int, int]:
     version = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", value) if isinstance(value, str) else None
     if version is None:
-        raise Unfit(expected='an ABI version such as "1.55"', got=show(value))
+        raise Unfit(expected='an ABI version such as "1.55"', got=shown(value))
     return int(version[1]), int(version[2])
 
 

@@ -6,9 +6,8 @@ import base64
 import json
 from collections.abc import Mapping
 
-from attestation.errors import FormatRefused
-from attestation.evidence.strict_json import parse_json
 from attestation.rcar.errors import MessageRefused
+from foundation import document
 
 
 def to_base64url(raw: bytes) -> str:
@@ -34,10 +33,4 @@ def to_json(value: Mapping[str, object]) -> bytes:
 
 def json_object(what: str, raw: bytes, bytes_max: int) -> dict[str, object]:
     """The object that `raw` is, strictly read. Raises `MessageRefused` alone."""
-    try:
-        value = parse_json(what, raw, bytes_max=bytes_max)
-    except FormatRefused as refusal:
-        raise MessageRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
-    if not isinstance(value, dict):
-        raise MessageRefused(f"{what}.json", expected="an object", got=type(value).__name__)
-    return value
+    return document.json_object(raw, what, MessageRefused, bytes_max=bytes_max, called="a message")

@@ -53,7 +53,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/attestation/test_tdx_verify.py",
     ),
     "attestation/evidence/sgx_extension.py": ("tests/unit/attestation/test_tdx_parse.py",),
-    "attestation/evidence/strict_json.py": ("tests/unit/attestation/test_tdx_parse.py",),
+    "foundation/document.py": ("tests/unit/foundation/test_document.py",),
     "attestation/evidence/event_log.py": ("tests/unit/attestation/test_event_log.py",),
     "attestation/evidence/gpu": ("tests/unit/attestation/test_gpu.py",),
     "attestation/evidence/canonical_xml.py": ("tests/unit/attestation/test_gpu.py",),

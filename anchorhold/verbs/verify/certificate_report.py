@@ -22,6 +22,7 @@ from attestation.consensus.certificate import (
 from attestation.consensus.hashtree import FoundTree, HashTree
 from attestation.consensus.refusals import ConsensusRefused, FormatRefused, LookupRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
+from foundation.document import SPACED_HEX, hexadecimal
 
 _FILE_BYTES_MAX: Final = 8 << 20
 _SHOWN_DIGITS: Final = 96
@@ -177,10 +178,7 @@ def _read(name: str) -> bytes:
 
 
 def _hex(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise FormatRefused("usage.hex", expected="hexadecimal digits", got="other characters") from None
+    return hexadecimal(text, "usage.hex", FormatRefused, form=SPACED_HEX)
 
 
 def _plain_path(text: str) -> tuple[bytes, ...]:

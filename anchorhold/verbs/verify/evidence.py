@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from anchorhold.command import Verbs
 from anchorhold.verbs.verify.verdict import (
     Judgement,
-    UsageRefused,
     add_judging_options,
+    hex_option,
     judged,
     judging_policy,
     judging_references,
@@ -55,19 +55,12 @@ def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
     # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
     policy = None if arguments.genuine_only else judging_policy(arguments)
     references = judging_references(arguments)
-    nonce = None if arguments.nonce is None else _nonce(arguments.nonce)
+    nonce = None if arguments.nonce is None else hex_option(arguments.nonce, "--nonce")
     root = None if arguments.simulated_root is None else _certificate(arguments.simulated_root)
     bundle = EvidenceBundle.parse(read_file(arguments.bundle))
     verified = verify_bundle(bundle, at=at, nonce=nonce, simulated_root=root)
     appraisal = appraise_bundle(verified, references, policy, nonce=nonce) if policy else None
     return Judgement("bundle", at, _facts(verified), appraisal, None)
-
-
-def _nonce(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageRefused("usage.nonce", expected="hex after --nonce", got=repr(text[:40])) from None
 
 
 def _certificate(name: str) -> bytes:

@@ -10,11 +10,12 @@ import argparse
 from datetime import datetime
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.published_layouts import gpu_evidence, hex_option
+from anchorhold.verbs.verify.published_layouts import gpu_evidence
 from anchorhold.verbs.verify.verdict import (
     Judgement,
     UsageRefused,
     add_judging_options,
+    hex_option,
     judged,
     judging_policy,
     judging_references,

@@ -14,9 +14,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from anchorhold.verbs.verify.verdict import UsageRefused
 from attestation.errors import FormatRefused
-from attestation.evidence.strict_json import JsonObject, parse_json
+from foundation.document import ANY_HEX, ANY_TEXT, Fields, json_fields, json_value
 
 if TYPE_CHECKING:
     from attestation.evidence.tdx_quote import TdxQuote
@@ -26,19 +25,12 @@ _TEXT_MAX = 4 * 1024 * 1024
 _QUOTE_MEMBERS = ("quote", "td_quote", "quote_b64")
 
 
-def hex_option(text: str, option: str, size: int) -> bytes:
-    """The value of a command-line option that takes `size` bytes in hexadecimal."""
-    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text) or len(text) != 2 * size:
-        raise UsageRefused("usage.hex", expected=f"{size} bytes of hexadecimal after {option}", got=ascii(text)[:80])
-    return bytes.fromhex(text)
-
-
 def tdx_quote_bytes(data: bytes) -> bytes:
     text = data.strip()
     if text[:1] == b"{":
-        members = JsonObject("tdx.quote", parse_json("tdx.quote", text, bytes_max=_JSON_BYTES_MAX))
+        members = json_fields(text, "tdx.quote", FormatRefused, bytes_max=_JSON_BYTES_MAX)
         name = next((name for name in _QUOTE_MEMBERS if name in members), _QUOTE_MEMBERS[0])
-        return _decoded("tdx.quote", members.text(name, characters_max=_TEXT_MAX))
+        return _decoded("tdx.quote", members.text(name, _TEXT_MAX, empty=True))
     # A raw quote starts with its version as two bytes, the second of them zero: never text.
     if re.fullmatch(rb"[0-9A-Za-z+/=_\-\s]+", text):
         return _decoded("tdx.quote", text.decode("ascii"))
@@ -59,18 +51,18 @@ def _decoded(code: str, text: str) -> bytes:
 
 def collateral_json(data: bytes, quote: TdxQuote) -> bytes:
     """Collateral as one JSON object; the parts of a conformance case are put together into one."""
-    members = JsonObject("tdx.collateral", parse_json("tdx.collateral", data, bytes_max=_JSON_BYTES_MAX))
+    members = json_fields(data, "tdx.collateral", FormatRefused, bytes_max=_JSON_BYTES_MAX)
     if "collateral" in members:
-        members = members.child("collateral")
+        members = members.fields("collateral")
     return json.dumps(_assembled(members, quote)).encode() if "tcb_info_json" in members else data
 
 
-def _assembled(parts: JsonObject, quote: TdxQuote) -> dict[str, str]:
+def _assembled(parts: Fields, quote: TdxQuote) -> dict[str, str]:
     tcb_info, tcb_info_signature = _signed_document(parts, "tcb_info_json", "tcbInfo")
     qe_identity, qe_identity_signature = _signed_document(parts, "qe_identity_json", "enclaveIdentity")
 
     def chain(name: str, fallback: str) -> str:
-        return parts.text(name, characters_max=_TEXT_MAX) if name in parts else fallback
+        return parts.text(name, _TEXT_MAX, empty=True) if name in parts else fallback
 
     # The PCK authority is in the quote as well; who signed the documents is not, and is then missing.
     authority = quote.pck_chain_pem.rstrip(b"\0").decode("ascii", "replace")
@@ -88,15 +80,15 @@ def _assembled(parts: JsonObject, quote: TdxQuote) -> dict[str, str]:
     }
 
 
-def _base64_to_hex(parts: JsonObject, name: str) -> str:
-    return _decoded(f"tdx.collateral.{name}", parts.text(name, characters_max=_TEXT_MAX)).hex()
+def _base64_to_hex(parts: Fields, name: str) -> str:
+    return _decoded(f"tdx.collateral.{name}", parts.text(name, _TEXT_MAX, empty=True)).hex()
 
 
-def _signed_document(parts: JsonObject, name: str, inner: str) -> tuple[str, str]:
+def _signed_document(parts: Fields, name: str, inner: str) -> tuple[str, str]:
     """The exact text that was signed, cut out of its envelope `{"<inner>":{…},"signature":"…"}`."""
     code = f"tdx.collateral.{name}"
-    text = parts.text(name, characters_max=_TEXT_MAX)
-    signature = JsonObject(code, parse_json(code, text, bytes_max=_TEXT_MAX)).hex("signature", size=64)
+    text = parts.text(name, _TEXT_MAX, empty=True)
+    signature = json_fields(text, code, FormatRefused, bytes_max=_TEXT_MAX).digest("signature", 64, ANY_HEX)
     envelope = re.match(rf'\s*\{{\s*"{inner}"\s*:\s*', text)
     if envelope is None:
         raise FormatRefused(code, expected=f'an object that starts with "{inner}"', got="another")
@@ -108,14 +100,14 @@ def gpu_evidence(data: bytes) -> tuple[bytes, bytes | None]:
     """A raw report, or the first of NVIDIA's evidence JSON together with its certificates."""
     if data.strip()[:1] not in (b"[", b"{"):
         return data, None
-    value = parse_json("gpu.evidence", data, bytes_max=_JSON_BYTES_MAX)
+    value = json_value(data, "gpu.evidence", FormatRefused, bytes_max=_JSON_BYTES_MAX)
     if isinstance(value, list):
         if len(value) != 1:
             raise FormatRefused("gpu.evidence", expected="the evidence of one device", got=f"{len(value)}")
         value = value[0]
-    members = JsonObject("gpu.evidence", value)
+    members = Fields(value, "gpu.evidence", FormatRefused, ANY_TEXT)
     report, chain = (
-        _decoded(f"gpu.evidence.{name}", members.text(name, characters_max=_TEXT_MAX))
+        _decoded(f"gpu.evidence.{name}", members.text(name, _TEXT_MAX, empty=True))
         for name in ("evidence", "certificate")
     )
     return report, chain

@@ -17,6 +17,7 @@ from anchorhold.verbs.verify.verdict import (
     Judgement,
     UsageRefused,
     add_judging_options,
+    hex_option,
     judged,
     judging_policy,
     judging_references,
@@ -100,16 +101,9 @@ def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
 
 def _stated_references(arguments: argparse.Namespace) -> dict[str, list[bytes]]:
     return {
-        claim: [_hex(text, f"--{name.replace('_', '-')}") for text in getattr(arguments, name)]
+        claim: [hex_option(text, f"--{name.replace('_', '-')}") for text in getattr(arguments, name)]
         for name, claim in REFERENCE_OPTIONS.items()
     }
-
-
-def _hex(text: str, option: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageRefused("usage.hex", expected=f"hex after {option}", got=repr(text[:40])) from None
 
 
 def _roots(named: list[str]) -> SnpRoots:
@@ -122,7 +116,7 @@ def _roots(named: list[str]) -> SnpRoots:
         product, _, digest = rest.partition(":")
         if product not in {member.value for member in Product} or len(digest) != 64:
             raise UsageRefused("usage.simulated-root", expected="NAME:PRODUCT:64 hex digits", got=repr(text[:90]))
-        roots.append((name, Product(product), _hex(digest, "--simulated-root")))
+        roots.append((name, Product(product), hex_option(digest, "--simulated-root")))
     return with_simulated(roots)
 
 

@@ -10,10 +10,11 @@ import argparse
 from datetime import datetime
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.published_layouts import collateral_json, hex_option, tdx_quote_bytes
+from anchorhold.verbs.verify.published_layouts import collateral_json, tdx_quote_bytes
 from anchorhold.verbs.verify.verdict import (
     Judgement,
     add_judging_options,
+    hex_option,
     judged,
     judging_policy,
     judging_references,

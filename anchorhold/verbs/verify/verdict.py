@@ -19,6 +19,7 @@ from attestation.errors import CollateralMissing, NotGenuine, PolicyRefused
 from attestation.policy import document
 from attestation.policy.claims import Appraisal, Claim, Standing
 from attestation.policy.document import Policy
+from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
 
@@ -31,6 +32,15 @@ class UsageRefused(Refused):
     """The command line names something that can't be used."""
 
     stage = "usage"
+
+
+def hex_option(text: str, option: str, *sizes: int) -> bytes:
+    """The value of a command-line option that is so many bytes in hexadecimal. Raises `UsageRefused`."""
+
+    def refuse(code: str, *, expected: str, got: object) -> UsageRefused:
+        return UsageRefused(code, expected=f"{expected} after {option}", got=got)
+
+    return hexadecimal(text, "usage.hex", refuse, *sizes, form=SPACED_HEX)
 
 
 @dataclass(frozen=True, slots=True)

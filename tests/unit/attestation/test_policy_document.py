@@ -19,6 +19,7 @@ from attestation.policy.claims import Appraisal, Claim, Standing, Unchecked
 from attestation.policy.explain import explain, words
 from attestation.policy.fields import Flag, OneOf, Required, Unfit
 from attestation.policy.snp import SnpPolicy, TcbMinimum, read_abi, read_firmware, read_minimum_tcb
+from foundation.document import shown
 from measurements.reference import ReferenceValues
 from tests.unit.attestation.forge import Forge
 
@@ -290,11 +291,11 @@ class TestReaders:
             fields.set_of(fields.integer(0, 9))([1, 2, 3])
 
     def test_complaints_show_what_came_in_short(self) -> None:
-        assert fields.show("x" * 78) == repr("x" * 78)
-        assert fields.show("x" * 79) == "'" + "x" * 76 + "…"
+        assert shown("x" * 78) == repr("x" * 78)
+        assert shown("x" * 79) == "'" + "x" * 76 + "..."
         with pytest.raises(Unfit) as caught:
             fields.one_of(48, 64)(["00"])
-        assert (caught.value.expected, caught.value.got) == ("48 or 64 bytes in lower-case hex", "1 bytes")
+        assert (caught.value.expected, caught.value.got) == ("48 or 64 bytes in lower-case hexadecimal", "1 bytes")
 
 
 @pytest.mark.parametrize("reason", ["", " ", "\n"])

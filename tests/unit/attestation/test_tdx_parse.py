@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from attestation.errors import FormatRefused
 from attestation.evidence.sgx_extension import PckIdentity
-from attestation.evidence.strict_json import JsonObject, parse_json
-from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral
+from attestation.evidence.tdx_collateral import TcbStatus, TdxCollateral, _advisories
 from attestation.evidence.tdx_quote import AUTH_DATA_BYTES_MAX, QUOTE_BYTES_MAX, TdReportKind, TdxQuote
+from foundation.document import Fields, json_fields, json_value
 from tests.unit.attestation.forge_tdx import World, der, qe_identity, sgx_extension, tcb_info
 
 WORLD = World()
@@ -297,24 +297,28 @@ def test_a_status_is_one_of_intels() -> None:  # evidence-tdx.md E64
 )
 def test_json_is_one_value_without_surprises(text: str | bytes) -> None:  # evidence-tdx.md E64
     with pytest.raises(FormatRefused):
-        parse_json("test", text, bytes_max=1 << 20)
+        json_value(text, "test", FormatRefused, bytes_max=1 << 20)
 
 
 def test_json_is_bounded_and_typed() -> None:  # evidence-tdx.md E64
-    assert parse_json("test", "[1]", bytes_max=3) == [1]
+    assert json_value("[1]", "test", FormatRefused, bytes_max=3) == [1]
     with pytest.raises(FormatRefused):
-        parse_json("test", "[1]", bytes_max=2)
-    members = JsonObject("test", {"text": "x" * 10, "bad": "\ud800", "list": ["x" * 65], "flag": True})
-    assert members.text("text", characters_max=10)
+        json_value("[1]", "test", FormatRefused, bytes_max=2)
+
+    def members() -> Fields:
+        raw = json.dumps({"text": "x" * 10, "bad": "\ud800", "list": ["x" * 65], "flag": True})
+        return json_fields(raw, "test", FormatRefused, bytes_max=1000)
+
+    assert members().text("text", 10)
     for attempt in (
-        lambda: members.text("text", characters_max=9),
-        lambda: members.text("bad"),
-        lambda: members.text("none"),
-        lambda: members.texts("list", most=1),
-        lambda: members.texts("list", most=0),
-        lambda: members.integer("flag", most=1),
-        lambda: members.child("text"),
+        lambda: members().text("text", 9),
+        lambda: members().text("bad", 128),
+        lambda: members().text("none", 128),
+        lambda: members().texts("list", 1, 64),
+        lambda: members().texts("list", 0, 64),
+        lambda: members().uint("flag", 1),
+        lambda: members().fields("text"),
     ):
         with pytest.raises(FormatRefused):
             attempt()
-    assert members.texts("none", most=0) == ()
+    assert _advisories(members()) == ()
