@@ -15,6 +15,7 @@ KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/e
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
 ENGINE  ?= fixed
+CELLS   ?= 1
 SIZES   ?= 19M 160M
 DEMO    := $(if $(filter torch vllm,$(ENGINE)),$(VLLM_VENV),$(VENV))
 
@@ -57,6 +58,9 @@ demo: $(DEMO)/.ready ## Run the whole path on this machine; ENGINE=scripted, fix
 image: setup ## Make the sealed image of locked inputs, PROFILE=release (the default) or dev, below build/image/
 	$(BIN)/anchorhold image build --profile $(PROFILE) $(if $(CONFIG),--config $(CONFIG))
 	$(BIN)/anchorhold image check build/image/$(PROFILE)
+
+up: setup ## A local Internet Computer with all of the product on it, until Ctrl-C; ENGINE=fixed or scripted, CELLS=1
+	$(BIN)/anchorhold devnet up --engine $(ENGINE) --cells $(CELLS)
 
 demo-governance: setup ## Propose a release, vote, release its key, follow a receipt back, withdraw it
 	$(BIN)/python -m devnet.demo.governance

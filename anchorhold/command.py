@@ -22,6 +22,7 @@ VERBS: tuple[str, ...] = (
     "broker",
     "compare",
     "demo",
+    "devnet",
     "engine",
     "host",
     "image",

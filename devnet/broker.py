@@ -19,7 +19,7 @@ from pathlib import Path
 
 from appliance.key_release import Carry
 from attestation.broker.administration import add_release, add_secret
-from attestation.broker.broker import Broker, Judging, Keys, Reply, new_keys
+from attestation.broker.broker import Broker, Judging, Keys, Reply, load_keys, new_keys
 from attestation.broker.errors import BrokerRefused
 from attestation.broker.session import Endorsements, Release, ReleaseState
 from attestation.broker.store import Store
@@ -53,6 +53,11 @@ class DevnetBroker:
         release = Release(RELEASE_NAME, self.measurement, self.model_root, measured_config, ReleaseState.APPROVED)
         add_release(self.store, release, time.time_ns())
 
+    def has_approved(self) -> bool:
+        """Whether some configuration of this machine was approved, here or in an earlier process."""
+        with self.store.change() as change:
+            return self.measurement in change.releases()
+
 
 def measurement_of(tee: SimulatedTee) -> bytes:
     """As a release names it: SNP's launch measurement, or MRTD and the four RTMRs."""
@@ -74,16 +79,28 @@ def _endorsements(tee: SimulatedTee) -> Endorsements:
 
 @contextmanager
 def devnet_broker(
-    folder: Path, tee: SimulatedTee, *, model_root: bytes, secrets: Mapping[str, Secret]
+    folder: Path,
+    tee: SimulatedTee,
+    *,
+    model_root: bytes,
+    secrets: Mapping[str, Secret],
+    key_encryption_key: Secret | None = None,
 ) -> Iterator[DevnetBroker]:
-    """A new broker in an empty folder, with these secrets by their paths and no release approved yet."""
+    """A broker in a folder. An empty one gets these secrets by their paths, and no release approved yet; one that has a
+    broker goes on with it, and needs the key-encryption key that was given for it then."""
     private_files.folder(folder)
-    store = Store.open(f"sqlite:///{folder / 'broker.db'}", create=True)
+    file = folder / "broker.db"
+    is_new = not file.exists()
+    store = Store.open(f"sqlite:///{file}", create=is_new)
     try:
-        wrapping = SoftwareWrapping(Secret(randomness.token_bytes(KEY_BYTES)))
-        keys = new_keys(store, wrapping, time.time_ns())
-        for resource, secret in secrets.items():
-            add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
+        wrapping = SoftwareWrapping(key_encryption_key or Secret(randomness.token_bytes(KEY_BYTES)))
+        if is_new:
+            keys = new_keys(store, wrapping, time.time_ns())
+            for resource, secret in secrets.items():
+                add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
+        else:
+            keys = load_keys(store, wrapping)
+            store.signer = keys.signing
         broker = Broker(store, keys, wrapping, judging(tee), clock_ns=time.time_ns, randomness=randomness.token_bytes)
         yield DevnetBroker(store, keys, wrapping, broker, measurement_of(tee), model_root)
     finally:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +49,10 @@ def main() -> int:
     parser.add_argument("--measurement", type=bytes.fromhex)
     parser.add_argument("--model", type=Path, help="the pack that a released key opens")
     parser.add_argument("--root", type=Path, help="where to write the root certificate (DER)")
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input is closed")
     arguments = parser.parse_args()
+    if arguments.with_parent:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if arguments.chip is None and None in (
         arguments.seed,
         arguments.not_before,
@@ -71,6 +76,12 @@ def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[]
         _log.error("refused to start", config=str(config), exc_info=reason)
         return REFUSED
     return asyncio.run(serve(measured, make_mind, identity, listen, model))
+
+
+def _end_with_parent() -> None:
+    """Whoever started this process holds the other end; it is closed by their end too, however that comes."""
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 def _tee(arguments: argparse.Namespace) -> Tee:

@@ -22,6 +22,11 @@ GOLDEN_TOKENS: Final = 6
 def write(target: Path) -> None:
     """Makes `target`, which must not exist, with every file a pack needs and a profile of the fixed engine."""
     little_model.write(target)
+    profile(target)
+
+
+def profile(target: Path) -> None:
+    """Writes the profile of the fixed engine, as it is on this machine, into a model's folder."""
     sampling = json.loads((target / "card.json").read_bytes())["sampling"]
     with open_folder(target) as folder:
         loaded = load(folder, engine=FIXED, sampling=sampling, length_max=None, threads=processors())

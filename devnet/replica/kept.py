@@ -19,7 +19,7 @@ from typing import Final
 
 from devnet.replica import rows
 from devnet.replica.canister import Canister
-from devnet.replica.instance import Instance, compile_module
+from devnet.replica.instance import Instance, take_up
 from devnet.replica.network import Network
 from devnet.replica.stable import PAGE_BYTES, StableMemory
 from foundation import private_files
@@ -30,7 +30,7 @@ FORMAT: Final = 1
 _MAIN, _STABLE = 0, 1
 _TABLES: Final = """
 create table if not exists meta (name text primary key, value) without rowid;
-create table if not exists modules (digest blob primary key, wasm blob not null);
+create table if not exists modules (digest blob primary key, wasm blob not null, compiled blob not null);
 create table if not exists canisters (id blob primary key, entry blob not null) without rowid;
 create table if not exists pages (
     id blob not null, kind integer not null, number integer not null, content blob not null,
@@ -145,7 +145,9 @@ class Kept:
         if self._modules.get(canister.canister_id) != digest:
             self._modules[canister.canister_id] = digest
             if code is not None:
-                self._db.execute("insert or ignore into modules values (?, ?)", (digest, code.installed))
+                self._db.execute(
+                    "insert or replace into modules values (?, ?, ?)", (digest, code.installed, code.compiled)
+                )
         main_bytes = canister.instance.memory_bytes if canister.instance is not None else 0
         main = canister.instance.take_unsaved() if canister.instance is not None else {}
         self._save_pages(canister.canister_id, _MAIN, main, main_bytes // PAGE_BYTES)
@@ -191,10 +193,10 @@ class Kept:
         canister.stable.take_unsaved()
         if not digest:
             return
-        [wasm] = self._db.execute("select wasm from modules where digest = ?", (digest,)).fetchone()
+        wasm, compiled = self._db.execute("select wasm, compiled from modules where digest = ?", (digest,)).fetchone()
         if sha256(wasm).digest() != digest:
             raise StateRefused("module", expected=digest.hex(), got="another module")
-        canister.instance = Instance(compile_module(wasm), canister.api)
+        canister.instance = Instance(take_up(wasm, compiled), canister.api)
         canister.instance.restore(self._pages(canister_id, _MAIN), global_values)
 
     def _pages(self, canister_id: bytes, kind: int) -> bytes:

@@ -1,0 +1,75 @@
+"""What `anchorhold devnet up` was asked for, and whether a folder that is there was made for the same."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from devnet.demo.engines import Choice
+from foundation.refusal import Refused
+
+LITTLE: Final = "little"
+CELLS_MAX: Final = 32
+FILE: Final = "plan.json"
+
+
+class UpRefused(Refused):
+    """The devnet cannot start as it was asked to."""
+
+    stage = "devnet.up"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    folder: Path
+    model: str  # `little`, or a folder
+    engine: Choice
+    cells: int
+    ic_port: int  # 0 for one that is free
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cells <= CELLS_MAX:
+            raise UpRefused("cells", expected=f"1 to {CELLS_MAX}", got=self.cells)
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """What cannot change once the folder is made: it is sealed, and measured into the cells."""
+        return {"model": self.model, "engine": self.engine.value}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder, for this process alone. Raises `UpRefused` if another has it, or it was made for other things."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UpRefused("folder", expected="a folder that no devnet runs in", got=self.folder) from None
+            self._check_kept()
+            yield
+        finally:
+            os.close(lock)
+
+    def _check_kept(self) -> None:
+        path = self.folder / FILE
+        if not path.exists():
+            write_whole(path, json.dumps(self.kept).encode())
+        elif (found := json.loads(path.read_bytes())) != self.kept:
+            raise UpRefused("folder", expected=f"one that was made for {self.kept}", got=f"one for {found}")
+
+
+def write_whole(path: Path, raw: bytes) -> None:
+    """All of it or nothing, whenever this process ends; for its owner alone."""
+    partial = path.with_name(f"{path.name}.partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
