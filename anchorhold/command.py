@@ -37,7 +37,7 @@ VERBS: tuple[str, ...] = (
 
 
 # Verbs of the devnet: known by name here, and loaded from where they belong.
-ELSEWHERE: Mapping[str, str] = {"demo": "devnet.verbs.demo"}
+ELSEWHERE: Mapping[str, str] = {"demo": "devnet.verbs.demo", "devnet": "devnet.verbs.devnet"}
 
 
 class Verbs(Protocol):

@@ -62,20 +62,21 @@ class Agent:
             return reply
         raise _rejection(said).refused()
 
-    def call(self, canister: bytes, method: str, argument: bytes) -> bytes:
-        """The certified reply. Raises as `query`."""
+    def call(self, canister: bytes, method: str, argument: bytes, about: bytes | None = None) -> bytes:
+        """The certified reply. `about` is whom a call to the management canister is for. Raises as `query`."""
         content = self._asks("call", canister, method, argument)
         request_id = representation_independent_hash(content)
-        status, said = self._post(canister, 4, "call", content)
+        about = canister if about is None else about
+        status, said = self._post(about, 4, "call", content)
         if status == 200 and said.get("status") != "replied":
             raise _rejection(said).refused()
         until = time.monotonic() + SECONDS_MAX
         certificate = said.get("certificate")
-        while (outcome := self._outcome(canister, request_id, certificate)) is None:
+        while (outcome := self._outcome(about, request_id, certificate)) is None:
             if time.monotonic() > until:
                 raise AgentRefused("late", expected=f"a response within {SECONDS_MAX} s", got="none")
             time.sleep(POLL_S)
-            certificate = self._read(canister, [b"request_status", request_id])
+            certificate = self._read(about, [b"request_status", request_id])
         if isinstance(outcome, Rejection):
             raise outcome.refused()
         return outcome

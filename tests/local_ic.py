@@ -97,6 +97,10 @@ class Identity:
         self.der = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.principal = sha224(self.der).digest() + b"\2"
 
+    def ed25519(self) -> ed25519.Ed25519PrivateKey:
+        assert isinstance(self._key, ed25519.Ed25519PrivateKey)
+        return self._key
+
     def sign(self, message: bytes) -> bytes:
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(message)

@@ -13,12 +13,12 @@ from typing import Final, cast
 
 from anchorhold.host.answer_reports import Hearing, deliver
 from anchorhold.host.slice_feed import feed
-from anchorhold.up.plan import write_whole
 from appliance.serving.window import Judged
 from devnet.agent import Agent, Remote
 from devnet.gateway import Gateway
 from devnet.replica import Replica
 from devnet.subnet import GATEWAY
+from foundation import private_files
 from foundation.refusal import Refused
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
@@ -69,7 +69,7 @@ class CellHost:
                     if isinstance(delivered.outcome, Refused):
                         self._say(str(delivered))
         self._done = through
-        write_whole(self._file, str(through).encode())
+        private_files.replace(self._file, str(through).encode())
 
     def _report(self, report: object) -> str:
         return self._gateway.report_answer(self._agent.principal, report)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from devnet.demo.engines import Choice
+from foundation import private_files
 from foundation.refusal import Refused
 
 LITTLE: Final = "little"
@@ -45,8 +46,8 @@ class Plan:
     @contextmanager
     def held(self) -> Iterator[None]:
         """The folder, for this process alone. Raises `UpRefused` if another has it, or it was made for other things."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        private_files.folder(self.folder)
+        lock = private_files.open_or_make(self.folder / "lock")
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,16 +61,6 @@ class Plan:
     def _check_kept(self) -> None:
         path = self.folder / FILE
         if not path.exists():
-            write_whole(path, json.dumps(self.kept).encode())
+            private_files.replace(path, json.dumps(self.kept).encode())
         elif (found := json.loads(path.read_bytes())) != self.kept:
             raise UpRefused("folder", expected=f"one that was made for {self.kept}", got=f"one for {found}")
-
-
-def write_whole(path: Path, raw: bytes) -> None:
-    """All of it or nothing, whenever this process ends; for its owner alone."""
-    partial = path.with_name(f"{path.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)

@@ -16,10 +16,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.owner.broker_process import write_certificate
-from anchorhold.up import canisters, cells
-from anchorhold.up.hosting import CellHost
-from anchorhold.up.owner import kept_owner
-from anchorhold.up.plan import Plan, UpRefused, write_whole
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.consensus.principal import to_text
 from devnet.agent import Agent
@@ -29,6 +25,11 @@ from devnet.governance import CANISTER as GOVERNANCE
 from devnet.replica.running import Running
 from devnet.replica.serving import LOOPBACK, serving
 from devnet.subnet import GATEWAY
+from devnet.up import canisters, cells
+from devnet.up.hosting import CellHost
+from devnet.up.owner import kept_owner
+from devnet.up.plan import Plan, UpRefused
+from foundation import private_files
 from foundation.refusal import Refused
 from vsock_bridge.errors import BridgeError
 
@@ -149,7 +150,7 @@ def _configured(plan: Plan, owner: KeyOwner, running: Running) -> Path:
             price=PRICE,
             engine=plan.engine.lines(plan.folder / "model"),
         )
-        write_whole(path, (text + owner.config_section()).encode())
+        private_files.replace(path, (text + owner.config_section()).encode())
     if not owner.broker.has_approved():
         owner.approve(path.read_bytes())
     return path

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from anchorhold.up.plan import UpRefused
 from devnet.gateway import gateway_wasm
 from devnet.governance import CANISTER as GOVERNANCE
 from devnet.governance import FUNCTION, METHOD, read_wasm, subaccount, voter
 from devnet.replica import NO_ARGUMENTS, Rejection
 from devnet.replica.running import Running
 from devnet.subnet import GATEWAY
+from devnet.up.plan import UpRefused
 from foundation.candid import BLOB, NAT64, PRINCIPAL, Record, Vec, encode
 from measurements.governance.authority import Chain, authority_digest
 

@@ -41,9 +41,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from anchorhold.up.plan import Plan
-    from anchorhold.up.starting import run
     from devnet.demo.engines import Choice
+    from devnet.up.plan import Plan
+    from devnet.up.starting import run
 
     model = arguments.model if arguments.model == "little" else str(Path(arguments.model).resolve())
     return run(Plan(arguments.folder.resolve(), model, Choice(arguments.engine), arguments.cells, arguments.ic_port))

@@ -14,10 +14,10 @@ from typing import Final
 
 from anchorhold.host.broker_relay import BrokerAddress, holds_key, relay
 from anchorhold.host.slice_feed import evidence
-from anchorhold.up.plan import UpRefused
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyUse
 from devnet.demo.key_owner import KeyOwner
+from devnet.up.plan import UpRefused
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from anchorhold.up.plan import LITTLE, Plan, UpRefused, write_whole
 from appliance.engine.profile import FILE as PROFILE
 from attestation.broker.wrapping import KEY_BYTES
 from attestation.sealed.ring import Ring
@@ -27,6 +26,8 @@ from devnet.demo.key_owner import BLOCKS, MEASUREMENT, OVERLAP, RESOURCE, SERVIC
 from devnet.pki import Validity
 from devnet.sim_tdx import SimulatedTdx
 from devnet.tee import simulated_tdx
+from devnet.up.plan import LITTLE, Plan, UpRefused
+from foundation import private_files
 from foundation.secrecy import Secret
 from measurements.pack.identity import Identity
 from measurements.pack.pack_check import inspect_pack
@@ -72,7 +73,9 @@ def _make(plan: Plan) -> None:
     held = {name: Secret(secrets.token_bytes(KEY_BYTES)) for name in _HELD[:-1]}
     held["ring"] = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes).encode()
     seal_pack(folder / "model", folder / "model.pack", held["model_key"], threads=default_threads())
-    write_whole(folder / FILE, json.dumps({name: secret.reveal().hex() for name, secret in held.items()}).encode())
+    private_files.replace(
+        folder / FILE, json.dumps({name: secret.reveal().hex() for name, secret in held.items()}).encode()
+    )
 
 
 def _write_model(plan: Plan, target: Path) -> None:
