@@ -212,8 +212,13 @@ class Network(Delivery):
 
     def wakes_ns(self) -> int | None:
         """When something happens by itself: the earliest timer or time limit. None if nothing ever does."""
-        timers = [each.timer_ns for each in self.canisters.values() if each.timer_ns and each.instance is not None]
-        limits = [each.deadline_ns for each in self.calls.values() if each.deadline_ns]
+        running = (
+            each for each in self.canisters.values() if each.status is Status.RUNNING and each.instance is not None
+        )
+        timers = [each.timer_ns for each in running if each.timer_ns]
+        limits = [
+            each.deadline_ns for each in self.calls.values() if each.deadline_ns and each.stage is not Stage.ANSWERED
+        ]
         return min(timers + limits, default=None)
 
     def has_heartbeat(self) -> bool:
