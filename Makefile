@@ -128,4 +128,4 @@ locks: $(LOCK_TOOLS)/.ready ## Resolve requirements/*.txt anew from pyproject.to
 	requirements/lock.sh $(CURDIR)/$(LOCK_TOOLS)/bin
 
 clean: ## Remove what was built, the environment included
-	rm -rf build $(VENV) $(VLLM_VENV) *.egg-info gateway/node_modules governance/node_modules
+	rm -rf build $(VENV) $(VLLM_VENV) *.egg-info gateway/node_modules governance/node_modules tests/clients/node_modules

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.client import Expected, Taken, chat, open_plain
 from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.principal import from_text
+from devnet import little_model
 from devnet.demo.run import PRICE
 from devnet.gateway import Answered, Gateway
 from devnet.gateway import chat as asked
@@ -106,6 +107,16 @@ def test_it_goes_on_after_a_kill_with_every_block_and_answer(tmp_path: Path) -> 
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "devnet.up: folder: expected one that was made for" in ended.stderr
+
+
+def test_a_model_of_ones_own_answers_on_the_real_engine(tmp_path: Path) -> None:
+    little_model.write(tmp_path / "model")
+    with up(tmp_path / "net", "--engine", "fixed", "--model", str(tmp_path / "model")) as devnet:
+        app = devnet.agent(Ed25519PrivateKey.generate())
+        gateway = devnet.gateway(app)
+        answer = until(answered(gateway, app.principal, ask(gateway, app.principal, "Who are you?")))
+        check(devnet, app.principal, "Who are you?", answer)
+        assert answer.answer
 
 
 def test_it_ends_when_a_cell_does(tmp_path: Path) -> None:

@@ -13,22 +13,14 @@ from devnet.replica.management import CHUNK_BYTES_MAX, METHODS, QUERIES
 from devnet.replica.management_types import ARGUMENTS, CANISTER_STATUS, CHUNK_HASH, CREATED
 from devnet.replica.system_canisters import CYCLES_LEDGER, CYCLES_MINTING
 from foundation.candid import NAT, PRINCIPAL, Record, Variant, Vec, decode, encode
-from tests.canisters import CALLEE, CALLER, OWNER, Clock, callee_wasm, caller_wasm, request, two
+from tests.canisters import CALLEE, CALLER, OWNER, Clock, callee_wasm, caller_wasm, two
 
 STRANGER = b"\x02stranger"
-NO_SETTINGS: dict[str, Any] = dict.fromkeys(
-    (
-        "controllers",
-        "compute_allocation",
-        "memory_allocation",
-        "freezing_threshold",
-        "reserved_cycles_limit",
-        "wasm_memory_limit",
-        "wasm_memory_threshold",
-        "log_visibility",
-        "environment_variables",
-    )
-)
+SETTINGS = """
+controllers compute_allocation memory_allocation freezing_threshold reserved_cycles_limit wasm_memory_limit
+wasm_memory_threshold log_visibility environment_variables
+"""
+NO_SETTINGS: dict[str, Any] = dict.fromkeys(SETTINGS.split())
 
 
 @pytest.fixture
@@ -204,11 +196,15 @@ def test_starting_again_ends_a_stop_that_waits(network: Network) -> None:
 
 def test_cycles_are_deposited_by_canisters_and_topped_up_by_anyone(network: Network) -> None:
     before = network.canister(CALLEE).cycles
-    deposit = request("deposit_cycles", encode(ARGUMENTS["deposit_cycles"], [about(CALLEE)]), callee=b"")
-    # The caller's `ask_paid` takes an id of ten bytes; the management canister's is empty, so it cannot name it here.
-    assert deposit.startswith(b"deposit_cycles")
+    argument = encode(ARGUMENTS["deposit_cycles"], [about(CALLEE)])
+    call = network.submit(MANAGEMENT_CANISTER, "deposit_cycles", argument, CALLER)
+    [context] = network.contexts.values()
+    context.cycles = 50  # as if they had come with the call of a canister
+    network.round()
+    call.reply()
+    assert network.canister(CALLEE).cycles == before + 50
     asked(network, "provisional_top_up_canister", {"canister_id": CALLEE, "amount": 9}, STRANGER)
-    assert network.canister(CALLEE).cycles == before + 9
+    assert network.canister(CALLEE).cycles == before + 59
 
 
 @pytest.mark.parametrize("method", ["raw_rand", "create_canister", "deposit_cycles", "canister_info"])
