@@ -12,6 +12,9 @@ VLLM_LOCK  := requirements/vllm.txt
 VLLM_TESTS := tests/vllm tests/unit/appliance/engine/test_vllm_sampling.py
 LOCK_TOOLS := build/lock-tools
 KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
+# Which tests an environment without more than `make setup` has, and which of them are quick (docs/testing.md).
+HERE     := not vm and not image and not vllm and not torch and not node
+NEWCOMER := $(HERE) and not browser and not full
 FUZZ_SECONDS ?= 10
 PROFILE ?= release
 ENGINE  ?= fixed
@@ -65,10 +68,19 @@ up: setup ## A local Internet Computer with all of the product on it, until Ctrl
 demo-governance: setup ## Propose a release, vote, release its key, follow a receipt back, withdraw it
 	$(BIN)/python -m devnet.demo.governance
 
-test: setup check ## Everything CI wants: linters, types, tests, 10,000 simulated networks, a booted guest, fuzzing
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not vm and not image and not vllm and not torch"
+test: setup ## What a change must pass: linters, types, every test that needs no more than `make setup`; T=PATH runs some
+ifdef T
+	$(BIN)/python -m pytest -m "$(NEWCOMER)" $(if $(wildcard $(firstword $(subst ::, ,$(T)))),$(T),-k "$(T)")
+else
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "$(NEWCOMER)"
+endif
+
+test-all: setup ## What `make test` leaves out: full samples, booted machines, image, vLLM, canisters, browser, fuzzers
+	ANCHORHOLD_FULL=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "(sized or full or browser) and $(HERE)"
 	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.fetched; then $(MAKE) --no-print-directory vllm; \
 		elif grep -qs "DO NOT MATCH THE HASHES" $(VLLM_VENV)/fetching.log; then exit 1; \
+		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \
 		else echo "vllm: not to be had here; its tests, and the demo with it, are skipped"; fi
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
@@ -85,10 +97,10 @@ test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in betwe
 	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
 
 test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
-	ANCHORHOLD_REQUIRE_VM=1 $(BIN)/python -m pytest -m vm tests/vm
+	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -m vm tests/vm
 
 test-image: setup image ## Build a release twice, by two who share nothing, and hold it to its rules; fails where it cannot
-	ANCHORHOLD_REQUIRE_IMAGE=1 $(BIN)/python -m pytest -m image tests/image
+	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -m image tests/image
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools
@@ -113,8 +125,7 @@ gateway: ## Compile both canisters (needs node); changes gateway.wasm, governanc
 gateway-check: setup ## Prove that both checked-in canisters are what their sources compile to; Candid's second opinion
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
 	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
-	ANCHORHOLD_REQUIRE_NODE=1 $(BIN)/python -m pytest -q -p no:xdist \
-		tests/unit/measurements/governance/test_candid_second_opinion.py
+	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p no:xdist -m node tests/unit
 
 little-model: $(VLLM_VENV)/.ready ## Make the little model anew (some minutes) and compare every byte with what is checked in
 	$(VLLM_BIN)/python -m devnet.little_model --check

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import structlog
 from hypothesis import settings
+
+from tests import skips, switches
 
 if TYPE_CHECKING:
     from tests.little_broker import LittleBroker, MakeBroker
@@ -45,3 +47,27 @@ def make_broker() -> Iterator[MakeBroker]:
             return made
 
         yield make
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _required((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _required((yield))
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def _required(report: Report) -> Report:
+    """A skip is a failure where every test is required, but for the reasons that `tests.skips` allows."""
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail") and switches.flag(switches.REQUIRE_ALL):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not skips.allowed(reason):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, where {switches.REQUIRE_ALL} allows that to none but tests/skips.py: {reason}"
+    return report

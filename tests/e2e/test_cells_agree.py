@@ -44,13 +44,15 @@ from devnet.demo.key_owner import KeyOwner, key_owner
 from devnet.demo.run import CONFIG, PRICE
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import environment
+from tests.switches import ENGINE as ENGINE_SWITCH
+from tests.switches import sized
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-CELLS = int(os.environ.get("ANCHORHOLD_CELLS", "3"))
-PROMPTS = int(os.environ.get("ANCHORHOLD_PROMPTS", "36"))
-ENGINE = os.environ.get("ANCHORHOLD_ENGINE", "fixed-1" if PATH.is_file() else "scripted-1")
+CELLS = sized("ANCHORHOLD_CELLS")
+PROMPTS = sized("ANCHORHOLD_PROMPTS")
+ENGINE = os.environ.get(ENGINE_SWITCH, "fixed-1" if PATH.is_file() else "scripted-1")
 TEMPERATURES = (0, 700_000, 1_000_000)
 AT_ONCE = 3
 NOW = 1_700_000_000_000_000_000
@@ -233,6 +235,7 @@ def owned(folder: Path, model: Path) -> Iterator[KeyOwner]:
         yield owner
 
 
+@pytest.mark.sized
 @pytest.mark.slow
 def test_one_set_of_frames_and_receipts(tmp_path: Path, model: Path) -> None:
     with owned(tmp_path, model) as owner:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -40,11 +39,12 @@ from measurements.governance.actions import Adopt
 from measurements.governance.authority import encode_authority
 from measurements.release.manifest import Manifest
 from tests.cell_process import environment
+from tests.switches import sized
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-PROMPTS = int(os.environ.get("ANCHORHOLD_UPGRADE_PROMPTS", "60"))
+PROMPTS = sized("ANCHORHOLD_UPGRADE_PROMPTS")
 ROUNDS = 4
 OTHER = hashlib.sha384(b"the next image").digest()
 DEARER = PriceSchedule(PRICE.request + 1, PRICE.token_in, PRICE.token_out)
@@ -196,6 +196,7 @@ async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address,
             assert world._gateway.report_answer(bytes.fromhex("00000000fff0000a0101"), told.report()) == "recorded"
 
 
+@pytest.mark.sized
 @pytest.mark.slow
 def test_an_upgrade_under_load_has_no_gap_and_no_second_answer(tmp_path: Path) -> None:
     asyncio.run(change_over(tmp_path))

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.fuzz.drive import names
+from tests.switches import sized
 
-MUTATIONS = 3000
+MUTATIONS = sized("ANCHORHOLD_MUTATIONS")
 INPUT_BYTES_MAX = 4096
 
 
@@ -51,6 +52,7 @@ def test_the_invariant_holds_for_the_seeds(name: str) -> None:
         one_input(seed)
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("name", names())
 def test_the_invariant_holds_for_mutations_of_the_seeds(name: str) -> None:
     one_input, seeds = module(name)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import traceback
 
 import pytest
 
 from tests.simulation.bridge import run
+from tests.switches import sized
 
-RUNS = int(os.environ.get("ANCHORHOLD_SIMULATION_RUNS", "10000"))
+RUNS = sized("ANCHORHOLD_SIMULATION_RUNS")
 
 
 def _fails(seed: int) -> tuple[int, str] | None:
@@ -21,6 +21,7 @@ def _fails(seed: int) -> tuple[int, str] | None:
     return None
 
 
+@pytest.mark.sized
 @pytest.mark.slow
 def test_every_accepted_position_is_answered_exactly_once_whatever_the_network_does() -> None:
     with multiprocessing.get_context("spawn").Pool() as pool:

@@ -1,7 +1,7 @@
 """The sealed image, booted: real firmware with its check of the kernel live, real virtio, the simulated chip alone not.
 
 boot.md J1 to J12. One machine is shared by what leaves it as it was; every kind of tampering gets a machine of its own.
-Needs `make vm-tools`. Without it these tests skip, or fail if ANCHORHOLD_REQUIRE_VM=1.
+Needs `make vm-tools`. Without it these tests skip, or fail if ANCHORHOLD_REQUIRE_ALL=1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from devnet.chip import chip_file
 from image_build.boot.ending import Code, Ending, How, Stage, Told
 from image_build.boot.plan import Image
 from image_build.build import Order, build
+from tests.switches import sized
 from tests.vm import tools
 from tests.vm.sealed import (
     PROMPTS,
@@ -47,8 +48,8 @@ from vsock_bridge.transport import Address
 
 pytestmark = pytest.mark.vm
 PROBE = Path(__file__).with_name("probe.py")
-PORTS_SCANNED = int(os.environ.get("ANCHORHOLD_PORTS", "7000"))
-HOSTILE = int(os.environ.get("ANCHORHOLD_HOSTILE", "2000"))
+PORTS_SCANNED = sized("ANCHORHOLD_PORTS")
+HOSTILE = sized("ANCHORHOLD_HOSTILE")
 AT_ONCE = 50
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
@@ -14,10 +13,11 @@ from appliance.text import model_text
 from attestation.consensus.chat import ChatRequest, Tool, UserMessage
 from foundation.secrecy import Prompt
 from tests import calls_reference, little_text
+from tests.switches import sized
 from tests.text_grammar import FOUND, Drawn, Pair, pair_of
 from tests.text_pairs import check, kernels
 
-PAIRS = int(os.environ.get("ANCHORHOLD_PAIRS", "1000"))
+PAIRS = sized("ANCHORHOLD_PAIRS")
 SHARDS = 4
 OFFERS = ChatRequest("m", (UserMessage(Prompt(b"go")),), (Tool(Prompt(b"f"), None, None),)).encode()
 
@@ -28,6 +28,7 @@ def saying(family: str, words: str, *, sealed: bool = False) -> Pair:
     return Pair(family, OFFERS, sealed, False, tuple(tokens))
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_pair_ends_in_a_receipt_whatever_the_kernels(shard: int) -> None:
     """answer.md A23, window.md N8"""

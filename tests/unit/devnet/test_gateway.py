@@ -324,6 +324,7 @@ def test_one_callers_share_of_the_queue_is_bounded(gateway: Gateway) -> None:
     gateway.submit_sealed(ALICE, b"x")
 
 
+@pytest.mark.full
 def test_the_whole_queue_is_bounded(gateway: Gateway) -> None:
     for number in range(4_096):
         gateway.submit_sealed(caller(number // 64), b"x")

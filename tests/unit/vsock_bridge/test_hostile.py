@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.switches import sized
 from tests.unit.vsock_bridge.edges import Peer, run
 from tests.unit.vsock_bridge.hostile_cell import LIMITS
 from vsock_bridge.codec import encode
@@ -24,7 +25,7 @@ from vsock_bridge.messages import Ack, Cancel, Credit, Data, Hello, Mark, Messag
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-CONNECTIONS = 2000
+CONNECTIONS = sized("ANCHORHOLD_CONNECTIONS")
 AT_ONCE = 48  # more than the port has places for
 HELLO = Hello(1, 1, b"x" * 16)
 
@@ -232,6 +233,7 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+@pytest.mark.sized
 @pytest.mark.slow
 def test_two_thousand_hostile_connections_cost_one_good_host_nothing(cell: tuple[Path, int]) -> None:
     # wire.md W17, W20

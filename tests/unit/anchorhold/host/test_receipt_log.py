@@ -14,6 +14,7 @@ from attestation.receipts.checkpoint import SignedCheckpoint
 from attestation.receipts.errors import ReceiptRefused
 from foundation import merkle
 from tests.little_receipts import book, issue_blocks, ordered, plain, raw, receipt_key
+from tests.switches import EVERY_BYTE, flag
 
 KEY = raw(receipt_key("cell a"))
 SIZES = [2, 1, 3]
@@ -49,7 +50,7 @@ def test_killed_at_any_byte_it_opens_with_whole_records_and_goes_on(tmp_path: Pa
     path = tmp_path / "cut"
     with ReceiptLog.open(tmp_path / "whole", KEY) as log:
         everything = log.signed
-    for size in range(0, len(whole) + 1, 1 if os.environ.get("ANCHORHOLD_EVERY_BYTE") else 7):
+    for size in range(0, len(whole) + 1, 1 if flag(EVERY_BYTE) else 7):
         path.write_bytes(whole[:size])
         with ReceiptLog.open(path, KEY) as log:
             kept = log.signed

@@ -198,6 +198,7 @@ def test_wide_heads_and_room_for_few_scores(emulated: Library, bits: Quantizatio
     assert logits(emulated, model, 140) == logits(host, model, 140)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
 def test_the_sources_compile_for_a_gpu(tmp_path: Path) -> None:
     build(tmp_path / "fixed_cuda.so")

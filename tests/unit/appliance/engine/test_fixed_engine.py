@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 import subprocess
 import sys
@@ -30,9 +29,10 @@ from foundation.digests import tagged_sha256
 from foundation.refusal import Refused
 from tests.elsewhere import brought
 from tests.fixed_models import BITS, FAMILIES, LLAMA, MISTRAL, engine, request, steps, variants, weights
+from tests.switches import sized
 
 TEMPERATURES = (0.0, 0.7, 1.0)
-RUNS = int(os.environ.get("ANCHORHOLD_MATRIX_RUNS", str(len(TEMPERATURES))))  # each at the next temperature
+RUNS = sized("ANCHORHOLD_MATRIX_RUNS")  # each at the next temperature
 
 
 def plainest(family: str, bits: str) -> FixedEngine:

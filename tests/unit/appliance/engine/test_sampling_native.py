@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import random
 from array import array
 from pathlib import Path
@@ -22,8 +21,9 @@ from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.trace import LEADERS, packed
 from tests.native import BUILDS, SAMPLING, can_run, compiled
 from tests.sampling_cases import VECTORS, Case, drawn, logit
+from tests.switches import sized
 
-CASES = int(os.environ.get("ANCHORHOLD_SAMPLING_CASES", "2000"))
+CASES = sized("ANCHORHOLD_SAMPLING_CASES")
 
 
 @pytest.fixture(scope="module", params=[*BUILDS, "shipped"])
@@ -47,6 +47,7 @@ def test_the_vectors(library: ctypes.CDLL) -> None:
     assert [tokens(library, Case.read(case)) for case in committed] == [case["tokens"] for case in committed]
 
 
+@pytest.mark.sized
 def test_the_same_tokens_as_the_reference(library: ctypes.CDLL) -> None:
     # sampling.md Y3 to Y16
     draw = random.Random(20)

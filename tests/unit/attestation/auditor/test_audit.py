@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,6 +69,7 @@ from tests.little_broker import MODEL_ROOT
 from tests.little_receipts import book, raw, receipt_key
 from tests.little_tee import snp_tee
 from tests.releases import made_manifest
+from tests.switches import EVERY_BYTE, flag
 
 GOOD = good()
 BUNDLE = AuditBundle.parse(GOOD)
@@ -149,7 +149,7 @@ def part_at(place: int) -> Part | None:
     return None
 
 
-STRIDE = 1 if os.environ.get("ANCHORHOLD_EVERY_BYTE") else 499
+STRIDE = 1 if flag(EVERY_BYTE) else 499
 
 
 @settings(max_examples=120, deadline=None)
