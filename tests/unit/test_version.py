@@ -1,4 +1,4 @@
-"""One version: the line in pyproject.toml, what is installed, what a broker says of itself, and the tag of a release."""
+"""One version: in pyproject.toml, in what is installed, in what a broker says of itself, in the tag of a release."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def test_what_is_installed_and_what_a_broker_says() -> None:
 
 def test_a_tagged_commit_has_the_version_of_its_tag() -> None:
     """A clone may have no tags, and an archive no git: then there is nothing that could differ."""
-    told = subprocess.run(
-        ["git", "tag", "--points-at", "HEAD", "v*"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert set(told.stdout.split()) <= {f"v{VERSION}"}
+    command = ["git", "tag", "--points-at", "HEAD", "v*"]
+    tags = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    assert set(tags) <= {f"v{VERSION}"}
 
 
 def test_the_changes_begin_with_this_version_or_the_next() -> None:
