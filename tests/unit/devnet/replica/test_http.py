@@ -105,6 +105,28 @@ def test_version_2_accepts_and_the_status_is_read(ic: LocalIc, alice: Identity) 
     assert certified(ic, response["certificate"], CALLER, (*path, b"reply"))[32:] == b"hello"
 
 
+def test_a_call_that_is_not_answered_soon_is_accepted_and_read_later(
+    ic: LocalIc, alice: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devnet.replica.http.ANSWER_S_MAX", 0)
+    asked = ask(ic, "call", CALLEE, "who", identity=alice)
+    assert asked.send("call", 4) == (202, "")
+    path = [b"request_status", asked.request_id]
+    status = b""
+    while status != b"replied":
+        _, response = read(ic, [path], alice).send("read_state", 3, CALLEE)
+        status = certified(ic, response["certificate"], CALLEE, (*path, b"status"))
+        assert status in (b"received", b"processing", b"replied")
+    assert certified(ic, response["certificate"], CALLEE, (*path, b"reply")) == alice.principal
+
+
+def test_a_request_nobody_sent_is_proven_absent(ic: LocalIc, alice: Identity) -> None:
+    path = [b"request_status", bytes(32), b"status"]
+    _, response = read(ic, [path], alice).send("read_state", 3, CALLEE)
+    certificate = parse_certificate(response["certificate"])
+    assert isinstance(hashtree.lookup(certificate.tree, tuple(path)), hashtree.Absent)
+
+
 def test_one_request_sent_twice_runs_once(ic: LocalIc, alice: Identity) -> None:
     asked = ask(ic, "call", CALLEE, "spent", b"", alice)
     before = ic.do(lambda: ic.running.network.numbers)

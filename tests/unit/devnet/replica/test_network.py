@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import wasmtime
 
 from devnet.replica import MANAGEMENT_CANISTER, Call, Execution, Network, RejectCode, Rejected, Stage, Status
 from devnet.replica.delivery import QUEUE_MAX
@@ -252,3 +253,51 @@ def test_a_canister_stops_when_nothing_of_it_is_open(network: Network) -> None:
     assert network.canister(CALLEE).status is Status.STOPPED
     done(network, network.submit(MANAGEMENT_CANISTER, "start_canister", about, OWNER))
     assert done(network, network.submit(CALLEE, "echo", b"on", OWNER)) == b"on"
+
+
+_BEATING = """
+(module
+  (import "ic0" "msg_reply_data_append" (func $append (param i32 i32)))
+  (import "ic0" "msg_reply" (func $reply))
+  (memory 1)
+  (func (export "canister_heartbeat")
+    (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (i32.const 1)))
+    (if (i32.eq (i32.load8_u (i32.const 0)) (i32.const 3)) (then (unreachable))))
+  (func (export "canister_query beats") (call $append (i32.const 0) (i32.const 1)) (call $reply)))
+"""
+
+
+def test_a_heartbeat_runs_every_round_and_a_trap_in_it_is_undone(network: Network) -> None:
+    assert not network.has_heartbeat()
+    made = network.create(controllers={OWNER})
+    network.install(made, bytes(wasmtime.wat2wasm(_BEATING)), b"", OWNER)
+    assert network.has_heartbeat()
+    beats = []
+    for _ in range(4):
+        network.round()
+        beats.append(number(network.query(made.canister_id, "beats", b"")))
+    assert beats == [1, 2, 2, 2]
+    assert made.prints == ["[trap in canister_heartbeat] wasm trap: wasm `unreachable` instruction executed"] * 2
+    assert network.contexts == {}
+
+
+def test_answered_calls_are_forgotten_and_open_ones_are_not(network: Network) -> None:
+    for canister, method, request_id in ((CALLEE, "echo", b"a" * 32), (CALLEE, "wait", b"b" * 32)):
+        network.submit(canister, method, b"", OWNER, request_id=request_id, expiry_ns=10)
+    network.round()
+    network.forget(10)
+    assert set(network.requests) == {b"a" * 32, b"b" * 32}  # not older than that
+    network.forget(11)
+    assert set(network.requests) == {b"b" * 32}
+    while network.waiting():
+        network.round()
+    network.forget(11)
+    assert network.requests == network.ingress == {}
+
+
+def test_a_composite_query_is_refused_by_name(network: Network) -> None:
+    made = network.create(controllers={OWNER})
+    wasm = wasmtime.wat2wasm('(module (memory 1) (func (export "canister_composite_query q")))')
+    network.install(made, bytes(wasm), b"", OWNER)
+    with pytest.raises(Rejected, match="method 'q' is a composite query"):
+        network.query(made.canister_id, "q", b"")
