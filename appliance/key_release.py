@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -30,7 +30,7 @@ from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.errors import GrantRefused, RcarRefused
 from attestation.rcar.evidence import attestation_of, bound_members
-from attestation.rcar.grant import GrantContext, GrantPurpose, check_challenge, checked_context
+from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose, check_challenge, checked_context
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
 from attestation.rcar.messages import Challenge, Request, nonce_bytes, parse_token, request_digest
 from attestation.sealed.errors import KeysRefused
@@ -184,11 +184,19 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The key, and what the broker said it is; and the service keys, where the cell wants some."""
+    """What the newest grant says: for which release, for which blocks; and the service keys, where the cell wants some.
 
-    key: Secret
+    The model key is not in it: it is taken once (`Releaser.take_key`), and gone.
+    """
+
     context: GrantContext
+    heights: GrantHeights
     ring: Ring | None = None
+
+    @property
+    def renew(self) -> int:
+        """From this height on there may be more to be had."""
+        return self.heights.renew if self.ring is None else min(self.heights.renew, self.ring.renew)
 
 
 class Attester:
@@ -222,11 +230,30 @@ class _Attempt:
     private: ec.EllipticCurvePrivateKey = field(repr=False)
     request: bytes
     nonce: bytes = b""
-    held: Held | None = None  # the model key, while the service keys are still to come
+    key: Secret | None = None  # the model key, while the service keys are still to come
+    held: Held | None = None
 
     @property
-    def key(self) -> RecipientKey:
+    def recipient(self) -> RecipientKey:
         return RecipientKey.of(self.private.public_key())
+
+
+def _later(context: GrantContext, before: Held | None) -> GrantHeights:
+    """R34: the blocks of this grant; behind another it is for the same release, from the same block on, no shorter."""
+    heights = context.heights
+    if heights is None:
+        raise GrantRefused("grant.heights", expected="the blocks that it is for", got="none")
+    if before is None:
+        return heights
+    if (context.release, context.adoption) != (before.context.release, before.context.adoption):
+        raise GrantRefused("grant.release", expected=f"release {before.context.release}", got="another")
+    if heights.first != before.heights.first or heights.last < before.heights.last:
+        raise GrantRefused(
+            "grant.heights",
+            expected=f"blocks {before.heights.first} to {before.heights.last} or later",
+            got=f"{heights.first} to {heights.last}",
+        )
+    return heights
 
 
 def new_private_key() -> ec.EllipticCurvePrivateKey:
@@ -246,15 +273,20 @@ class Releaser:
         self._number = 0
         self._failure: str | None = None
         self._attempt: _Attempt | None = None
-        self._renewing = False
+        self._key: Secret | None = None
         self.held: Held | None = None
 
     @property
     def standing(self) -> Standing:
         return Standing(self._state, self._number, self._failure)
 
+    def take_key(self) -> Secret | None:
+        """The model key, to whoever opens the model with it: once, and None from then on."""
+        key, self._key = self._key, None
+        return key
+
     def hear(self, ask: Ask, *, height: int = 0) -> Say:
-        """`height` is where the cell stands: it decides whether the service keys may be asked for again."""
+        """`height` is where the cell stands: it decides whether more may be asked for."""
         match ask:
             case WhereAreYou():
                 return self.standing
@@ -264,9 +296,8 @@ class Releaser:
                 return self._brought(number, status, body)
 
     def _begin(self, height: int) -> Say:
-        self._renewing = self.held is not None
-        if self.held is not None and (self.held.ring is None or height < self.held.ring.renew):
-            return self.standing  # R30: a key that is held is kept; nobody makes the cell ask again
+        if self.held is not None and height < self.held.renew:
+            return self.standing  # R30: what is held is kept; nobody makes the cell ask again
         private = self._new_key()  # R27: never the key of an attempt before
         thumbprint = RecipientKey.of(private.public_key()).thumbprint
         request = Request(self._attester.kind, thumbprint).encode()
@@ -285,8 +316,9 @@ class Releaser:
                     return self._challenged(attempt, body)
                 case State.AWAITS_TOKEN:
                     parse_token(body)  # says that the broker admitted us; it is of no other use in here
-                    attempt.held = self.held
-                    return self._fetch_service() if self._renewing else self._fetch_model()
+                    attempt.held = self.held  # R32: a renewal is for what the cell still has a use for
+                    renews_ring = self.held is not None and self.held.ring is not None
+                    return self._fetch_service() if renews_ring else self._fetch_model()
                 case State.AWAITS_GRANT:
                     return self._granted(attempt, body)
                 case State.AWAITS_SERVICE:
@@ -300,7 +332,7 @@ class Releaser:
         challenge = Challenge.parse(body)
         attempt.nonce = nonce_bytes(challenge.nonce)
         check_challenge(self._wanted.broker, challenge.signature, attempt.nonce, request_digest(attempt.request))
-        raw = self._attester.attest(challenge.nonce, attempt.key.jwk())
+        raw = self._attester.attest(challenge.nonce, attempt.recipient.jwk())
         return self._carry(State.AWAITS_TOKEN, "POST", ATTEST, raw)
 
     def _fetch_model(self) -> Say:
@@ -310,26 +342,26 @@ class Releaser:
         return self._carry(State.AWAITS_SERVICE, "GET", f"{RESOURCE}{self._wanted.service}", b"")
 
     def _granted(self, attempt: _Attempt, body: bytes) -> Say:
-        held = Held(*self._opened(attempt, body, self._wanted.resource, self._wanted.purpose))
-        if self._wanted.service is None:
-            return self._has(held)
+        key, context = self._opened(attempt, body, self._wanted.resource, self._wanted.purpose)
+        held = Held(context, _later(context, attempt.held))
+        if attempt.held is None:  # in a renewal the model is open already: the key is of no more use
+            attempt.key = key
         attempt.held = held
-        return self._fetch_service()
+        return self._has(attempt, held) if self._wanted.service is None else self._fetch_service()
 
     def _granted_service(self, attempt: _Attempt, body: bytes) -> Say:
         """R31: in the same session, so for the same cell; R32: never at odds with what is held."""
-        if attempt.held is None or self._wanted.service is None:
-            raise AssertionError("the model key comes before the service keys")
-        raw, context = self._opened(attempt, body, self._wanted.service, GrantPurpose.SERVICE)
+        raw, context = self._opened(attempt, body, self._wanted.service or "", GrantPurpose.SERVICE)
         ring = Ring.parse(raw)
-        if context.release != attempt.held.context.release:
-            raise GrantRefused("grant.release", expected="the release of the model key", got="another")
-        if attempt.held.ring is not None:
+        heights = _later(context, attempt.held)
+        if attempt.held is not None and attempt.held.ring is not None:
             ring.check_agrees(attempt.held.ring)
-        return self._has(replace(attempt.held, ring=ring))
+        return self._has(attempt, Held(context, heights, ring))
 
-    def _has(self, held: Held) -> Say:
+    def _has(self, attempt: _Attempt, held: Held) -> Say:
         self.held = held
+        if attempt.key is not None:
+            self._key = attempt.key
         self._state, self._attempt = State.HAS_KEY, None
         return self.standing
 
@@ -345,7 +377,7 @@ class Releaser:
         """R29: signed by our broker is not enough: it must be this grant, for this cell, now."""
         if not hmac.compare_digest(context.nonce, attempt.nonce):
             raise GrantRefused("grant.nonce", expected="the nonce of this attempt", got="another")
-        if not hmac.compare_digest(context.key, attempt.key.thumbprint):
+        if not hmac.compare_digest(context.key, attempt.recipient.thumbprint):
             raise GrantRefused("grant.key", expected="the key of this attempt", got="another")
         if context.resource != resource:
             raise GrantRefused("grant.resource", expected=resource, got="another")

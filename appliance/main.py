@@ -23,7 +23,7 @@ from appliance.engine.profile import ProfileDrift, ProfileRefused
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
-from appliance.key_release import Held
+from appliance.key_release import Held, Releaser
 from appliance.model_pack import ModelGate
 from appliance.model_runtime import ByteScript, MakeMind, Mind, ModelScript
 from appliance.ordering.sequencer import Sequencer
@@ -35,6 +35,7 @@ from appliance.serving.run_queue import Device
 from appliance.serving.services import ObserveService, ReleaseService, StreamService
 from attestation.consensus.chat import RAISED
 from attestation.consensus.delegation import DelegationCache
+from attestation.rcar.errors import GrantRefused
 from attestation.receipts.body import ServedBy
 from attestation.sealed.request import Place
 from attestation.tee.configfs import ConfigfsTee
@@ -43,6 +44,7 @@ from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
 from measurements.pack.errors import PackIdentityRefused
+from measurements.pack.identity import Expected
 from measurements.pack.pack_reader import OpenedPack
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
@@ -144,10 +146,10 @@ class Cell:
         self.gate: Final = ModelGate(shut=True)
         stream = StreamService(sequencer, self.device, self.gate, self._rings)
         self.observe: Final = ObserveService(
-            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings
+            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings, self._releaser
         )
         self.release: Final = ReleaseService(
-            self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0
+            self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0, sequencer.grant
         )
         self.services: Final[dict[Port, Service]] = {
             Port.STREAM: stream,
@@ -163,14 +165,19 @@ class Cell:
         if releaser is None or self._pack is None or config.model is None:
             return
         await self.release.has_key.wait()
-        if releaser.held is None:
-            raise AssertionError("the key is there once its event is set")
-        held = releaser.held
-        model = await asyncio.to_thread(
-            self.gate.admit, self._pack, held.key, config.model, threads=os.cpu_count() or 1
-        )
-        await asyncio.to_thread(self._open, model, held)
+        model = await asyncio.to_thread(self._admit, self._pack, releaser, config.model)
+        await asyncio.to_thread(self._open, model, releaser.held)
         _log.info("model open", name=model.identity.name, model_root=model.identity.model_root.hex())
+
+    def _admit(self, pack: Path, releaser: Releaser, expected: Expected) -> OpenedPack:
+        """The key lives as long as this call: nothing keeps it once the pack is open, or was refused."""
+        key = releaser.take_key()
+        if key is None:
+            raise GrantRefused("grant.key", expected="a model key that nobody took", got="none")
+        try:
+            return self.gate.admit(pack, key, expected, threads=os.cpu_count() or 1)
+        finally:
+            key.wipe()
 
     def _open(self, model: OpenedPack | None, held: Held | None) -> None:
         """With everything there that an answer depends on, begin to serve."""

@@ -95,7 +95,9 @@ def encode(value: Encodable) -> bytes:
 def _write(value: Encodable, out: list[bytes], depth: int) -> None:
     # Exact types: a subclass (an IntEnum, say) would decode as something else than what was encoded.
     kind = type(value)
-    if kind in _SCALARS:
+    if isinstance(value, bytes) and kind is bytes:
+        out += head(0x40, len(value)), value  # no copy of what may be a key
+    elif kind in _SCALARS:
         out.append(_scalar(value))
     elif isinstance(value, (list, tuple)) and (kind is list or kind is tuple):
         _check_depth(depth)

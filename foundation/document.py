@@ -173,6 +173,11 @@ class Fields:
     def uint(self, name: str, maximum: int = INTEGER_MAX, minimum: int = 0) -> int:
         return self._uint(name, self.take(name), maximum, minimum)
 
+    def optional_uint(self, name: str, maximum: int = INTEGER_MAX, minimum: int = 0) -> int | None:
+        """None where the member is null."""
+        value = self.take(name)
+        return None if value is None else self._uint(name, value, maximum, minimum)
+
     def uints(self, name: str, most: int, maximum: int = INTEGER_MAX) -> tuple[int, ...]:
         return tuple([self._uint(name, value, maximum, 0) for value in self.items(name, most)])
 

@@ -11,7 +11,7 @@ const sns = idlFactory({ IDL });
 const method = (name) => sns._fields.find(([each]) => each === name)[1];
 
 const action = IDL.Variant({
-  adopt: IDL.Record({ manifest: IDL.Text, grace_height: IDL.Opt(IDL.Nat64) }),
+  adopt: IDL.Record({ manifest: IDL.Text }),
   withdraw: IDL.Record({ version: IDL.Text, manifest: IDL.Vec(IDL.Nat8), reason: IDL.Text }),
   revoke_chips: IDL.Record({ chips: IDL.Vec(IDL.Vec(IDL.Nat8)), reason: IDL.Text }),
   rotate_key: IDL.Record({ resource: IDL.Text, least_version: IDL.Nat64, reason: IDL.Text }),

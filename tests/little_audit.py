@@ -19,7 +19,7 @@ from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.auditor.terms import Terms
 from attestation.broker.administration import add_release, add_secret, append_release
 from attestation.broker.broker import new_keys
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.session import EVERY_BLOCK, Release, ReleaseState
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
 from attestation.consensus.blocks import Kind
@@ -34,6 +34,7 @@ from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import identity_bundle, policy_document, reference_values
 from foundation.secrecy import Secret
+from measurements.release.heights import Heights
 from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, LittleBroker, LittleCell
 from tests.little_broker import NOW_NS as BROKER_NOW_NS
 from tests.little_receipts import raw, receipt_key
@@ -138,14 +139,16 @@ def chain() -> Chain:
 
 
 @functools.cache
-def broker(adopts: Callable[[bytes], bytes] | None = None, name: str = "little-1") -> LittleBroker:
+def broker(
+    adopts: Callable[[bytes], bytes] | None = None, name: str = "little-1", heights: Heights = EVERY_BLOCK
+) -> LittleBroker:
     """`adopts` gives the decision behind the release, for the digest of its configuration."""
     store = Store.open("sqlite://", create=True)
     wrapping = SoftwareWrapping(KEK)
     keys = new_keys(store, wrapping, BROKER_NOW_NS)
     tee = snp_tee()
     measured = config_digest(config(keys.public))
-    release = Release(name, tee.fields.measurement, MODEL_ROOT, measured, ReleaseState.APPROVED)
+    release = Release(name, tee.fields.measurement, MODEL_ROOT, measured, ReleaseState.APPROVED, heights=heights)
     if adopts is None:
         add_release(store, release, BROKER_NOW_NS)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256, sha384
 
+from measurements.release.heights import Heights
 from measurements.release.manifest import (
     EngineProfile,
     Image,
@@ -15,6 +16,7 @@ from measurements.release.manifest import (
     Named,
     Price,
     Rebuild,
+    Serves,
     SnpLaunch,
     TdxLaunch,
 )
@@ -36,14 +38,21 @@ def made_manifest(
     tdx: Sequence[bytes] = (),
     model_root: bytes | None = None,
     measured_config: bytes | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    lease: int = 100,
 ) -> Manifest:
-    """Version by version another image of the same model; with `snp` or `tdx`, for these measurements alone."""
+    """Version by version another image of the same model, a hundred blocks and more later; with `snp` or `tdx`, for
+    these measurements alone."""
+    major, minor, patch = map(int, version.split("."))
+    first = first or 1 + 500 * max(0, 10 * major + minor - 1) + patch
     wanted = [*snp, *tdx]
     snp = snp if wanted else [measurement(f"{version} snp {vcpus}") for vcpus in (1, 2)]
     tdx = tdx if wanted else [b"".join(measurement(f"{version} tdx {n}") for n in range(5))]
     return Manifest(
         version=version,
         supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
+        serves=Serves(Heights(first, last), lease),
         image=Image({name: digest(f"{version} {name}") for name in ("firmware", "initrd", "kernel", "root")}),
         launch=Launch(
             "roothash=00 ro",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from attestation.consensus.blocks import Kind, Request
 from attestation.receipts.body import Receipt
@@ -18,6 +18,8 @@ from attestation.receipts.price import PriceSchedule
 from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
 from foundation.secrecy import Prompt
+from measurements.release.heights import Heights
+from measurements.release.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the receipt must say of the cell. None: not compared, and for the caller to look at."""
+    """What the receipt must say of the cell. None: not compared, and for the caller to look at.
+
+    `heights`: the blocks that this release is for. `Expected.of` takes all of it from a decided release.
+    """
 
     release: str | None = None
     config: bytes | None = None
@@ -42,6 +47,20 @@ class Expected:
     profile: bytes | None = None
     fingerprint: bytes | None = None
     price: PriceSchedule | None = None
+    heights: Heights | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest, heights: Heights | None = None) -> Self:
+        """What the manifest says. `heights`: narrower ones, where a successor has begun (`AdoptedRelease.heights`)."""
+        price = manifest.price
+        return cls(
+            release=manifest.version,
+            config=manifest.measured_config,
+            model_root=manifest.model.root,
+            profile=manifest.engine.profile,
+            price=PriceSchedule(price.request, price.token_in, price.token_out),
+            heights=heights or manifest.serves.heights,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,10 @@ def _check_cell(receipt: Receipt, expected: Expected) -> None:
         wanted, got = getattr(expected, name), getattr(receipt.by, name)
         if wanted is not None and wanted != got:
             raise ReceiptRefused(f"by.{name.replace('_', '-')}", expected="the one that was expected", got="another")
+    if expected.heights is not None and receipt.height not in expected.heights:  # answer.md A24
+        raise ReceiptRefused(
+            "heights", expected=f"{expected.heights} from release {receipt.by.release}", got=f"block {receipt.height}"
+        )
     price = expected.price
     if price is None:
         return

@@ -30,6 +30,7 @@ from measurements.release.manifest import (
     Named,
     Price,
     Rebuild,
+    Serves,
     parse_launch,
 )
 
@@ -47,6 +48,7 @@ class Said:
     cpus: tuple[str, ...]  # QEMU's names of the processors it is meant to run on
     vcpus: tuple[int, ...]
     guest_features: tuple[int, ...]
+    serves: Serves
 
 
 def draft(
@@ -60,6 +62,7 @@ def draft(
     manifest = Manifest(
         version=said.version,
         supersedes=None if before is None else Named(before.version, before.digest),
+        serves=said.serves,
         image=Image(MappingProxyType(_parts(image, launch))),
         launch=parse_launch(render(cast("dict[str, Document]", part))),
         measured_config=measured.digest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anchorhold.pages.html import Html, Section, code, page, table, text
 from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
-from measurements.governance.proposal import Proposal, checking, grace
+from measurements.governance.proposal import WITHDRAWN_CELLS, Proposal, checking, ending
 from measurements.release.changes import changes, facts
 
 
@@ -16,7 +16,7 @@ def voters_page(proposal: Proposal) -> bytes:
 
 def _sections(proposal: Proposal) -> list[Section]:
     match proposal.payload.action:
-        case Adopt(manifest, grace_height):
+        case Adopt(manifest):
             differences = changes(proposal.before, manifest)
             asked = sum(1 for change in differences if change.asks)
             return [
@@ -36,7 +36,7 @@ def _sections(proposal: Proposal) -> list[Section]:
                                 for change in differences
                             ],
                         ),
-                        text(grace(proposal.before, grace_height)),
+                        text(ending(proposal.before, manifest)),
                     ],
                 ),
                 Section(
@@ -55,10 +55,7 @@ def _sections(proposal: Proposal) -> list[Section]:
                 Section(
                     "What it does",
                     [
-                        text(
-                            f"Release {version} gets no key from now on, and never again. Cells that run it keep what "
-                            "they hold until they are stopped."
-                        ),
+                        text(f"Release {version} gets no key from now on, and never again. {WITHDRAWN_CELLS}"),
                         table(
                             "", [("manifest digest", manifest_digest.hex(), "", False), ("reason", reason, "", False)]
                         ),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs
+from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
     from anchorhold.owner.broker_process import Opened
@@ -117,6 +118,15 @@ def _add_release(jobs: Verbs) -> None:
     job.add_argument("--measurement", required=True, metavar="HEX", help="SNP, or MRTD and RTMR0 to 3 of TDX")
     job.add_argument("--model-root", required=True, metavar="HEX", help="the model it may have: 32 bytes")
     job.add_argument("--measured-config", required=True, metavar="HEX", help="digest of its configuration")
+    job.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block it answers (default 1)")
+    job.add_argument("--last", type=int, metavar="HEIGHT", help="the last one (default: no end)")
+    job.add_argument(
+        "--lease",
+        type=int,
+        default=LEASE,
+        metavar="N",
+        help=f"how many blocks ahead of the chain one grant reaches (default {LEASE})",
+    )
     job.add_argument("--proposed", action="store_true", help="known, and not approved yet")
     _add_word(job)
     for name, state in (("approve", "approved"), ("retire", "retired")):
@@ -138,7 +148,7 @@ def _add_governance(jobs: Verbs) -> None:
     govern.add_argument("--authority", type=Path, required=True, metavar="FILE", help="a canister, or a charter")
     adopt = _job(jobs, "adopt", "take a decision with its proof: a release, a withdrawal, a revocation", _adopt)
     adopt.add_argument("--decision", type=Path, required=True, metavar="FILE", help="from `anchorhold release decide`")
-    height = _job(jobs, "height", "show how far the gateway's chain goes: grace heights end by it", _height)
+    height = _job(jobs, "height", "show how far the gateway's chain goes: grants reach a lease beyond it", _height)
     height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="a slice proof")
     height.add_argument("--root-key", required=True, metavar="HEX", help="of the subnets, 96 bytes")
     height.add_argument("--gateway", required=True, metavar="ID", help="the gateway canister")
@@ -350,10 +360,16 @@ def _word(arguments: argparse.Namespace, approves: bool) -> bool:
 
 
 def _add(opened: Opened, arguments: argparse.Namespace) -> int:
+    from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.broker.administration import add_release
     from attestation.broker.session import Release, ReleaseState
 
     state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
+    try:
+        heights = Heights(arguments.first, arguments.last)
+    except ValueError:
+        got = f"{arguments.first} to {arguments.last}"
+        raise UsageRefused("usage.heights", expected="a first block and a last one, in order", got=got) from None
     add_release(
         opened.store,
         Release(
@@ -362,6 +378,8 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
             _hex(arguments.model_root),
             _hex(arguments.measured_config),
             state,
+            heights=heights,
+            lease=arguments.lease,
         ),
         time.time_ns(),
         on_my_word=_word(arguments, not arguments.proposed),

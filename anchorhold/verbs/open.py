@@ -6,8 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
+
+if TYPE_CHECKING:
+    from anchorhold.client import Expected
 
 
 def add(verbs: Verbs) -> None:
@@ -26,6 +30,18 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--release", metavar="NAME", help="the release that has to have answered")
     parser.add_argument("--config", metavar="HEX", help="the measured configuration's digest")
     parser.add_argument("--profile", metavar="HEX", help="the engine profile's digest")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="of the release that has to have answered: instead of the three before",
+    )
+    parser.add_argument(
+        "--successor",
+        type=Path,
+        metavar="FILE",
+        help="with --manifest: of the release that was adopted behind it, where its blocks end",
+    )
     parser.add_argument("--json", action="store_true", help="words and facts of the receipt, as JSON")
     parser.set_defaults(run=_run)
 
@@ -39,10 +55,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from foundation.secrecy import Secret
 
     key, caller = hex_option(arguments.key, "--key", 32), from_text(arguments.caller)
-    expected = Expected(
-        release=arguments.release,
-        config=arguments.config and hex_option(arguments.config, "--config", 32),
-        profile=arguments.profile and hex_option(arguments.profile, "--profile", 32),
+    expected = (
+        _of_manifests(arguments)
+        if arguments.manifest is not None
+        else Expected(
+            release=arguments.release,
+            config=arguments.config and hex_option(arguments.config, "--config", 32),
+            profile=arguments.profile and hex_option(arguments.profile, "--profile", 32),
+        )
     )
     try:
         question = Question.parse(Secret(arguments.question.read_bytes()))
@@ -76,3 +96,19 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(words)
         sys.stdout.buffer.write(b"\n")
     return 4 if answer.refused else 0
+
+
+def _of_manifests(arguments: argparse.Namespace) -> Expected:
+    from anchorhold.client import Expected
+    from anchorhold.owner.release_documents import read_manifest
+    from anchorhold.verbs.verify.verdict import UsageRefused
+
+    if any((arguments.release, arguments.config, arguments.profile)):
+        raise UsageRefused("usage.manifest", expected="--manifest, or what it says one by one", got="both")
+    manifest = read_manifest(arguments.manifest)
+    if arguments.successor is None:
+        return Expected.of(manifest)
+    heights = read_manifest(arguments.successor).serves.heights
+    if heights.first <= manifest.serves.heights.first:
+        raise UsageRefused("usage.successor", expected="a release that begins later", got=str(heights))
+    return Expected.of(manifest, manifest.serves.heights.ended_by(heights))

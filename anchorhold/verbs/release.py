@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
+from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
     from measurements.governance.actions import Action
@@ -75,6 +76,21 @@ def add(verbs: Verbs) -> None:
 def _add_draft(jobs: Verbs) -> None:
     job = _job(jobs, "draft", "a manifest out of what was built and measured", _draft)
     job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
+    job.add_argument(
+        "--first",
+        type=int,
+        required=True,
+        metavar="HEIGHT",
+        help="the first block it answers; leave the release in force what it has keys for until then",
+    )
+    job.add_argument("--last", type=int, metavar="HEIGHT", help="the last one (default: until a successor begins)")
+    job.add_argument(
+        "--lease",
+        type=int,
+        default=LEASE,
+        metavar="N",
+        help=f"how many blocks ahead of the chain one key grant reaches (default {LEASE})",
+    )
     job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
     job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
     job.add_argument(
@@ -117,7 +133,6 @@ def _add_propose(jobs: Verbs) -> None:
     what.add_argument("--revoke-chip", action="append", metavar="HEX", help="these machines get none any more")
     what.add_argument("--rotate-key", metavar="RESOURCE", help="older versions of a secret are given out no more")
     what.add_argument("--amend-charter", type=Path, metavar="CHARTER", help="other members, or another threshold")
-    job.add_argument("--grace-height", type=int, metavar="N", help="with --adopt: until when the old release may start")
     job.add_argument("--least-version", type=int, default=0, metavar="N", help="with --rotate-key")
     job.add_argument("--reason", default="", metavar="TEXT", help="with --withdraw, --revoke-chip, --rotate-key")
     job.add_argument("--subaccount", type=hex_argument(), metavar="HEX", help="of the neuron that proposes, on a chain")
@@ -189,7 +204,7 @@ def _draft(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_draft import Said, draft
     from anchorhold.verbs.verify.verdict import judging_policy
     from measurements.launch.launch_manifest import LaunchManifest
-    from measurements.release.manifest import Rebuild
+    from measurements.release.manifest import Rebuild, Serves
 
     manifest = draft(
         Said(
@@ -199,6 +214,7 @@ def _draft(arguments: argparse.Namespace) -> int:
             tuple(arguments.cpu),
             tuple(arguments.vcpus),
             tuple(arguments.guest_features or [1]),
+            Serves(_heights(arguments), arguments.lease),
         ),
         image=arguments.image,
         launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
@@ -210,6 +226,16 @@ def _draft(arguments: argparse.Namespace) -> int:
         file.write(manifest.encode())
     print(manifest.digest.hex())
     return 0
+
+
+def _heights(arguments: argparse.Namespace) -> Heights:
+    from anchorhold.verbs.verify.verdict import UsageRefused
+
+    try:
+        return Heights(arguments.first, arguments.last)
+    except ValueError:
+        got = f"{arguments.first} to {arguments.last}"
+        raise UsageRefused("usage.heights", expected="a first block and a last one, in order", got=got) from None
 
 
 def _propose(arguments: argparse.Namespace) -> int:
@@ -236,7 +262,7 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
     if sum(each is not None for each in named) != 1:
         raise UsageRefused("usage.propose", expected="one thing to propose", got="none or several")
     if arguments.adopt is not None:
-        return Adopt(read_manifest(arguments.adopt), arguments.grace_height)
+        return Adopt(read_manifest(arguments.adopt))
     if arguments.withdraw is not None:
         held = ledger.releases.get(arguments.withdraw)
         if held is None:
@@ -309,5 +335,5 @@ def _history(arguments: argparse.Namespace) -> int:
         kind, subject = describe(each.action)
         print(f"{each.position}  {each.digest.hex()}  {kind} {subject}  by {', '.join(each.by)}")
     for version, held in ledger.releases.items():
-        print(f"release {version}: {held.standing.value}")
+        print(f"release {version}: {held.standing.value}, {held.heights}")
     return 0

@@ -11,11 +11,12 @@ against that header and released. State, all of it:
 
     position    height, link and next request id of the last block released
     plan        headers proven to follow it, bodies still to come: at most `plan_max`
+    heights     the blocks this cell's release was granted, where there is a release; they only grow
     certified   height, link and time of the newest certificate believed; the time is the cell's only clock
     marks       at most three certified heads kept with their certificates, to make checkpoints of
 
 Everything is decided here and nothing is touched: no socket, clock, disk or randomness. A call either
-succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O32 of docs/spec/order.md.
+succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O35 of docs/spec/order.md.
 
 What this does not establish: that a slice is recent or the newest (there is no clock to say so), or that
 bodies will ever come (the host may stop). Released once means once in this process: after a restart the host
@@ -35,6 +36,7 @@ from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import Body, SliceProof, SliceRefused, VerifiedSlice, verify_slice
 from foundation.limits import HEADERS_MAX
 from foundation.secrecy import Prompt
+from measurements.release.heights import Heights
 
 
 class Step(Enum):
@@ -114,6 +116,7 @@ class Sequencer:
         self._canister: Final = canister
         self._plan_max: Final = plan_max
         self._cache: Final = cache
+        self._heights: Heights | None = None
         self._position: Position | None = None
         self._plan: deque[_Planned] = deque()
         self._certified_time_ns = 0
@@ -145,6 +148,10 @@ class Sequencer:
         sequencer._certified_time_ns = proven.certified_time_ns
         sequencer._checkpoint = _mark_of(proven)
         return sequencer
+
+    def grant(self, heights: Heights) -> None:
+        """From now on these blocks are run and no others (O34)."""
+        self._heights = heights
 
     @property
     def position(self) -> Position | None:
@@ -192,6 +199,12 @@ class Sequencer:
         """Where we stand once `proven` is taken in, and what it is to us; refuses what does not fit."""
         if self._position is None:  # O21: before its first header, whatever height that is
             first = proven.first
+            if self._heights is not None and first.height < self._heights.first:  # O35
+                raise OrderRefused(
+                    "heights",
+                    expected=f"a slice from height {self._heights.first} on, where this release begins",
+                    got=f"one from {first.height}",
+                )
             return Position(first.height - 1, first.parent, first.first_id), Step.JOINED
         position, lowest, head = self._position, proven.first.height, proven.head.height
         tip = self._tip_height(position)
@@ -278,6 +291,10 @@ class Sequencer:
             raise OrderRefused("gap", expected=f"height {position.height + 1}", got=f"height {body.height}")
         if not self._plan:
             raise OrderRefused("unproven", expected="a proof of this height", got=f"height {body.height}")
+        if self._heights is not None and body.height not in self._heights:  # O34
+            raise OrderRefused(
+                "heights", expected=f"a block of this release: {self._heights}", got=f"height {body.height}"
+            )
         planned = self._plan[0]
         released = _released(planned, body, self._certified_time_ns)
         self._plan.popleft()

@@ -11,7 +11,7 @@ import structlog
 
 from appliance.identity import Identity
 from appliance.key_release import Declined as ReleaseDeclined
-from appliance.key_release import Releaser
+from appliance.key_release import Held, Releaser
 from appliance.key_release import Standing as ReleaseStanding
 from appliance.key_release import decode_ask as decode_release_ask
 from appliance.key_release import encode_say as encode_release_say
@@ -34,6 +34,7 @@ from appliance.serving.window import (
 )
 from foundation.limits import DECLINED_CHARACTERS_MAX
 from foundation.refusal import Refused
+from measurements.release.heights import Heights
 from vsock_bridge.server import Answer, CellServer, Failed
 
 IDENTITY: Final = b"identity:"
@@ -120,16 +121,23 @@ class ReleaseService:
     """`release`: the host carries the broker's messages; the releaser believes the broker's key alone.
 
     The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key, and
-    the newest service keys are in `rings` from then on; `gave_up` once ATTEMPTS_MAX attempts have failed: each costs a
-    quote, and a host with no key to bring has no use for a cell (boot.md J12). `height` says where the cell stands.
+    the newest service keys are in `rings` from then on, and `granted` is told of the blocks; `gave_up` once
+    ATTEMPTS_MAX attempts have failed: each costs a quote, and a host with no key to bring has no use for a cell
+    (boot.md J12). `height` says where the cell stands.
     """
 
     ATTEMPTS_MAX: Final = 16
 
     def __init__(
-        self, releaser: Releaser | None = None, rings: Rings | None = None, height: Callable[[], int] = lambda: 0
+        self,
+        releaser: Releaser | None = None,
+        rings: Rings | None = None,
+        height: Callable[[], int] = lambda: 0,
+        granted: Callable[[Heights], None] = lambda _: None,
     ) -> None:
         self._releaser: Final = releaser
+        self._granted: Final = granted
+        self._seen: Held | None = None
         self._rings: Final = rings or Rings()
         self._height: Final = height
         self._turn: Final = asyncio.Lock()
@@ -152,9 +160,11 @@ class ReleaseService:
             if after != before:
                 _log.info("release", state=after.state, failure=after.failure)
                 self._count(before, after)
-            if self._releaser.held is not None:
-                if self._releaser.held.ring is not None:
-                    self._rings.renew(self._releaser.held.ring)
+            if (held := self._releaser.held) is not None and held is not self._seen:
+                self._seen = held
+                if held.ring is not None:
+                    self._rings.renew(held.ring)
+                self._granted(Heights(held.heights.first, held.heights.last))
                 self.has_key.set()
         await answer.end(encode_release_say(say))
 
@@ -177,8 +187,10 @@ class ObserveService:
         engine_id: str,
         identity: Identity | None = None,
         rings: Rings | None = None,
+        releaser: Releaser | None = None,
     ) -> None:
         self._sequencer: Final = sequencer
+        self._releaser: Final = releaser
         self._device: Final = device
         self._stream: Final = stream
         self._gate: Final = gate
@@ -221,7 +233,16 @@ class ObserveService:
             "wants": self._sequencer.wants,
             "certified_time_ns": self._sequencer.certified_time_ns,
             "service_keys": None if ring is None else {"renew": ring.renew, "through": ring.through},
+            "release": self._release(),
         }
+
+    def _release(self) -> dict[str, object] | None:
+        """For which blocks this cell was granted its keys, and from which on it may ask again."""
+        held = None if self._releaser is None else self._releaser.held
+        if held is None:
+            return None
+        heights = held.heights
+        return {"name": held.context.release, "first": heights.first, "renew": heights.renew, "last": heights.last}
 
     def _metrics(self) -> dict[str, object]:
         ports = self.server.ports if self.server else {}

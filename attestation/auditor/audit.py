@@ -18,6 +18,7 @@ from attestation.auditor.cell_checks import (
     Released,
     check_decision,
     check_evidence,
+    check_granted_heights,
     check_policy,
     check_release,
 )
@@ -91,7 +92,8 @@ def _audit_cells(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Me
         check_policy(ledger, cell, terms, ordered, believed)
         released = check_release(ledger, bundle, cell, measured, believed)
         if released is not None:
-            check_decision(ledger, cell, terms, measured, believed, released)
+            check_granted_heights(ledger, cell, released, ordered)
+            check_decision(ledger, cell, terms, measured, believed, released, ordered)
         found = check_receipts(ledger, bundle, cell, measured, ordered, believed)
         _audit_receipts(ledger, bundle, cell, terms, measured, ordered, believed, released, found)
         if found is not None:

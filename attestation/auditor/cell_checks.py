@@ -11,7 +11,7 @@ from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered, check_whole
-from attestation.auditor.terms import Decided, Terms
+from attestation.auditor.terms import Adopted, Decided, Terms
 from attestation.broker.log import SIGNATURE_TAG, Details, Entry
 from attestation.errors import CollateralMissing, PolicyRefused
 from attestation.evidence.evidence_bundle import EvidenceBundle
@@ -25,10 +25,11 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from foundation import ed25519
 from foundation.digests import tagged_sha256
+from measurements.release.heights import Heights
 
 NO_ADOPTION: Final = bytes(32)
 GRANTED, ADDED, CHANGED = "granted", "release-added", "release-changed"
-MODEL_PURPOSE: Final = "model-key"
+MODEL_PURPOSE, SERVICE_PURPOSE = "model-key", "service-key"
 _KINDS: Final = frozenset({GRANTED, ADDED, CHANGED})
 
 
@@ -43,11 +44,12 @@ class Believed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What the broker said of this cell; `release` is "" and `adoption` None where no broker was measured."""
+    """What the broker said of this cell; `release` is "" and the others None where no broker was measured."""
 
     release: str
     adoption: bytes | None
     document: bytes | None
+    heights: Heights | None  # the blocks of all its grants that are shown
 
 
 def check_evidence(
@@ -196,7 +198,7 @@ def check_release(
             "this cell was measured to serve without a broker",
             cell=cell,
         )
-        return Released("", None, None)
+        return Released("", None, None, None)
     released: Released | None = None
     with ledger.check(
         stage,
@@ -205,9 +207,9 @@ def check_release(
         "the broker released the model to this very cell: this image, these keys",
         cell=cell,
     ) as it:
-        name, adoption = _granted(entries, believed)
-        released = Released(name, adoption, part.decision)
-        it.got = f"release {name}"
+        name, adoption, heights = _granted(entries, believed)
+        released = Released(name, adoption, part.decision, heights)
+        it.got = f"release {name}, {heights}"
     _check_approved(ledger, cell, entries, measured, believed, released)
     return released
 
@@ -230,20 +232,43 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes]:
-    """The release and the decision behind it, as the broker wrote them down."""
+def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes, Heights]:
+    """The release, the decision behind it and the blocks it was granted, as the broker wrote them down."""
     keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind.value
-    for entry in entries:
-        said = entry.details
-        if entry.kind != GRANTED or said.get("purpose") != MODEL_PURPOSE or said.get("keyset") != keyset:
-            continue
+    grants = [
+        entry.details
+        for entry in entries
+        if entry.kind == GRANTED
+        and entry.details.get("keyset") == keyset
+        and entry.details.get("purpose") in (MODEL_PURPOSE, SERVICE_PURPOSE)
+    ]
+    if not any(said.get("purpose") == MODEL_PURPOSE for said in grants):
+        raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
+    found: tuple[str, bytes, Heights] | None = None
+    for said in grants:
         if (said.get("measurement"), said.get("tee")) != (believed.measurement, tee):
             raise AuditRefused("grant", expected=believed.measurement.hex()[:64], got=_shown(said, "measurement"))
-        release, adoption = said.get("release"), said.get("adoption")
-        if not isinstance(release, str) or not release or not isinstance(adoption, bytes):
-            raise AuditRefused("grant", expected="a release and the decision behind it", got="neither")
-        return release, adoption
-    raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
+        one = _one_grant(said)
+        if found is not None and one[:2] != found[:2]:
+            raise AuditRefused("grant", expected=f"grants for release {found[0]} alone", got=one[0][:64])
+        # A renewal goes on where the grant before it ends: one stretch of blocks (release.md R34).
+        found = (
+            one
+            if found is None
+            else (*one[:2], Heights(min(found[2].first, one[2].first), max(found[2].end, one[2].end)))
+        )
+    if found is None:
+        raise AuditRefused("grant", expected="a grant", got="none")
+    return found
+
+
+def _one_grant(said: Details) -> tuple[str, bytes, Heights]:
+    release, adoption, first, last = (said.get(name) for name in ("release", "adoption", "first", "last"))
+    if not isinstance(release, str) or not release or not isinstance(adoption, bytes):
+        raise AuditRefused("grant", expected="a release and the decision behind it", got="neither")
+    if not isinstance(first, int) or not isinstance(last, int) or not 1 <= first <= last:
+        raise AuditRefused("grant", expected="the blocks that it is for", got="none")
+    return release, adoption, Heights(first, last)
 
 
 def _check_approved(
@@ -282,9 +307,15 @@ def _check_approved(
 
 
 def check_decision(
-    ledger: Ledger, cell: int, terms: Terms, measured: Measured, believed: Believed, released: Released
+    ledger: Ledger,
+    cell: int,
+    terms: Terms,
+    measured: Measured,
+    believed: Believed,
+    released: Released,
+    ordered: Ordered,
 ) -> None:
-    """U17: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
+    """U17, U19: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
     stage, code, rule = Stage.RELEASE, "release.decision", "audit.md U17"
     what, adoption = "those who may decide it adopted this release", released.adoption
     if adoption is None or adoption == NO_ADOPTION:
@@ -292,6 +323,7 @@ def check_decision(
         if released.document is None:
             ledger.unchecked(stage, code, rule, what, why, cell=cell)
             return
+    adopted: Adopted | None = None
     with ledger.check(stage, code, rule, what, cell=cell) as it:
         if adoption is None or adoption == NO_ADOPTION:
             raise AuditRefused("decision", expected="no document, since no decision is named", got="one")
@@ -300,7 +332,36 @@ def check_decision(
         if terms.decisions is None:
             raise AuditRefused("decision", expected="an authority that you believe", got="none named")
         about = Decided(adoption, released.release, believed.measurement, measured.digest, measured.model_root)
-        it.got = terms.decisions.read(released.document, about, terms)
+        adopted = terms.decisions.read(released.document, about, terms)
+        it.got = adopted.words
+    if adopted is not None:
+        with ledger.check(
+            stage, "release.heights", "audit.md U19", "these blocks are this release's, by what was decided", cell=cell
+        ) as it:
+            _check_heights(ordered, released.release, adopted.heights)
+            it.got = f"{adopted.heights}"
+
+
+def check_granted_heights(ledger: Ledger, cell: int, released: Released, ordered: Ordered) -> None:
+    """U19: of what the broker granted. Nothing to compare with where no broker was measured."""
+    heights = released.heights
+    if heights is None:
+        return
+    with ledger.check(
+        Stage.RELEASE,
+        "release.granted-heights",
+        "audit.md U19",
+        "these blocks are among those that the cell was granted its keys for",
+        cell=cell,
+    ) as it:
+        _check_heights(ordered, released.release, heights)
+        it.got = f"{heights}"
+
+
+def _check_heights(ordered: Ordered, release: str, heights: Heights) -> None:
+    for header in ordered.slice.headers:
+        if header.height not in heights:
+            raise AuditRefused("heights", expected=f"{heights} for release {release}", got=f"block {header.height}")
 
 
 def _shown(said: Details | Mapping[str, object], name: str) -> str:

@@ -97,6 +97,8 @@ def compare(outputs: Sequence[Output]) -> Comparison:
 def _difference(one: Said, two: Said) -> str | None:
     if one.body != two.body:
         left, right = Receipt.parse(one.body), Receipt.parse(two.body)
+        if left.by.release != right.by.release:  # U41: no block is two releases' (governance.md V23)
+            return f"releases {left.by.release} and {right.by.release} both answered it"
         names = [name for name in Receipt.__slots__ if getattr(left, name) != getattr(right, name)]
         return f"receipts differ in {', '.join(names)}"
     if one.answer is None or two.answer is None or one.answer == two.answer:

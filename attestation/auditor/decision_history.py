@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from attestation.adoption import executed_reply
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.terms import Decided, Terms
+from attestation.auditor.terms import Adopted, Decided, Terms
 from measurements.governance.history import AdoptedRelease, History
 
 
@@ -25,7 +25,7 @@ class HistoryReader:
     authority: bytes
     seen: tuple[bytes, ...] = ()
 
-    def read(self, document: bytes, about: Decided, terms: Terms) -> str:  # noqa: ARG002  # as the protocol has it
+    def read(self, document: bytes, about: Decided, terms: Terms) -> Adopted:  # noqa: ARG002  # as the protocol has it
         """Raises a `Refused` unless this authority adopted this very release."""
         ledger, decisions = History.parse(document).verify(self.authority, executed_reply, self.seen)
         found = next((each for each in ledger.releases.values() if each.adoption == about.adoption), None)
@@ -33,10 +33,11 @@ class HistoryReader:
             raise AuditRefused("adoption", expected=f"a release adopted by {about.adoption.hex()}", got="none")
         _check_about(found, about)
         decision = next(each for each in decisions if each.digest == about.adoption)
-        return (
+        words = (
             f"release {found.manifest.version}: decision {decision.position} of {len(decisions)}, by "
             f"{', '.join(decision.by)}; {found.standing.value} at the end of what is shown"
         )
+        return Adopted(words, found.heights)
 
 
 def _check_about(found: AdoptedRelease, about: Decided) -> None:

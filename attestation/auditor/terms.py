@@ -9,6 +9,7 @@ from typing import Protocol
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.policy.document import Policy
 from measurements.reference import ReferenceValues
+from measurements.release.heights import Heights
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,19 @@ class Decided:
     model_root: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """Who decided what, in words; and the blocks the release is for, as far as what is shown of decisions goes."""
+
+    words: str
+    heights: Heights
+
+
 class DecisionReader(Protocol):
     """Reads the document behind an adoption. The one place where governance and an audit meet."""
 
-    def read(self, document: bytes, about: Decided, terms: Terms) -> str:
-        """In words, who decided what. Raises a `Refused` unless the document has that digest, holds, and allows it."""
+    def read(self, document: bytes, about: Decided, terms: Terms) -> Adopted:
+        """Raises a `Refused` unless the document has that digest, holds, and allows it."""
         ...
 
 

@@ -14,11 +14,13 @@ from attestation.broker import log
 from attestation.broker.broker import RESOURCE
 from attestation.broker.decisions import prove_decisions
 from attestation.broker.errors import LogRefused, StoreRefused
+from attestation.broker.schema import last_height_of
 from attestation.broker.session import Release, ReleaseState, RevocationKind
 from attestation.broker.store import Change, SecretRow, Store, tcb_bytes
 from attestation.broker.wrapping import Wrapping
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation.secrecy import Secret
+from measurements.release.heights import LEASE, LEASE_MAX, Heights
 
 SECRET_BYTES_MAX: Final = 16 * 1024
 MEASUREMENT_BYTES: Final = (48, 240)
@@ -36,6 +38,8 @@ def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool
         raise StoreRefused("store.measurement", expected="48 bytes (SNP) or 240 (TDX)", got=len(release.measurement))
     if {len(release.model_root), len(release.measured_config)} != {DIGEST_BYTES}:
         raise StoreRefused("store.release", expected=f"digests of {DIGEST_BYTES} bytes", got="others")
+    if not 1 <= release.lease <= LEASE_MAX:
+        raise StoreRefused("store.release", expected=f"a lease of 1 to {LEASE_MAX} blocks", got=release.lease)
     if not 0 < len(release.name) <= NAME_CHARACTERS_MAX:
         raise StoreRefused("store.release", expected="a name", got=f"{len(release.name)} characters")
     with store.change() as change:
@@ -68,6 +72,9 @@ def append_release(change: Change, release: Release, now_ns: int) -> None:
             "state": release.state.value,
             "adoption": release.adoption,
             "minimum_tcb": tcb_bytes(release.minimum_tcb),
+            "first_height": release.heights.first,
+            "last_height": release.heights.last or 0,
+            "lease": release.lease,
             "by": ADMINISTRATOR if release.adoption == NO_ADOPTION else DECISION,
         },
         now_ns,
@@ -76,11 +83,14 @@ def append_release(change: Change, release: Release, now_ns: int) -> None:
 
 
 def change_release(
-    change: Change, name: str, state: ReleaseState, now_ns: int, until_height: int = 0, *, by: str
+    change: Change, name: str, state: ReleaseState, now_ns: int, last_height: int | None = None, *, by: str
 ) -> None:
-    said = {"release": name, "state": state.value, "until_height": until_height, "by": by}
+    """`last_height`: where its blocks now end; None leaves them as they are."""
+    said: dict[str, str | bytes | int] = {"release": name, "state": state.value, "by": by}
+    if last_height is not None:
+        said["last_height"] = last_height
     change.append("release-changed", said, now_ns)
-    change.set_release(name, state, until_height)
+    change.set_release(name, state, last_height)
 
 
 def _refuse_usurping(change: Change, state: ReleaseState, on_my_word: bool) -> None:
@@ -173,24 +183,27 @@ class _Replay:
         self.revoked: set[tuple[object, object]] = set()
         self.secrets: dict[tuple[object, object], bool] = {}
         self.grants: dict[int, object] = {}
+        self.granted: dict[tuple[object, object], Heights] = {}
 
     def apply(self, entry: log.Entry) -> None:
         said = entry.details
         match entry.kind:
             case "release-added":
-                # An entry from before decisions existed has neither of the last two.
+                # An entry from before decisions existed has no adoption, one from before heights counted none of those.
                 self.releases[bytes(cast("bytes", said["measurement"]))] = (
                     said["release"],
                     said["model_root"],
                     said["measured_config"],
                     said.get("adoption", NO_ADOPTION),
                     said.get("minimum_tcb", b""),
+                    said.get("first_height", 1),
+                    said.get("lease", LEASE),
                     said["state"],
-                    0,
+                    said.get("last_height", 0),
                 )
             case "release-changed":
                 self.releases |= {
-                    measurement: (*held[:5], said["state"], said.get("until_height", 0))
+                    measurement: (*held[:7], said["state"], _last_height(said, held[8]))
                     for measurement, held in self.releases.items()
                     if held[0] == said["release"]
                 }
@@ -211,8 +224,21 @@ class _Replay:
                 self._forget(said["resource"])
             case "granted":
                 self.grants[entry.position] = said["resource"]
+                if "last" in said:
+                    self._lease(
+                        (said["release"], said["adoption"]),
+                        Heights(cast("int", said["first"]), cast("int", said["last"])),
+                    )
             case _:
                 pass
+
+    def _lease(self, release: tuple[object, object], heights: Heights) -> None:
+        """R35: no block was ever granted to two releases."""
+        for name, held in self.granted.items():
+            if name != release and held.overlaps(heights):
+                got = f"{heights} for {release[0]}"
+                raise LogRefused("log.heights", expected=f"no block granted to {name[0]}: {held}", got=got)
+        self.granted[release] = heights
 
     def _forget(self, resource: object) -> None:
         self.secrets |= {key: False for key in self.secrets if key[0] == resource}
@@ -225,8 +251,10 @@ class _Replay:
                 each.measured_config,
                 each.adoption,
                 tcb_bytes(each.minimum_tcb),
+                each.heights.first,
+                each.lease,
                 each.state.value,
-                each.until_height,
+                each.heights.last or 0,
             )
             for each in change.releases().values()
         }
@@ -240,11 +268,19 @@ class _Replay:
             ("height", self.height, change.height()),
             ("revocations", self.revoked, {(kind.value, value) for kind, value in change.revocations()}),
             ("secrets", self.secrets, {(e.resource, e.version): e.wrapped is not None for e in change.secrets()}),
+            ("granted-heights", self.granted, change.granted_heights()),
             ("grants", self.grants, {position: path for position, (_, path) in change.grants().items()}),
         )
         for what, logged, held in found:
             if logged != held:
                 raise LogRefused(f"log.{what}", expected="the store to hold what was logged", got="something else")
+
+
+def _last_height(said: log.Details, held: object) -> object:
+    """An entry of before heights counted says until which one a superseded release had its grace."""
+    if "until_height" in said:
+        return last_height_of(str(said["state"]), cast("int", said["until_height"])) or 0
+    return said.get("last_height", held)
 
 
 def _purpose(resource: str) -> GrantPurpose:

@@ -2,7 +2,7 @@
 
     govern(store, authority_document, now_ns)       once, and for good
     adopt(store, decision_file, now_ns)             proven, in its place, or refused; then at once in force
-    show_height(store, proof, ..., now_ns)          how far the gateway's chain goes: grace heights end by it
+    show_height(store, proof, ..., now_ns)          how far the gateway's chain goes: grants reach so far beyond it
 
 A decision and all that follows from it, releases, supersessions, revocations, are one transaction and one run of log
 entries (docs/spec/governance.md V15 to V20). What an administrator can still do is less: retire, revoke, rotate; or
@@ -101,8 +101,10 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
         case Adopt(manifest):
             for version, held in after.releases.items():
                 known = before.releases.get(version)
-                if known is not None and known.standing is not held.standing:
-                    _change_adopted(change, version, ReleaseState.SUPERSEDED, now_ns, held.until_height)
+                if known is None or (known.standing, known.heights) == (held.standing, held.heights):
+                    continue
+                state = ReleaseState.SUPERSEDED if held.standing is Standing.SUPERSEDED else ReleaseState.WITHDRAWN
+                _change_adopted(change, version, state, now_ns, held.heights.last)
             for measurement in manifest.launch_measurements():
                 append_release(
                     change,
@@ -113,8 +115,9 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
                         manifest.measured_config,
                         ReleaseState.APPROVED,
                         decided.digest,
-                        0,
                         manifest.minimum_tcb,
+                        manifest.serves.heights,
+                        manifest.serves.lease,
                     ),
                     now_ns,
                 )
@@ -133,10 +136,12 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
             pass  # it binds the next decision; the ledger holds it
 
 
-def _change_adopted(change: Change, version: str, state: ReleaseState, now_ns: int, until_height: int = 0) -> None:
+def _change_adopted(
+    change: Change, version: str, state: ReleaseState, now_ns: int, last_height: int | None = None
+) -> None:
     """Unless the administrator retired it before: a supersession brings nothing back."""
     states = {each.state for each in change.releases().values() if each.name == version}
     if state is ReleaseState.SUPERSEDED and ReleaseState.RETIRED in states:
-        return
+        state = ReleaseState.RETIRED
     if states:  # a release may have stated only launches that are judged by event log
-        change_release(change, version, state, now_ns, until_height, by=DECISION)
+        change_release(change, version, state, now_ns, last_height, by=DECISION)

@@ -45,7 +45,7 @@ from attestation.broker.wrapping import Wrapping
 from attestation.policy.document import Policy
 from attestation.policy.ear import Verifier, ear_claims, sign_ear
 from attestation.rcar.errors import RcarRefused
-from attestation.rcar.grant import GrantPurpose, header_of, sign_challenge, signed
+from attestation.rcar.grant import GrantHeights, GrantPurpose, header_of, sign_challenge, signed
 from attestation.rcar.jwe import seal
 from attestation.rcar.messages import (
     NONCE_BYTES,
@@ -57,8 +57,9 @@ from attestation.rcar.messages import (
     request_digest,
 )
 from foundation.refusal import Refused
-from foundation.secrecy import Secret
+from foundation.secrecy import owned
 from measurements.reference import ReferenceValues
+from measurements.release.heights import Heights
 
 SESSIONS_OPEN_MAX: Final = 10_000
 SESSION_ID_BYTES: Final = 32
@@ -162,15 +163,18 @@ class Broker:
         with self._store.change() as change:
             change.head()  # held to the end: what is checked now still holds when the entry is written
             session, admission = _admitted(change, session_id, now_ns)
-            refusal, secret = self._check(change, session, admission, path, purpose)
+            refusal, secret, heights = self._check(change, session, admission, path, purpose)
             if refusal is None and secret is not None and secret.wrapped is not None:
                 entry = change.append(
                     "granted",
                     _about(session, admission)
-                    | {"resource": path, "version": secret.version, "purpose": purpose.value},
+                    | {"resource": path, "version": secret.version, "purpose": purpose.value}
+                    | _span(heights),
                     now_ns,
                 )
                 change.add_grant(session.id, path, entry.position)
+                if heights is not None:
+                    change.set_granted(admission.release, admission.adoption, Heights(heights.first, heights.last))
             else:
                 refusal = refusal or Unknown("resource.unknown", expected="a resource of this broker", got="none")
                 change.append(
@@ -181,7 +185,7 @@ class Broker:
                 entry = None
         if entry is None or secret is None or secret.wrapped is None:
             raise refusal or Unknown("resource.unknown", expected="a resource", got="none")
-        return Reply(self._sealed(admission, secret, secret.wrapped, entry))
+        return Reply(self._sealed(admission, secret, secret.wrapped, entry, heights))
 
     # -- inside
 
@@ -209,6 +213,7 @@ class Broker:
             held.simulated_root,
             change.height(),
             change.least_versions(),
+            change.granted_heights(),
         )
 
     def _write_denial(self, session: Session, refusal: Refused, now_ns: int) -> None:
@@ -224,23 +229,25 @@ class Broker:
 
     def _check(
         self, change: Change, session: Session, admission: Admission, path: str, purpose: GrantPurpose
-    ) -> tuple[BrokerRefused | None, SecretRow | None]:
+    ) -> tuple[BrokerRefused | None, SecretRow | None, GrantHeights | None]:
         secret = change.secret(path)
         if secret is None or secret.wrapped is None:
-            return None, None
+            return None, None, None
         granted = change.granted(session.id)
         try:
             if path in granted:  # R13: a token opens a resource once
                 raise Denied("grant.repeated", expected="each resource once for a session", got="again")
             if len(granted) >= GRANTS_PER_SESSION_MAX:
                 raise Denied("grant.too-many", expected=f"{GRANTS_PER_SESSION_MAX} for a session", got="one more")
-            check_grant(admission, _offer(secret), purpose, self._terms_in(change))
+            heights = check_grant(admission, _offer(secret), purpose, self._terms_in(change))
         except Denied as refusal:
-            return refusal, None
-        return None, secret
+            return refusal, None, None
+        return None, secret, heights
 
-    def _sealed(self, admission: Admission, secret: SecretRow, wrapped: bytes, entry: Entry) -> bytes:
-        context = grant(admission, _offer(secret), decision=entry.digest, position=entry.position)
+    def _sealed(
+        self, admission: Admission, secret: SecretRow, wrapped: bytes, entry: Entry, heights: GrantHeights | None
+    ) -> bytes:
+        context = grant(admission, _offer(secret), heights, decision=entry.digest, position=entry.position)
         opened = self._wrapping.unwrap(wrapped, secret.name)
         sealed = seal(opened, admission.key, header_of(context), self._randomness)
         return signed(sealed, self._keys.signing).encode()
@@ -266,7 +273,7 @@ def new_keys(store: Store, wrapping: Wrapping, now_ns: int) -> Keys:
         if change.keys():
             raise StoreRefused("store.keys", expected="a store without keys", got="one that has them")
         for name, private in ((SIGNING_KEY, keys.signing), (TOKEN_KEY, keys.token)):
-            raw = Secret(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+            raw = owned(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
             public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
             change.add_key(name, public, wrapping.wrap(raw, name.encode()))
         change.begin_log(keys.public)
@@ -283,7 +290,7 @@ def load_keys(store: Store, wrapping: Wrapping) -> Keys:
     if held.keys() != {SIGNING_KEY, TOKEN_KEY}:
         raise StoreRefused("store.keys", expected="the broker's two keys", got=len(held))
     signing, token = (
-        load_der_private_key(wrapping.unwrap(held[name][1], name.encode()).reveal(), None)
+        load_der_private_key(wrapping.unwrap(held[name][1], name.encode()).lend(), None)
         for name in (SIGNING_KEY, TOKEN_KEY)
     )
     if not isinstance(signing, Ed25519PrivateKey) or not isinstance(token, ec.EllipticCurvePrivateKey):
@@ -308,6 +315,10 @@ def _purpose(path: str) -> GrantPurpose:
 
 def _offer(secret: SecretRow) -> Offer:
     return Offer(secret.resource, secret.version, secret.purpose, secret.model_root)
+
+
+def _span(heights: GrantHeights | None) -> dict[str, int]:
+    return {} if heights is None else {"first": heights.first, "last": heights.last}
 
 
 def _about(session: Session, admission: Admission) -> dict[str, str | bytes | int]:

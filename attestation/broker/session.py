@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Final, Self, TypeVar
 
 from attestation.broker.errors import Denied
+from attestation.broker.leases import lease_of
 from attestation.errors import EvidenceRefused
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.evidence_bundle import EvidenceBundle
@@ -33,7 +34,7 @@ from attestation.policy.document import Policy
 from attestation.policy.snp import reaches_minimum, read_minimum_tcb
 from attestation.rcar.errors import MessageRefused
 from attestation.rcar.evidence import bundle_of, is_ours, plain_quoted
-from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantPurpose
+from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import Attestation, Request, nonce_text
 from attestation.report_data import release_report_data
@@ -42,6 +43,7 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
 from measurements.reference import ReferenceValues
+from measurements.release.heights import LEASE, Heights
 from measurements.release.manifest import MinimumTcb
 
 SESSION_SECONDS: Final = 300  # from challenge to attestation
@@ -71,7 +73,7 @@ class Phase(Enum):
 class ReleaseState(Enum):
     PROPOSED = "proposed"
     APPROVED = "approved"
-    SUPERSEDED = "superseded"  # may be started until its grace height
+    SUPERSEDED = "superseded"  # its blocks end; it may be started for one lease more, to answer what waits
     RETIRED = "retired"
     WITHDRAWN = "withdrawn"  # by decision, for good
 
@@ -81,6 +83,9 @@ class RevocationKind(Enum):
     MEASUREMENT = "measurement"
     RELEASE = "release"
     KEY = "key"  # of a cell: its keyset's digest, or the thumbprint of a key to seal to
+
+
+EVERY_BLOCK: Final = Heights(1, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,9 @@ class Release:
     measured_config: bytes
     state: ReleaseState
     adoption: bytes = NO_ADOPTION  # the decision behind it; zeros: the administrator's word
-    until_height: int = 0  # of a superseded release
     minimum_tcb: MinimumTcb | None = None
+    heights: Heights = EVERY_BLOCK
+    lease: int = LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +134,14 @@ class Terms:
     simulated_root: bytes | None = None
     height: int = 0  # the gateway's, as far as it was shown
     least_versions: Mapping[str, int] = field(default_factory=dict)  # by resource, as decided
+    granted: Mapping[tuple[str, bytes], Heights] = field(default_factory=dict)  # by release and adoption: all blocks
 
     def refuse_unwanted(self, release: Release | None, named: str) -> Release:
-        """R10; governance.md V18: approved, or superseded and within its grace."""
+        """R10; governance.md V18: approved, or superseded and at most one lease behind its last block."""
         state = None if release is None else release.state
         if release is not None and (
-            state is ReleaseState.APPROVED or (state is ReleaseState.SUPERSEDED and self.height < release.until_height)
+            state is ReleaseState.APPROVED
+            or (state is ReleaseState.SUPERSEDED and self.height <= release.heights.end + release.lease)
         ):
             return release
         code = state.value if state in (ReleaseState.SUPERSEDED, ReleaseState.WITHDRAWN) and state else "unapproved"
@@ -272,7 +280,9 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
     return Judged(admission, appraisal)
 
 
-def grant(admission: Admission, offer: Offer, *, decision: bytes, position: int) -> GrantContext:
+def grant(
+    admission: Admission, offer: Offer, heights: GrantHeights | None, *, decision: bytes, position: int
+) -> GrantContext:
     """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
     return GrantContext(
         offer.purpose,
@@ -286,11 +296,15 @@ def grant(admission: Admission, offer: Offer, *, decision: bytes, position: int)
         position,
         admission.nonce,
         admission.key.thumbprint,
+        heights,
     )
 
 
-def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms: Terms) -> None:
-    """R11, R12: what may have changed since, and whether this secret is for such a cell. Raises `Denied`."""
+def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms: Terms) -> GrantHeights | None:
+    """R11, R12: what may have changed since, and whether this secret is for such a cell. Raises `Denied`.
+
+    The blocks it is granted for (R34); None for a plain client, which answers none.
+    """
     release = terms.refuse_unwanted(terms.releases.get(admission.measurement), admission.release)
     if (release.name, release.adoption) != (admission.release, admission.adoption):
         raise Denied("release.unapproved", expected="the release it was admitted as", got=release.name)
@@ -307,6 +321,7 @@ def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms
         raise Denied("grant.keyset", expected="a quote that binds a keyset", got="none")
     if offer.model_root and offer.model_root != admission.model_root:
         raise Denied("grant.model-root", expected=offer.model_root.hex(), got=admission.model_root.hex())
+    return None if offer.purpose is GrantPurpose.PLAIN else lease_of(release, terms.height, terms.granted)
 
 
 def refuse_lax(policy: Policy) -> None:

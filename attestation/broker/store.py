@@ -14,7 +14,7 @@ means: the transaction is on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,147 +25,33 @@ from sqlalchemy.engine import Connection, Engine
 
 from attestation.broker import log
 from attestation.broker.errors import StoreRefused
+from attestation.broker.schema import (
+    DECISIONS,
+    GOVERNANCE,
+    GRANTED,
+    GRANTS,
+    HEAD,
+    HEIGHT,
+    KEYS,
+    LEAST_VERSIONS,
+    LOG,
+    RELEASES,
+    REVOCATIONS,
+    SECRETS,
+    SESSIONS,
+    migrate,
+)
 from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor, private_files
 from foundation.ed25519 import Signer
+from measurements.release.heights import Heights
 from measurements.release.manifest import MinimumTcb
 
 BUSY_SECONDS: Final = 30
 RELEASES_MAX: Final = 4096
 REVOCATIONS_MAX: Final = 65_536
-
-_meta: Final = sa.MetaData()
-_big = sa.BigInteger()
-_sessions = sa.Table(
-    "sessions",
-    _meta,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("tee", sa.String(32), nullable=False),
-    sa.Column("nonce", sa.LargeBinary(32), nullable=False, unique=True),
-    sa.Column("commitment", sa.LargeBinary(32)),
-    sa.Column("expires_ns", _big, nullable=False, index=True),
-    sa.Column("phase", sa.String(16), nullable=False),
-    sa.Column("admission", sa.LargeBinary),
-)
-_grants = sa.Table(
-    "grants",
-    _meta,
-    sa.Column("session", sa.String(64), primary_key=True),
-    sa.Column("resource", sa.String(200), primary_key=True),
-    sa.Column("position", _big, nullable=False, unique=True),
-)
-_releases_1 = sa.Table(  # until version 2, which knows decisions, and releases of many measurements
-    "releases",
-    _meta,
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("measurement", sa.LargeBinary(240), nullable=False, unique=True),
-    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-)
-_revocations = sa.Table(
-    "revocations",
-    _meta,
-    sa.Column("kind", sa.String(16), primary_key=True),
-    sa.Column("value", sa.LargeBinary(240), primary_key=True),
-)
-_secrets = sa.Table(
-    "secrets",
-    _meta,
-    sa.Column("resource", sa.String(200), primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("purpose", sa.String(16), nullable=False),
-    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("wrapped", sa.LargeBinary),  # null once it was revoked: the bytes are gone
-)
-_keys = sa.Table(
-    "keys",
-    _meta,
-    sa.Column("name", sa.String(32), primary_key=True),
-    sa.Column("public", sa.LargeBinary, nullable=False),
-    sa.Column("wrapped", sa.LargeBinary, nullable=False),
-)
-_log = sa.Table(
-    "log",
-    _meta,
-    sa.Column("position", _big, primary_key=True, autoincrement=False),
-    sa.Column("entry", sa.LargeBinary, nullable=False),
-    sa.Column("signature", sa.LargeBinary(64), nullable=False),
-)
-_head = sa.Table(
-    "head",
-    _meta,
-    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("position", _big, nullable=False),
-    sa.Column("digest", sa.LargeBinary(32), nullable=False),
-)
-_schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
-
-_second: Final = sa.MetaData()
-_images = sa.Table(
-    "images",
-    _second,
-    sa.Column("measurement", sa.LargeBinary(240), primary_key=True),
-    sa.Column("name", sa.String(128), nullable=False, index=True),
-    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("adoption", sa.LargeBinary(32), nullable=False),
-    sa.Column("until_height", _big, nullable=False),
-    sa.Column("minimum_tcb", sa.LargeBinary, nullable=False),  # empty: none of its own
-)
-_governance = sa.Table(
-    "governance",
-    _second,
-    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("authority", sa.LargeBinary, nullable=False),
-)
-_decisions = sa.Table(
-    "decisions",
-    _second,
-    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
-    sa.Column("decision", sa.LargeBinary, nullable=False),
-)
-_least_versions = sa.Table(
-    "least_versions",
-    _second,
-    sa.Column("resource", sa.String(200), primary_key=True),
-    sa.Column("version", _big, nullable=False),
-)
-_height = sa.Table(
-    "gateway_height",
-    _second,
-    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("height", _big, nullable=False),
-)
-
-
-def _to_second(connection: Connection) -> None:
-    _second.create_all(connection)
-    for row in connection.execute(_releases_1.select()).all():
-        connection.execute(
-            _images.insert().values(
-                name=row.name,
-                measurement=row.measurement,
-                model_root=row.model_root,
-                measured_config=row.measured_config,
-                state=row.state,
-                adoption=NO_ADOPTION,
-                until_height=0,
-                minimum_tcb=b"",
-            )
-        )
-    _releases_1.drop(connection)
-
-
-# Each takes the schema from its index to the next. A released one is never edited: a change is a new one behind it.
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
-    lambda connection: _meta.create_all(connection),  # noqa: PLW0108  # the tables of `_meta`, as of version 1
-    _to_second,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +82,7 @@ class Store:
         store = cls(engine)
         try:
             with engine.begin() as connection:
-                _migrate(connection, create=create)
+                migrate(connection, create=create)
         except BaseException as reason:
             engine.dispose()
             if isinstance(reason, sa.exc.SQLAlchemyError):
@@ -228,12 +114,12 @@ class Change:
 
     def head(self) -> log.Head:
         """The end of the log, and the lock on it: nobody else appends before this transaction is over."""
-        row = self._connection.execute(sa.select(_head.c.position, _head.c.digest).with_for_update()).one()
+        row = self._connection.execute(sa.select(HEAD.c.position, HEAD.c.digest).with_for_update()).one()
         return log.Head(row.position, bytes(row.digest))
 
     def begin_log(self, public: bytes) -> None:
         start = log.genesis(public)
-        self._connection.execute(_head.insert().values(one=1, position=start.position, digest=start.digest))
+        self._connection.execute(HEAD.insert().values(one=1, position=start.position, digest=start.digest))
 
     def append(self, kind: str, details: log.Details, now_ns: int) -> log.Entry:
         if self._signer is None:
@@ -241,13 +127,13 @@ class Change:
         head = self.head()
         entry = log.Entry(head.position + 1, head.digest, now_ns, kind, details)
         raw, signature = entry.encode(), log.sign(entry, self._signer)
-        self._connection.execute(_log.insert().values(position=entry.position, entry=raw, signature=signature))
-        self._connection.execute(_head.update().values(position=entry.position, digest=entry.digest))
+        self._connection.execute(LOG.insert().values(position=entry.position, entry=raw, signature=signature))
+        self._connection.execute(HEAD.update().values(position=entry.position, digest=entry.digest))
         return entry
 
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         rows = self._connection.execution_options(yield_per=256).execute(
-            sa.select(_log.c.entry, _log.c.signature).order_by(_log.c.position)
+            sa.select(LOG.c.entry, LOG.c.signature).order_by(LOG.c.position)
         )
         for row in rows:
             yield bytes(row.entry), bytes(row.signature)
@@ -256,12 +142,12 @@ class Change:
 
     def add_session(self, session: Session, now_ns: int, open_max: int) -> None:
         """Also forgets those that are over. Raises `StoreRefused` when too many are open."""
-        self._connection.execute(_sessions.delete().where(_sessions.c.expires_ns <= now_ns))
-        count = self._connection.execute(sa.select(sa.func.count()).select_from(_sessions)).scalar_one()
+        self._connection.execute(SESSIONS.delete().where(SESSIONS.c.expires_ns <= now_ns))
+        count = self._connection.execute(sa.select(sa.func.count()).select_from(SESSIONS)).scalar_one()
         if count >= open_max:
             raise StoreRefused("store.sessions", expected=f"fewer than {open_max} open sessions", got=count)
         self._connection.execute(
-            _sessions.insert().values(
+            SESSIONS.insert().values(
                 id=session.id,
                 tee=session.tee.value,
                 nonce=session.nonce,
@@ -272,7 +158,7 @@ class Change:
         )
 
     def session(self, session_id: str) -> tuple[Session, bytes | None] | None:
-        row = self._connection.execute(_sessions.select().where(_sessions.c.id == session_id)).one_or_none()
+        row = self._connection.execute(SESSIONS.select().where(SESSIONS.c.id == session_id)).one_or_none()
         if row is None:
             return None
         commitment = None if row.commitment is None else bytes(row.commitment)
@@ -293,24 +179,24 @@ class Change:
         return self._moved(session_id, Phase.JUDGING, phase=Phase.DENIED.value)
 
     def _moved(self, session_id: str, was: Phase, /, **values: Any) -> bool:
-        where = (_sessions.c.id == session_id) & (_sessions.c.phase == was.value)
-        return self._connection.execute(_sessions.update().where(where).values(**values)).rowcount == 1
+        where = (SESSIONS.c.id == session_id) & (SESSIONS.c.phase == was.value)
+        return self._connection.execute(SESSIONS.update().where(where).values(**values)).rowcount == 1
 
     def granted(self, session_id: str) -> list[str]:
-        where = _grants.c.session == session_id
-        return list(self._connection.execute(sa.select(_grants.c.resource).where(where)).scalars())
+        where = GRANTS.c.session == session_id
+        return list(self._connection.execute(sa.select(GRANTS.c.resource).where(where)).scalars())
 
     def add_grant(self, session_id: str, resource: str, position: int) -> None:
-        self._connection.execute(_grants.insert().values(session=session_id, resource=resource, position=position))
+        self._connection.execute(GRANTS.insert().values(session=session_id, resource=resource, position=position))
 
     def grants(self) -> dict[int, tuple[str, str]]:
-        rows = self._connection.execute(_grants.select())
+        rows = self._connection.execute(GRANTS.select())
         return {row.position: (row.session, row.resource) for row in rows}
 
     # -- releases and revocations
 
     def releases(self) -> dict[bytes, Release]:
-        rows = self._connection.execute(_images.select().limit(RELEASES_MAX + 1)).all()
+        rows = self._connection.execute(RELEASES.select().limit(RELEASES_MAX + 1)).all()
         return {
             bytes(row.measurement): Release(
                 row.name,
@@ -319,8 +205,9 @@ class Change:
                 bytes(row.measured_config),
                 ReleaseState(row.state),
                 bytes(row.adoption),
-                row.until_height,
                 _tcb(bytes(row.minimum_tcb)),
+                Heights(row.first_height, row.last_height),
+                row.lease,
             )
             for row in rows
         }
@@ -330,7 +217,7 @@ class Change:
         same = held.get(release.measurement)
         if same is not None and same.adoption == NO_ADOPTION != release.adoption:
             # What an administrator knew or approved by themselves gives way to what was decided.
-            self._connection.execute(_images.delete().where(_images.c.measurement == release.measurement))
+            self._connection.execute(RELEASES.delete().where(RELEASES.c.measurement == release.measurement))
             del held[release.measurement]
         namesakes = {each.adoption for each in held.values() if each.name == release.name}
         # One decision may name many measurements; nothing else shares a name.
@@ -340,26 +227,45 @@ class Change:
         if len(held) >= RELEASES_MAX:
             raise StoreRefused("store.release", expected=f"at most {RELEASES_MAX} releases", got="one more")
         self._connection.execute(
-            _images.insert().values(
+            RELEASES.insert().values(
                 name=release.name,
                 measurement=release.measurement,
                 model_root=release.model_root,
                 measured_config=release.measured_config,
                 state=release.state.value,
                 adoption=release.adoption,
-                until_height=release.until_height,
                 minimum_tcb=tcb_bytes(release.minimum_tcb),
+                first_height=release.heights.first,
+                last_height=release.heights.last,
+                lease=release.lease,
             )
         )
 
-    def set_release(self, name: str, state: ReleaseState, until_height: int = 0) -> None:
+    def set_release(self, name: str, state: ReleaseState, last_height: int | None = None) -> None:
         """Every measurement of that name."""
-        changed = _images.update().where(_images.c.name == name).values(state=state.value, until_height=until_height)
+        values: dict[str, Any] = {"state": state.value}
+        if last_height is not None:
+            values["last_height"] = last_height
+        changed = RELEASES.update().where(RELEASES.c.name == name).values(**values)
         if self._connection.execute(changed).rowcount < 1:
             raise StoreRefused("store.release", expected="a known release", got=name)
 
+    def granted_heights(self) -> dict[tuple[str, bytes], Heights]:
+        """By release, and by whose word it is one: every block that it was granted."""
+        rows = self._connection.execute(GRANTED.select())
+        return {(row.release, bytes(row.adoption)): Heights(row.first_height, row.last_height) for row in rows}
+
+    def set_granted(self, release: str, adoption: bytes, heights: Heights) -> None:
+        same = (GRANTED.c.release == release) & (GRANTED.c.adoption == adoption)
+        self._connection.execute(GRANTED.delete().where(same))
+        self._connection.execute(
+            GRANTED.insert().values(
+                release=release, adoption=adoption, first_height=heights.first, last_height=heights.end
+            )
+        )
+
     def revocations(self) -> frozenset[tuple[RevocationKind, bytes]]:
-        rows = self._connection.execute(_revocations.select())
+        rows = self._connection.execute(REVOCATIONS.select())
         return frozenset((RevocationKind(row.kind), bytes(row.value)) for row in rows)
 
     def revoke(self, kind: RevocationKind, value: bytes) -> None:
@@ -368,62 +274,62 @@ class Change:
             raise StoreRefused("store.revocation", expected="something not revoked yet", got=value.hex()[:32])
         if len(held) >= REVOCATIONS_MAX:
             raise StoreRefused("store.revocation", expected=f"at most {REVOCATIONS_MAX}", got="one more")
-        self._connection.execute(_revocations.insert().values(kind=kind.value, value=value))
+        self._connection.execute(REVOCATIONS.insert().values(kind=kind.value, value=value))
 
     # -- governance
 
     def authority(self) -> bytes | None:
         """The document that says whose decisions count; None while nobody but the administrator decides."""
-        found = self._connection.execute(sa.select(_governance.c.authority)).scalar_one_or_none()
+        found = self._connection.execute(sa.select(GOVERNANCE.c.authority)).scalar_one_or_none()
         return None if found is None else bytes(found)
 
     def set_authority(self, document: bytes) -> None:
         if self.authority() is not None:
             raise StoreRefused("store.authority", expected="a broker nobody governs yet", got="one under an authority")
-        self._connection.execute(_governance.insert().values(one=1, authority=document))
+        self._connection.execute(GOVERNANCE.insert().values(one=1, authority=document))
 
     def decisions(self) -> list[tuple[bytes, bytes]]:
         """(digest, decision) from the first on."""
-        rows = self._connection.execute(_decisions.select().order_by(_decisions.c.position))
+        rows = self._connection.execute(DECISIONS.select().order_by(DECISIONS.c.position))
         return [(bytes(row.digest), bytes(row.decision)) for row in rows]
 
     def add_decision(self, position: int, digest: bytes, decision: bytes) -> None:
-        self._connection.execute(_decisions.insert().values(position=position, digest=digest, decision=decision))
+        self._connection.execute(DECISIONS.insert().values(position=position, digest=digest, decision=decision))
 
     def least_versions(self) -> dict[str, int]:
-        return {row.resource: row.version for row in self._connection.execute(_least_versions.select())}
+        return {row.resource: row.version for row in self._connection.execute(LEAST_VERSIONS.select())}
 
     def set_least_version(self, resource: str, version: int) -> None:
-        self._connection.execute(_least_versions.delete().where(_least_versions.c.resource == resource))
-        self._connection.execute(_least_versions.insert().values(resource=resource, version=version))
+        self._connection.execute(LEAST_VERSIONS.delete().where(LEAST_VERSIONS.c.resource == resource))
+        self._connection.execute(LEAST_VERSIONS.insert().values(resource=resource, version=version))
 
     def height(self) -> int:
         """How far the gateway's chain was shown to go."""
-        found = self._connection.execute(sa.select(_height.c.height)).scalar_one_or_none()
+        found = self._connection.execute(sa.select(HEIGHT.c.height)).scalar_one_or_none()
         return 0 if found is None else int(found)
 
     def set_height(self, height: int) -> None:
-        self._connection.execute(_height.delete())
-        self._connection.execute(_height.insert().values(one=1, height=height))
+        self._connection.execute(HEIGHT.delete())
+        self._connection.execute(HEIGHT.insert().values(one=1, height=height))
 
     # -- secrets and keys
 
     def secret(self, resource: str) -> SecretRow | None:
         """The newest version of that name, revoked or not."""
         row = self._connection.execute(
-            _secrets.select().where(_secrets.c.resource == resource).order_by(_secrets.c.version.desc()).limit(1)
+            SECRETS.select().where(SECRETS.c.resource == resource).order_by(SECRETS.c.version.desc()).limit(1)
         ).one_or_none()
         return None if row is None else _secret(row)
 
     def secrets(self) -> list[SecretRow]:
         return [
             _secret(row)
-            for row in self._connection.execute(_secrets.select().order_by(_secrets.c.resource, _secrets.c.version))
+            for row in self._connection.execute(SECRETS.select().order_by(SECRETS.c.resource, SECRETS.c.version))
         ]
 
     def add_secret(self, row: SecretRow) -> None:
         self._connection.execute(
-            _secrets.insert().values(
+            SECRETS.insert().values(
                 resource=row.resource,
                 version=row.version,
                 purpose=row.purpose.value,
@@ -434,16 +340,16 @@ class Change:
 
     def forget_secret(self, resource: str) -> int:
         """The wrapped bytes of every version go; the names stay. How many went."""
-        where = (_secrets.c.resource == resource) & _secrets.c.wrapped.is_not(None)
-        return self._connection.execute(_secrets.update().where(where).values(wrapped=None)).rowcount
+        where = (SECRETS.c.resource == resource) & SECRETS.c.wrapped.is_not(None)
+        return self._connection.execute(SECRETS.update().where(where).values(wrapped=None)).rowcount
 
     def keys(self) -> Mapping[str, tuple[bytes, bytes]]:
         """Public and wrapped private halves, by name."""
-        rows = self._connection.execute(_keys.select())
+        rows = self._connection.execute(KEYS.select())
         return {row.name: (bytes(row.public), bytes(row.wrapped)) for row in rows}
 
     def add_key(self, name: str, public: bytes, wrapped: bytes) -> None:
-        self._connection.execute(_keys.insert().values(name=name, public=public, wrapped=wrapped))
+        self._connection.execute(KEYS.insert().values(name=name, public=public, wrapped=wrapped))
 
 
 def tcb_bytes(minimum: MinimumTcb | None) -> bytes:
@@ -504,16 +410,3 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")  # a commit that was answered is on the disk
     cursor.execute("PRAGMA secure_delete=ON")  # a revoked secret's wrapped bytes are overwritten
     cursor.close()
-
-
-def _migrate(connection: Connection, *, create: bool) -> None:
-    has_schema = sa.inspect(connection).has_table("schema_version")
-    version = connection.execute(sa.select(_schema.c.version)).scalar_one() if has_schema else 0
-    if version == len(MIGRATIONS):
-        return
-    if version > len(MIGRATIONS) or not create:
-        raise StoreRefused("store.schema", expected=f"version {len(MIGRATIONS)}", got=version)
-    for step in MIGRATIONS[version:]:
-        step(connection)
-    connection.execute(_schema.delete())
-    connection.execute(_schema.insert().values(version=len(MIGRATIONS)))

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from attestation.broker.errors import WrapRefused
-from foundation.secrecy import Secret
+from foundation.secrecy import Secret, owned
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -41,18 +41,20 @@ class SoftwareWrapping:
     """A key in this process's memory."""
 
     def __init__(self, key: Secret) -> None:
-        if len(key.reveal()) != KEY_BYTES:
+        if len(key.lend()) != KEY_BYTES:
             raise WrapRefused("wrapping.key", expected=f"{KEY_BYTES} bytes", got="another length")
-        self._cipher: Final = AESGCM(key.reveal())
+        self._cipher: Final = AESGCM(key.lend())
 
     def wrap(self, secret: Secret, name: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        return SOFTWARE + nonce + self._cipher.encrypt(nonce, secret.reveal(), name)
+        return SOFTWARE + nonce + self._cipher.encrypt(nonce, secret.lend(), name)
 
     def unwrap(self, wrapped: bytes, name: bytes) -> Secret:
         nonce, text = _parts(wrapped, SOFTWARE)
         try:
-            return Secret(self._cipher.decrypt(nonce, text, name))
+            return Secret.filled(
+                len(text) - TAG_BITS // 8, lambda into: self._cipher.decrypt_into(nonce, text, name, into)
+            )
         except InvalidTag:
             raise _refused() from None
 
@@ -84,7 +86,7 @@ class TokenWrapping:
 
         nonce, text = _parts(wrapped, TOKEN)
         try:
-            return Secret(bytes(self._key.decrypt(text, **self._mechanism(nonce, name))))
+            return owned(bytes(self._key.decrypt(text, **self._mechanism(nonce, name))))
         except pkcs11.PKCS11Error:
             raise _refused() from None
 
@@ -125,14 +127,14 @@ def _from_file(path: Path) -> Secret:
         mode = path.stat().st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise WrapRefused("wrapping.file", expected="a file only its owner can read", got=oct(mode & 0o777))
-        return Secret(path.read_bytes())
+        return owned(path.read_bytes())
     except OSError as error:
         raise WrapRefused("wrapping.file", expected="a readable key file", got=type(error).__name__) from None
 
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> Secret:
     try:
-        return Secret(bytes.fromhex(environment[name]))
+        return owned(bytes.fromhex(environment[name]))
     except (KeyError, ValueError):
         raise WrapRefused("wrapping.environment", expected="hexadecimal in this variable", got="otherwise") from None
 

@@ -3,8 +3,8 @@
 The broker signs twice: the challenge (so a cell attests to nobody else) and the sealed grant (so a cell takes a key
 from nobody else). Both keys of the conversation, the broker's and the cell's, are bound in both (R7, R14, R15).
 
-    context = dCBOR [2, purpose, resource, version, release, model root, measurement, adoption, decision, position,
-                     nonce, key]
+    context = dCBOR [3, purpose, resource, version, release, model root, measurement, adoption, decision, position,
+                     nonce, key, [first, renew, last] / null]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from attestation.rcar.jwe import Sealed
 from foundation import cbor, ed25519
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.ed25519 import Signer
+from measurements.release.heights import HEIGHT_MAX
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
 GRANT_TAG: Final = "anchorhold/broker/grant/v1"
@@ -29,7 +30,7 @@ RESOURCE_CHARACTERS_MAX: Final = 200
 CONTEXT_BYTES_MAX: Final = 2048
 NO_ADOPTION: Final = bytes(DIGEST_BYTES)
 """In the place of a decision: an administrator approved, and nobody else was asked."""
-_LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=1, items_max=16)
+_LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=2, items_max=20)
 
 
 class GrantPurpose(Enum):
@@ -44,11 +45,28 @@ _PURPOSES: Final = frozenset(purpose.value for purpose in GrantPurpose)
 
 
 @dataclass(frozen=True, slots=True)
+class GrantHeights:
+    """The blocks that a grant is for, both ends included; from `renew` on the cell may ask for the next grant."""
+
+    first: int
+    renew: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.renew <= self.last <= HEIGHT_MAX:
+            raise GrantRefused("grant.heights", expected="first, renew and last in this order", got="others")
+
+    def __contains__(self, height: int) -> bool:
+        return self.first <= height <= self.last
+
+
+@dataclass(frozen=True, slots=True)
 class GrantContext:
     """All that a grant is about. `decision` is the digest of its entry in the broker's log, at `position`; `adoption`
-    that of the governance decision by which the release may have keys, or zeros: the administrator's word alone."""
+    that of the governance decision by which the release may have keys, or zeros: the administrator's word alone.
+    `heights` is None for a plain client alone, which answers no block."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     purpose: GrantPurpose
     resource: str
     version: int
@@ -60,6 +78,7 @@ class GrantContext:
     position: int
     nonce: bytes
     key: bytes
+    heights: GrantHeights | None
 
     def encode(self) -> bytes:
         return cbor.encode(
@@ -76,6 +95,7 @@ class GrantContext:
                 self.position,
                 self.nonce,
                 self.key,
+                None if self.heights is None else [self.heights.first, self.heights.renew, self.heights.last],
             ]
         )
 
@@ -88,7 +108,7 @@ class GrantContext:
             raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from refusal
         match value:
             case [
-                2,
+                3,
                 str(purpose),
                 str(resource),
                 int(version),
@@ -100,6 +120,7 @@ class GrantContext:
                 int(position),
                 bytes(nonce),
                 bytes(key),
+                heights,
             ] if purpose in _PURPOSES and len(adoption) == DIGEST_BYTES:
                 context = cls(
                     GrantPurpose(purpose),
@@ -113,13 +134,24 @@ class GrantContext:
                     position,
                     nonce,
                     key,
+                    _heights(heights),
                 )
             case _:
-                raise GrantRefused("grant.context", expected="a context of version 2", got="another value")
+                raise GrantRefused("grant.context", expected="a context of version 3", got="another value")
         # True and false count as numbers to Python, not to the encoding.
         if context.encode() != raw or any(type(part) is bool for part in value):
             raise GrantRefused("grant.context", expected="numbers where they belong", got="others")
         return context
+
+
+def _heights(value: cbor.Value) -> GrantHeights | None:
+    match value:
+        case None:
+            return None
+        case [int(first), int(renew), int(last)] if not any(type(part) is bool for part in value):
+            return GrantHeights(first, renew, last)
+        case _:
+            raise GrantRefused("grant.context", expected="[first, renew, last] or null", got="another value")
 
 
 def sign_challenge(signer: Signer, nonce: bytes, request: bytes) -> bytes:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from attestation.rcar.encodings import from_base64url, json_object, to_base64url, to_json
 from attestation.rcar.errors import MessageRefused, SealRefused
-from foundation.secrecy import Secret
+from foundation.secrecy import Secret, owned
 
 ALGORITHM: Final = "ECDH-ES+A256KW"
 ENCRYPTION: Final = "A256GCM"
@@ -143,9 +143,9 @@ def seal(secret: Secret, key: RecipientKey, header: Mapping[str, str], randomnes
     ephemeral = _ephemeral(key.curve, randomness)
     mine = RecipientKey.of(ephemeral.public_key())
     protected = to_base64url(to_json({"alg": ALGORITHM, "enc": ENCRYPTION, "epk": mine.point(), **header}))
-    content_key, iv = randomness(KEY_BYTES), randomness(NONCE_BYTES)
-    wrapped = aes_key_wrap(_agreed(ephemeral, key.public()), content_key)
-    text = AESGCM(content_key).encrypt(iv, secret.reveal(), protected.encode("ascii"))
+    content_key, iv = Secret(randomness(KEY_BYTES)), randomness(NONCE_BYTES)
+    wrapped = aes_key_wrap(_agreed(ephemeral, key.public()).lend(), content_key.lend())
+    text = AESGCM(content_key.lend()).encrypt(iv, secret.lend(), protected.encode("ascii"))
     return Sealed(
         protected,
         to_base64url(wrapped),
@@ -171,8 +171,9 @@ def open_sealed(sealed: Sealed, private: ec.EllipticCurvePrivateKey) -> Secret:
     tag = _exactly("tag", sealed.tag, TAG_BYTES)
     text = from_base64url("sealed.ciphertext", sealed.ciphertext, bytes_max=CIPHERTEXT_BYTES_MAX)
     try:
-        content_key = aes_key_unwrap(_agreed(private, sender.public()), wrapped)
-        return Secret(AESGCM(content_key).decrypt(iv, text + tag, sealed.protected.encode("ascii")))
+        content_key = owned(aes_key_unwrap(_agreed(private, sender.public()).lend(), wrapped))
+        cipher, header_bytes = AESGCM(content_key.lend()), sealed.protected.encode("ascii")
+        return Secret.filled(len(text), lambda into: cipher.decrypt_into(iv, text + tag, header_bytes, into))
     except (InvalidUnwrap, InvalidTag, ValueError):
         raise SealRefused("sealed.not-ours", expected="sealed to this key, unchanged", got="otherwise") from None
 
@@ -182,12 +183,13 @@ def _ephemeral(curve: str, randomness: Randomness) -> ec.EllipticCurvePrivateKey
     return ec.derive_private_key(bits % (CURVES[curve].group_order - 1) + 1, CURVES[curve])
 
 
-def _agreed(private: ec.EllipticCurvePrivateKey, public: ec.EllipticCurvePublicKey) -> bytes:
+def _agreed(private: ec.EllipticCurvePrivateKey, public: ec.EllipticCurvePublicKey) -> Secret:
     """RFC 7518 4.6.2: the key that wraps the content key. Both parties' info is empty."""
     algorithm = ALGORITHM.encode("ascii")
     info = len(algorithm).to_bytes(4, "big") + algorithm + bytes(8) + (8 * KEY_BYTES).to_bytes(4, "big")
-    shared = private.exchange(ec.ECDH(), public)
-    return ConcatKDFHash(hashes.SHA256(), KEY_BYTES, info).derive(shared)
+    shared = owned(private.exchange(ec.ECDH(), public))
+    derivation = ConcatKDFHash(hashes.SHA256(), KEY_BYTES, info)
+    return Secret.filled(KEY_BYTES, lambda into: derivation.derive_into(shared.lend(), into))
 
 
 def _exactly(what: str, text: str, size: int) -> bytes:

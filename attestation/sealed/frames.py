@@ -56,12 +56,13 @@ class AnswerKeys:
         """`config` is the digest of the measured configuration that answers, as receipts name it (receipt.md T3);
         `number` the request's id, `request` its digest as it was ordered."""
         info = cbor.encode([ANSWER_KEY_TAG, config, gateway, height, index, number, request])
-        okm = HKDF(hashes.SHA256(), KEY_BYTES + SALT_BYTES, salt=None, info=info).derive(reply_key.reveal())
-        return cls(Secret(okm[:KEY_BYTES]), okm[KEY_BYTES:])
+        derivation = HKDF(hashes.SHA256(), KEY_BYTES + SALT_BYTES, salt=None, info=info)
+        okm = Secret.filled(KEY_BYTES + SALT_BYTES, lambda into: derivation.derive_into(reply_key.lend(), into))
+        return cls(Secret(okm.lend()[:KEY_BYTES]), bytes(okm.lend()[KEY_BYTES:]))
 
     @cached_property
     def cipher(self) -> AESGCMSIV:
-        return AESGCMSIV(self.key.reveal())
+        return AESGCMSIV(self.key.lend())
 
 
 def _nonce(number: int, *, last: bool) -> bytes:

@@ -25,7 +25,7 @@ from attestation.sealed.suites import OpeningKey, Randomness, SealingKey, SuiteI
 from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
 from foundation.ed25519 import Signer
-from foundation.secrecy import Secret
+from foundation.secrecy import Secret, owned
 
 HEIGHT_MAX: Final = (1 << 63) - 1
 KEYS_MAX: Final = 8
@@ -122,18 +122,25 @@ class Ring:
             raise KeysRefused("contradiction", expected="one set of keys for one block", got="two")
 
     def encode(self) -> Secret:
+        seeds = [key.key.secret.reveal() for key in self.keys]
         keys: list[list[cbor.Encodable]] = [
-            [int(key.key.suite), key.first, key.last, key.key.secret.reveal()] for key in self.keys
+            [int(key.key.suite), key.first, key.last, seed] for key, seed in zip(self.keys, seeds, strict=True)
         ]
-        return Secret(cbor.encode([self.VERSION, self.first, self.renew, self.through, keys]))
+        encoded = owned(cbor.encode([self.VERSION, self.first, self.renew, self.through, keys]))
+        for seed in seeds:  # copies made for this alone: nothing of a ring stays behind where it was
+            owned(seed)
+        return encoded
 
     @classmethod
     def parse(cls, raw: Secret) -> Self:
         """Raises `KeysRefused`, nothing else."""
+        revealed = raw.reveal()
         try:
-            value = cbor.decode(raw.reveal(), _LIMITS)
+            value = cbor.decode(revealed, _LIMITS)
         except cbor.CborRefused:
             raise KeysRefused("ring", expected="deterministic CBOR", got="other bytes") from None
+        finally:
+            owned(revealed)
         match value:
             case [1, int(first), int(renew), int(through), list(keys)]:
                 ring = cls(first, renew, through, tuple(_key(key) for key in keys))
@@ -147,7 +154,7 @@ class Ring:
 def _key(value: cbor.Value) -> ServiceKey:
     match value:
         case [int(suite), int(first), int(last), bytes(seeds)]:
-            return ServiceKey(OpeningKey(_suite(suite), Secret(seeds)), first, last)
+            return ServiceKey(OpeningKey(_suite(suite), owned(seeds)), first, last)  # cut out of a ring just now
         case _:
             raise KeysRefused("ring", expected="[suite, first, last, seeds]", got="another value")
 

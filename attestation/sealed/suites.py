@@ -79,7 +79,7 @@ class OpeningKey:
 
     def __init__(self, suite: SuiteId, secret: Secret) -> None:
         """Raises `KeysRefused` for seeds of another length."""
-        raw = secret.reveal()
+        raw = secret.lend()
         if len(raw) != SECRET_BYTES[suite]:
             raise KeysRefused("secret", expected=f"{SECRET_BYTES[suite]} bytes", got="another length")
         self.suite: Final = suite
@@ -92,7 +92,7 @@ class OpeningKey:
 
     @cached_property
     def public(self) -> SealingKey:
-        raw = self.secret.reveal()
+        raw = self.secret.lend()
         x25519 = X25519PrivateKey.from_private_bytes(raw[-X25519_BYTES:]).public_key().public_bytes_raw()
         if self.suite is SuiteId.X25519:
             return SealingKey(self.suite, x25519)
@@ -114,7 +114,7 @@ def _public(suite: SuiteId, raw: bytes) -> X25519PublicKey | MLKEM768X25519Publi
     return MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(raw[:MLKEM_PUBLIC_BYTES]), x25519)
 
 
-def _private(suite: SuiteId, raw: bytes) -> X25519PrivateKey | MLKEM768X25519PrivateKey:
+def _private(suite: SuiteId, raw: memoryview) -> X25519PrivateKey | MLKEM768X25519PrivateKey:
     x25519 = X25519PrivateKey.from_private_bytes(raw[-X25519_BYTES:])
     if suite is SuiteId.X25519:
         return x25519

@@ -55,6 +55,7 @@ from measurements.governance.history import Decided, Ledger
 from measurements.governance.proposal import Proposal
 from measurements.pack.identity import Identity
 from measurements.release.changes import changes
+from measurements.release.heights import LEASE, Heights
 from measurements.release.manifest import (
     EngineProfile,
     Image,
@@ -65,6 +66,7 @@ from measurements.release.manifest import (
     Named,
     Price,
     Rebuild,
+    Serves,
     TdxLaunch,
 )
 from vsock_bridge.host import Host
@@ -95,7 +97,7 @@ class GovernedDemo(Demo):
             await self._denied(owner, address, "snp.measurement tdx.mr-td release.unapproved")
             screen.step("A release is proposed; voters read what it is")
             manifest = self._manifest(owner)
-            proposal = self._propose(Adopt(manifest, None), "1-adopt")
+            proposal = self._propose(Adopt(manifest), "1-adopt")
             for change in changes(None, manifest):
                 screen.say(f"     {change.topic}: {change.words}; asks you to trust: {change.asks}")
             screen.step("One vote is not a decision, two are")
@@ -231,13 +233,20 @@ def _about(entry: Entry, measurement: bytes) -> bool:
 
 
 def devnet_manifest(
-    version: str, supersedes: Manifest | None, config: bytes, measured: bytes, identity: Identity, price: PriceSchedule
+    version: str,
+    supersedes: Manifest | None,
+    config: bytes,
+    measured: bytes,
+    identity: Identity,
+    price: PriceSchedule,
+    serves: Serves = Serves(Heights(1, None), LEASE),  # noqa: B008  # frozen
 ) -> Manifest:
     """Of the devnet's simulated machine: its parts are made up, since no image is booted here."""
     registers, cell = tuple(measured[at : at + 48] for at in range(48, 240, 48)), Measured.parse(config)
     return Manifest(
         version=version,
         supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
+        serves=serves,
         image=Image({"cell.toml": config_digest(config)}),
         launch=Launch("", (), (TdxLaunch("simulated", 1, measured[:48], registers),)),
         measured_config=config_digest(config),

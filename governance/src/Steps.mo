@@ -26,7 +26,7 @@ module {
   /// Traps on bytes that are no Candid at all, which rejects the call that brought them.
   public func parse(payload : Blob) : ?Step {
     let ?{ format; position; previous } : ?Payload = from_candid (payload) else return null;
-    if (format != 1 or position == 0 or previous.size() != 32) return null;
+    if (format != 2 or position == 0 or previous.size() != 32) return null;
     ?{ position; previous; payload }
   };
 };

@@ -1,6 +1,6 @@
 """What can be decided, as the payload that a proposal carries and that executes.
 
-    payload = Payload(position=1, previous=genesis, action=Adopt(manifest, grace_height=None))
+    payload = Payload(position=1, previous=genesis, action=Adopt(manifest))
     raw = payload.encode()              Candid, which voters' dashboards can read; exactly one encoding is accepted
     Payload.parse(raw) == payload
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from foundation import candid
-from foundation.candid import BLOB, NAT64, TEXT, CandidRefused, Opt, Record, Variant, Vec
+from foundation.candid import BLOB, NAT64, TEXT, CandidRefused, Record, Variant, Vec
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import PRINTABLE
 from measurements.governance.charter import Charter
@@ -25,7 +25,7 @@ from measurements.release.errors import ReleaseDocumentRefused
 from measurements.release.manifest import VERSION, Manifest
 
 DIGEST_TAG: Final = "anchorhold/governance/payload/v1"
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1 had a height of grace beside the manifest, which now says itself where it begins
 PAYLOAD_BYTES_MAX: Final = 60_000
 REASON_CHARACTERS_MAX: Final = 500
 CHIPS_MAX: Final = 256
@@ -34,7 +34,7 @@ RESOURCE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(?:/[a-z0-9][a-z0-9._-]{
 
 _ACTION: Final = Variant(
     {
-        "adopt": Record({"manifest": TEXT, "grace_height": Opt(NAT64)}),
+        "adopt": Record({"manifest": TEXT}),
         "withdraw": Record({"version": TEXT, "manifest": BLOB, "reason": TEXT}),
         "revoke_chips": Record({"chips": Vec(BLOB), "reason": TEXT}),
         "rotate_key": Record({"resource": TEXT, "least_version": NAT64, "reason": TEXT}),
@@ -46,10 +46,9 @@ PAYLOAD: Final = Record({"format": NAT64, "position": NAT64, "previous": BLOB, "
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """This release may have keys; what it supersedes may until the gateway's height `grace_height`, or no longer."""
+    """This release may have keys for its blocks; what it supersedes may for those before them, and no longer."""
 
     manifest: Manifest
-    grace_height: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +141,8 @@ def describe(action: Action) -> tuple[str, str]:
 
 def _fields(action: Action) -> tuple[str, Mapping[str, object]]:
     match action:
-        case Adopt(manifest, grace_height):
-            return "adopt", {"manifest": manifest.encode().decode("ascii"), "grace_height": grace_height}
+        case Adopt(manifest):
+            return "adopt", {"manifest": manifest.encode().decode("ascii")}
         case Withdraw(version, manifest_digest, reason):
             return "withdraw", {"version": version, "manifest": manifest_digest, "reason": reason}
         case RevokeChips(chips, reason):
@@ -157,7 +156,7 @@ def _fields(action: Action) -> tuple[str, Mapping[str, object]]:
 def _action(kind: str, value: Mapping[str, Any]) -> Action:
     match kind:
         case "adopt":
-            return Adopt(Manifest.parse(_ascii(value["manifest"])), value["grace_height"])
+            return Adopt(Manifest.parse(_ascii(value["manifest"])))
         case "withdraw":
             return _withdraw(value)
         case "revoke_chips":

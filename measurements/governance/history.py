@@ -44,6 +44,7 @@ from measurements.governance.decision import (
     genesis,
 )
 from measurements.governance.errors import AuthorityRefused, HistoryRefused
+from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest
 
 VERSION: Final = 1
@@ -78,7 +79,7 @@ class AdoptedRelease:
     manifest: Manifest
     adoption: bytes  # the digest of the decision that adopted it
     standing: Standing
-    until_height: int  # of a superseded release: the gateway's height from which on it gets no key
+    heights: Heights  # the blocks it is for: its manifest's, up to where its successor begins
     ended_by: bytes | None  # the decision that superseded or withdrew it
 
 
@@ -187,8 +188,8 @@ class Ledger:
 
     def _after(self, action: Action, digest: bytes) -> Ledger:
         match action:
-            case Adopt(manifest, grace_height):
-                return self._adopted(manifest, grace_height or 0, digest)
+            case Adopt(manifest):
+                return self._adopted(manifest, digest)
             case Withdraw(version, manifest_digest, _):
                 return self._withdrawn(version, manifest_digest, digest)
             case RevokeChips(chips, _):
@@ -208,15 +209,11 @@ class Ledger:
                     raise HistoryRefused("charter.same", expected="another charter", got="the one in force")
                 return replace(self, charter=charter)
 
-    def _adopted(self, manifest: Manifest, until_height: int, digest: bytes) -> Ledger:
+    def _adopted(self, manifest: Manifest, digest: bytes) -> Ledger:
         self._check_new(manifest)
-        releases = {
-            version: replace(each, standing=Standing.SUPERSEDED, until_height=until_height, ended_by=digest)
-            if each.standing is Standing.IN_FORCE
-            else each
-            for version, each in self.releases.items()
-        }
-        releases[manifest.version] = AdoptedRelease(manifest, digest, Standing.IN_FORCE, 0, None)
+        heights = manifest.serves.heights
+        releases = {version: _ended(each, heights, digest) for version, each in self.releases.items()}
+        releases[manifest.version] = AdoptedRelease(manifest, digest, Standing.IN_FORCE, heights, None)
         return replace(self, releases=MappingProxyType(releases))
 
     def _check_new(self, manifest: Manifest) -> None:
@@ -234,6 +231,14 @@ class Ledger:
                 got="none" if named is None else f"{named.version}, {named.manifest.hex()[:16]}…",
             )
         for each in self.releases.values():
+            # V23: an open end closes where the successor begins; every other block is one release's alone.
+            after = each.heights.first if each.heights.last is None else each.heights.last
+            if manifest.serves.heights.first <= after:
+                raise HistoryRefused(
+                    "release.heights",
+                    expected=f"a first block above {after}, of {each.manifest.version}",
+                    got=manifest.serves.heights.first,
+                )
             if set(each.manifest.launch_measurements()) & set(manifest.launch_measurements()):
                 raise HistoryRefused(
                     "release.measurement",
@@ -294,6 +299,14 @@ class History:
                 got=f"{len(found)} decisions without it",
             )
         return ledger, tuple(found)
+
+
+def _ended(before: AdoptedRelease, successor: Heights, digest: bytes) -> AdoptedRelease:
+    """Whatever stood before: no release, withdrawn or not, is for a block of its successor."""
+    heights = before.heights.ended_by(successor)
+    if before.standing is not Standing.IN_FORCE:
+        return replace(before, heights=heights)
+    return replace(before, standing=Standing.SUPERSEDED, heights=heights, ended_by=digest)
 
 
 def _decision(value: cbor.Value) -> Decision:

@@ -1,6 +1,6 @@
 """A proposal: what is submitted, what voters read, and the digest that ties the two.
 
-    proposal = Proposal.of(ledger, Adopt(manifest, grace_height=None), url="https://…")
+    proposal = Proposal.of(ledger, Adopt(manifest), url="https://…")
     proposal.manage_neuron(subaccount)      the argument of the SNS governance canister's manage_neuron, in Candid
     proposal.summary                        Markdown, part of the proposal itself
     proposal.digest                         the decision's digest: what grants and receipts will carry
@@ -36,6 +36,11 @@ from measurements.release.manifest import Launch, Manifest
 TITLE_CHARACTERS_MAX: Final = 256
 SUMMARY_BYTES_MAX: Final = 30_000  # what an SNS takes
 LAUNCHES_SHOWN_MAX: Final = 12
+
+WITHDRAWN_CELLS: Final = (
+    "Cells that run it go on to the end of the blocks they were granted: at most the lease of its manifest beyond the "
+    "chain."
+)
 
 GENERIC_FUNCTION: Final = Record({"function_id": NAT64, "payload": BLOB})
 _PROPOSAL: Final = Record(
@@ -101,11 +106,11 @@ class Proposal:
 
     def _body(self) -> list[str]:
         match self.payload.action:
-            case Adopt(manifest, grace_height):
+            case Adopt(manifest):
                 return [
                     *_adoption(self.before, manifest),
                     "",
-                    grace(self.before, grace_height),
+                    ending(self.before, manifest),
                     "",
                     "## How to check it yourself",
                     "",
@@ -121,7 +126,7 @@ class Proposal:
                     "",
                     f"Reason: {reason}",
                     "",
-                    "Cells that run it keep what they hold until they are stopped.",
+                    WITHDRAWN_CELLS,
                 ]
             case RevokeChips(chips, reason):
                 return [
@@ -184,13 +189,14 @@ def _shown(manifest: Manifest) -> list[Fact]:
     return [*kept, Fact("launch measurements", f"{len(launches)}, in the manifest inside the payload", "")]
 
 
-def grace(before: Manifest | None, grace_height: int | None) -> str:
+def ending(before: Manifest | None, after: Manifest) -> str:
     """What becomes of the release in force."""
     if before is None:
         return "No release loses its keys by this."
-    if grace_height is None:
-        return f"Release {before.version} gets no key once this is adopted."
-    return f"Release {before.version} may be started until the gateway's height {grace_height}, and not after it."
+    last = before.serves.heights.ended_by(after.serves.heights).last
+    return (
+        f"Release {before.version} answers its blocks up to {last}, and gets no key once the chain is a lease beyond."
+    )
 
 
 def checking(manifest: Manifest) -> list[str]:

@@ -57,17 +57,17 @@ def read_key(path: Path) -> Secret:
 
 
 def signing_key(seed: Secret) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(seed.reveal())
+    return Ed25519PrivateKey.from_private_bytes(seed.lend())
 
 
 def derived_signing_key(key: Secret) -> Ed25519PrivateKey:
     """Signs where no publisher does: its signature says "somebody who held the pack key"."""
-    return Ed25519PrivateKey.from_private_bytes(_derived(key, b"", "anchorhold/pack-signer/v1"))
+    return Ed25519PrivateKey.from_private_bytes(_derived(key, b"", "anchorhold/pack-signer/v1").lend())
 
 
 def key_check(key: Secret, file_id: bytes) -> bytes:
     """What the signed header keeps to tell the right key; says nothing of the key itself."""
-    return _derived(key, file_id, "anchorhold/pack-key-check/v1")
+    return _derived(key, file_id, "anchorhold/pack-key-check/v1").reveal()
 
 
 def check_key(key: Secret, file_id: bytes, expected: bytes) -> None:
@@ -82,7 +82,7 @@ class ChunkCipher:
     __slots__ = ("_aead", "_bound")
 
     def __init__(self, key: Secret, file_id: bytes, total: int) -> None:
-        self._aead = AESGCM(_derived(key, file_id, "anchorhold/pack-chunks/v1"))
+        self._aead = AESGCM(_derived(key, file_id, "anchorhold/pack-chunks/v1").lend())
         self._bound = (file_id, total.to_bytes(8, "big"))
 
     def seal(self, index: int, plaintext: memoryview, into: memoryview) -> None:
@@ -105,5 +105,6 @@ def _nonce(index: int) -> bytes:
     return index.to_bytes(NONCE_BYTES, "big")
 
 
-def _derived(key: Secret, salt: bytes, purpose: str) -> bytes:
-    return HKDF(hashes.SHA256(), KEY_BYTES, salt or None, domain(purpose)).derive(key.reveal())
+def _derived(key: Secret, salt: bytes, purpose: str) -> Secret:
+    derivation = HKDF(hashes.SHA256(), KEY_BYTES, salt or None, domain(purpose))
+    return Secret.filled(KEY_BYTES, lambda into: derivation.derive_into(key.lend(), into))

@@ -40,8 +40,10 @@ def facts(manifest: Manifest) -> tuple[Fact, ...]:
         Fact(
             "supersedes",
             f"{supersedes.version} ({supersedes.manifest.hex()})" if supersedes else "nothing",
-            "the release that loses its keys when this one is adopted, at once or after a grace height",
+            "the release whose blocks end where those of this one begin",
         ),
+        Fact("serves", str(manifest.serves.heights), "it answers no other block, and no other release answers these"),
+        Fact("lease", f"{manifest.serves.lease} blocks", "how far ahead of the chain one key grant reaches"),
         Fact("source", f"{build.repository} at {build.commit}", "what to read, and what to build again"),
         Fact("rebuild", "; ".join(build.commands), "gives the same bytes on any machine, or the claim is false"),
         Fact("image", manifest.image.digest.hex(), "one digest over its parts"),
@@ -93,12 +95,41 @@ def changes(before: Manifest | None, after: Manifest) -> tuple[Change, ...]:
     if before is None:
         return (Change("first release", "nothing was adopted before it", "everything it says: read every line"),)
     return (
+        *_serves(before, after),
         *_source(before, after),
         *_image(before, after),
         *_launch(before, after),
         *_inside(before, after),
         *_tcb(before.minimum_tcb, after.minimum_tcb),
     )
+
+
+def _serves(before: Manifest, after: Manifest) -> Iterator[Change]:
+    old, new = before.serves, after.serves
+    ended = (
+        f"{before.version} ends with block {new.heights.first - 1}"
+        if new.heights.first <= old.heights.end
+        else (f"{before.version} has ended with block {old.heights.last}")
+    )
+    if old.lease != new.lease:
+        yield Change(
+            "lease",
+            f"{old.lease} blocks become {new.lease}",
+            "that a withdrawn cell may go on for so long" if new.lease > old.lease else "",
+        )
+    if old.heights == new.heights:
+        return
+    yield Change(
+        "blocks",
+        f"{after.version} answers {str(new.heights).removeprefix('blocks ')}; {ended}",
+        "that the first block is far enough ahead: what the old release has keys for by then stays its own",
+    )
+    if new.heights.first > old.heights.end + 1:
+        yield Change(
+            "blocks",
+            f"nobody answers blocks {old.heights.end + 1} to {new.heights.first - 1}",
+            "that those blocks may stay without answers",
+        )
 
 
 def _source(before: Manifest, after: Manifest) -> Iterator[Change]:

@@ -23,8 +23,9 @@ from foundation.digests import tagged_sha256
 from foundation.document import Fields
 from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
+from measurements.release.heights import HEIGHT_MAX, LEASE_MAX, Heights
 
-SCHEMA: Final = "anchorhold/release/v1"
+SCHEMA: Final = "anchorhold/release/v2"
 DIGEST_TAG: Final = "anchorhold/release/manifest/v1"
 IMAGE_TAG: Final = "anchorhold/release/image/v1"
 MANIFEST_BYTES_MAX: Final = 48 * 1024  # with its envelope it fits an SNS proposal (70,000 bytes)
@@ -144,9 +145,18 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
+class Serves:
+    """Which blocks cells of this release may answer, and how many of them one grant is for."""
+
+    heights: Heights
+    lease: int  # beyond the height that the broker was shown, or the first one
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     version: str
     supersedes: Named | None
+    serves: Serves
     image: Image
     launch: Launch
     measured_config: bytes
@@ -164,6 +174,7 @@ class Manifest:
         manifest = cls(
             version=fields.text("version", 20, VERSION),
             supersedes=_named(fields.optional_fields("supersedes")),
+            serves=_serves(fields.fields("serves")),
             image=_image(fields.fields("image")),
             launch=_launch(fields.fields("launch")),
             measured_config=fields.digest("measured_config"),
@@ -185,6 +196,11 @@ class Manifest:
             "supersedes": None
             if self.supersedes is None
             else {"version": self.supersedes.version, "manifest": self.supersedes.manifest.hex()},
+            "serves": {
+                "first": self.serves.heights.first,
+                "last": self.serves.heights.last,
+                "lease": self.serves.lease,
+            },
             "image": {
                 "digest": self.image.digest.hex(),
                 "parts": {name: digest.hex() for name, digest in self.image.parts.items()},
@@ -277,6 +293,22 @@ def _named(fields: Fields | None) -> Named | None:
     named = Named(fields.text("version", 20, VERSION), fields.digest("manifest"))
     fields.done()
     return named
+
+
+def _serves(fields: Fields) -> Serves:
+    first, last = fields.uint("first", HEIGHT_MAX, 1), fields.optional_uint("last", HEIGHT_MAX, 1)
+    serves = Serves(_heights(first, last), fields.uint("lease", LEASE_MAX, 1))
+    fields.done()
+    return serves
+
+
+def _heights(first: int, last: int | None) -> Heights:
+    try:
+        return Heights(first, last)
+    except ValueError:
+        raise ReleaseDocumentRefused(
+            "manifest.serves.last", expected=f"{first} or a later height", got=str(last)
+        ) from None
 
 
 def _image(fields: Fields) -> Image:

@@ -27,6 +27,8 @@ from attestation.sealed.suites import SuiteId
 from devnet.chain import CALLER
 from devnet.subnet import GATEWAY
 from foundation.secrecy import Prompt, Secret
+from measurements.release.heights import Heights
+from tests.releases import made_manifest
 from tests.unit.appliance.orders import BY, MODEL_ROOT, RECEIPT_KEY, answering, ordered
 
 KEY = RECEIPT_KEY.public_key().public_bytes_raw()
@@ -109,6 +111,12 @@ def test_from_the_command_line(
     assert main([*opening, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["finish"], shown["tokens_in"], shown["height"]) == ("stop", 64, 3)
+    named = made_manifest("0.2.0", made_manifest(), first=3)
+    (tmp_path / "manifest").write_bytes(named.encode())
+    (tmp_path / "next").write_bytes(made_manifest("0.3.0", named, first=4).encode())
+    assert main([*opening, "--manifest", "manifest", "--release", BY.release]) == 1
+    assert main([*opening, "--manifest", "next", "--successor", "manifest"]) == 1
+    assert main([*opening, "--manifest", "manifest", "--successor", "next"]) == 5  # it is not of that release
     for wrong in (["--release", "r-2"], ["--config", "00" * 32], ["--key", OTHER_KEY.hex()]):
         assert main([*opening, *wrong]) == 5
     (tmp_path / "answer").write_bytes(done.taken.answer[:-146])
@@ -120,6 +128,25 @@ def test_from_the_command_line(
     another = [part.replace("payload", "p2").replace("question", "q2") for part in ask]
     assert main([*another, "--broker", "11" * 32]) == 2
     assert not (tmp_path / "q2").exists()
+
+
+def second_release_at_one_position(question: Question, ring: Ring) -> str:
+    """The code with which a client refuses block 3 of a release that has to begin at block 4."""
+    manifest = made_manifest("0.2.0", made_manifest(), first=4, model_root=MODEL_ROOT, measured_config=BY.config)
+    by = replace(BY, release="0.2.0", profile=manifest.engine.profile or b"")
+    price = PriceSchedule(manifest.price.request, manifest.price.token_in, manifest.price.token_out)
+    taken = run(question.payload, ring, cell=answering(ScriptedEngine(), ring=ring, by=by, price=price)).taken
+    try:
+        question.open(taken, KEY, Expected.of(manifest), caller=CALLER)
+    except ReceiptRefused as refusal:
+        return refusal.code
+    return "believed"
+
+
+def test_an_answer_of_a_release_outside_its_blocks_is_refused(offer: tuple[bytes, Ring]) -> None:
+    """answer.md A24"""
+    question = service(offer).ask(chat("m", "hello"), expiry=50, caller=CALLER)
+    assert second_release_at_one_position(question, offer[1]) == "receipt.heights"
 
 
 def service(offer: tuple[bytes, Ring]) -> Service:
@@ -153,6 +180,7 @@ def test_every_part_of_what_came_back_counts(offer: tuple[bytes, Ring]) -> None:
     for expected in ({"price": PriceSchedule(1, 1, 1)}, {"release": "r-2"}, {"fingerprint": bytes(32)}):
         with pytest.raises(ReceiptRefused):
             opened(question, taken, **expected)
+    assert opened(question, taken, heights=Heights(3, 3)).endswith(b"hello")
     with pytest.raises(ReceiptRefused):
         opened(question, taken, OTHER_KEY)
     with pytest.raises(ReceiptRefused):

@@ -20,7 +20,8 @@ from measurements.governance.authority import Chain, encode_authority
 from measurements.governance.decision import CertifiedReply
 from measurements.governance.history import Ledger
 from measurements.governance.proposal import Proposal
-from measurements.release.manifest import Manifest
+from measurements.release.heights import Heights
+from measurements.release.manifest import Manifest, Serves
 from tests.charters import AUTHORITY, charter
 from tests.releases import made_manifest
 
@@ -93,7 +94,7 @@ def test_a_charter_decides_and_a_broker_adopts(folder: Path, capsys: pytest.Capt
     assert "history.replayed" in capsys.readouterr().err
     assert main(["broker", "history", *config, "--out", "history.cbor"]) == 0
     assert release("history", "history.cbor", "--authority", "authority.json", "--seen", digest) == 0
-    assert said(capsys)[-1] == "release 0.1.0: in force"
+    assert said(capsys)[-1] == "release 0.1.0: in force, blocks from 1 on"
     assert release("history", "history.cbor", "--authority", "authority.json", "--seen", "00" * 32) == 5
     assert main(["broker", "log", "verify", *config]) == 0
 
@@ -116,7 +117,7 @@ def test_a_chain_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         )
         == 0
     )
-    made = Proposal.of(Ledger.begin(governance.chain), Adopt(FIRST, None))
+    made = Proposal.of(Ledger.begin(governance.chain), Adopt(FIRST))
     assert bytes.fromhex(Path("one/manage-neuron.hex").read_text()) == made.manage_neuron(bytes.fromhex(subaccount))
     reply = governance.decided(made).proof
     assert isinstance(reply, CertifiedReply)
@@ -205,6 +206,10 @@ DRAFT = [
     "draft",
     "--version",
     "0.1.0",
+    "--first",
+    "7",
+    "--lease",
+    "50",
     "--image",
     "image",
     "--launch",
@@ -236,6 +241,7 @@ def test_a_manifest_is_drafted_from_what_was_built(folder: Path, capsys: pytest.
     assert release(*DRAFT) == 0
     manifest = Manifest.parse(Path("draft.json").read_bytes())
     assert capsys.readouterr().out.strip() == manifest.digest.hex()
+    assert manifest.serves == Serves(Heights(7, None), 50)
     assert {"vmlinuz", "initrd.img", "cmdline", "root.img", "snp_firmware", "tdx_firmware"} == set(manifest.image.parts)
     assert [launch.place for launch in manifest.launch.snp] == [("EPYC-v4", 1, 1), ("EPYC-v4", 4, 1)]
     measured = {row["measurement"] for row in json.loads(Path("launch.json").read_text())["snp"]}
@@ -248,6 +254,7 @@ def test_a_manifest_is_drafted_from_what_was_built(folder: Path, capsys: pytest.
 
 def test_an_image_that_was_not_the_one_measured_is_refused(folder: Path) -> None:
     built(folder)
+    assert release(*DRAFT, "--last", "6") == 1
     (folder / "image" / "initrd.img").write_bytes(b"another")
     assert release(*DRAFT) == 1
     assert not Path("draft.json").exists()

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from anchorhold.host.answer_reports import Hearing
-from anchorhold.host.slice_feed import feed
+from anchorhold.host.slice_feed import CellDeclined, feed
 from appliance.key_release import State
 from attestation.auditor.audit import audit
 from attestation.broker.authority import govern, show_height
@@ -37,7 +37,8 @@ from devnet.tee import SimulatedTdxTee, simulated_tdx
 from foundation.secrecy import Prompt
 from measurements.governance.actions import Adopt
 from measurements.governance.authority import encode_authority
-from measurements.release.manifest import Manifest
+from measurements.release.heights import Heights
+from measurements.release.manifest import Manifest, Serves
 from tests.cell_process import environment
 from tests.switches import sized
 from vsock_bridge.host import Host
@@ -46,6 +47,7 @@ from vsock_bridge.transport import Address
 
 PROMPTS = sized("ANCHORHOLD_UPGRADE_PROMPTS")
 ROUNDS = 4
+SEAM = ROUNDS // 2  # the old release's last block; and as many blocks are one lease
 OTHER = hashlib.sha384(b"the next image").digest()
 DEARER = PriceSchedule(PRICE.request + 1, PRICE.token_in, PRICE.token_out)
 Slice = tuple[bytes, Sequence[bytes]]
@@ -66,9 +68,16 @@ class Upgrade(GovernedDemo):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, Screen(io.StringIO(), words=False))
         self._asked = 0
+        self.pid = 0  # of the cell that was started last
 
     def machine(
-        self, owner: KeyOwner, version: str, measured: bytes, price: PriceSchedule, supersedes: Manifest | None
+        self,
+        owner: KeyOwner,
+        version: str,
+        measured: bytes,
+        price: PriceSchedule,
+        supersedes: Manifest | None,
+        first: int,
     ) -> Machine:
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), measured)
         config = (
@@ -80,7 +89,9 @@ class Upgrade(GovernedDemo):
             )
             + owner.config_section()
         ).encode()
-        manifest = devnet_manifest(version, supersedes, config, measurement_of(tee), owner.identity, price)
+        manifest = devnet_manifest(
+            version, supersedes, config, measurement_of(tee), owner.identity, price, Serves(Heights(first, None), SEAM)
+        )
         return Machine(version, tee, config, manifest)
 
     @asynccontextmanager
@@ -102,6 +113,7 @@ class Upgrade(GovernedDemo):
             env=environment(),
         )
         assert process.stderr is not None
+        self.pid = process.pid
         serving, opened = asyncio.Event(), asyncio.Event()
 
         async def follow() -> None:
@@ -151,32 +163,56 @@ async def change_over(folder: Path) -> None:
     with key_owner(folder, TinyModel().write) as owner:
         store = owner.broker.store
         govern(store, encode_authority(world._governance.chain), time.time_ns())
-        old = world.machine(owner, "0.1.0", MEASUREMENT, PRICE, None)
-        new = world.machine(owner, "0.2.0", OTHER, DEARER, old.manifest)
-        world._decide(owner, world._propose(Adopt(old.manifest, None), "1"))
+        old = world.machine(owner, "0.1.0", MEASUREMENT, PRICE, None, 1)
+        new = world.machine(owner, "0.2.0", OTHER, DEARER, old.manifest, SEAM + 1)
+        world._decide(owner, world._propose(Adopt(old.manifest), "1"))
         first = world._ledger.head
         each = PROMPTS // ROUNDS
         async with world.started(owner, old) as at_old:
-            for _ in range(ROUNDS // 2):
+            for _ in range(SEAM):
                 world.ask_and_seal(owner, each)
             before = world.since(1)
             running = asyncio.create_task(world.run_slice(at_old, old, before))
-            seam = ROUNDS // 2
             # The old one is at work; more prompts come, and the decision does.
             world.ask_and_seal(owner, each)
-            world._decide(owner, world._propose(Adopt(new.manifest, seam + 1), "2"))
+            world._decide(owner, world._propose(Adopt(new.manifest), "2"))
             second = world._ledger.head
             async with world.started(owner, new) as at_new:
                 await running
                 world.ask_and_seal(owner, PROMPTS - (ROUNDS - 1) * each)
-                after = world.since(seam + 1)
+                after = world.since(SEAM + 1)
+                await each_refuses_the_blocks_of_the_other(world, at_old, at_new, after)
                 await world.run_slice(at_new, new, after)
                 await check(world, owner, (old, at_old, before, first), (new, at_new, after, second))
-            show_height(store, after[0], root_key=world._subnet.root_key, gateway=GATEWAY, now_ns=time.time_ns())
-        with pytest.raises(AssertionError, match=r"release\.superseded"):  # its grace is over
+            world.ask_and_seal(owner, 1)
+            show_height(
+                store,
+                world.since(ROUNDS + 1)[0],
+                root_key=world._subnet.root_key,
+                gateway=GATEWAY,
+                now_ns=time.time_ns(),
+            )
+        with pytest.raises(AssertionError, match=r"release\.superseded"):  # a lease behind its last block
             async with world.started(owner, old):
                 pass
         assert owner.entries()
+
+
+async def each_refuses_the_blocks_of_the_other(world: Upgrade, at_old: Address, at_new: Address, after: Slice) -> None:
+    """release.md R34: whatever their host brings, no position is answered by both."""
+    assert await refused(at_old, after) == "order.heights"
+    assert await refused(at_new, world.since(SEAM)) == "order.heights"
+
+
+async def refused(address: Address, found: Slice) -> str:
+    proof, bodies = found
+    first = SliceProof.parse(proof).headers[0].height
+    async with Host(address, Port.STREAM) as host:
+        try:
+            said = [say async for say in feed(host, proof, {first + at: body for at, body in enumerate(bodies)})]
+        except CellDeclined as declined:
+            return declined.code
+    return f"said {len(said)} things"
 
 
 async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address, Slice, bytes]) -> None:

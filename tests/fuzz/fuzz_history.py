@@ -16,8 +16,8 @@ from tests.releases import made_manifest
 
 _FIRST = made_manifest()
 _EMPTY = Ledger.begin(AUTHORITY)
-_ONE, _ = advance(_EMPTY, Adopt(_FIRST, None))
-_DECISIONS = (decide(_EMPTY, Adopt(_FIRST, None)), decide(_ONE, Withdraw("0.1.0", _FIRST.digest, "why")))
+_ONE, _ = advance(_EMPTY, Adopt(_FIRST))
+_DECISIONS = (decide(_EMPTY, Adopt(_FIRST)), decide(_ONE, Withdraw("0.1.0", _FIRST.digest, "why")))
 _HISTORY = History(AUTHORITY, _DECISIONS)
 _TRUSTED = authority_digest(AUTHORITY)
 _HEADS = {_HISTORY.verify(_TRUSTED, no_chain)[0].digests[:count] for count in range(3)}

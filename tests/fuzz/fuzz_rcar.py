@@ -29,7 +29,7 @@ from attestation.errors import EvidenceRefused
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.errors import GrantRefused, MessageRefused, RcarRefused
 from attestation.rcar.evidence import attestation_of, bound_members, bundle_of, is_ours, plain_quoted
-from attestation.rcar.grant import GrantContext, GrantPurpose
+from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
 from attestation.rcar.messages import Attestation, Challenge, Request, nonce_text, parse_token
 from attestation.tee.produce import release
@@ -62,7 +62,18 @@ SEEDS: list[bytes] = [
     b"{}",
     Sealed("e30", "AA", "AA", "AA", "AA", {"anchorhold-signature": "AA"}).encode(),
     GrantContext(
-        GrantPurpose.MODEL, "a/model-key/b", 1, "r", bytes(32), bytes(48), bytes(32), bytes(32), 1, bytes(32), bytes(32)
+        GrantPurpose.MODEL,
+        "a/model-key/b",
+        1,
+        "r",
+        bytes(32),
+        bytes(48),
+        bytes(32),
+        bytes(32),
+        1,
+        bytes(32),
+        bytes(32),
+        GrantHeights(1, 2, 3),
     ).encode(),
     json.dumps(
         {

@@ -75,7 +75,10 @@ def test_the_cell_gets_its_key(little: LittleBroker) -> None:
     cell = releaser(little)
     assert carried(cell, LocalSend(little.broker)) == Standing(State.HAS_KEY, 3, None)
     assert cell.held is not None
-    assert cell.held.key.reveal() == SECRETS[MODEL_KEY]
+    key = cell.take_key()
+    assert key is not None
+    assert key.reveal() == SECRETS[MODEL_KEY]
+    assert cell.take_key() is None
     assert cell.held.context.decision == little.last().digest
     assert cell.hear(Begin()) == cell.standing  # R30: it is not made to ask again
     assert SECRETS[MODEL_KEY].decode() not in repr(cell.held) + repr(vars(cell))

@@ -47,11 +47,11 @@ def governance(subnet: Subnet) -> Governance:
 @pytest.fixture(scope="module")
 def adopted(subnet: Subnet) -> tuple[Chain, Decision]:
     made = Governance.on_subnet(subnet, clock=ticking())
-    return made.chain, made.decided(Proposal.of(Ledger.begin(made.chain), Adopt(FIRST, None)))
+    return made.chain, made.decided(Proposal.of(Ledger.begin(made.chain), Adopt(FIRST)))
 
 
 def proposal(governance: Governance, action: Action | None = None) -> Proposal:
-    return Proposal.of(Ledger.begin(governance.chain), action or Adopt(FIRST, None))
+    return Proposal.of(Ledger.begin(governance.chain), action or Adopt(FIRST))
 
 
 def refusal(chain: Chain, decision: Decision) -> str:
@@ -91,7 +91,7 @@ def test_what_is_not_executed_is_not_decided(governance: Governance) -> None:
 def test_a_step_that_does_not_follow_fails_to_execute(governance: Governance) -> None:
     made = proposal(governance)
     governance.decided(made)
-    late = Proposal.of(Ledger.begin(governance.chain), Adopt(made_manifest("0.9.0"), None))
+    late = Proposal.of(Ledger.begin(governance.chain), Adopt(made_manifest("0.9.0")))
     decision = governance.decided(late)
     assert refusal(governance.chain, decision) == "authority.status"
     assert governance.history()[0] == 1
@@ -122,7 +122,7 @@ def test_another_proposals_answer_proves_nothing(governance: Governance) -> None
     made = proposal(governance)
     governance.decided(made)
     after = Ledger.begin(governance.chain).rehearse(made.payload.action, made.digest)
-    other = Proposal.of(after, Adopt(made_manifest("0.2.0", FIRST), None))
+    other = Proposal.of(after, Adopt(made_manifest("0.2.0", FIRST)))
     assert refusal(governance.chain, Decision(other.payload.encode(), governance.certified(1))) == "authority.payload"
     assert refusal(governance.chain, Decision(made.payload.encode(), governance.certified(7))) == "authority.proposal"
 

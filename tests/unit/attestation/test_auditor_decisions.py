@@ -14,6 +14,7 @@ from foundation.refusal import Refused
 from measurements.governance.actions import Adopt, Withdraw
 from measurements.governance.authority import authority_digest
 from measurements.governance.history import History, Ledger
+from measurements.release.heights import Heights
 from tests.charters import AUTHORITY, advance, decide
 from tests.little_tee import snp_tee
 from tests.releases import digest, made_manifest, measurement
@@ -21,12 +22,12 @@ from tests.releases import digest, made_manifest, measurement
 FIRST = made_manifest()
 SECOND = made_manifest("0.2.0", FIRST)
 EMPTY = Ledger.begin(AUTHORITY)
-ONE, _ = advance(EMPTY, Adopt(FIRST, None))
-TWO, _ = advance(ONE, Adopt(SECOND, 500))
+ONE, _ = advance(EMPTY, Adopt(FIRST))
+TWO, _ = advance(ONE, Adopt(SECOND))
 THREE, _ = advance(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks"))
 DECISIONS = (
-    decide(EMPTY, Adopt(FIRST, None)),
-    decide(ONE, Adopt(SECOND, 500)),
+    decide(EMPTY, Adopt(FIRST)),
+    decide(ONE, Adopt(SECOND)),
     decide(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks")),
 )
 TERMS = Terms(document.parse(policy_document(snp_tee())))
@@ -38,7 +39,11 @@ def history(count: int) -> bytes:
 
 
 def read(count: int, about: Decided = ABOUT, known: tuple[bytes, ...] = ()) -> str:
-    return HistoryReader(authority_digest(AUTHORITY), known).read(history(count), about, TERMS)
+    adopted = HistoryReader(authority_digest(AUTHORITY), known).read(history(count), about, TERMS)
+    assert adopted.heights == (
+        Heights(1, None) if count == 1 else Heights(501, None) if about.release == "0.2.0" else Heights(1, 500)
+    )
+    return adopted.words
 
 
 def test_it_says_who_decided_and_what_became_of_it() -> None:

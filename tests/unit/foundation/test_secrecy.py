@@ -23,7 +23,7 @@ from hypothesis import given
 
 from foundation import logs
 from foundation.refusal import Refused
-from foundation.secrecy import Hidden, Prompt, Secret
+from foundation.secrecy import Hidden, Prompt, Secret, _Own, owned
 
 CANARY = "canary-7f3a9c"
 CANARY_BYTES = CANARY.encode()
@@ -317,3 +317,52 @@ def test_an_example_of_the_specification_is_what_is_written(stream: io.StringIO)
     assert line["exception"].keys() == example["exception"].keys()
     for name in ("code", "stage", "type"):
         assert line["exception"][name] == example["exception"][name]
+
+
+# -- S15
+
+
+def test_what_was_lent_outlives_its_secret() -> None:
+    """Else a key lent out of an expression would be zeros before it is used."""
+    assert bytes(Secret(CANARY_BYTES).lend()) == CANARY_BYTES
+
+
+def test_bytes_that_go_are_overwritten() -> None:
+    own = _Own(CANARY_BYTES)
+    own.__del__()
+    assert own == bytes(len(CANARY_BYTES))
+
+
+def test_a_wiped_secret_is_zeros_for_everyone() -> None:
+    secret = Secret(bytearray(CANARY_BYTES))
+    secret.wipe()
+    assert secret.reveal() == bytes(len(CANARY_BYTES))
+    assert secret != Secret(CANARY_BYTES)
+
+
+def test_a_secret_copies_what_it_is_made_of() -> None:
+    given = bytearray(CANARY_BYTES)
+    secret = Secret(given)
+    secret.wipe()
+    assert given == CANARY_BYTES
+    assert secret.lend().readonly
+
+
+def test_a_secret_is_filled_where_it_lies() -> None:
+    def fill(into: bytearray) -> None:
+        into[:] = CANARY_BYTES
+
+    assert Secret.filled(len(CANARY_BYTES), fill) == Secret(CANARY_BYTES)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 1000])
+def test_what_a_library_returned_is_taken_over(size: int) -> None:
+    returned = bytes([7] * size)
+    secret = owned(returned)
+    assert secret.reveal() == bytes([7] * size)
+    assert returned == (bytes(size) if size > 1 else bytes([7] * size))  # short ones are everybody's
+
+
+def test_two_kinds_are_never_equal() -> None:
+    assert Secret(CANARY_BYTES) != Prompt(CANARY_BYTES)
+    assert Secret(CANARY_BYTES) == Secret(CANARY_BYTES)

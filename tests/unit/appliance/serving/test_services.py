@@ -476,6 +476,7 @@ def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
                 "wants": None,
                 "certified_time_ns": 0,
                 "service_keys": None,
+                "release": None,
             }
             _ = [say async for say in feed(host, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN, 1, 2))]
             assert await observed(at, b"health") == {
@@ -486,6 +487,7 @@ def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
                 "wants": 3,
                 "certified_time_ns": NOW + 9,
                 "service_keys": None,
+                "release": None,
             }
             metrics = await observed(at, b"metrics")
             ports = metrics.pop("ports")

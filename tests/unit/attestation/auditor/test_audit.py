@@ -27,11 +27,13 @@ from attestation.auditor.audit_bundle import (
     audit_nonce,
 )
 from attestation.auditor.bundle_builder import assemble
+from attestation.auditor.comparison import Output, compare
 from attestation.auditor.decision_history import HistoryReader
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Report, Stage, Standing, Status
 from attestation.auditor.measured import CONFIG_TAG, Measured
 from attestation.auditor.terms import Decided, Terms
+from attestation.broker.log import Entry, sign
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.fork import Fork
@@ -45,6 +47,8 @@ from measurements.governance.actions import Adopt
 from measurements.governance.authority import authority_digest
 from measurements.governance.history import History
 from measurements.governance.history import Ledger as Charters
+from measurements.release.heights import Heights
+from measurements.release.manifest import Manifest
 from tests.charters import AUTHORITY, advance, decide
 from tests.little_audit import (
     NOW_NS,
@@ -350,17 +354,25 @@ def test_entries_are_the_broker_s_in_the_order_of_its_log(which: str) -> None:  
 MANIFEST = {"snp": [snp_tee().fields.measurement], "model_root": MODEL_ROOT}
 
 
+def manifests(measured: bytes, first: int = 2, **changes: object) -> tuple[Manifest, Manifest]:
+    """Another release for block 1, and then one with this configuration."""
+    before = made_manifest()
+    return before, made_manifest("0.2.0", before, measured_config=measured, first=first, **(MANIFEST | changes))  # type: ignore[arg-type]
+
+
 def adopting(measured: bytes, **changes: object) -> Charters:
-    """Two decisions: another release first, and then one with this configuration."""
-    first, _ = advance(Charters.begin(AUTHORITY), Adopt(made_manifest(), None))
-    manifest = made_manifest("0.2.0", made_manifest(), measured_config=measured, **(MANIFEST | changes))  # type: ignore[arg-type]
-    return advance(first, Adopt(manifest, None))[0]
+    ledger = Charters.begin(AUTHORITY)
+    for manifest in manifests(measured, **changes):  # type: ignore[arg-type]
+        ledger, _ = advance(ledger, Adopt(manifest))
+    return ledger
 
 
-def history(measured: bytes, **changes: object) -> bytes:
+def history(measured: bytes, ended: int | None = None, **changes: object) -> bytes:
+    """With `ended`, a third release begins there."""
     ledger, decisions = Charters.begin(AUTHORITY), []
-    manifest = made_manifest("0.2.0", made_manifest(), measured_config=measured, **(MANIFEST | changes))  # type: ignore[arg-type]
-    for action in (Adopt(made_manifest(), None), Adopt(manifest, None)):
+    before, manifest = manifests(measured, **changes)  # type: ignore[arg-type]
+    successors = () if ended is None else (made_manifest("0.3.0", manifest, first=ended),)
+    for action in map(Adopt, (before, manifest, *successors)):
         decisions.append(decide(ledger, action))
         ledger, _ = advance(ledger, action)
     return History(AUTHORITY, tuple(decisions)).encode()
@@ -375,14 +387,16 @@ def governed(document: bytes | None) -> tuple[AuditBundle, bytes]:
     little = broker(adopted, "0.2.0")
     measured = config(little.keys.public)
     of = config_digest(measured)
-    cell = run_cell("cell a", measured, world().chain, by=replace(served_by(measured, "0.2.0"), adoption=adopted(of)))
+    cell = run_cell(
+        "cell a", measured, world().chain, first=2, by=replace(served_by(measured, "0.2.0"), adoption=adopted(of))
+    )
     made = replace(
         world(),
         config=measured,
         cells=(cell,),
         entries={"cell a": granted("cell a", measured, little)},
-        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(1)))},
-    ).bundle()
+        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(2)))},
+    ).bundle(2, 3)
     entries = ReleasePart.parse(made.cells[0].release).entries
     return with_cell(made, release=ReleasePart(entries, document).encode()), of
 
@@ -429,6 +443,68 @@ def test_another_authority_s_history_or_one_cut_short_is_refused() -> None:  # a
 def test_receipts_that_name_another_decision_than_the_grant() -> None:  # audit.md U17
     by = replace(served_by(world().config), adoption=b"\x11" * 32)
     assert first(judged(one_cell(run_cell("cell a", world().config, world().chain, by=by)))).code == "receipts.release"
+
+
+def second_release_at_one_position() -> Finding:
+    """The first failed check of a cell that answered blocks 2 and 3, where block 3 is its successor's."""
+    of = governed(None)[1]
+    reader = HistoryReader(authority_digest(AUTHORITY))
+    return first(judged(governed(history(of, ended=3))[0], terms(decisions=reader)))
+
+
+def test_blocks_of_another_release_by_what_was_decided() -> None:  # audit.md U19
+    """Two releases at one position: the history gives each block to one of them."""
+    of = governed(None)[1]
+    reader = HistoryReader(authority_digest(AUTHORITY))
+    report = judged(governed(history(of))[0], terms(decisions=reader))
+    assert next(f for f in report.findings if f.code == "release.heights").got == "blocks from 2 on"
+    found = second_release_at_one_position()
+    assert (found.code, found.expected, found.got) == (
+        "release.heights",
+        "blocks 2 to 2 for release 0.2.0",
+        "block 3 (audit.heights)",
+    )
+
+
+@pytest.mark.parametrize(("heights", "got"), [(Heights(2, None), "block 1"), (Heights(1, 2), "block 3")], ids=str)
+def test_blocks_that_the_broker_granted_to_nobody_of_this_release(heights: Heights, got: str) -> None:  # audit.md U19
+    little = broker(heights=heights)
+    measured = config(little.keys.public)
+    made = replace(
+        world(),
+        config=measured,
+        cells=(run_cell("cell a", measured, world().chain),),
+        entries={"cell a": granted("cell a", measured, little)},
+        evidence={"cell a": evidence_of("cell a", measured, audit_nonce(world().chain.link(1)))},
+    ).bundle()
+    found = first(judged(made))
+    assert (found.code, found.got) == ("release.granted-heights", f"{got} (audit.heights)")
+
+
+def test_a_grant_that_names_no_blocks_is_none() -> None:  # audit.md U15
+    added, (raw, _) = ReleasePart.parse(BUNDLE.cells[0].release).entries
+    entry = Entry.parse(raw)
+    bent = replace(entry, details={name: said for name, said in entry.details.items() if name != "last"})
+    grant = (bent.encode(), sign(bent, broker().keys.signing))
+    found = first(judged(with_cell(BUNDLE, release=ReleasePart((added, grant)).encode())))
+    assert (found.code, found.expected) == ("release.granted", "the blocks that it is for")
+
+
+def test_grants_of_two_releases_to_one_cell_are_none() -> None:  # audit.md U15
+    added, (raw, signature) = ReleasePart.parse(BUNDLE.cells[0].release).entries
+    entry = Entry.parse(raw)
+    other = replace(entry, position=entry.position + 1, details={**entry.details, "release": "little-2"})
+    entries = (added, (raw, signature), (other.encode(), sign(other, broker().keys.signing)))
+    found = first(judged(with_cell(BUNDLE, release=ReleasePart(entries).encode())))
+    assert (found.code, found.got) == ("release.granted", "little-2 (audit.grant)")
+
+
+def test_two_releases_that_answered_one_place_are_named() -> None:  # audit.md U41
+    by = replace(served_by(world().config), release="little-2")
+    other = one_cell(run_cell("cell a", world().config, world().chain, by=by))
+    outputs = [output for bundle in (BUNDLE, other) for output in Output.all_of("x", bundle.encode())]
+    assert compare(outputs).divergence is not None
+    assert compare([outputs[0], outputs[-1]]).divergence.what == "releases little-1 and little-2 both answered it"  # type: ignore[union-attr]
 
 
 def test_a_document_for_no_decision_is_refused() -> None:  # audit.md U17

@@ -26,7 +26,8 @@ from measurements.governance.actions import Action, Adopt, AmendCharter, RevokeC
 from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.errors import GovernanceRefused
 from measurements.governance.history import Ledger
-from measurements.release.manifest import Manifest, MinimumTcb
+from measurements.release.heights import LEASE, Heights
+from measurements.release.manifest import Manifest, MinimumTcb, Named, Serves
 from tests import postgres
 from tests.charters import AUTHORITY, charter, decide, no_chain
 from tests.little_broker import (
@@ -55,6 +56,10 @@ def manifest_of(tee: SimulatedSnpTee, version: str, supersedes: Manifest | None 
     return replace(made, minimum_tcb=LOW)
 
 
+def serving(manifest: Manifest, heights: Heights, lease: int = 2) -> Manifest:
+    return replace(manifest, serves=Serves(heights, lease))
+
+
 FIRST = manifest_of(TEE, "0.1.0")
 SECOND = manifest_of(NEXT_TEE, "0.2.0", FIRST)
 
@@ -80,6 +85,13 @@ class Governed:
         assert secret == SECRETS[MODEL_KEY]
         return context.adoption, context.release
 
+    def heights(self, tee: SimulatedSnpTee = TEE) -> tuple[int, int]:
+        cell = LittleCell(tee).admitted(self.little.broker)
+        heights = cell.open(cell.fetch(self.little.broker, MODEL_KEY), self.little.public)[0].heights
+        assert heights is not None
+        assert heights.first <= heights.renew <= heights.last
+        return heights.first, heights.last
+
     def denial(self, tee: SimulatedSnpTee = TEE) -> str:
         with pytest.raises(Denied) as caught:
             self.key(tee)
@@ -97,10 +109,10 @@ def governed(tmp_path: Path, make_broker: MakeBroker) -> Governed:
 def test_on_postgresql_too(tmp_path: Path, make_broker: MakeBroker) -> None:
     with postgres.cluster() as url:
         governed = Governed(make_broker(tmp_path, TEE, url, approved=False))
-        first = governed.decide(Adopt(FIRST, None))
+        first = governed.decide(Adopt(FIRST))
         assert governed.key() == (first, "0.1.0")
         governed.decide(RotateKey("default/model-key/other", 2, "a backup was lost"))
-        governed.decide(Adopt(SECOND, 5))
+        governed.decide(Adopt(SECOND))
         governed.decide(Withdraw("0.2.0", SECOND.digest, "it leaks"))
         assert governed.denial(NEXT_TEE) == "release.withdrawn"
         governed.little.audit()
@@ -109,7 +121,7 @@ def test_on_postgresql_too(tmp_path: Path, make_broker: MakeBroker) -> None:
 
 def test_what_was_decided_is_what_a_grant_names(governed: Governed) -> None:
     assert governed.denial() == "snp.measurement"
-    adoption = governed.decide(Adopt(FIRST, None))
+    adoption = governed.decide(Adopt(FIRST))
     assert governed.key() == (adoption, "0.1.0")
     assert governed.little.last().details["adoption"] == adoption
     governed.little.audit()
@@ -125,7 +137,7 @@ def test_without_a_decision_a_grant_says_so(tmp_path: Path, make_broker: MakeBro
 
 
 def test_withdrawal_is_in_force_at_once_even_for_who_attested_before(governed: Governed) -> None:
-    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(FIRST))
     cell = LittleCell(TEE).admitted(governed.little.broker)
     governed.decide(Withdraw("0.1.0", FIRST.digest, "it leaks"))
     with pytest.raises(Denied) as caught:
@@ -135,14 +147,18 @@ def test_withdrawal_is_in_force_at_once_even_for_who_attested_before(governed: G
     governed.little.audit()
 
 
-def test_a_superseded_release_ends_at_its_grace_height(governed: Governed) -> None:
-    first = governed.decide(Adopt(FIRST, None))
-    second = governed.decide(Adopt(SECOND, 3))
+def test_a_superseded_release_ends_one_lease_behind_its_last_block(governed: Governed) -> None:
+    """governance.md V18; release.md R34, R35: and neither is ever granted a block of the other."""
+    short, last = serving(FIRST, Heights(1, None)), serving(SECOND, Heights(3, None))
+    last = replace(last, supersedes=Named(short.version, short.digest))
+    first = governed.decide(Adopt(short))
+    assert governed.heights(TEE) == (1, 2)
+    second = governed.decide(Adopt(last))
     assert governed.key(TEE) == (first, "0.1.0")
     assert governed.key(NEXT_TEE) == (second, "0.2.0")
     subnet = Subnet(b"gateway")
     chain = GatewayChain(subnet, GATEWAY, seed=b"one")
-    for height in (1, 2, 3):
+    for height in (1, 2, 3, 4, 5):
         chain.seal([b"prompt"], NOW_NS)
         shown = show_height(
             governed.little.store,
@@ -152,14 +168,15 @@ def test_a_superseded_release_ends_at_its_grace_height(governed: Governed) -> No
             now_ns=NOW_NS,
         )
         assert shown == height
-        if height < 3:
-            assert governed.key(TEE)[1] == "0.1.0"
+        if height < 5:
+            assert governed.heights(TEE) == (1, 2)
+        assert governed.heights(NEXT_TEE) == (3, max(4, height + 2))
     assert governed.denial(TEE) == "release.superseded"
     assert governed.key(NEXT_TEE)[1] == "0.2.0"
     again = show_height(
         governed.little.store, chain.proof(1, 1, NOW_NS), root_key=subnet.root_key, gateway=GATEWAY, now_ns=NOW_NS
     )
-    assert again == 3
+    assert again == 5
     with pytest.raises(ConsensusRefused):
         show_height(
             governed.little.store,
@@ -171,28 +188,41 @@ def test_a_superseded_release_ends_at_its_grace_height(governed: Governed) -> No
     governed.little.audit()
 
 
-def test_without_grace_it_ends_at_once(governed: Governed) -> None:
-    governed.decide(Adopt(FIRST, None))
-    governed.decide(Adopt(SECOND, None))
-    assert governed.denial(TEE) == "release.superseded"
+def test_what_was_granted_is_not_granted_again(governed: Governed) -> None:
+    """release.md R35, governance.md V24: a successor that was decided to begin too early begins behind it."""
+    early = replace(serving(SECOND, Heights(2, None)), supersedes=Named(FIRST.version, FIRST.digest))
+    governed.decide(Adopt(FIRST))
+    assert governed.heights(TEE) == (1, 100)
+    governed.decide(Adopt(early))
+    assert governed.heights(TEE) == (1, 100)
+    assert governed.heights(NEXT_TEE) == (101, 102)
+    governed.little.audit()
+    assert governed.little.again().audit()
+
+
+def test_a_release_whose_blocks_are_all_taken_gets_no_key(governed: Governed) -> None:
+    brief = replace(serving(SECOND, Heights(2, 50)), supersedes=Named(FIRST.version, FIRST.digest))
+    governed.decide(Adopt(FIRST))
+    assert governed.heights(TEE) == (1, 100)
+    governed.decide(Adopt(brief))
+    assert governed.denial(NEXT_TEE) == "release.heights"
 
 
 def test_a_downgrade_and_a_replay_change_nothing(governed: Governed) -> None:
-    first = decide(governed.ledger, Adopt(FIRST, None)).encode()
-    governed.decide(Adopt(FIRST, None))
-    governed.decide(Adopt(SECOND, None))
+    first = decide(governed.ledger, Adopt(FIRST)).encode()
+    governed.decide(Adopt(FIRST))
+    governed.decide(Adopt(SECOND))
     before = governed.little.entries()
-    downgrade = decide(governed.ledger, Adopt(manifest_of(bent(TEE, measurement=measurement("old")), "0.1.5"), None))
+    downgrade = decide(governed.ledger, Adopt(manifest_of(bent(TEE, measurement=measurement("old")), "0.1.5")))
     for raw, code in ((first, "history.replayed"), (downgrade.encode(), "release.downgrade")):
         with pytest.raises(GovernanceRefused) as caught:
             adopt(governed.little.store, raw, NOW_NS)
         assert caught.value.code == code
     assert governed.little.entries() == before
-    assert governed.denial(TEE) == "release.superseded"
 
 
 def test_chips_and_keys_go_by_decision(governed: Governed) -> None:
-    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(FIRST))
     governed.decide(RotateKey(MODEL_KEY, 2, "a backup was lost"))
     assert governed.denial() == "grant.version"
     governed.decide(RevokeChips((CHIP,), "its seed was extracted"))
@@ -209,7 +239,7 @@ def test_a_chip_the_administrator_revoked_first_stays_revoked(governed: Governed
 def test_a_machine_below_the_releases_own_floor_gets_nothing(governed: Governed) -> None:
     levels = {"bootloader": 255, "tee": 255, "snp": 255, "microcode": 255}
     name = next(iter(LOW.snp))
-    governed.decide(Adopt(replace(FIRST, minimum_tcb=MinimumTcb({name: levels}, ())), None))
+    governed.decide(Adopt(replace(FIRST, minimum_tcb=MinimumTcb({name: levels}, ()))))
     assert governed.denial() == "release.tcb"
 
 
@@ -232,7 +262,7 @@ def test_a_decision_takes_the_place_of_an_administrators_word(governed: Governed
     add_release(store, release, NOW_NS, on_my_word=True)
     assert governed.key() == (NO_ADOPTION, name)
     cell = LittleCell(TEE).admitted(governed.little.broker)
-    adoption = governed.decide(Adopt(FIRST, None))
+    adoption = governed.decide(Adopt(FIRST))
     with pytest.raises(Denied):  # it was admitted as something else
         cell.fetch(governed.little.broker, MODEL_KEY)
     assert governed.key() == (adoption, "0.1.0")
@@ -240,8 +270,8 @@ def test_a_decision_takes_the_place_of_an_administrators_word(governed: Governed
 
 
 def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
-    adoption = governed.decide(Adopt(FIRST, None))
-    governed.decide(Adopt(SECOND, None))
+    adoption = governed.decide(Adopt(FIRST))
+    governed.decide(Adopt(SECOND))
     for state in (ReleaseState.APPROVED, ReleaseState.SUPERSEDED, ReleaseState.PROPOSED):
         with pytest.raises(StoreRefused):
             set_release(governed.little.store, "0.1.0", state, NOW_NS, on_my_word=True)
@@ -262,11 +292,11 @@ def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
 
 
 def test_an_administrator_may_end_what_was_adopted(governed: Governed) -> None:
-    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(FIRST))
     set_release(governed.little.store, "0.1.0", ReleaseState.RETIRED, NOW_NS)
     assert governed.denial() == "release.unapproved"
-    governed.decide(Adopt(SECOND, 100))
-    assert governed.denial() == "release.unapproved"  # a grace brings nothing back
+    governed.decide(Adopt(SECOND))
+    assert governed.denial() == "release.unapproved"  # a supersession brings nothing back
     governed.little.audit()
 
 
@@ -280,13 +310,13 @@ def test_an_authority_is_set_once_and_over_nothing_approved(
     with pytest.raises(StoreRefused):
         govern(little.store, encode_authority(AUTHORITY), NOW_NS)
     with pytest.raises(StoreRefused):
-        adopt(little.store, decide(Ledger.begin(AUTHORITY), Adopt(FIRST, None)).encode(), NOW_NS)
+        adopt(little.store, decide(Ledger.begin(AUTHORITY), Adopt(FIRST)).encode(), NOW_NS)
     with pytest.raises(StoreRefused):
         history_of(little.store)
 
 
 def test_the_history_of_a_broker_proves_itself(governed: Governed) -> None:
-    adoption = governed.decide(Adopt(FIRST, None))
+    adoption = governed.decide(Adopt(FIRST))
     governed.decide(AmendCharter(replace(charter("ada", "ben", "dan"), name="after cyd left")))
     ledger, decided = history_of(governed.little.store).verify(authority_digest(AUTHORITY), no_chain, [adoption])
     assert ledger.head == governed.ledger.head
@@ -296,10 +326,14 @@ def test_the_history_of_a_broker_proves_itself(governed: Governed) -> None:
 @pytest.mark.parametrize(
     ("edit", "code"),
     [
-        ("update images set state='approved'", "log.releases"),
-        ("update images set until_height=99", "log.releases"),
-        ("update images set adoption=zeroblob(32)", "log.releases"),
-        ("update images set minimum_tcb=x''", "log.releases"),
+        ("update releases_by_height set state='approved'", "log.releases"),
+        ("update releases_by_height set last_height=99", "log.releases"),
+        ("update releases_by_height set first_height=2", "log.releases"),
+        ("update releases_by_height set lease=99", "log.releases"),
+        ("update releases_by_height set adoption=zeroblob(32)", "log.releases"),
+        ("update releases_by_height set minimum_tcb=x''", "log.releases"),
+        ("update granted_heights set last_height=99", "log.granted-heights"),
+        ("delete from granted_heights", "log.granted-heights"),
         ("delete from governance", "log.authority"),
         ("delete from decisions where position=2", "log.decisions"),
         ("update decisions set digest=zeroblob(32) where position=1", "log.decisions"),
@@ -309,7 +343,8 @@ def test_the_history_of_a_broker_proves_itself(governed: Governed) -> None:
     ],
 )
 def test_what_is_changed_behind_the_logs_back_is_found(governed: Governed, edit: str, code: str) -> None:
-    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(FIRST))
+    governed.key()
     governed.decide(Withdraw("0.1.0", FIRST.digest, "it leaks"))
     governed.decide(RotateKey(MODEL_KEY, 2, "a backup was lost"))
     with governed.little.store.engine.begin() as connection:
@@ -319,9 +354,44 @@ def test_what_is_changed_behind_the_logs_back_is_found(governed: Governed, edit:
     assert caught.value.code == code
 
 
+def test_a_store_of_before_heights_is_carried_over(tmp_path: Path) -> None:
+    """A height of grace becomes the end of a release's blocks."""
+    from attestation.broker import schema as module
+
+    url = f"sqlite:///{tmp_path}/broker.db"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for migration in module.MIGRATIONS[:2]:
+            migration(connection)
+        connection.execute(sa.text("insert into schema_version values (2)"))
+        rows = (("a", "superseded", 9), ("b", "superseded", 0), ("c", "approved", 0))
+        for at, (name, state, until) in enumerate(rows):
+            connection.execute(
+                module._images.insert().values(
+                    name=name,
+                    measurement=bytes([at]) * 48,
+                    model_root=MODEL_ROOT,
+                    measured_config=CONFIG,
+                    state=state,
+                    adoption=b"\x01" * 32,
+                    until_height=until,
+                    minimum_tcb=b"",
+                )
+            )
+    engine.dispose()
+    store = Store.open(url, create=True)
+    with store.change() as change:
+        found = {each.name: (each.heights, each.lease, each.adoption) for each in change.releases().values()}
+    store.close()
+    assert found == {
+        name: (heights, LEASE, b"\x01" * 32)
+        for name, heights in (("a", Heights(1, 8)), ("b", Heights(1, 1)), ("c", Heights(1, None)))
+    }
+
+
 def test_a_store_of_before_decisions_is_carried_over(tmp_path: Path) -> None:
     """Its releases stand on the administrator's word, as they did."""
-    from attestation.broker import store as module
+    from attestation.broker import schema as module
 
     url = f"sqlite:///{tmp_path}/broker.db"
     engine = sa.create_engine(url)
@@ -344,6 +414,6 @@ def test_a_store_of_before_decisions_is_carried_over(tmp_path: Path) -> None:
 
 
 def test_other_resources_are_denied_with_the_release(governed: Governed) -> None:
-    governed.decide(Adopt(FIRST, None))
+    governed.decide(Adopt(FIRST))
     cell = LittleCell(TEE).admitted(governed.little.broker)
     assert cell.fetch(governed.little.broker, PLAIN)

@@ -77,8 +77,8 @@ def test_releases_and_administration_leave_a_log_that_holds(little: LittleBroker
 
 
 EDITS = {
-    "update images set state='approved'": "log.releases",
-    "delete from images": "log.releases",
+    "update releases_by_height set state='approved'": "log.releases",
+    "delete from releases_by_height": "log.releases",
     "delete from secrets": "log.secrets",
     "update secrets set wrapped=null": "log.secrets",
     "delete from grants": "log.grants",

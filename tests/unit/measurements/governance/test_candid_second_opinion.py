@@ -25,8 +25,8 @@ from tests.releases import digest, made_manifest
 pytestmark = pytest.mark.node
 FOLDER = Path(__file__).resolve().parents[4] / "governance"
 ACTIONS = (
-    Adopt(made_manifest(), None),
-    Adopt(made_manifest(), 500),
+    Adopt(made_manifest()),
+    Adopt(made_manifest(last=500)),
     Withdraw("0.1.0", digest("m"), "it leaks"),
     RevokeChips((bytes(8), b"\x01" * 64), "extracted seeds"),
     RotateKey("default/model-key/tiny", 2, "a backup was lost"),
@@ -50,14 +50,13 @@ def second_opinion() -> dict[str, Any]:
 
 
 def _proposal() -> Proposal:
-    return Proposal.of(Ledger.begin(Chain(bytes(96), b"\x01", "get_proposal", 1_000)), Adopt(made_manifest(), None))
+    return Proposal.of(Ledger.begin(Chain(bytes(96), b"\x01", "get_proposal", 1_000)), Adopt(made_manifest()))
 
 
 def _fields(action: object) -> dict[str, object]:
     match action:
-        case Adopt(manifest, grace):
-            height = [] if grace is None else [str(grace)]
-            return {"adopt": {"manifest": manifest.encode().decode(), "grace_height": height}}
+        case Adopt(manifest):
+            return {"adopt": {"manifest": manifest.encode().decode()}}
         case Withdraw(version, manifest, reason):
             return {"withdraw": {"version": version, "manifest": manifest.hex(), "reason": reason}}
         case RevokeChips(chips, reason):
@@ -72,7 +71,7 @@ def _fields(action: object) -> dict[str, object]:
 def test_payloads_decode_identically(second_opinion: dict[str, Any]) -> None:
     """governance.md V4."""
     for action, found in zip(ACTIONS, second_opinion["decoded"], strict=False):
-        assert found == {"format": "1", "position": "3", "previous": digest("p").hex(), "action": _fields(action)}
+        assert found == {"format": "2", "position": "3", "previous": digest("p").hex(), "action": _fields(action)}
 
 
 def test_the_submitted_bytes_are_what_an_sns_reads(second_opinion: dict[str, Any]) -> None:

@@ -26,14 +26,16 @@ from measurements.governance.decision import CertifiedReply, Decision, Signature
 from measurements.governance.errors import AuthorityRefused, DecisionRefused, GovernanceRefused, PayloadRefused
 from measurements.governance.history import History, Ledger, Standing
 from measurements.release.errors import ReleaseDocumentRefused
+from measurements.release.heights import Heights
 from tests.charters import AUTHORITY, KEEPERS, advance, charter, decide, no_chain, public
 from tests.releases import digest, made_manifest
 
 FIRST = made_manifest()
 SECOND = made_manifest("0.2.0", FIRST)
+ENDED = made_manifest(last=400)
 EMPTY = Ledger.begin(AUTHORITY)
-ONE, _ = advance(EMPTY, Adopt(FIRST, None))
-TWO, _ = advance(ONE, Adopt(SECOND, 500))
+ONE, _ = advance(EMPTY, Adopt(FIRST))
+TWO, _ = advance(ONE, Adopt(SECOND))
 CHIP = b"\x07" * 64
 KEY = "default/model-key/tiny"
 
@@ -53,12 +55,18 @@ def test_a_release_is_adopted_superseded_and_withdrawn() -> None:
         "0.1.0": Standing.SUPERSEDED,
         "0.2.0": Standing.WITHDRAWN,
     }
-    assert ledger.releases["0.1.0"].until_height == 500
+    assert ledger.releases["0.1.0"].heights == Heights(1, 500)
+    assert ledger.releases["0.2.0"].heights == Heights(501, None)
     assert ledger.releases["0.1.0"].adoption == ONE.head
     assert ledger.newest is None
-    after, _ = advance(ledger, Adopt(made_manifest("0.3.0"), None))
+    after, _ = advance(ledger, Adopt(made_manifest("0.3.0")))
     assert after.newest is not None
     assert after.newest.manifest.version == "0.3.0"
+    assert [held.heights for held in after.releases.values()] == [
+        Heights(1, 500),
+        Heights(501, 1000),
+        Heights(1001, None),
+    ]  # a withdrawn one's blocks are its own, too
 
 
 def test_chips_and_keys_are_decided_like_releases() -> None:
@@ -69,20 +77,32 @@ def test_chips_and_keys_are_decided_like_releases() -> None:
 
 
 SENSELESS: dict[str, tuple[Ledger, Action, str]] = {
-    "an older version": (TWO, Adopt(made_manifest("0.1.5", SECOND), None), "manifest.supersedes"),
-    "a version again": (ONE, Adopt(replace(FIRST, price=replace(FIRST.price, request=1)), None), "release.downgrade"),
+    "an older version": (TWO, Adopt(made_manifest("0.1.5", SECOND)), "manifest.supersedes"),
+    "a version again": (ONE, Adopt(replace(FIRST, price=replace(FIRST.price, request=1))), "release.downgrade"),
     "a version below the highest": (
         advance(TWO, Withdraw("0.2.0", SECOND.digest, "bad"))[0],
-        Adopt(made_manifest("0.1.9"), None),
+        Adopt(made_manifest("0.1.9")),
         "release.downgrade",
     ),
-    "past the release in force": (TWO, Adopt(made_manifest("0.3.0", FIRST), None), "release.supersedes"),
-    "as if there were none": (ONE, Adopt(made_manifest("0.3.0"), None), "release.supersedes"),
-    "as if there were one": (EMPTY, Adopt(SECOND, None), "release.supersedes"),
+    "past the release in force": (TWO, Adopt(made_manifest("0.3.0", FIRST)), "release.supersedes"),
+    "as if there were none": (ONE, Adopt(made_manifest("0.3.0")), "release.supersedes"),
+    "as if there were one": (EMPTY, Adopt(SECOND), "release.supersedes"),
     "a withdrawn image under a new name": (
         advance(ONE, Withdraw("0.1.0", FIRST.digest, "bad"))[0],
-        Adopt(replace(FIRST, version="0.3.0"), None),
+        Adopt(replace(FIRST, version="0.3.0", serves=SECOND.serves)),
         "release.measurement",
+    ),
+    "the block of another": (ONE, Adopt(made_manifest("0.2.0", FIRST, first=1)), "release.heights"),
+    "a block before another's": (TWO, Adopt(made_manifest("0.3.0", SECOND, first=300)), "release.heights"),
+    "the last block of another": (
+        advance(EMPTY, Adopt(ENDED))[0],
+        Adopt(made_manifest("0.2.0", ENDED, first=400)),
+        "release.heights",
+    ),
+    "a block of one that was withdrawn": (
+        advance(ONE, Withdraw("0.1.0", FIRST.digest, "bad"))[0],
+        Adopt(made_manifest("0.2.0", first=1)),
+        "release.heights",
     ),
     "withdrawing what nobody adopted": (ONE, Withdraw("0.2.0", SECOND.digest, "bad"), "release.unknown"),
     "withdrawing by another manifest": (ONE, Withdraw("0.1.0", SECOND.digest, "bad"), "release.unknown"),
@@ -103,7 +123,7 @@ SENSELESS: dict[str, tuple[Ledger, Action, str]] = {
 
 @pytest.mark.parametrize("name", SENSELESS)
 def test_what_cannot_be_done_any_more_is_refused(name: str) -> None:
-    """governance.md V10, V11."""
+    """governance.md V10, V11, V23."""
     ledger, action, code = SENSELESS[name]
     assert refusal(ledger, decide(ledger, action)) == code
 
@@ -112,20 +132,20 @@ def test_what_cannot_be_done_any_more_is_refused(name: str) -> None:
 
 
 def test_a_decision_has_one_place() -> None:
-    first, second = decide(EMPTY, Adopt(FIRST, None)), decide(ONE, Adopt(SECOND, 500))
+    first, second = decide(EMPTY, Adopt(FIRST)), decide(ONE, Adopt(SECOND))
     assert refusal(ONE, first) == "history.replayed"
     assert refusal(TWO, first) == "history.replayed"
     assert refusal(EMPTY, second) == "history.gap"
-    assert refusal(ONE, decide(EMPTY, Adopt(made_manifest("0.9.0"), None))) == "history.fork"
+    assert refusal(ONE, decide(EMPTY, Adopt(made_manifest("0.9.0")))) == "history.fork"
     other, _ = advance(EMPTY, RevokeChips((CHIP,), "another history"))
-    assert refusal(ONE, decide(other, Adopt(made_manifest("0.9.0"), None))) == "history.fork"
-    assert refusal(TWO, decide(ONE, Adopt(made_manifest("0.9.0", FIRST), None))) == "history.fork"
+    assert refusal(ONE, decide(other, Adopt(made_manifest("0.9.0")))) == "history.fork"
+    assert refusal(TWO, decide(ONE, Adopt(made_manifest("0.9.0", FIRST)))) == "history.fork"
 
 
 def test_another_authoritys_decision_is_not_one_of_these() -> None:
     other = Ledger.begin(Chartered(charter("ada", "ben", "cyd", title="another body of the same people")))
-    assert refusal(EMPTY, decide(other, Adopt(FIRST, None))) == "history.fork"
-    moved = Decision(EMPTY.next_payload(Adopt(FIRST, None)).encode(), decide(other, Adopt(FIRST, None)).proof)
+    assert refusal(EMPTY, decide(other, Adopt(FIRST))) == "history.fork"
+    moved = Decision(EMPTY.next_payload(Adopt(FIRST)).encode(), decide(other, Adopt(FIRST)).proof)
     assert refusal(EMPTY, moved) == "charter.signature"
 
 
@@ -134,15 +154,15 @@ def test_another_authoritys_decision_is_not_one_of_these() -> None:
 
 @pytest.mark.parametrize("by", [(), ("ada",), ("cyd",)])
 def test_too_few_voices_decide_nothing(by: tuple[str, ...]) -> None:
-    assert refusal(EMPTY, decide(EMPTY, Adopt(FIRST, None), by)) == "charter.threshold"
+    assert refusal(EMPTY, decide(EMPTY, Adopt(FIRST), by)) == "charter.threshold"
 
 
 def test_a_stranger_among_them_spoils_it() -> None:
-    assert refusal(EMPTY, decide(EMPTY, Adopt(FIRST, None), ("ada", "ben", "mallory"))) == "charter.member"
+    assert refusal(EMPTY, decide(EMPTY, Adopt(FIRST), ("ada", "ben", "mallory"))) == "charter.member"
 
 
 def test_one_bad_signature_spoils_it() -> None:
-    decision = decide(EMPTY, Adopt(FIRST, None), ("ada", "ben", "cyd"))
+    decision = decide(EMPTY, Adopt(FIRST), ("ada", "ben", "cyd"))
     assert isinstance(decision.proof, Signatures)
     bad = {**decision.proof.by_key, public("cyd"): bytes(64)}
     assert refusal(EMPTY, Decision(decision.payload, Signatures(bad))) == "charter.signature"
@@ -150,10 +170,10 @@ def test_one_bad_signature_spoils_it() -> None:
 
 def test_a_charter_is_not_asked_by_certificate_nor_a_chain_by_signature() -> None:
     reply = CertifiedReply(b"", b"", b"\x04", 1, None)
-    payload = EMPTY.next_payload(Adopt(FIRST, None)).encode()
+    payload = EMPTY.next_payload(Adopt(FIRST)).encode()
     assert refusal(EMPTY, Decision(payload, reply)) == "authority.kind"
     chain = Ledger.begin(Chain(bytes(96), b"\x01", "get_proposal", 1000))
-    assert refusal(chain, decide(chain, Adopt(FIRST, None))) == "authority.kind"
+    assert refusal(chain, decide(chain, Adopt(FIRST))) == "authority.kind"
     with pytest.raises(GovernanceRefused) as caught:
         chain.rehearse(AmendCharter(KEEPERS), bytes(32))
     assert caught.value.code == "charter.none"
@@ -166,8 +186,8 @@ def test_whoever_hands_over_agrees_and_whoever_takes_over_has_their_keys() -> No
     assert refusal(ONE, decide(ONE, amendment, ("dan", "eve"))) == "charter.threshold"
     ledger, decided = advance(ONE, amendment, ("ada", "ben", "dan", "eve"))
     assert set(decided.by) == {"ada", "ben"}
-    assert refusal(ledger, decide(ledger, Adopt(SECOND, None), ("ada", "ben"))) == "charter.member"
-    advance(ledger, Adopt(SECOND, None), ("dan", "eve"))
+    assert refusal(ledger, decide(ledger, Adopt(SECOND), ("ada", "ben"))) == "charter.member"
+    advance(ledger, Adopt(SECOND), ("dan", "eve"))
 
 
 @pytest.mark.parametrize(
@@ -199,8 +219,8 @@ def test_authorities_read_back() -> None:
 @pytest.mark.parametrize(
     "action",
     [
-        Adopt(FIRST, None),
-        Adopt(FIRST, 7),
+        Adopt(FIRST),
+        Adopt(ENDED),
         Withdraw("0.1.0", FIRST.digest, "why"),
         RevokeChips((b"\1" * 8, CHIP), "why"),
         RotateKey(KEY, 2, "why"),
@@ -221,8 +241,8 @@ def test_payloads_read_back_and_have_one_encoding(action: Action) -> None:
 @pytest.mark.parametrize(
     ("payload", "code"),
     [
-        (Payload(0, bytes(32), Adopt(FIRST, None)), "payload.format"),
-        (Payload(1, bytes(31), Adopt(FIRST, None)), "payload.previous"),
+        (Payload(0, bytes(32), Adopt(FIRST)), "payload.format"),
+        (Payload(1, bytes(31), Adopt(FIRST)), "payload.previous"),
         (Payload(1, bytes(32), Withdraw("1", FIRST.digest, "x")), "payload.withdraw"),
         (Payload(1, bytes(32), Withdraw("0.1.0", b"", "x")), "payload.withdraw"),
         (Payload(1, bytes(32), Withdraw("0.1.0", FIRST.digest, "")), "payload.reason"),
@@ -245,8 +265,8 @@ def test_payloads_that_say_nothing_are_refused(payload: Payload, code: str) -> N
 # -- whole histories: governance.md V12
 
 DECISIONS = (
-    decide(EMPTY, Adopt(FIRST, None)),
-    decide(ONE, Adopt(SECOND, 500)),
+    decide(EMPTY, Adopt(FIRST)),
+    decide(ONE, Adopt(SECOND)),
     decide(TWO, Withdraw("0.1.0", FIRST.digest, "it leaks"), ("ada", "ben", "cyd")),
 )
 HISTORY = History(AUTHORITY, DECISIONS)
@@ -355,7 +375,7 @@ def test_files_that_are_no_decision_are_refused(value: cbor.Encodable) -> None:
 def test_a_decision_has_one_name_whoever_signed_the_copy() -> None:
     """governance.md V5: receipts of every cell must cite the same digest."""
     heads = {
-        EMPTY.advance(decide(EMPTY, Adopt(FIRST, None), by), no_chain)[0].head
+        EMPTY.advance(decide(EMPTY, Adopt(FIRST), by), no_chain)[0].head
         for by in (("ada", "ben"), ("ben", "cyd"), ("ada", "ben", "cyd"))
     }
     assert len(heads) == 1

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from measurements.release.changes import changes, facts
 from measurements.release.document import render
 from measurements.release.errors import ReleaseDocumentRefused
+from measurements.release.heights import Heights
 from measurements.release.manifest import EngineProfile, Manifest, MinimumTcb, SnpLaunch, launch_document, parse_launch
 from tests.releases import digest, made_manifest, measurement
 
@@ -47,7 +48,14 @@ def test_tdx_launches_whose_registers_are_not_all_stated_give_no_measurement() -
 
 
 REFUSED = {
-    "another schema": (lambda v: v.update(schema="anchorhold/release/v2"), "manifest.schema"),
+    "another schema": (lambda v: v.update(schema="anchorhold/release/v1"), "manifest.schema"),
+    "no blocks": (lambda v: v.pop("serves"), "manifest.serves"),
+    "a block before the first there is": (lambda v: v["serves"].update(first=0), "manifest.serves.first"),
+    "an end before the beginning": (lambda v: v["serves"].update(last=500), "manifest.serves.last"),
+    "an end that is no number": (lambda v: v["serves"].update(last="600"), "manifest.serves.last"),
+    "a block beyond every height": (lambda v: v["serves"].update(last=1 << 63), "manifest.serves.last"),
+    "no lease": (lambda v: v["serves"].update(lease=0), "manifest.serves.lease"),
+    "a lease without an end": (lambda v: v["serves"].update(lease=1_000_001), "manifest.serves.lease"),
     "a field more": (lambda v: v.update(signed_off=1), "manifest.signed_off"),
     "a field less": (lambda v: v.pop("price"), "manifest.price"),
     "a version with a word": (lambda v: v.update(version="0.2.0-rc1"), "manifest.version"),
@@ -177,6 +185,16 @@ def test_less_is_said_and_asks_for_nothing() -> None:
     higher = MinimumTcb({"Genoa *": {"bootloader": 11, "tee": 0, "snp": 23, "microcode": 25}}, ("UpToDate",))
     after = replace(SECOND, minimum_tcb=higher, price=replace(SECOND.price, token_out=5_000))
     assert asked(after) == {"minimum TCB": "", "price": ""}
+
+
+def test_which_blocks_change_hands_is_said() -> None:
+    found = {change.topic: change.words for change in changes(FIRST, SECOND)}
+    assert found["blocks"] == "0.2.0 answers from 501 on; 0.1.0 ends with block 500"
+    ended = replace(FIRST, serves=replace(FIRST.serves, heights=Heights(1, 400)))
+    words = [change.words for change in changes(ended, SECOND) if change.topic == "blocks"]
+    assert words == ["0.2.0 answers from 501 on; 0.1.0 has ended with block 400", "nobody answers blocks 401 to 500"]
+    longer = replace(SECOND, serves=replace(SECOND.serves, lease=200))
+    assert asked(longer) == {"lease": "that a withdrawn cell may go on for so long"}
 
 
 def test_another_kind_of_machine_is_new_trust_and_another_size_is_not() -> None:
