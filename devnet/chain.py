@@ -134,9 +134,9 @@ def _tampered(requests: tuple[Request, ...], misbehaviour: Misbehaviour | None) 
 
 
 def _other_version(raw: bytes) -> bytes:
-    """The same proof with every header saying version 2."""
+    """The same proof with every header saying version 3."""
     version, certificate, headers = _items(cbor.decode(raw))
-    return cbor.encode([version, certificate, [[2, *_items(header)[1:]] for header in _items(headers)]])
+    return cbor.encode([version, certificate, [[3, *_items(header)[1:]] for header in _items(headers)]])
 
 
 def _items(value: cbor.Value) -> list[cbor.Value]:

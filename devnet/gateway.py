@@ -20,121 +20,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from anchorhold.host.answer_reports import Report
-from attestation.consensus.blocks import Block
-from attestation.consensus.slices import VERSION, Body
-from devnet.replica import Call, Replica
+from attestation.consensus.answered import AnsweredProof
+from attestation.consensus.blocks import Block, Header, Request, header_from, requests_from
+from attestation.consensus.slices import VERSION_WITH_TREE, Body
+from devnet import gateway_candid as did
+from devnet.replica import ANONYMOUS, Call, Replica
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
-from foundation.candid import BLOB, INT64, NAT64, NULL, PRINCIPAL, TEXT, Opt, Record, Type, Variant, Vec, decode, encode
+from foundation.candid import BLOB, BOOL, NAT64, PRINCIPAL, TEXT, Opt, Record, Type, Vec, decode, encode
 from foundation.limits import HEADERS_MAX
 from foundation.refusal import Refused
 
+CANISTER_ID_BYTES = 10
 ARTEFACTS = Path(__file__).resolve().parent.parent / "gateway"
-
-# ---- gateway/gateway.did, by name
-
-_ARGUMENT = Record({"name": TEXT, "value": TEXT})
-_TOOL_CALL = Record({"id": TEXT, "function": Record({"name": TEXT, "arguments": Vec(_ARGUMENT)})})
-_MESSAGE = Variant(
-    {
-        "user": Record({"content": TEXT}),
-        "system": Record({"content": TEXT}),
-        "assistant": Record({"content": Opt(TEXT), "tool_calls": Vec(_TOOL_CALL)}),
-        "tool": Record({"content": TEXT, "tool_call_id": TEXT}),
-    }
-)
-_PROPERTY = Record({"type": TEXT, "name": TEXT, "description": Opt(TEXT), "enum": Opt(Vec(TEXT))})
-_PARAMETERS = Record({"type": TEXT, "properties": Opt(Vec(_PROPERTY)), "required": Opt(Vec(TEXT))})
-_FUNCTION = Record({"name": TEXT, "description": Opt(TEXT), "parameters": Opt(_PARAMETERS)})
-_TOOL = Variant({"function": _FUNCTION})
-_SAMPLING = Record(
-    {
-        "temperature_micro": Opt(NAT64),
-        "top_p_micro": Opt(NAT64),
-        "top_k": Opt(NAT64),
-        "max_tokens": Opt(NAT64),
-        "stop": Opt(Vec(TEXT)),
-        "seed": Opt(NAT64),
-        "min_p_micro": Opt(NAT64),
-        "repetition_penalty_micro": Opt(NAT64),
-        "presence_penalty_micro": Opt(INT64),
-        "frequency_penalty_micro": Opt(INT64),
-        "logit_bias": Opt(Vec(Record({"token": NAT64, "bias_micro": INT64}))),
-    }
-)
-CHAT_REQUEST = Record({"model": TEXT, "messages": Vec(_MESSAGE), "tools": Opt(Vec(_TOOL)), "sampling": Opt(_SAMPLING)})
-_REFUSAL = Record({"code": TEXT, "expected": TEXT, "got": TEXT})
-_SUBMITTED = Variant({"ticket": NAT64, "refused": _REFUSAL})
-_POSITION = Record({"height": NAT64, "index": NAT64, "id": NAT64})
-_SEALED = Variant(
-    {"sealed": Record({"height": NAT64, "link": BLOB, "count": NAT64}), "empty": NULL, "refused": _REFUSAL}
-)
-_HEAD: dict[str, Type] = {"certificate": Opt(BLOB), "head_height": NAT64, "head_link": BLOB, "oldest_height": NAT64}
-_SLICE = Record({"blocks": Vec(BLOB), **_HEAD})
-_HEADERS = Record({"headers": Vec(BLOB), **_HEAD})
-_SIGNATURE = Record({"reporter": PRINCIPAL, "signature": BLOB})
-_ANSWERED = Record(
-    {
-        "position": _POSITION,
-        "answer": BLOB,
-        "receipt": BLOB,
-        "digest": BLOB,
-        "signatures": Vec(_SIGNATURE),
-        "dissenters": Vec(PRINCIPAL),
-    }
-)
-_TAKEN = Variant({"waiting": NULL, "ordered": _POSITION, "answered": _ANSWERED, "refused": _REFUSAL})
-_REPORT = Record({"height": NAT64, "index": NAT64, "answer": BLOB, "receipt": BLOB, "signature": BLOB})
-_OUTCOME = Variant(
-    {
-        "recorded": Record({"digest": BLOB}),
-        "repeated": Record({"digest": BLOB}),
-        "diverged": Record({"kept": BLOB, "other": BLOB}),
-        "refused": _REFUSAL,
-    }
-)
-_DISAGREEMENT = Record(
-    {
-        "height": NAT64,
-        "index": NAT64,
-        "reporter": PRINCIPAL,
-        "time": NAT64,
-        "kept": BLOB,
-        "other": BLOB,
-        "evidence": Opt(Record({"receipt": BLOB, "signature": BLOB})),
-    }
-)
-_DIVERGENCES = Record({"seen": NAT64, "divergences": Vec(_DISAGREEMENT)})
-_SET = Variant({"set": NULL, "refused": _REFUSAL})
-_STATUS = Record(
-    {
-        name: BLOB if name == "head_link" else NAT64
-        for name in (
-            "head_height",
-            "head_link",
-            "oldest_height",
-            "queued",
-            "queued_bytes",
-            "callers_waiting",
-            "fixed",
-            "next_id",
-            "next_ticket",
-            "history_bytes",
-        )
-    }
-)
-_LIMIT_NAMES = (
-    "payload_bytes_max",
-    "messages_max",
-    "tools_max",
-    "tokens_max",
-    "queued_max",
-    "queued_per_caller_max",
-    "block_requests_max",
-    "block_payload_bytes_max",
-    "answer_bytes_max",
-)
-_LIMITS = Record(dict.fromkeys(_LIMIT_NAMES, NAT64))
 
 
 class GatewayRefused(Refused):
@@ -161,6 +59,7 @@ class Slice:
 
     encoded: tuple[bytes, ...]
     certificate: bytes | None
+    tree: bytes
     head_height: int
     head_link: bytes
     oldest_height: int
@@ -172,13 +71,35 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    position: Position
+class Reported:
+    """One answer and those who reported it."""
+
     answer: bytes
     receipt: bytes
     digest: bytes
     signatures: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Reported):
+    """The first answer; `others` differ from it. `proof` is what the subnet certifies of all of them."""
+
+    position: Position
     dissenters: tuple[bytes, ...]
+    others: tuple[Reported, ...]
+    proof: AnsweredProof | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What `v1_chat` gives: the LLM canister's message, and what this gateway knows besides."""
+
+    message: dict[str, Any]
+    ticket: int
+    position: Position
+    receipt: bytes
+    digest: bytes
+    signatures: tuple[tuple[bytes, bytes], ...]
 
 
 Taken: TypeAlias = Waiting | Position | Answered
@@ -208,8 +129,14 @@ def chat(model: str, *messages: tuple[str, Mapping[str, Any]], **options: Any) -
     """A request as the Candid codec wants it: every optional field named, absent ones `None`."""
     sampling = options.get("sampling")
     if sampling is not None:
-        sampling = {name: sampling.get(name) for _, name, _ in _SAMPLING.fields}
-    return {"model": model, "messages": list(messages), "tools": options.get("tools"), "sampling": sampling}
+        sampling = {name: sampling.get(name) for _, name, _ in did.SAMPLING.fields}
+    return {
+        "model": model,
+        "messages": list(messages),
+        "tools": options.get("tools"),
+        "sampling": sampling,
+        "response_format": options.get("response_format"),
+    }
 
 
 def _accepted(outcome: tuple[str, Any]) -> tuple[str, Any]:
@@ -220,7 +147,7 @@ def _accepted(outcome: tuple[str, Any]) -> tuple[str, Any]:
 
 
 def _sealed(reply: bytes) -> SealedBlock | None:
-    tag, value = _accepted(decode([_SEALED], reply)[0])
+    tag, value = _accepted(decode([did.SEALED], reply)[0])
     return None if tag == "empty" else SealedBlock(value["height"], value["link"], value["count"])
 
 
@@ -253,7 +180,16 @@ class Gateway:
         self.replica.upgrade(gateway_wasm())
 
     def _update(self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes) -> Any:
-        return decode([result], self.replica.ingress(method, encode(of, values), caller).reply())[0]
+        return decode([result], self._begin(method, encode(of, values), caller).reply())[0]
+
+    def _begin(self, method: str, argument: bytes, caller: bytes) -> Call:
+        """Starts an update call. People's calls pass the gateway's inspection; canisters' calls have none."""
+        if not (len(caller) == CANISTER_ID_BYTES and caller.endswith(b"\1\1")):
+            return self.replica.ingress(method, argument, caller)
+        network = self.replica.network
+        call = network.submit(self.replica.canister_id, method, argument, caller)
+        network.run(network.numbers, network.numbers)
+        return call
 
     def _query(
         self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes = b"\x04"
@@ -264,35 +200,58 @@ class Gateway:
 
     def submit_chat(self, caller: bytes, request: Mapping[str, Any]) -> int:
         """The ticket. Build `request` with `chat`."""
-        outcome = self._update("submit_chat", [CHAT_REQUEST], [request], _SUBMITTED, caller)
+        outcome = self._update("submit_chat", [did.CHAT_REQUEST], [request], did.SUBMITTED, caller)
         return int(_accepted(outcome)[1])
 
     def submit_sealed(self, caller: bytes, payload: bytes) -> int:
         argument = Record({"payload": BLOB})
-        outcome = self._update("submit_sealed", [argument], [{"payload": payload}], _SUBMITTED, caller)
+        outcome = self._update("submit_sealed", [argument], [{"payload": payload}], did.SUBMITTED, caller)
         return int(_accepted(outcome)[1])
 
     def take_answer(self, caller: bytes, ticket: int) -> Taken:
-        tag, value = _accepted(self._query("take_answer", [NAT64], [ticket], _TAKEN, caller))
+        tag, value = _accepted(self._query("take_answer", [NAT64], [ticket], did.TAKEN, caller))
         if tag == "waiting":
             return Waiting()
         if tag == "ordered":
             return Position(**value)
-        signatures = tuple((entry["reporter"], entry["signature"]) for entry in value["signatures"])
         return Answered(
-            **{
-                **value,
-                "position": Position(**value["position"]),
-                "signatures": signatures,
-                "dissenters": tuple(value["dissenters"]),
-            }
+            **_reported(value),
+            position=Position(**value["position"]),
+            dissenters=tuple(value["dissenters"]),
+            others=tuple(Reported(**_reported(other)) for other in value["others"]),
+            proof=_proof(value),
         )
+
+    def admission_refusal(self, caller: bytes) -> str | None:
+        """The code under which one more prompt of this caller would be refused."""
+        refusal = self._query("admission_refusal", [], [], Opt(did.REFUSAL), caller)
+        return None if refusal is None else str(refusal["code"])
+
+    def prove_answer(self, number: int) -> AnsweredProof | None:
+        """What the subnet certifies of one request, by its id. Anyone may ask."""
+        return _proof(self._query("prove_answer", [NAT64], [number], did.PROOF))
+
+    def begin_chat(self, caller: bytes, request: Mapping[str, Any]) -> Call:
+        """`v1_chat`: waits in the gateway, by draws that whoever runs the replica delivers. `end_chat` reads it."""
+        return self._begin("v1_chat", encode([did.CHAT_REQUEST], [request]), caller)
+
+    def end_chat(self, call: Call) -> Reply:
+        """Raises `Rejected` with the gateway's reason, `NotAnswered` while it waits."""
+        value = decode([did.REPLY], call.reply())[0]
+        signatures = _signatures(value["signatures"])
+        return Reply(**{**value, "position": Position(**value["position"]), "signatures": signatures})
+
+    def begin_chat_v0(self, caller: bytes, request: Mapping[str, Any]) -> Call:
+        return self._begin("v0_chat", encode([did.CHAT_REQUEST_V0], [request]), caller)
+
+    def end_chat_v0(self, call: Call) -> str:
+        return str(decode([TEXT], call.reply())[0])
 
     # ---- hosts
 
     def begin_seal(self, caller: bytes) -> Call:
         """Starts sealing: the prompts are fixed, `raw_rand` is outstanding. `end_seal` reads the result."""
-        return self.replica.ingress("seal_block", encode([], []), caller)
+        return self._begin("seal_block", encode([], []), caller)
 
     def end_seal(self, call: Call) -> SealedBlock | None:
         return _sealed(call.reply())
@@ -303,13 +262,22 @@ class Gateway:
         self.replica.settle()
         return self.end_seal(call)
 
-    def get_slice(self, from_height: int, max_blocks: int = 256) -> Slice:
-        found = self._query("get_slice", [NAT64, NAT64], [from_height, max_blocks], _SLICE)
+    def get_slice(self, from_height: int, max_blocks: int = 256, *, reader: bytes | None = None) -> Slice:
+        """Whole blocks, which reporters and controllers alone may read: without `reader`, as the first reporter."""
+        as_whom = reader if reader is not None else next(iter(self.reporters()), ANONYMOUS)
+        found = self._query("get_slice", [NAT64, NAT64], [from_height, max_blocks], did.SLICE, as_whom)
         return Slice(tuple(found.pop("blocks")), **found)
 
     def get_headers(self, from_height: int, max_headers: int = 4_096) -> Slice:
-        found = self._query("get_headers", [NAT64, NAT64], [from_height, max_headers], _HEADERS)
+        found = self._query("get_headers", [NAT64, NAT64], [from_height, max_headers], did.HEADERS)
         return Slice(tuple(found.pop("headers")), **found)
+
+    def get_entries(self, height: int, caller: bytes = ANONYMOUS) -> tuple[Header, tuple[Request | bytes, ...]] | None:
+        """A block's header and each of its requests: itself where `caller` may read it, else its leaf."""
+        found = self._query("get_entries", [NAT64], [height], did.ENTRIES, caller)
+        if found is None:
+            return None
+        return header_from(cbor.decode(found["header"])), tuple(_entry(*each) for each in found["entries"])
 
     def proof_and_bodies(self, from_height: int) -> tuple[bytes, tuple[bytes, ...]] | None:
         """What a host carries to a cell: one slice proof and a body per block. `None` if nothing is newer.
@@ -324,7 +292,7 @@ class Gateway:
             expected = f"a height from {read.oldest_height} within {HEADERS_MAX} of {read.head_height}"
             raise GatewayRefused("slice.range", expected=expected, got=from_height)
         headers = [cbor.decode(raw) for raw in read.encoded]
-        proof = cbor.encode([VERSION, read.certificate, headers])
+        proof = cbor.encode([VERSION_WITH_TREE, read.certificate, read.tree, headers])
         bodies: list[bytes] = []
         while len(bodies) < len(headers):
             for raw in self.get_slice(from_height + len(bodies)).encoded:
@@ -336,35 +304,60 @@ class Gateway:
 
     def report_answer(self, reporter: bytes, report: Report) -> str:
         """`recorded`, `repeated` or `diverged`."""
-        values = {name: getattr(report, name) for _, name, _ in _REPORT.fields}
-        return _accepted(self._update("report_answer", [_REPORT], [values], _OUTCOME, reporter))[0]
+        values = {name: getattr(report, name) for _, name, _ in did.REPORT.fields}
+        return _accepted(self._update("report_answer", [did.REPORT], [values], did.OUTCOME, reporter))[0]
 
     def answer_digest(self, height: int, index: int) -> bytes | None:
         digest: bytes | None = self._query("answer_digest", [NAT64, NAT64], [height, index], Opt(BLOB))
         return digest
 
     def divergences(self, caller: bytes = b"\x04", first: int = 0, count: int = 256) -> tuple[Divergence, ...]:
-        found = self._query("divergences", [NAT64, NAT64], [first, count], _DIVERGENCES, caller)
+        found = self._query("divergences", [NAT64, NAT64], [first, count], did.DIVERGENCES, caller)
         return tuple(_divergence(entry) for entry in found["divergences"])
 
     # ---- controllers and anyone
 
     def set_reporters(self, caller: bytes, reporters: Sequence[bytes]) -> None:
-        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], _SET, caller))
+        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], did.SET, caller))
+
+    def set_pace(self, caller: bytes, *, soonest_ms: int, latest_ms: int, expiry_blocks: int) -> None:
+        pace = {"soonest_ms": soonest_ms, "latest_ms": latest_ms, "expiry_blocks": expiry_blocks}
+        _accepted(self._update("set_pace", [did.PACE], [pace], did.SET, caller))
+
+    def set_draining(self, caller: bytes, on: bool) -> None:
+        _accepted(self._update("set_draining", [BOOL], [on], did.SET, caller))
 
     def set_history(self, caller: bytes, bytes_max: int) -> None:
-        _accepted(self._update("set_history", [NAT64], [bytes_max], _SET, caller))
+        _accepted(self._update("set_history", [NAT64], [bytes_max], did.SET, caller))
 
     def reporters(self) -> tuple[bytes, ...]:
         return tuple(self._query("reporters", [], [], Vec(PRINCIPAL)))
 
     def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self._query("status", [], [], _STATUS)
+        status: dict[str, Any] = self._query("status", [], [], did.STATUS)
         return status
 
     def limits(self) -> dict[str, int]:
-        limits: dict[str, int] = self._query("limits", [], [], _LIMITS)
+        limits: dict[str, int] = self._query("limits", [], [], did.LIMITS)
         return limits
+
+
+def _signatures(entries: Sequence[Mapping[str, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((entry["reporter"], entry["signature"]) for entry in entries)
+
+
+def _reported(value: Mapping[str, Any]) -> dict[str, Any]:
+    named = {name: value[name] for name in ("answer", "receipt", "digest")}
+    return {**named, "signatures": _signatures(value["signatures"])}
+
+
+def _proof(value: Mapping[str, Any]) -> AnsweredProof | None:
+    certificate = value["certificate"]
+    return None if certificate is None else AnsweredProof(certificate, value["tree"])
+
+
+def _entry(kind: str, raw: bytes) -> Request | bytes:
+    return requests_from([cbor.decode(raw)])[0] if kind == "request" else raw
 
 
 def _divergence(entry: dict[str, Any]) -> Divergence:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from devnet.gateway import Gateway
+from attestation.consensus.blocks import Block, Kind
+from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf
+from attestation.receipts.body import Receipt
+from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome, answer_digest
+from attestation.receipts.seeds import SeedPolicy
+from devnet.gateway import Gateway, Report
 from devnet.subnet import Subnet
+from tests.little_receipts import PRICE, SERVED_BY
 
 OWNER = b"\x01owner"
 REPORTER = b"\x02reporter"
@@ -43,3 +50,76 @@ class Bench:
 
 def caller(number: int) -> bytes:
     return b"\x02caller" + number.to_bytes(2, "big")
+
+
+def certified_root(link: bytes, records: Mapping[int, bytes] | None = None) -> bytes:
+    """What the gateway certifies (order.md O42), said again with the tree of the Internet Computer's verifier."""
+    answers = _answers(sorted((records or {}).items()), 63)
+    return Fork(Labeled(b"answers", answers), Labeled(b"link", Leaf(link))).digest
+
+
+def _answers(records: Sequence[tuple[int, bytes]], bit: int) -> HashTree:
+    if not records:
+        return Empty()
+    if len(records) == 1:
+        number, record = records[0]
+        return Labeled(number.to_bytes(8, "big"), Leaf(record))
+    low = [each for each in records if not each[0] >> bit & 1]
+    high = records[len(low) :]
+    if not low or not high:
+        return _answers(records, bit - 1)
+    return Fork(_answers(low, bit - 1), _answers(high, bit - 1))
+
+
+def person(number: int) -> bytes:
+    """A principal in the form of a public key's."""
+    return number.to_bytes(28, "big") + b"\x02"
+
+
+def canister(number: int) -> bytes:
+    return number.to_bytes(8, "big") + b"\x01\x01"
+
+
+def receipt_for(
+    block: Block, index: int, answer: bytes, finish: Finish | str = Finish.STOP, engine: bytes = b"\xe1" * 32
+) -> bytes:
+    """The body of a receipt that says `answer` to a request of `block`; another `engine` makes it another receipt."""
+    request, header = block.requests[index], block.header
+    refused = isinstance(finish, str)
+    if request.kind is Kind.SEALED and not refused:
+        finish = Finish.SEALED
+    outcome = Outcome.refusal(finish) if isinstance(finish, str) else None
+    return Receipt(
+        by=replace(SERVED_BY, fingerprint=engine),
+        gateway=header.canister,
+        height=header.height,
+        index=index,
+        id=request.id,
+        kind=request.kind,
+        request=request.digest(),
+        seed_policy=SeedPolicy.BEACON,
+        seed=bytes(32),
+        answer=NO_ANSWER if refused else answer_digest((answer,)),
+        outcome=bytes(32) if outcome is None else outcome.commitment(),
+        finish=finish,
+        tokens_in=0 if refused else 12,
+        tokens_out=0 if refused else 7,
+        price=PRICE.digest,
+        cycles=0,
+        previous=bytes(32),
+    ).encode()
+
+
+def report_on(
+    gateway: Gateway,
+    height: int,
+    index: int,
+    answer: bytes = b"answer",
+    *,
+    finish: Finish | str = Finish.STOP,
+    engine: bytes = b"\xe1" * 32,
+    signature: bytes = b"signature",
+) -> Report:
+    """What a host would bring for that place: an answer and the receipt that fits it."""
+    block = Block.decode(gateway.get_slice(height, 1).encoded[0])
+    return Report(height, index, answer, receipt_for(block, index, answer, finish, engine), signature)

@@ -33,7 +33,7 @@ from appliance.serving.window import Piece, Say
 from attestation.auditor.audit_bundle import AnswersPart, AskedPart, AuditBundle, ReceiptsPart
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Stage, Standing, Status
-from attestation.consensus.blocks import Header, Kind, Request
+from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
 from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.body import Receipt
@@ -83,11 +83,13 @@ def records(bundle: AuditBundle) -> tuple[Record | None, ...]:
             found.append(None)
             continue
         opening = None if answer.opening is None else Opening.parse(answer.opening)
-        found.append(Record(_ordered(header, index, request), each.receipt, answer.said, opening))
+        # order.md O38: a cell that ran it before it expired answered it; one that came later refused it.
+        refused = each.receipt.finish == EXPIRED_CODE and has_expired(headers, request.id)
+        found.append(Record(_ordered(header, index, request, refused), each.receipt, answer.said, opening))
     return tuple(found)
 
 
-def _ordered(header: Header, index: int, request: Request) -> OrderedRequest:
+def _ordered(header: Header, index: int, request: Request, expired: bool) -> OrderedRequest:
     return OrderedRequest(
         height=header.height,
         index=index,
@@ -100,6 +102,7 @@ def _ordered(header: Header, index: int, request: Request) -> OrderedRequest:
         request_digest=request.digest(),
         block_time_ns=header.time_ns,
         certified_time_ns=0,
+        expired=expired,
     )
 
 

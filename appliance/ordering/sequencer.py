@@ -16,7 +16,7 @@ against that header and released. State, all of it:
     marks       at most three certified heads kept with their certificates, to make checkpoints of
 
 Everything is decided here and nothing is touched: no socket, clock, disk or randomness. A call either
-succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O35 of docs/spec/order.md.
+succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O35 and O38 of docs/spec/order.md.
 
 What this does not establish: that a slice is recent or the newest (there is no clock to say so), or that
 bodies will ever come (the host may stop). Released once means once in this process: after a restart the host
@@ -75,6 +75,7 @@ class OrderedRequest:
     request_digest: bytes
     block_time_ns: int
     certified_time_ns: int
+    expired: bool = False  # the gateway refused it in a later block that is in the plan (O38)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,12 @@ class _Mark:
     """A certified head: with its certificate it proves itself to anyone."""
 
     certificate: bytes
+    tree: bytes | None
     header: Header
     time_ns: int
 
     def encode(self) -> bytes:
-        return SliceProof(self.certificate, (self.header,)).encode()
+        return SliceProof(self.certificate, (self.header,), self.tree).encode()
 
 
 class Sequencer:
@@ -296,18 +298,30 @@ class Sequencer:
                 "heights", expected=f"a block of this release: {self._heights}", got=f"height {body.height}"
             )
         planned = self._plan[0]
-        released = _released(planned, body, self._certified_time_ns)
+        released = _released(planned, body, self._certified_time_ns, self._expired(planned.header))
         self._plan.popleft()
         self._position = _behind(planned.header, planned.link)
         self._pass_mark(planned.header.height)
         return released
+
+    def _expired(self, header: Header) -> frozenset[int]:
+        """Which ids of a planned block the headers planned after it say have expired (O38)."""
+        own = range(header.first_id, header.next_id)
+        return frozenset(
+            number
+            for each in self._plan
+            for ids in each.header.expired
+            for number in range(max(ids.first, own.start), min(ids.end, own.stop))
+        )
 
     def _pass_mark(self, height: int) -> None:
         if self._next_mark is not None and self._next_mark.header.height == height:
             self._checkpoint, self._next_mark, self._last_mark = self._next_mark, self._last_mark, None
 
 
-def _released(planned: _Planned, body: Body, certified_time_ns: int) -> tuple[OrderedRequest, ...]:
+def _released(
+    planned: _Planned, body: Body, certified_time_ns: int, expired: frozenset[int]
+) -> tuple[OrderedRequest, ...]:
     header = planned.header
     digests = check_requests(header, body.requests, SliceRefused)
     return tuple(
@@ -324,6 +338,7 @@ def _released(planned: _Planned, body: Body, certified_time_ns: int) -> tuple[Or
                 request_digest=digest,
                 block_time_ns=header.time_ns,
                 certified_time_ns=certified_time_ns,
+                expired=request.id in expired,
             )
             for index, (request, digest) in enumerate(zip(body.requests, digests, strict=True))
         ]
@@ -335,4 +350,4 @@ def _behind(header: Header, link: bytes) -> Position:
 
 
 def _mark_of(proven: VerifiedSlice) -> _Mark:
-    return _Mark(proven.certificate, proven.head, proven.certified_time_ns)
+    return _Mark(proven.certificate, proven.tree, proven.head, proven.certified_time_ns)

@@ -23,12 +23,13 @@ import structlog
 from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import EngineRequest, Sampling, Step
 from appliance.model_runtime import Mind, Speaker
+from appliance.ordering.refusals import OrderRefused
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.serving.receipts import Conclusion, ReceiptBook
 from appliance.serving.window import Answered, Checkpoint, Piece, Say
 from appliance.text import TextRefused
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import ChatLimits, ChatRefused, ChatRequest
+from attestation.consensus.chat import AnyForm, ChatLimits, ChatRefused, ChatRequest
 from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
@@ -241,10 +242,14 @@ class Answering:
 
     def _task(self, request: OrderedRequest) -> Task:
         """Raises `Refused` with the code of its receipt; the order of what is looked at is part of it (A13)."""
+        if request.expired:  # order.md O38: before anything of it is read, so that nothing in it can do harm
+            raise OrderRefused("expired", expected="a request that the gateway waits for", got="one it has refused")
         payload, voice = self._opened(request)
         script = self._mind.script
         with _text_at_work():
             chat = ChatRequest.decode(payload, self._terms.limits)
+            if chat.response_format not in (None, AnyForm.TEXT):
+                raise ChatRefused("response-format-unsupported", expected="words in any form", got="a form asked for")
             seed = Seed.of(request, chat)
             asked = chat.sampling.max_tokens if chat.sampling is not None else None
             prompt = script.prompt(chat)

@@ -12,7 +12,7 @@ from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered, Place, check_whole
 from attestation.auditor.terms import Terms
-from attestation.consensus.blocks import Kind
+from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, has_expired
 from attestation.receipts.body import Receipt, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.fork import Fork, Ground
@@ -73,6 +73,7 @@ def check_receipts(
         return None
     with ledger.check(stage, "receipts.executed", "receipt.md T4", "what was executed is what was ordered", cell=cell):
         _check_requests(found.receipts, ordered.places)
+        _check_expired(found.receipts, ordered.slice.headers)
     with ledger.check(
         stage, "receipts.chain", "receipt.md T7", "each receipt names the one before it, from its block on", cell=cell
     ):
@@ -140,6 +141,13 @@ def _check_requests(receipts: Sequence[Receipt], places: Sequence[Place]) -> Non
             raise AuditRefused("request", expected=expected, got=receipt.request.hex())
         if place.kind is not None and receipt.kind is not place.kind:
             raise AuditRefused("kind", expected=f"{place.kind.name} at {receipt.place}", got=receipt.kind.name)
+
+
+def _check_expired(receipts: Sequence[Receipt], headers: Sequence[Header]) -> None:
+    """order.md O38: a cell refuses as expired what the chain says has expired, and nothing else."""
+    for receipt in receipts:
+        if receipt.finish == EXPIRED_CODE and not has_expired(headers, receipt.id):
+            raise AuditRefused("expired", expected=f"a header that lets {receipt.place} expire", got="none")
 
 
 def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[Place]) -> None:

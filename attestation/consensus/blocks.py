@@ -1,11 +1,12 @@
 """Requests, headers and blocks as the gateway seals them: read strictly, hashed, written back byte for byte.
 
     request  = [id, caller, kind, payload]
-    header   = [version, canister, height, parent, beacon, time, first id, count, request root]
+    header   = [1, canister, height, parent, beacon, time, first id, count, request root]
+             / [2, the same ..., [[first id, count], ...]]          where requests before it expire
     block    = [header, [request, ...]]
     link     = SHA-256(domain || header)          what the next header names as its parent
 
-The rules are O1 to O6 and O9 of docs/spec/order.md. Establishes the form of what came and that a block's
+The rules are O1 to O6, O9 and O36 of docs/spec/order.md. Establishes the form of what came and that a block's
 requests are those its own header counts; nothing here says that a subnet ever saw them. That is `slices`.
 """
 
@@ -23,15 +24,20 @@ from foundation.limits import BLOCK_REQUESTS_MAX, SLICE_BYTES_MAX
 from foundation.secrecy import Prompt
 
 VERSION: Final = 1
+VERSION_EXPIRING: Final = 2
 PRINCIPAL_BYTES_MAX: Final = 29
 REQUESTS_MAX: Final = BLOCK_REQUESTS_MAX
 PAYLOAD_BYTES_MAX: Final = 5 << 18  # of one request; the gateway takes less
 BODY_BYTES_MAX: Final = SLICE_BYTES_MAX
-HEADER_BYTES_MAX: Final = 165  # every field at its widest
+EXPIRED_RANGES_MAX: Final = 12  # of one header
+EXPIRED_IDS_MAX: Final = 65_535  # of one range
+HEADER_BYTES_MAX: Final = 166 + EXPIRED_RANGES_MAX * 13  # every field at its widest
+HEADER_ITEMS_MAX: Final = 11 + 3 * EXPIRED_RANGES_MAX
 BLOCK_BYTES_MAX: Final = HEADER_BYTES_MAX + BODY_BYTES_MAX
 UINT_MAX: Final = (1 << 64) - 1
 
 LINK_TAG: Final = "anchorhold/link/v1"
+EXPIRED_CODE: Final = "order.expired"  # what the receipt of an expired request says, if a cell makes one (O38)
 GENESIS_TAG: Final = "anchorhold/genesis/v1"
 
 
@@ -81,6 +87,19 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Ids:
+    """Consecutive request ids."""
+
+    first: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """One beyond the last."""
+        return self.first + self.count
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Everything a link vouches for; the requests are in it through their root."""
 
@@ -92,6 +111,7 @@ class Header:
     first_id: int
     count: int
     request_root: bytes
+    expired: tuple[Ids, ...] = ()  # requests before this block that the gateway refused, unanswered (O36)
 
     @property
     def next_id(self) -> int:
@@ -99,9 +119,10 @@ class Header:
         return self.first_id + self.count
 
     def encode(self) -> bytes:
+        version, ranges = (b"\x8a\x02", _ranges(self.expired)) if self.expired else (b"\x89\x01", b"")
         return b"".join(
             (
-                b"\x89\x01",
+                version,
                 _bytes_head(len(self.canister)),
                 self.canister,
                 _uint(self.height),
@@ -114,6 +135,7 @@ class Header:
                 _uint(self.count),
                 _DIGEST_HEAD,
                 self.request_root,
+                ranges,
             )
         )
 
@@ -140,6 +162,11 @@ class Block:
         requests = requests_from(parts[1])
         check_requests(header, requests, BlockRefused)
         return cls(header, requests)
+
+
+def has_expired(headers: Sequence[Header], number: int) -> bool:
+    """Whether one of `headers` says that this request expired."""
+    return any(ids.first <= number < ids.end for header in headers for ids in header.expired)
 
 
 def genesis(canister: bytes) -> bytes:
@@ -174,10 +201,15 @@ def check_requests(
 
 
 def header_from(value: cbor.Value) -> Header:
-    """A header out of a decoded array (O3)."""
-    version, canister, height, parent, beacon, time_ns, first_id, count, root = array(value, 9, "header")
-    if type(version) is not int or version != VERSION:
-        raise BlockRefused("version", expected=VERSION, got=version if type(version) is int else "no integer")
+    """A header out of a decoded array (O3, O36)."""
+    if type(value) is not list or not value:
+        raise BlockRefused("header", expected="an array of 9 or 10", got=type(value).__name__)
+    version = value[0]
+    if type(version) is not int or version not in (VERSION, VERSION_EXPIRING):
+        got = version if type(version) is int else "no integer"
+        raise BlockRefused("version", expected=f"{VERSION} or {VERSION_EXPIRING}", got=got)
+    members = array(value, 9 if version == VERSION else 10, "header")
+    _, canister, height, parent, beacon, time_ns, first_id, count, root = members[:9]
     header = Header(
         canister=principal(canister, "canister"),
         height=uint(height, "height"),
@@ -187,6 +219,7 @@ def header_from(value: cbor.Value) -> Header:
         first_id=uint(first_id, "first-id"),
         count=uint(count, "count"),
         request_root=digest(root, "request-root"),
+        expired=_expired_from(members[9]) if version == VERSION_EXPIRING else (),
     )
     if header.height == 0:
         raise BlockRefused("height", expected="1 or more", got=0)
@@ -194,7 +227,31 @@ def header_from(value: cbor.Value) -> Header:
         raise BlockRefused("count", expected=f"1 to {REQUESTS_MAX} requests", got=header.count)
     if header.next_id > UINT_MAX:
         raise BlockRefused("first-id", expected="ids below 2^64", got=header.first_id)
+    if header.expired and header.expired[-1].end > header.first_id:
+        raise BlockRefused("expired", expected=f"ids below {header.first_id}", got=header.expired[-1].end - 1)
     return header
+
+
+def _expired_from(value: cbor.Value) -> tuple[Ids, ...]:
+    """Ranges that ascend with something between them, so that a set of ids has one spelling."""
+    if type(value) is not list or not 1 <= len(value) <= EXPIRED_RANGES_MAX:
+        got = f"{len(value)} ranges" if type(value) is list else type(value).__name__
+        raise BlockRefused("expired", expected=f"1 to {EXPIRED_RANGES_MAX} ranges", got=got)
+    ranges: list[Ids] = []
+    for item in value:
+        first, count = array(item, 2, "expired")
+        ids = Ids(uint(first, "expired"), uint(count, "expired"))
+        if not 1 <= ids.count <= EXPIRED_IDS_MAX:
+            raise BlockRefused("expired", expected=f"1 to {EXPIRED_IDS_MAX} ids", got=ids.count)
+        if ranges and not _stands_after(ids, ranges[-1]):
+            raise BlockRefused("expired", expected="ranges that ascend and do not touch", got=f"one from {ids.first}")
+        ranges.append(ids)
+    return tuple(ranges)
+
+
+def _stands_after(ids: Ids, before: Ids) -> bool:
+    # Only a range that is full may be followed without a gap.
+    return ids.first > before.end or (ids.first == before.end and before.count == EXPIRED_IDS_MAX)
 
 
 def requests_from(value: cbor.Value) -> tuple[Request, ...]:
@@ -221,7 +278,7 @@ def _request_from(value: cbor.Value) -> Request:
 def decode_bounded(raw: bytes, bytes_max: int, items_max: int, refusal: type[BlockRefused]) -> cbor.Value:
     """Deterministic CBOR within bounds; what is wrong with it comes out under the caller's own refusal."""
     try:
-        return cbor.decode(raw, cbor.Limits(bytes_max=bytes_max, depth_max=3, items_max=items_max))
+        return cbor.decode(raw, cbor.Limits(bytes_max=bytes_max, depth_max=5, items_max=items_max))
     except cbor.CborRefused as refused:
         raise refusal("encoding", expected=refused.expected, got=f"{refused.got} ({refused.code})") from None
 
@@ -259,7 +316,7 @@ def principal(value: cbor.Value, field: str) -> bytes:
 _DIGEST_HEAD: Final = b"\x58\x20"
 _KINDS: Final = {kind: bytes([kind]) for kind in Kind}
 _KIND_OF: Final = {kind.value: kind for kind in Kind}
-_BLOCK_ITEMS_MAX: Final = 1 + 10 + 1 + 5 * REQUESTS_MAX
+_BLOCK_ITEMS_MAX: Final = 1 + HEADER_ITEMS_MAX + 1 + 5 * REQUESTS_MAX
 
 
 def _uint(value: int) -> bytes:
@@ -268,6 +325,11 @@ def _uint(value: int) -> bytes:
 
 def _bytes_head(length: int) -> bytes:
     return cbor.head(0x40, length)
+
+
+def _ranges(expired: Sequence[Ids]) -> bytes:
+    encoded = [b"\x82" + _uint(ids.first) + _uint(ids.count) for ids in expired]
+    return array_head(len(encoded)) + b"".join(encoded)
 
 
 def array_head(length: int) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
 from typing import Final, Self, TypeAlias, TypeVar
 
@@ -163,11 +164,30 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """A form for the words of an answer: a name, and the schema as JSON text, which nobody here reads."""
+
+    name: Prompt
+    schema: Prompt
+
+
+class AnyForm(Enum):
+    """Forms that need no schema. The values are on the chain."""
+
+    TEXT = "text"  # the same as none
+    JSON_OBJECT = "json_object"
+
+
+ResponseFormat: TypeAlias = AnyForm | JsonSchema
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     model: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] | None = None
     sampling: Sampling | None = None
+    response_format: ResponseFormat | None = None
 
     @classmethod
     def decode(cls, payload: Prompt, limits: ChatLimits) -> Self:
@@ -181,13 +201,14 @@ class ChatRequest:
         except cbor.CborRefused:
             # One code for all of these: a receipt carries it, and decoders may differ in what they see first.
             raise ChatRefused("encoding", expected="deterministic CBOR", got="something else") from None
-        fields = _map(value, "request", required=("model", "messages"), optional=("tools", "sampling"))
+        fields = _map(value, "request", required=("model", "messages"), optional=_OPTIONAL)
         reader = _Reader(limits)
         return cls(
             model=_model(fields["model"]),
             messages=reader.messages(fields["messages"]),
             tools=_optional(fields, "tools", reader.tools),
             sampling=_optional(fields, "sampling", reader.sampling),
+            response_format=_optional(fields, "response_format", reader.response_format),
         )
 
     def encode(self) -> bytes:
@@ -197,11 +218,14 @@ class ChatRequest:
             fields["tools"] = [_tool_value(tool) for tool in self.tools]
         if self.sampling is not None:
             fields["sampling"] = _sampling_value(self.sampling)
+        if self.response_format is not None:
+            fields["response_format"] = _format_value(self.response_format)
         return cbor.encode(fields)
 
 
 # --- reading ------------------------------------------------------------------------------------------------
 
+_OPTIONAL: Final = ("tools", "sampling", "response_format")
 _SAMPLING: Final = (
     "temperature_micro",
     "top_p_micro",
@@ -316,6 +340,17 @@ class _Reader:
             frequency_penalty_micro=_integer(fields, "frequency_penalty_micro", *PENALTY_MICRO),
             logit_bias=_optional(fields, "logit_bias", self._biases),
         )
+
+    def response_format(self, value: cbor.Value) -> ResponseFormat:
+        match value.get("type") if isinstance(value, dict) else None:
+            case "json_schema":
+                fields = _map(value, "response-format", ("type", "name", "schema"))
+                return JsonSchema(self._text(fields["name"]), self._text(fields["schema"]))
+            case "text" | "json_object" as form:
+                _map(value, "response-format", ("type",))
+                return AnyForm(form)
+            case _:
+                raise ChatRefused("response-format", expected="text, json_object or json_schema", got="another type")
 
     def _biases(self, value: cbor.Value) -> tuple[tuple[int, int], ...]:
         biases = _list(value, "logit-bias", self._limits.logit_biases, _bias)
@@ -463,6 +498,14 @@ def _sampling_value(sampling: Sampling) -> cbor.Value:
     if sampling.logit_bias is not None:
         fields["logit_bias"] = [[token, bias] for token, bias in sampling.logit_bias]
     return fields
+
+
+def _format_value(form: ResponseFormat) -> cbor.Value:
+    match form:
+        case JsonSchema(name, schema):
+            return {"type": "json_schema", "name": _str(name), "schema": _str(schema)}
+        case AnyForm():
+            return {"type": form.value}
 
 
 def _str(text: Prompt) -> str:

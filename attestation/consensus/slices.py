@@ -4,7 +4,10 @@
     slice = verify_slice(proof, root_key=..., canister=...)    the subnet certified the last of these links
 
 A slice travels as one proof and then one body per block, so that whoever checks it holds headers and a single
-body at a time. The rules are O7 to O9 and O14 to O18 of docs/spec/order.md.
+body at a time. The rules are O7 to O9, O14 to O18 and O42 of docs/spec/order.md.
+
+What a canister certifies is 32 bytes: the link itself, or the root of a hash tree that shows the link and commits to
+the answers beside it. In the second case the proof carries that tree, the answers pruned.
 
 `verify_slice` is the only maker of `VerifiedSlice`. What it establishes: the canister's state held the last
 link at the certified time, hence every header before it, in this order and with nothing between them. What it
@@ -22,6 +25,7 @@ from typing import Final, Self
 from attestation.consensus.blocks import (
     BODY_BYTES_MAX,
     HEADER_BYTES_MAX,
+    HEADER_ITEMS_MAX,
     REQUESTS_MAX,
     Block,
     BlockRefused,
@@ -38,14 +42,18 @@ from attestation.consensus.blocks import (
 )
 from attestation.consensus.certificate import demanded, parse_certificate, verify_certificate
 from attestation.consensus.delegation import DelegationCache
-from attestation.consensus.hashtree import lookup
+from attestation.consensus.hashtree import HashTree, lookup
+from attestation.consensus.hashtree import parse as parse_tree
 from foundation import cbor
 from foundation.limits import HEADERS_MAX
 
-VERSION: Final = 1
+VERSION: Final = 1  # the certified data is the link
+VERSION_WITH_TREE: Final = 2  # it is the root of a tree that shows the link
+LINK_PATH: Final = (b"link",)
+TREE_BYTES_MAX: Final = 1 << 10
 CERTIFICATE_BYTES_MAX: Final = 64 << 10
-PROOF_BYTES_MAX: Final = 16 + CERTIFICATE_BYTES_MAX + HEADERS_MAX * HEADER_BYTES_MAX
-_PROOF_ITEMS_MAX: Final = 4 + 10 * HEADERS_MAX
+PROOF_BYTES_MAX: Final = 20 + CERTIFICATE_BYTES_MAX + TREE_BYTES_MAX + HEADERS_MAX * HEADER_BYTES_MAX
+_PROOF_ITEMS_MAX: Final = 5 + HEADER_ITEMS_MAX * HEADERS_MAX
 _BODY_ITEMS_MAX: Final = 3 + 5 * REQUESTS_MAX
 _MAKER: Final = object()
 
@@ -58,28 +66,44 @@ class SliceRefused(BlockRefused):
 
 @dataclass(frozen=True, slots=True)
 class SliceProof:
-    """One certificate and the headers it is offered for. Parsed, not believed."""
+    """One certificate and the headers it is offered for. Parsed, not believed.
+
+    `tree` are the bytes of the canister's hash tree; None where the certified data is the link itself.
+    """
 
     certificate: bytes
     headers: tuple[Header, ...]
+    tree: bytes | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """O7, O9. Raises `BlockRefused` (of which `SliceRefused` is one), nothing else."""
         value = decode_bounded(raw, PROOF_BYTES_MAX, _PROOF_ITEMS_MAX, SliceRefused)
-        version, certificate, headers = array(value, 3, "proof", SliceRefused)
-        if type(version) is not int or version != VERSION:
-            raise SliceRefused("version", expected=VERSION, got="another")
-        if type(certificate) is not bytes or len(certificate) > CERTIFICATE_BYTES_MAX:
-            raise SliceRefused("certificate", expected=f"up to {CERTIFICATE_BYTES_MAX} bytes", got="other")
+        if type(value) is not list or not value:
+            raise SliceRefused("proof", expected="an array of 3 or 4", got=type(value).__name__)
+        version = value[0]
+        if type(version) is not int or version not in (VERSION, VERSION_WITH_TREE):
+            raise SliceRefused("version", expected=f"{VERSION} or {VERSION_WITH_TREE}", got="another")
+        members = array(value, 3 if version == VERSION else 4, "proof", SliceRefused)
+        certificate, headers = members[1], members[-1]
+        tree = None if version == VERSION else _bytes(members[2], "tree", TREE_BYTES_MAX)
         if type(headers) is not list or not 1 <= len(headers) <= HEADERS_MAX:
             got = f"{len(headers)} headers" if type(headers) is list else type(headers).__name__
             raise SliceRefused("headers", expected=f"1 to {HEADERS_MAX} headers", got=got)
-        return cls(certificate, tuple([header_from(header) for header in headers]))
+        found = tuple([header_from(header) for header in headers])
+        return cls(_bytes(certificate, "certificate", CERTIFICATE_BYTES_MAX), found, tree)
 
     def encode(self) -> bytes:
         headers = b"".join([header.encode() for header in self.headers])
-        return b"\x83\x01" + cbor.encode(self.certificate) + array_head(len(self.headers)) + headers
+        head = b"\x83\x01" if self.tree is None else b"\x84\x02"
+        tree = b"" if self.tree is None else cbor.encode(self.tree)
+        return head + cbor.encode(self.certificate) + tree + array_head(len(self.headers)) + headers
+
+
+def _bytes(value: cbor.Value, field: str, bytes_max: int) -> bytes:
+    if type(value) is not bytes or len(value) > bytes_max:
+        raise SliceRefused(field, expected=f"up to {bytes_max} bytes", got="other")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +124,12 @@ class Body:
         return b"\x82" + cbor.encode(self.height) + encode_requests(self.requests)
 
 
-def carry(certificate: bytes, blocks: Sequence[Block]) -> tuple[SliceProof, tuple[Body, ...]]:
-    """What a host sends on of the blocks it was given and the certificate that came with the last of them."""
+def carry(
+    certificate: bytes, blocks: Sequence[Block], tree: bytes | None = None
+) -> tuple[SliceProof, tuple[Body, ...]]:
+    """What a host sends on of the blocks it was given and the certificate and tree that came with the last of them."""
     bodies = [Body(block.header.height, block.requests) for block in blocks]
-    return SliceProof(certificate, tuple([block.header for block in blocks])), tuple(bodies)
+    return SliceProof(certificate, tuple([block.header for block in blocks]), tree), tuple(bodies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,7 @@ class VerifiedSlice:
 
     canister: bytes
     certificate: bytes
+    tree: bytes | None
     certified_time_ns: int
     headers: tuple[Header, ...]
     links: tuple[bytes, ...]  # of `headers`, in the same order
@@ -145,16 +172,17 @@ def verify_slice(
     """
     links = _check_chain(proof.headers, canister)
     certificate = parse_certificate(proof.certificate)
+    tree = None if proof.tree is None else parse_tree(proof.tree)
     path = (b"canister", canister, b"certified_data")
     # Not yet anybody's word: this spares the pairings where they could not help.
-    _check_certified(demanded(lookup(certificate.tree, path), path), links[-1])
+    _check_certified(demanded(lookup(certificate.tree, path), path), tree, links[-1])
     verified = verify_certificate(certificate, root_key=root_key, canister=canister, cache=cache)
-    _check_certified(verified.certified_data(), links[-1])
+    _check_certified(verified.certified_data(), tree, links[-1])
     if proof.headers[-1].time_ns > verified.time_ns:  # O18
         raise SliceRefused(
             "block-time", expected=f"at most the certified {verified.time_ns}", got=proof.headers[-1].time_ns
         )
-    return VerifiedSlice(canister, proof.certificate, verified.time_ns, proof.headers, links, _MAKER)
+    return VerifiedSlice(canister, proof.certificate, proof.tree, verified.time_ns, proof.headers, links, _MAKER)
 
 
 def _check_chain(headers: Sequence[Header], canister: bytes) -> tuple[bytes, ...]:
@@ -191,6 +219,13 @@ def _check_first_ever(header: Header) -> None:
         raise SliceRefused("first-id", expected=0, got=header.first_id)
 
 
-def _check_certified(data: bytes, link: bytes) -> None:
-    if data != link:  # O15
-        raise SliceRefused("certified-data", expected=link.hex(), got=data[: len(link)].hex())
+def _check_certified(data: bytes, tree: HashTree | None, link: bytes) -> None:
+    """O15, O42: the certified data is the link, or the root of a tree in which the link is found."""
+    if tree is None:
+        certified = data
+    elif tree.digest == data:
+        certified = demanded(lookup(tree, LINK_PATH), LINK_PATH)
+    else:
+        raise SliceRefused("tree", expected=tree.digest.hex(), got=data[: len(link)].hex())
+    if certified != link:
+        raise SliceRefused("certified-data", expected=link.hex(), got=certified[: len(link)].hex())

@@ -341,11 +341,14 @@ class Demo:
         honest = SliceProof.parse(proof)
         flipped = bytearray(honest.certificate)
         flipped[len(flipped) // 2] ^= 1
-        forger = Subnet(b"another root").certify(GATEWAY, honest.headers[-1].link(), time.time_ns())
+        certified = verify_certificate(
+            parse_certificate(honest.certificate), root_key=self._subnet.root_key, canister=GATEWAY
+        ).certified_data()
+        forger = Subnet(b"another root").certify(GATEWAY, certified, time.time_ns())
         for what, lie in {
-            "one bit of the certificate": SliceProof(bytes(flipped), honest.headers),
-            "a certificate under another root": SliceProof(forger, honest.headers),
-            "a slice without its last block": SliceProof(honest.certificate, honest.headers[:-1]),
+            "one bit of the certificate": SliceProof(bytes(flipped), honest.headers, honest.tree),
+            "a certificate under another root": SliceProof(forger, honest.headers, honest.tree),
+            "a slice without its last block": SliceProof(honest.certificate, honest.headers[:-1], honest.tree),
         }.items():
             try:
                 await propose(host, lie.encode())

@@ -25,15 +25,21 @@ module {
     var size = 0;
     for (part in List.values(parts)) size += part.size();
     let joined = VarArray.repeat<Nat8>(0, size);
-    var at = 0;
+    var at : Nat64 = 0; // as in Sha256: arithmetic on Nat looks for numbers beyond a word
     for (part in List.values(parts)) {
-      for (byte in part.vals()) {
-        joined[at] := byte;
-        at += 1;
+      let end = Nat64.fromNat(part.size());
+      var from : Nat64 = 0;
+      while (from < end) {
+        joined[Nat64.toNat at] := part[Nat64.toNat from];
+        from +%= 1;
+        at +%= 1;
       };
     };
     Blob.fromVarArray(joined)
   };
+
+  /// The head of a byte string of so many bytes: what stands before them.
+  public func bytesHead(size : Nat) : Blob = head(2, Nat64.fromNat size);
 
   func head(major : Nat8, argument : Nat64) : Blob {
     let top = major << 5;

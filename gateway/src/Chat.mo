@@ -41,7 +41,22 @@ module {
     frequency_penalty_micro : ?Int64;
     logit_bias : ?[Bias];
   };
-  public type Request = { model : Text; messages : [Message]; tools : ?[Tool]; sampling : ?Sampling };
+  /// The words of an answer held to a form: any JSON, or JSON under a schema, which is JSON in text itself.
+  public type ResponseFormat = { #text; #json_object; #json_schema : { name : Text; schema : Text } };
+  public type Request = {
+    model : Text;
+    messages : [Message];
+    tools : ?[Tool];
+    sampling : ?Sampling;
+    response_format : ?ResponseFormat;
+  };
+
+  /// What `v0_chat` takes.
+  public type RequestV0 = { model : Text; messages : [{ role : { #user; #assistant; #system_ }; content : Text }] };
+
+  // Kinds of payload (order.md O1).
+  public let plain : Nat64 = 0;
+  public let isSealed : Nat64 = 1;
 
   type Entry = (Text, Cbor.Value);
   type Fields = List.List<Entry>;
@@ -139,6 +154,29 @@ module {
     map(fields)
   };
 
+  func responseFormat(format : ResponseFormat) : Cbor.Value = switch format {
+    case (#text) #map([("type", #text "text")]);
+    case (#json_object) #map([("type", #text "json_object")]);
+    case (#json_schema { name; schema }) {
+      #map([("type", #text "json_schema"), ("name", #text name), ("schema", #text schema)])
+    };
+  };
+
+  public func ofV0(r : RequestV0) : Request = {
+    model = r.model;
+    messages = Array.map<{ role : { #user; #assistant; #system_ }; content : Text }, Message>(
+      r.messages,
+      func({ role; content }) = switch role {
+        case (#user) #user { content };
+        case (#system_) #system_ { content };
+        case (#assistant) #assistant { content = ?content; tool_calls = [] };
+      },
+    );
+    tools = null;
+    sampling = null;
+    response_format = null;
+  };
+
   public func payload(r : Request) : Blob {
     let fields = List.fromArray<Entry>([
       ("model", #text(r.model)),
@@ -149,6 +187,10 @@ module {
       case null {};
     };
     switch (r.sampling) { case (?s) List.add<Entry>(fields, ("sampling", sampling s)); case null {} };
+    switch (r.response_format) {
+      case (?format) List.add<Entry>(fields, ("response_format", responseFormat format));
+      case null {};
+    };
     Cbor.encode(map(fields))
   };
 

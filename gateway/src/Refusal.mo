@@ -1,4 +1,5 @@
 /// The shape of every refusal: a stable code, what was expected, what came. Never a prompt or an answer.
+import Error "mo:core/Error";
 import Nat "mo:core/Nat";
 import Principal "mo:core/Principal";
 
@@ -18,4 +19,7 @@ module {
     expected = who;
     got = Principal.toText(caller);
   };
+
+  /// For calls that answer with a rejection, as the LLM canister's do.
+  public func error(r : Refusal) : Error.Error = Error.reject(r.code # ": expected " # r.expected # ", got " # r.got);
 };

@@ -8,6 +8,7 @@ from attestation.consensus.chat import (
     AssistantMessage,
     ChatRefused,
     ChatRequest,
+    JsonSchema,
     Parameters,
     Property,
     Sampling,
@@ -43,6 +44,7 @@ SEEDS: list[bytes] = [
         Sampling(
             700_000, 900_000, 40, 100, (_text("END"),), 7, 50_000, 1_100_000, -200_000, 300_000, ((3, -1), (9, 5))
         ),
+        JsonSchema(_text("reply"), _text('{"type":"object"}')),
     ).encode(),
 ]
 

@@ -25,19 +25,19 @@ from appliance.serving.window import (
     encode_say,
 )
 from attestation.auditor import audit_bundle
-from attestation.consensus.blocks import BODY_BYTES_MAX, HEADER_BYTES_MAX
+from attestation.consensus.blocks import BODY_BYTES_MAX, HEADER_BYTES_MAX, Block
 from attestation.consensus.chat import RAISED
 from attestation.receipts.body import BODY_BYTES_MAX as RECEIPT_BODY_BYTES_MAX
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX
 from attestation.receipts.outcome import Finish, Outcome
-from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt
+from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt, sign
 from attestation.sealed.buckets import STEP
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameWriter
 from devnet.gateway import ARTEFACTS, GatewayRefused
 from foundation import limits
 from foundation.secrecy import Prompt, Secret
-from tests.gateways import OWNER, REPORTER, Bench, caller
-from tests.little_receipts import book, issue_blocks
+from tests.gateways import OWNER, REPORTER, Bench, caller, receipt_for
+from tests.little_receipts import raw, receipt_key
 from vsock_bridge.limits import Limits
 from vsock_bridge.ports import PORT_LIMITS, Port
 
@@ -130,16 +130,20 @@ def test_a_block_of_the_gateway_fits_a_body_and_its_answers_are_kept() -> None:
     assert limits.ANSWER_BYTES_MAX <= audit_bundle.ANSWER_BYTES_MAX
 
 
+def _told(block: Block, index: int, answer: bytes) -> Told:
+    key = receipt_key("cell a")
+    signed = sign(receipt_for(block, index, answer), key, raw(key))
+    return Told(Prompt(answer), SignedReceipt.parse(signed), signed)
+
+
 def test_an_answer_that_the_gateway_refuses_keeps_no_other_back() -> None:
     gateway = Bench().gateway
     for number in range(3):
         gateway.submit_sealed(caller(number), b"x")
     gateway.seal_block(OWNER)
-    issued = issue_blocks(book(), [3])
-    told = [
-        Told(Prompt(bytes(size)), SignedReceipt.parse(each.signed), each.signed)
-        for each, size in zip(issued, (1, limits.ANSWER_BYTES_MAX + 1, limits.ANSWER_BYTES_MAX), strict=True)
-    ]
+    block = Block.decode(gateway.get_slice(1).encoded[0])
+    sizes = (1, limits.ANSWER_BYTES_MAX + 1, limits.ANSWER_BYTES_MAX)
+    told = [_told(block, index, bytes(size)) for index, size in enumerate(sizes)]
     delivered = deliver(told, lambda report: gateway.report_answer(REPORTER, report))
     assert [each.outcome for each in delivered[::2]] == ["recorded", "recorded"]
     assert [each.place for each in delivered] == [(1, 0), (1, 1), (1, 2)]

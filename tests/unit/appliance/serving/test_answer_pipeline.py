@@ -20,12 +20,14 @@ from appliance.engine.scripted import OPENINGS, ScriptedEngine
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.serving.answer_pipeline import PIECE_TOKENS, Seed
 from appliance.serving.window import Answered, Checkpoint, Piece, Say, encode_say
-from attestation.consensus.blocks import Kind
+from attestation.consensus.blocks import EXPIRED_CODE, Kind
 from attestation.consensus.chat import (
     RAISED,
+    AnyForm,
     AssistantMessage,
     ChatLimits,
     ChatRequest,
+    JsonSchema,
     Sampling,
     SystemMessage,
     ToolMessage,
@@ -148,6 +150,16 @@ def test_a_plain_request_is_refused_where_the_configuration_says_so() -> None:
         (bytes(RAISED.payload_bytes + 1), "chat.payload-size"),
         (ChatRequest("m", (), None).encode(), "chat.messages"),
         (chat_payload("x", 2**40), "chat.max-tokens"),
+        (
+            ChatRequest("m", (UserMessage(Prompt(b"x")),), response_format=AnyForm.JSON_OBJECT).encode(),
+            "chat.response-format-unsupported",
+        ),
+        (
+            ChatRequest(
+                "m", (UserMessage(Prompt(b"x")),), response_format=JsonSchema(Prompt(b"n"), Prompt(b"{}"))
+            ).encode(),
+            "chat.response-format-unsupported",
+        ),
     ],
 )
 def test_a_payload_that_is_no_chat_keeps_its_place(payload: bytes, code: str) -> None:
@@ -157,6 +169,19 @@ def test_a_payload_that_is_no_chat_keeps_its_place(payload: bytes, code: str) ->
     assert (end.height, end.index) == (3, 0)
     told = receipt(end.receipt)
     assert (told.finish, told.tokens_in, told.tokens_out) == (code, 0, 0)
+
+
+def test_an_answer_in_any_form_may_be_asked_for_by_name() -> None:
+    """order.md O11"""
+    plain = ChatRequest("m", (UserMessage(Prompt(b"x")),), response_format=AnyForm.TEXT)
+    assert not end_of(said(ordered(payload=plain.encode()))).refused
+
+
+def test_an_expired_request_is_refused_before_it_is_read() -> None:
+    """order.md O38: also one that would end whoever reads it."""
+    (end,) = said(replace(ordered(payload=b"\xff not to be read"), expired=True))
+    assert isinstance(end, Answered)
+    assert receipt(end.receipt).finish == EXPIRED_CODE
 
 
 @given(st.integers(1, 120))

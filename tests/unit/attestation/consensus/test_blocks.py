@@ -19,9 +19,11 @@ from attestation.consensus.blocks import (
     Block,
     BlockRefused,
     Header,
+    Ids,
     Kind,
     Request,
     genesis,
+    has_expired,
     header_from,
     request_root,
     requests_from,
@@ -131,15 +133,55 @@ def test_links_and_genesis_are_hashes_of_different_things() -> None:
 
 
 def test_the_widest_header_fits_its_bound() -> None:
-    header = Header(bytes(29), UINT_MAX, bytes(32), bytes(32), UINT_MAX, UINT_MAX - 256, 256, bytes(32))
+    before = UINT_MAX - 256
+    expired = tuple([Ids(before - 70_000 * number, 65_535) for number in range(12, 0, -1)])
+    header = Header(bytes(29), UINT_MAX, bytes(32), bytes(32), UINT_MAX, before, 256, bytes(32), expired)
     assert len(header.encode()) == HEADER_BYTES_MAX
     assert header_from(cbor.decode(header.encode())) == header
+
+
+def expiring(*ranges: tuple[int, int], first_id: int = 1_000_000) -> list[cbor.Value]:
+    header = Header(CANISTER, 9, bytes(32), bytes(32), 1, first_id, 1, bytes(32), (Ids(0, 1),))
+    value = cbor.decode(header.encode())
+    assert isinstance(value, list)
+    return [*value[:9], [list(each) for each in ranges]]
+
+
+@pytest.mark.parametrize("ranges", [((0, 1),), ((3, 2), (6, 1)), ((0, 65_535), (65_535, 7)), ((999_999, 1),)])
+def test_a_header_says_what_expired_in_one_spelling(ranges: tuple[tuple[int, int], ...]) -> None:
+    # order.md O36
+    value = expiring(*ranges)
+    header = header_from(value)
+    assert [(ids.first, ids.count) for ids in header.expired] == list(ranges)
+    assert header.encode() == cbor.encode(value)
+    assert has_expired([header], ranges[0][0])
+    assert not has_expired([header], ranges[-1][0] + ranges[-1][1])
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        (),  # then it is version 1
+        ((0, 0),),
+        ((0, 65_536),),
+        ((0, 1), (1, 1)),  # one range, said as two
+        ((5, 1), (3, 1)),
+        ((5, 3), (6, 1)),
+        ((1_000_000, 1),),  # a request of this very block
+        tuple([(2 * number, 1) for number in range(13)]),
+    ],
+)
+def test_expired_ranges_out_of_form_are_refused(ranges: tuple[tuple[int, int], ...]) -> None:
+    # order.md O36
+    with pytest.raises(BlockRefused, match=r"block\.expired"):
+        header_from(expiring(*ranges))
 
 
 @pytest.mark.parametrize(
     ("place", "value", "code"),
     [
-        (0, 2, "block.version"),
+        (0, 3, "block.version"),
+        (0, 2, "block.header"),
         (0, True, "block.version"),
         (1, b"", "block.canister"),
         (1, bytes(30), "block.canister"),

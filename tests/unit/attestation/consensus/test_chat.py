@@ -13,11 +13,13 @@ from attestation.consensus.chat import (
     LLM_CANISTER,
     RAISED,
     SEED_MAX,
+    AnyForm,
     Argument,
     AssistantMessage,
     ChatLimits,
     ChatRefused,
     ChatRequest,
+    JsonSchema,
     Parameters,
     Property,
     Sampling,
@@ -60,6 +62,7 @@ requests = st.builds(
     st.lists(messages, min_size=1, max_size=4).map(tuple),
     st.none() | st.lists(tools, max_size=2).map(tuple),
     st.none() | samplings,
+    st.none() | st.sampled_from(AnyForm) | st.builds(JsonSchema, texts, texts),
 )
 
 
@@ -210,6 +213,11 @@ CALL = ("messages", 2, "tool_calls", 0)
         ((*PARAMETERS, "properties"), {}, "properties"),
         ((*PARAMETERS, "properties", 0, "name"), ..., "property"),
         ((*PARAMETERS, "required"), "at", "names"),
+        (("response_format",), "text", "response-format"),
+        (("response_format",), {"type": "xml"}, "response-format"),
+        (("response_format",), {"type": "text", "schema": "{}"}, "response-format"),
+        (("response_format",), {"type": "json_schema", "name": "n"}, "response-format"),
+        (("response_format",), {"type": "json_schema", "name": "n", "schema": {}}, "text"),
         (("sampling",), [], "sampling"),
         (("sampling", "top_a"), 1, "sampling"),
         (("sampling", "temperature_micro"), 2 * MILLION + 1, "temperature-micro"),

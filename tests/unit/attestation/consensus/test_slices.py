@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from attestation.consensus.blocks import BODY_BYTES_MAX, BlockRefused
 from attestation.consensus.delegation import DelegationCache
+from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf, Pruned, serialise
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.consensus.slices import (
@@ -62,6 +63,49 @@ def test_a_slice_of_an_honest_subnet_is_believed(layout: RangesLayout, delegated
     assert proven.links == tuple(chain.link(height) for height in (2, 3, 4))
     assert (proven.first.parent, proven.head_link) == (chain.link(1), chain.head_link)
     assert proven.certified_time_ns == NOW + 9
+
+
+def beside_answers(link: bytes, *, shown: bool = True) -> Fork:
+    """What a gateway certifies that has answers: the link, and a digest of them."""
+    answers = Labeled(b"answers", Pruned(b"\x0a" * 32))
+    whole = Labeled(b"link", Leaf(link))
+    return Fork(Pruned(answers.digest), whole if shown else Pruned(whole.digest))
+
+
+def with_tree(tree: HashTree, certified: bytes, last: int = 5) -> bytes:
+    certificate = SUBNET.certify(GATEWAY, certified, NOW + 9)
+    return SliceProof(certificate, tuple([block.header for block in CHAIN.blocks[:last]]), serialise(tree)).encode()
+
+
+def test_a_link_in_the_canisters_own_tree_is_believed() -> None:
+    # order.md O7, O42
+    tree = beside_answers(CHAIN.head_link)
+    raw = with_tree(tree, tree.digest)
+    assert SliceProof.parse(raw).encode() == raw
+    proven = verify(raw)
+    assert proven.head_link == CHAIN.head_link
+    assert proven.tree == serialise(tree)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (with_tree(beside_answers(CHAIN.head_link), CHAIN.head_link), "slice.tree"),
+        (with_tree(beside_answers(CHAIN.head_link), b"\x01" * 32), "slice.tree"),
+        (with_tree(beside_answers(CHAIN.link(4)), beside_answers(CHAIN.link(4)).digest), "slice.certified-data"),
+        (with_tree(beside_answers(CHAIN.head_link, shown=False), beside_answers(CHAIN.head_link).digest),
+         "lookup.unknown"),
+        (with_tree(Labeled(b"answers", Empty()), Labeled(b"answers", Empty()).digest), "lookup.absent"),
+        (with_tree(Leaf(CHAIN.head_link), Leaf(CHAIN.head_link).digest), "lookup.misplaced"),
+        (SliceProof(SUBNET.certify(GATEWAY, CHAIN.head_link, NOW + 9),
+                    tuple([block.header for block in CHAIN.blocks]), b"\xff").encode(), "tree."),
+        (SliceProof(SUBNET.certify(GATEWAY, beside_answers(CHAIN.head_link).digest, NOW + 9),
+                    tuple([block.header for block in CHAIN.blocks])).encode(), "slice.certified-data"),
+    ],
+)  # fmt: skip
+def test_a_link_that_the_tree_does_not_show_is_refused(raw: bytes, code: str) -> None:
+    # order.md O15, O42
+    assert refused(raw).code.startswith(code)
 
 
 def test_a_delegation_verified_once_may_be_remembered() -> None:
@@ -202,7 +246,8 @@ def header_value(height: int) -> cbor.Value:
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (proof_value(version=2), "slice.version"),
+        (proof_value(version=3), "slice.version"),
+        (proof_value(version=2), "slice.proof"),
         (proof_value(version=True), "slice.version"),
         (proof_value(certificate="text"), "slice.certificate"),
         (proof_value(certificate=bytes((64 << 10) + 1)), "slice.certificate"),
