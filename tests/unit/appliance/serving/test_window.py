@@ -39,7 +39,7 @@ from attestation.sealed.frames import FRAME_BYTES
 from foundation import cbor
 from vsock_bridge.limits import Limits
 
-SPEC = Path(__file__).resolve().parents[3] / "docs" / "spec" / "window.md"
+SPEC = Path(__file__).resolve().parents[4] / "docs" / "spec" / "window.md"
 LINK = b"\x11" * 32
 
 UINTS = st.integers(0, 2**64 - 1)
