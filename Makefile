@@ -81,10 +81,10 @@ test-all: setup ## What `make test` leaves out: full samples, booted machines, i
 	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.fetched; then $(MAKE) --no-print-directory vllm; \
 		elif grep -qs "DO NOT MATCH THE HASHES" $(VLLM_VENV)/fetching.log; then exit 1; \
 		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \
-		else echo "vllm: not to be had here; its tests, and the demo with it, are skipped"; fi
-	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: not to be had here; the tests of a booted guest say that they skip"
+		else echo "vllm: unavailable here; its tests, and the demo with it, are skipped"; fi
+	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm
-	@$(BIN)/anchorhold image build || echo "image: not to be had here; the test of a whole image says that it skips"
+	@$(BIN)/anchorhold image build || echo "image: unavailable here; the test of a whole image says that it skips"
 	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
 	$(MAKE) --no-print-directory fuzz

@@ -2,7 +2,7 @@
 
 One shared library in C11, no header of Python's, so that one file serves every version. With `ziglang` (locked in
 requirements/dev.txt) the compiler is part of the lock: the same bytes on any machine, for any glibc from 2.17. Without
-it the system's `cc` is taken. Which compiler it was never reaches a bit of an answer: the library is held against a
+it the system's `cc` is taken. The compiler changes no bit of an answer: the library is checked against a
 digest whenever it is loaded.
 """
 

@@ -195,7 +195,7 @@ class Held:
 
     @property
     def renew(self) -> int:
-        """From this height on there may be more to be had."""
+        """From this height on a renewal may be asked for."""
         return self.heights.renew if self.ring is None else min(self.heights.renew, self.ring.renew)
 
 
@@ -210,7 +210,7 @@ class Attester:
         return self._tee.kind
 
     def attest(self, nonce: str, key: Mapping[str, str]) -> bytes:
-        """The attestation message. Raises `EvidenceRefused` where no quote is to be had."""
+        """The attestation message. Raises `EvidenceRefused` if the machine gives no quote."""
         bundle = release(
             self._tee,
             nonce,

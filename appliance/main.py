@@ -132,7 +132,7 @@ def detect_tee(*, needed: bool) -> Tee | None:
 
 
 class Cell:
-    """What one boot is made of. Put together here, and told apart nowhere else."""
+    """The parts of one boot of the cell, put together."""
 
     def __init__(self, config: MeasuredConfig, make_mind: MakeMind, identity: Identity, pack: Path | None) -> None:
         self._config: Final = config

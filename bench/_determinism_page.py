@@ -24,7 +24,7 @@ COLUMNS: Final = (
 )
 FIXED: Final = "fixed"
 
-HEAD: Final = """# What reaches a bit
+HEAD: Final = """# What changes the output
 
 `python -m bench.determinism`. Each cell: **runs with a differing token / runs with a differing trace digest, of all
 runs**, at T = 0, 0.7 and 1 together (a third each), each against one reference run of the same request. A trace digest
@@ -37,7 +37,7 @@ profile forbids it, it was not tried, or the engine ended instead of answering.
 NOTES: Final = """
 ## What was measured
 
-- **Models.** Random weights in bf16, symmetric about nought, so that prompts matter; 2 layers, 4 heads over 2,
+- **Models.** Random weights in bf16, symmetric about zero, so that prompts matter; 2 layers, 4 heads over 2,
   vocabulary 512. "Wide": width 2048, so the sums of q, k, v, gate, up and head have 2,048 terms; hidden 384. "Tall":
   width 256, hidden 4160, so the sum of down has 4,160. int8 and int4 are in groups of 32. All but "tall" are one
   checkpoint, read by every engine here. One weight in 997 has a rare upper byte, so that tight rows have patches.
@@ -65,8 +65,8 @@ PEER_NOTES: Final = """\
 
 ## What it says
 
-- A row of noughts for `fixed` is engine.md X20 measured, not proven: each disturbance that X20 names is a row.
-- Of the others a few runs show that a difference exists, not how often it comes. A nought holds for this model, these
+- A row of zeros for `fixed` is engine.md X20 measured, not proven: each disturbance that X20 names is a row.
+- Of the others a few runs show that a difference exists, not how often it happens. A zero holds for this model, these
   requests and this machine. A run of the second number alone said the same words from other logits; where two leading
   logits are nearer, or the answer is longer, the words part too.
 """

@@ -1,11 +1,11 @@
-"""Everything that must not reach a bit of the `fixed` engine, done to it around one request.
+"""Everything that must not change the output of the `fixed` engine, done to it around one request.
 
     with opened(folder, Quantization()) as machines:
         for what, disturb in DISTURBANCES.items():
             run = disturb(machines, dice, asked)        -> _differences.Run
 
 The reference is the plainest way there is: scalar kernels, one thread, one row a pass, weights as they came, no
-guesses, an engine that has served nothing. `Evidence` counts what the disturbances did, so that a row of noughts can be
+guesses, an engine that has served nothing. `Evidence` counts what the disturbances did, so that a row of zeros can be
 told from one that disturbed nothing.
 """
 
@@ -58,7 +58,7 @@ _RARELY: Final = 997  # weights to one that has a rare upper byte
 
 
 class EvenWeights(MadeWeights):
-    """As many numbers above nought as below, in the same measure: no direction drowns the others, so prompts matter.
+    """As many numbers above zero as below, in the same measure: no direction drowns the others, so prompts matter.
 
     More upper bytes than tight rows have names for, as trained weights have: some become patches.
     """

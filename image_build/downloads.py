@@ -73,7 +73,7 @@ def fetch(inputs: Sequence[Locked], cache: Path, *, refresh: str, tell: Told = s
     if lost:
         names = ", ".join(f"{each.name} {each.version}" for each in lost)
         raise Missing(
-            f"not to be had on this machine: {names}. A newer version has taken the place of each, or the network is "
+            f"unavailable: {names}. A newer version has taken the place of each, or the network is "
             f"down. If it is the former: `{refresh}` locks the newer ones."
         )
     return sum(each.size for each in wanted)

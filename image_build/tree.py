@@ -1,6 +1,6 @@
 """A file system in memory, before it becomes one: every path with its owner, so that nothing is there that nobody put.
 
-Folders come about where something is in them. Owner, group and time are the same for all and are not kept.
+Parent directories are implied. Owner, group and time are the same for all and are not kept.
 """
 
 from __future__ import annotations

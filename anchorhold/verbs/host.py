@@ -40,7 +40,12 @@ def add(verbs: Verbs) -> None:
     feed = _job(jobs, "feed", "propose a slice and supply its bodies", Port.STREAM, _feed)
     feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof")
     feed.add_argument(
-        "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of it; once for each"
+        "--body",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a body of the slice; may be given several times",
     )
     feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
 

@@ -12,7 +12,7 @@ from typing import Final
 from anchorhold.command import Parser, Verbs
 from anchorhold.verbs.image_boot import add_arguments, boot
 
-_STATUS: Final = "Exit status: 0 done, 1 usage or what is needed is not to be had, 4 images differ or a rule is broken."
+_STATUS: Final = "Exit status: 0 done, 1 usage, or an input is unavailable, 4 images differ or a rule is broken."
 _BUILD: Final = Path("build")
 _REFUSED: Final = 4
 

@@ -52,7 +52,7 @@ class EventLog:
 
 
 def parse_event_log(data: bytes) -> EventLog:
-    """Either format, told apart by the first byte: JSON opens a list or an object, CCEL a register number."""
+    """Either format. The first byte tells which: JSON opens a list or an object, CCEL a register number."""
     return parse_dstack(data) if data.lstrip(b" \t\r\n")[:1] in (b"[", b"{") else parse_ccel(data)
 
 

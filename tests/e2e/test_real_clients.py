@@ -44,7 +44,7 @@ def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devnet]:
 def node_packages() -> Path:
     """The packages of tests/clients, fetched once as they are locked."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        return _absent("node and npm are not to be had here")
+        return _absent("node and npm are unavailable here")
     with (CLIENTS / ".npmrc").open() as lock:  # tests run in several processes
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ICP.is_file():

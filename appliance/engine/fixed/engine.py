@@ -68,7 +68,7 @@ class FixedEngine:
 
     @property
     def fingerprint(self) -> bytes:
-        """engine.md X19: the arithmetic, the architecture and its tables; no machine, for no machine reaches a bit."""
+        """engine.md X19: the arithmetic, the architecture and its tables; not the machine, which changes no bit."""
         return self._fingerprint
 
     def run(self, request: EngineRequest) -> Iterator[Step]:

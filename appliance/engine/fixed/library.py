@@ -20,7 +20,7 @@ PATH: Final = Path(__file__).with_name("_kernels.so")
 
 @unique
 class Variant(Enum):
-    """Instruction sets. Which one runs never reaches a bit."""
+    """Instruction sets. All of them compute the same bits."""
 
     SCALAR = 0
     AVX2 = 1
