@@ -8,6 +8,9 @@ profile = "77b0..."                         32 bytes: the engine profile in the 
 plaintext = true                            optional: whether plain requests are run; if it is not said, they are
                                             where no service key is named
 
+[models]                                    optional: what else a request may call the model by; each name points
+"llama3.1:8b" = "tiny"                      at its own: the one in [release.model], or else the engine
+
 [price]                                     optional: cycles; without it an answer costs none
 request = 1000000
 token_in = 2000
@@ -30,6 +33,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from appliance.key_release import Wanted
+from attestation.consensus.chat import is_model_name
 from attestation.consensus.principal import from_text
 from attestation.consensus.roots import parse_root_key
 from attestation.rcar.grant import GrantPurpose
@@ -40,6 +44,7 @@ from foundation.refusal import Refused
 from measurements.pack.identity import Expected
 
 CONFIG_BYTES_MAX = 64 * 1024
+ALIASES_MAX = 64
 DIGEST_TAG = "anchorhold/measured-config/v1"
 _FIELDS = frozenset({"gateway", "root_key", "engine"})
 _RELEASE = frozenset({"broker_key", "resource", "model_root"})
@@ -66,6 +71,12 @@ class MeasuredConfig:
     plaintext: bool = True
     price: PriceSchedule = FREE
     profile: bytes | None = None  # of the engine, in that pack
+    aliases: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a request may call the model by (answer.md A25)."""
+        return self.aliases | {_called(self.engine, self.model)}
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -75,8 +86,8 @@ class MeasuredConfig:
             fields = tomllib.loads(raw.decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
             raise ConfigRefused("toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
-        release, price, plaintext, profile = (
-            fields.pop(name, None) for name in ("release", "price", "plaintext", "profile")
+        release, price, plaintext, profile, models = (
+            fields.pop(name, None) for name in ("release", "price", "plaintext", "profile", "models")
         )
         if fields.keys() != _FIELDS:
             raise ConfigRefused("fields", expected=sorted(_FIELDS), got=sorted(fields))
@@ -93,6 +104,7 @@ class MeasuredConfig:
             _plaintext(plaintext, wanted),
             _price(price),
             _profile(profile),
+            _aliases(models, _called(fields["engine"], expected)),
         )
 
 
@@ -126,6 +138,24 @@ def _plaintext(stated: object, wanted: Wanted | None) -> bool:
     if not isinstance(stated, bool):
         raise ConfigRefused("plaintext", expected="true or false", got=type(stated).__name__)
     return stated
+
+
+def _called(engine: str, model: Expected | None) -> str:
+    """The model's own name, where it is stated. What the card of a pack says is not measured, so it names nothing."""
+    return engine if model is None or model.name is None else model.name
+
+
+def _aliases(stated: object, served: str) -> frozenset[str]:
+    if stated is None:
+        return frozenset()
+    if not isinstance(stated, dict) or not 1 <= len(stated) <= ALIASES_MAX:
+        raise ConfigRefused("models", expected=f"a table of 1 to {ALIASES_MAX} names", got="another")
+    for name, points_at in stated.items():
+        if not is_model_name(name) or name == served:
+            raise ConfigRefused("models", expected="other names, such as a request can have", got=repr(name[:64]))
+        if points_at != served:
+            raise ConfigRefused("models", expected=f"names of {served!r}", got=f"one of {str(points_at)[:64]!r}")
+    return frozenset(stated)
 
 
 def _profile(stated: object) -> bytes | None:

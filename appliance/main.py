@@ -190,7 +190,7 @@ class Cell:
         )
         sealable = config.release is not None and config.release.service is not None
         place = Place(config.gateway, config.release.model_root) if config.release and sealable else None
-        terms = Terms(config.gateway, RAISED, config.plaintext, place)
+        terms = Terms(config.gateway, RAISED, config.plaintext, place, config.names)
         self.device.serve_with(Answering(mind, book, terms, self._rings))
         self.gate.unlock()
 

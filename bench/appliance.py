@@ -182,7 +182,8 @@ def _placed(height: int, kind: Kind, payload: bytes) -> OrderedRequest:
 
 def _make(ring: Ring) -> Answering:
     book = ReceiptBook(Ed25519PrivateKey.generate(), BY, GATEWAY, PriceSchedule(1, 1, 1))
-    return Answering(Mind(ReadyEngine(), ByteScript()), book, Terms(GATEWAY, RAISED, True, PLACE), Rings(ring))
+    terms = Terms(GATEWAY, RAISED, True, PLACE, frozenset({"any"}))
+    return Answering(Mind(ReadyEngine(), ByteScript()), book, terms, Rings(ring))
 
 
 def _payloads(kind: Kind, ring: Ring, tokens: int) -> list[bytes]:

@@ -38,6 +38,11 @@ class Devnet:
         return bytes.fromhex(self.line["root_key"]).removeprefix(DER_PREFIX)
 
     @property
+    def model(self) -> str:
+        """What a request calls the model by."""
+        return str(self.line["model"])
+
+    @property
     def gateway_id(self) -> bytes:
         return from_text(self.line["gateway"])
 

@@ -52,7 +52,7 @@ def chat(number: int) -> bytes:
         seed=number if number % 7 == 0 else None,
         max_tokens=5 if number % 9 == 8 else None,
     )
-    return ChatRequest("scripted", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling).encode()
+    return ChatRequest("scripted-1", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling).encode()
 
 
 def sealed(number: int) -> bytes:
@@ -94,7 +94,7 @@ def bundle() -> AuditBundle:
         ScriptedEngine().fingerprint,
     )
     book = ReceiptBook(receipt_key(NAME), by, GATEWAY, PRICE)
-    answering = Answering(mind(), book, Terms(GATEWAY, RAISED, True, PLACE), Rings(ring()))
+    answering = Answering(mind(), book, Terms(GATEWAY, RAISED, True, PLACE, config().names), Rings(ring()))
     signed, notes, said = [], [], {}
     for height in range(1, of.height + 1):
         for request in ordered(of, height):

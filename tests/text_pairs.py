@@ -48,7 +48,7 @@ from foundation.secrecy import Prompt, Secret
 from tests import little_text
 from tests.fixed_models import variants
 from tests.text_grammar import Drawn, Pair, pair_of
-from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, ordered, receipt
+from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, ordered, receipt
 
 CONTEXT = 1024
 ARCHITECTURE = Architecture(
@@ -129,7 +129,7 @@ def _says(variant: Variant, pair: Pair, request: OrderedRequest) -> list[Say]:
     speaking = engine(variant)
     speaking.says = pair.says
     mind = Mind(speaking, script(pair.family))
-    book, terms = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE), Terms(GATEWAY, RAISED, True, PLACE)
+    book, terms = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE), Terms(GATEWAY, RAISED, True, PLACE, NAMES)
     return list(Answering(mind, book, terms, Rings(RING)).answer(request))
 
 

@@ -178,7 +178,7 @@ class Replayer:
         self._place: Final = None if wanted is None else Place(config.gateway, wanted.model_root)
         # A book under a key of nobody's: nothing that a replay says is signed by anyone.
         book = ReceiptBook(Ed25519PrivateKey.generate(), receipt.by, config.gateway, config.price)
-        terms = Terms(config.gateway, RAISED, config.plaintext, self._place)
+        terms = Terms(config.gateway, RAISED, config.plaintext, self._place, config.names)
         self._answering: Final = Answering(replace(mind, engine=self._engine), book, terms, self._openings)
 
     def check_engine(self, receipt: Receipt) -> None:

@@ -23,7 +23,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--model-root", required=True, metavar="HEX", help="the model that is to answer")
     parser.add_argument("--expiry", type=int, required=True, metavar="HEIGHT", help="run it at no later block")
     parser.add_argument("--caller", metavar="ID", help="run it for this caller alone (default: for whoever submits it)")
-    parser.add_argument("--model", default="default", metavar="NAME", help="the model's name in the request")
+    parser.add_argument("--model", required=True, metavar="NAME", help="which model is asked: a name of its release")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="of the answer")
     parser.add_argument("--stream", action="store_true", help="frames as they are made, not all at the end")
     parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="the answer's key; must not exist")

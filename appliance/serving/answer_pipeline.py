@@ -29,7 +29,7 @@ from appliance.serving.receipts import Conclusion, ReceiptBook
 from appliance.serving.window import Answered, Checkpoint, Piece, Say
 from appliance.text import TextRefused
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import AnyForm, ChatLimits, ChatRefused, ChatRequest
+from attestation.consensus.chat import AnyForm, ChatLimits, ChatRefused, ChatRequest, ModelRefused
 from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
@@ -43,7 +43,7 @@ from foundation.secrecy import Prompt
 
 PIECE_TOKENS: Final = STEP  # of a plain answer; a frame of a sealed one holds as many
 FAULT: Final = "text.fault"
-_NAMED: Final = (ChatRefused, TextRefused)  # what the text side refuses by codes of its own
+_NAMED: Final = (ChatRefused, ModelRefused, TextRefused)  # what the text side refuses by codes of its own
 
 _log = structlog.get_logger()
 
@@ -71,6 +71,7 @@ class Terms:
     limits: ChatLimits
     plaintext: bool = True
     place: Place | None = None
+    names: frozenset[str] = frozenset()  # what a request may call the model by
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,8 @@ class Answering:
         script = self._mind.script
         with _text_at_work():
             chat = ChatRequest.decode(payload, self._terms.limits)
+            if chat.model not in self._terms.names:
+                raise ModelRefused
             if chat.response_format not in (None, AnyForm.TEXT):
                 raise ChatRefused("response-format-unsupported", expected="words in any form", got="a form asked for")
             seed = Seed.of(request, chat)

@@ -31,6 +31,7 @@ from attestation.auditor.receipt_checks import (
     check_answers,
     check_log,
     check_metering,
+    check_models,
     check_receipts,
     check_same,
     check_served_by,
@@ -119,6 +120,7 @@ def _audit_receipts(
     if found is None:
         _not_reached(ledger, [Stage.LOG, Stage.METERING], "the receipts", cell=cell)
         return
+    check_models(ledger, bundle, cell, measured, found)
     if released is not None:
         check_served_by(ledger, cell, measured, released, found)
     check_log(ledger, bundle, cell, terms, believed, found, ordered)

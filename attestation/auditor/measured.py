@@ -37,6 +37,8 @@ class Measured:
     tokenizer: bytes | None
     template: bytes | None
     price: PriceSchedule
+    plaintext: bool
+    names: frozenset[str]  # what a request may call the model by
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -62,9 +64,23 @@ class Measured:
                 tokenizer=_digest(model, "tokenizer"),
                 template=_digest(model, "template"),
                 price=FREE if price is None else PriceSchedule.of(price),
+                plaintext=_plaintext(fields, release),
+                names=_names(fields, model),
             )
         except (ConsensusRefused, PriceRefused) as refusal:
             raise AuditRefused("config", expected=refusal.expected, got=refusal.got) from None
+
+
+def _plaintext(fields: Mapping[str, object], release: Mapping[str, object] | None) -> bool:
+    """answer.md A2."""
+    stated = fields.get("plaintext")
+    return stated if isinstance(stated, bool) else release is None or "service" not in release
+
+
+def _names(fields: Mapping[str, object], model: Mapping[str, object]) -> frozenset[str]:
+    """answer.md A25."""
+    own = _text(model, "name") if "name" in model else _text(fields, "engine")
+    return frozenset({own, *(_table(fields, "models") or {})})
 
 
 def _table(fields: Mapping[str, object], name: str) -> Mapping[str, object] | None:

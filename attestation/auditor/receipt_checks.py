@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attestation.auditor.audit_bundle import AnswersPart, AuditBundle, LogPart, Part, ReceiptsPart
+from attestation.auditor.audit_bundle import AnswersPart, AskedPart, AuditBundle, LogPart, Part, ReceiptsPart
 from attestation.auditor.cell_checks import Believed, Released
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered, Place, check_whole
 from attestation.auditor.terms import Terms
-from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, has_expired
+from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
+from attestation.consensus.chat import NOT_SERVED, RAISED, ChatRefused, ChatRequest
 from attestation.receipts.body import Receipt, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.fork import Fork, Ground
@@ -20,6 +21,7 @@ from attestation.receipts.outcome import Opening, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, seed_commitment
 from attestation.receipts.signed_receipt import SignedReceipt
 from foundation import merkle
+from foundation.secrecy import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,39 @@ def check_receipts(
     ) as it:
         it.got = _check_seeds(found.receipts, ordered.places)
     return found
+
+
+def check_models(ledger: Ledger, bundle: AuditBundle, cell: int, measured: Measured, found: Receipted) -> None:
+    """U23. Of plain requests that are shown: what was sealed is for a replay to read."""
+    code, rule = "receipts.model", "audit.md U23"
+    what = "a request for another model was refused for that, and no other was"
+    blocks = AskedPart.parse(bundle.asked).blocks
+    asked = [each for block in blocks for each in block]
+    shown = [
+        (each.payload, receipt)
+        for each, receipt in zip(asked, found.receipts, strict=True)
+        if isinstance(each, Request) and each.kind is Kind.PLAIN and receipt.finish != EXPIRED_CODE
+    ]
+    if not shown:
+        ledger.unchecked(Stage.RECEIPTS, code, rule, what, "no plain request is shown", cell=cell)
+        return
+    with ledger.check(Stage.RECEIPTS, code, rule, what, cell=cell) as it:
+        for payload, receipt in shown:
+            expected = measured.plaintext and _names_another(payload, measured.names)
+            if (receipt.finish == NOT_SERVED) is not expected:
+                raise AuditRefused(
+                    "model",
+                    expected=f"{NOT_SERVED if expected else 'no refusal for its model'} at {receipt.place}",
+                    got=receipt.finish,
+                )
+        it.got = f"{len(shown)} requests; served as {', '.join(sorted(measured.names))[:200]}"
+
+
+def _names_another(payload: Prompt, names: frozenset[str]) -> bool:
+    try:
+        return ChatRequest.decode(payload, RAISED).model not in names
+    except ChatRefused:
+        return False  # refused for that
 
 
 def check_served_by(ledger: Ledger, cell: int, measured: Measured, released: Released, found: Receipted) -> None:

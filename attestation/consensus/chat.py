@@ -22,6 +22,7 @@ from foundation.refusal import Refused
 from foundation.secrecy import Prompt
 
 SEED_MAX: Final = (1 << 64) - 1
+NOT_SERVED: Final = "model.not-served"
 PENALTY_MICRO: Final = (-agreed.PENALTY_MICRO_MAX, agreed.PENALTY_MICRO_MAX)
 REPETITION_PENALTY_MICRO: Final = (agreed.REPETITION_PENALTY_MICRO_MIN, agreed.REPETITION_PENALTY_MICRO_MAX)
 
@@ -33,6 +34,15 @@ class ChatRefused(Refused):
 
     def __init__(self, code: str, *, expected: object, got: object) -> None:
         super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
+
+
+class ModelRefused(Refused):
+    """A request for another model than the one that is served here (answer.md A25)."""
+
+    stage = "model"
+
+    def __init__(self) -> None:
+        super().__init__(NOT_SERVED, expected="a name of the model that is served", got="another")
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,11 +393,16 @@ def _bias(value: cbor.Value) -> tuple[int, int]:
             raise ChatRefused("logit-bias", expected="a token and its bias, both in range", got="something else")
 
 
+def is_model_name(name: str) -> bool:
+    """What a request can name a model by: printable ASCII without a space, and short."""
+    return 1 <= len(name) <= agreed.MODEL_BYTES_MAX and all("!" <= character <= "~" for character in name)
+
+
 def _model(value: cbor.Value) -> str:
-    # Printable ASCII without a space, and short: the one text of a request that is ever written to a log.
+    # Public and harmless: the one text of a request that is ever written to a log.
     if not isinstance(value, str) or not 1 <= len(value) <= agreed.MODEL_BYTES_MAX:
         raise ChatRefused("model", expected=f"1 to {agreed.MODEL_BYTES_MAX} characters", got="something else")
-    if not all("!" <= character <= "~" for character in value):
+    if not is_model_name(value):
         raise ChatRefused("model", expected="printable ASCII", got="other characters")
     return value
 

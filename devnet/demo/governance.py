@@ -108,7 +108,7 @@ class GovernedDemo(Demo):
                 raise DemoFailed(f"the adopted cell stands at {standing.state.value}: {denials}")
             await model_open.wait()
             log = await self._meet(address)
-            self._ask(self._prompts, owner.service(GATEWAY))
+            self._ask(self._prompts, owner.service(GATEWAY), owner.identity.name)
             self._seal()
             await self._carry(host, 1, log, cut=False)
             self._show_answers()

@@ -163,7 +163,7 @@ class Demo:
             service = owner.service(GATEWAY)
             half = (len(self._prompts) + 1) // 2
             for prompts in (self._prompts[:half], self._prompts[half:]):
-                self._ask(prompts, service)
+                self._ask(prompts, service, owner.identity.name)
                 self._seal()
             screen.step("The host carries the slice through the window; the cell proves the order and answers")
             await self._carry(host, 1, log, cut=True)
@@ -172,7 +172,8 @@ class Demo:
             await self._lie(host)
             screen.step("The canister is upgraded; the chain goes on")
             self._gateway.upgrade()
-            self._ask([Prompt(words.encode()) for words in AFTER_UPGRADE], service)
+            after = [Prompt(words.encode()) for words in AFTER_UPGRADE]
+            self._ask(after, service, owner.identity.name)
             self._seal()
             await self._carry(host, (await standing(host)).height + 1, log, cut=False)
             screen.step("Answers go back through the gateway to those who asked, each with its receipt")
@@ -278,19 +279,19 @@ class Demo:
         self._screen.say(f"     receipt key {_start(key.raw)}, bound by evidence of {len(raw)} B over our nonce")
         return ReceiptLog.open(path, key.raw)
 
-    def _ask(self, prompts: Sequence[Prompt], service: Service) -> None:
+    def _ask(self, prompts: Sequence[Prompt], service: Service, model: str) -> None:
         for number, prompt in enumerate(prompts):
             caller = CALLERS[number % len(CALLERS)]
             words = prompt.reveal().decode()
             if number % 2:
                 expiry = self._gateway.status()["head_height"] + SEALED_FOR_BLOCKS
-                question = service.ask(chat_request("demo", words), expiry=expiry, caller=caller)
+                question = service.ask(chat_request(model, words), expiry=expiry, caller=caller)
                 ticket = self._gateway.submit_sealed(caller, question.payload)
                 self._tickets.append(Ticket(caller, ticket, question))
                 how = f"sealed, {len(question.payload)} B"
             else:
-                ticket = self._gateway.submit_chat(caller, chat("demo", ("user", {"content": words})))
-                self._tickets.append(Ticket(caller, ticket, chat_request("demo", words).encode()))
+                ticket = self._gateway.submit_chat(caller, chat(model, ("user", {"content": words})))
+                self._tickets.append(Ticket(caller, ticket, chat_request(model, words).encode()))
                 how = "plain"
             self._screen.say(f"     app {to_text(caller)}  {self._screen.text(prompt.reveal())}  ({how})")
 

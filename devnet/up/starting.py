@@ -96,6 +96,7 @@ async def _run(plan: Plan) -> int:
                     "gateway": to_text(GATEWAY),
                     "governance": to_text(GOVERNANCE),
                     "broker": broker.url,
+                    "model": owner.identity.name,
                     "cells": [
                         {
                             "address": str(cell.address),

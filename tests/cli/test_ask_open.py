@@ -34,7 +34,18 @@ from tests.unit.appliance.orders import BY, MODEL_ROOT, RECEIPT_KEY, answering, 
 KEY = RECEIPT_KEY.public_key().public_bytes_raw()
 OTHER_KEY = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 PRICE = PriceSchedule(10, 2, 3)
-OFFER = ["--offer", "offer", "--broker", "", "--gateway", to_text(GATEWAY), "--model-root", MODEL_ROOT.hex()]
+OFFER = [
+    "--offer",
+    "offer",
+    "--broker",
+    "",
+    "--gateway",
+    to_text(GATEWAY),
+    "--model-root",
+    MODEL_ROOT.hex(),
+    "--model",
+    "m",
+]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// The JavaScript agent, unmodified, against a devnet: node agent.mjs URL ROOT_KEY GATEWAY HELLO
+// The JavaScript agent, unmodified, against a devnet: node agent.mjs URL ROOT_KEY GATEWAY HELLO MODEL
 //
 // One line of JSON on standard output: what each identity got. Whatever goes wrong ends this with a status that is not 0.
 import { Actor, CanisterStatus, HttpAgent } from '@icp-sdk/core/agent';
@@ -7,7 +7,7 @@ import { DelegationChain, DelegationIdentity, ECDSAKeyIdentity, Ed25519KeyIdenti
 import { Secp256k1KeyIdentity } from '@icp-sdk/core/identity/secp256k1';
 import { Principal } from '@icp-sdk/core/principal';
 
-const [host, rootKey, gateway, hello] = process.argv.slice(2);
+const [host, rootKey, gateway, hello, model] = process.argv.slice(2);
 const bytes = (hex) => Uint8Array.from(Buffer.from(hex, 'hex'));
 const position = IDL.Record({ height: IDL.Nat64, index: IDL.Nat64, id: IDL.Nat64 });
 const refusal = IDL.Record({ code: IDL.Text, expected: IDL.Text, got: IDL.Text });
@@ -37,7 +37,7 @@ async function refused(work) {
 }
 
 async function answerOf(actor, words) {
-  const submitted = await actor.submit_chat({ model: 'any', messages: [{ user: { content: words } }] });
+  const submitted = await actor.submit_chat({ model, messages: [{ user: { content: words } }] });
   for (;;) {
     const taken = await actor.take_answer(submitted.ticket);
     if ('answered' in taken) return taken.answered;
@@ -79,7 +79,7 @@ told.gateway = { height: Number(answer.position.height), answer: answer.answer.l
 // A delegation for one canister does not reach another; a root key of somebody else's believes nothing.
 told.target = await refused(async () =>
   Actor.createActor(gatewayInterface, { agent: await agentOf(delegated), canisterId: gateway }).submit_chat(
-    { model: 'any', messages: [{ user: { content: 'x' } }] }));
+    { model, messages: [{ user: { content: 'x' } }] }));
 const other = bytes(rootKey);
 other[other.length - 1] ^= 1;
 told.wrongKey = await refused(async () =>

@@ -81,7 +81,7 @@ def payloads() -> list[tuple[Kind, bytes]]:
     """What apps may send: good, broken, too large, sealed."""
     name = {place: CANARIES[place].raw for place in PLACES}
     whole = ChatRequest(
-        "scripted",
+        "scripted-1",
         (
             SystemMessage(Prompt(name["system"])),
             AssistantMessage(
@@ -106,7 +106,10 @@ def payloads() -> list[tuple[Kind, bytes]]:
         (Kind.PLAIN, name["malformed"]),
         (Kind.PLAIN, cbor.encode({text: text})),
         (Kind.PLAIN, cbor.encode({"model": "m", "messages": [{"role": text, "content": text}]})),
-        (Kind.PLAIN, cbor.encode({"model": "m", "messages": [{"role": "user", "content": name["malformed"]}]})),
+        (
+            Kind.PLAIN,
+            cbor.encode({"model": "scripted-1", "messages": [{"role": "user", "content": name["malformed"]}]}),
+        ),
         (Kind.PLAIN, cbor.encode({"model": CANARIES["model"].text + " \n", "messages": []})),
         (Kind.PLAIN, name["oversize"] * (RAISED.payload_bytes // len(name["oversize"]) + 1)),
         (Kind.SEALED, name["sealed"]),
@@ -280,7 +283,7 @@ def test_the_demo_with_prompts_of_ones_own_shows_and_writes_none(tmp_path: Path)
 def test_host_feed_prints_words_only_when_asked(tmp_path: Path) -> None:
     """secrecy.md S11, with a slice of the gateway canister itself."""
     bench = Bench()
-    ticket = bench.gateway.submit_chat(caller(1), chat("demo", ("user", {"content": CANARIES["chat"].text})))
+    ticket = bench.gateway.submit_chat(caller(1), chat("scripted-1", ("user", {"content": CANARIES["chat"].text})))
     assert ticket == 0
     bench.gateway.submit_sealed(caller(1), CANARIES["sealed"].raw)
     bench.gateway.seal_block(OWNER)

@@ -76,7 +76,7 @@ class Asked:
             size = min(source.randint(1, 9), PROMPTS - done)
             payloads = []
             for index, number in enumerate(range(done, done + size)):
-                question = _question(service, number)
+                question = _question(service, owner.identity.name, number)
                 questions[chain.height + 1, index] = question
                 payloads.append(b"sealed to nobody" if question is None else question.payload)
             chain.seal(payloads, NOW + chain.height, kind=Kind.SEALED)
@@ -84,13 +84,13 @@ class Asked:
         return cls(chain, questions)
 
 
-def _question(service: Service, number: int) -> Question | None:
+def _question(service: Service, model: str, number: int) -> Question | None:
     if number % 20 == 19:
         return None
     sampling = Sampling(temperature_micro=TEMPERATURES[number % 3], max_tokens=8 * (1 + number % 9))
     words = f"Prompt {number} of {PROMPTS}: " + "say this back in the order it was asked. " * (number % 4)
     return service.ask(
-        chat("any", words, sampling=sampling),
+        chat(model, words, sampling=sampling),
         expiry=5000 if number % 11 else 1,
         mode=Mode(number % 2),
         caller=CALLER if number % 5 else None,

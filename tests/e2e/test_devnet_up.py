@@ -55,12 +55,12 @@ def check(devnet: Devnet, caller: bytes, words: str, answer: Answered) -> None:
             Expected(price=PRICE),
             gateway=devnet.gateway_id,
             caller=caller,
-            payload=chat("any", words).encode(),
+            payload=chat(devnet.model, words).encode(),
         )
 
 
 def ask(gateway: Gateway, caller: bytes, words: str) -> int:
-    return gateway.submit_chat(caller, asked("any", ("user", {"content": words})))
+    return gateway.submit_chat(caller, asked(little_model.NAME, ("user", {"content": words})))
 
 
 def test_it_goes_on_after_a_kill_with_every_block_and_answer(tmp_path: Path) -> None:

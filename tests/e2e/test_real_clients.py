@@ -79,7 +79,8 @@ def told(command: list[str], **more: Any) -> dict[str, Any]:
 
 @pytest.mark.node
 def test_the_javascript_agent(devnet: Devnet, hello: str, node_packages: Path) -> None:
-    found = told(["node", "agent.mjs", devnet.url, devnet.line["root_key"], devnet.line["gateway"], hello], cwd=CLIENTS)
+    line = devnet.line
+    found = told(["node", "agent.mjs", devnet.url, line["root_key"], line["gateway"], hello, devnet.model], cwd=CLIENTS)
     for name in ("ed25519", "secp256k1", "p-256", "delegated"):
         assert found[name]["who"] == found[name]["principal"]
         assert found[name]["greeting"] == "Hello, world"

@@ -40,7 +40,9 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
     chain = Chain(SUBNET, GATEWAY, seed=b"canary")
     for question in questions:
         chain.seal(
-            [question.payload, chat("any", "plain and not hidden").encode()], NOW + chain.height, kind=Kind.SEALED
+            [question.payload, chat(owner.identity.name, "plain and not hidden").encode()],
+            NOW + chain.height,
+            kind=Kind.SEALED,
         )
     cell, hearing = Running(folder, owner), Hearing()
     wire = bytearray()
@@ -92,7 +94,7 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
         service = owner.service(GATEWAY)
         questions = [
             service.ask(
-                chat("any", canary.text, system=canary.text, sampling=Sampling(stop=(Prompt(STOP.raw),))),
+                chat(owner.identity.name, canary.text, system=canary.text, sampling=Sampling(stop=(Prompt(STOP.raw),))),
                 expiry=100,
                 mode=Mode(number % 2),
                 caller=CALLER,
@@ -121,5 +123,5 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
 
 def test_the_search_would_see_a_plain_one(tmp_path: Path) -> None:
     """secrecy.md S12: the same folder with one payload that was not sealed."""
-    (tmp_path / "body").write_bytes(chat("any", ASKED[0].text).encode())
+    (tmp_path / "body").write_bytes(chat("tiny", ASKED[0].text).encode())
     assert found_below(CANARIES, tmp_path) == [(str(tmp_path / "body"), ASKED[0].text)]

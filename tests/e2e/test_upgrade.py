@@ -142,7 +142,7 @@ class Upgrade(GovernedDemo):
     def ask_and_seal(self, owner: KeyOwner, count: int) -> None:
         prompts = [Prompt(b"prompt %d" % number) for number in range(self._asked, self._asked + count)]
         self._asked += count
-        self._ask(prompts, owner.service(GATEWAY))
+        self._ask(prompts, owner.service(GATEWAY), owner.identity.name)
         self._seal()
 
     def since(self, height: int) -> Slice:

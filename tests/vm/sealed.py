@@ -260,7 +260,7 @@ PROMPTS: Final[Sequence[Sequence[str]]] = (
 
 
 def chat(words: str) -> bytes:
-    return ChatRequest("demo", (UserMessage(Prompt(words.encode())),), (), None).encode()
+    return ChatRequest("scripted-1", (UserMessage(Prompt(words.encode())),), (), None).encode()
 
 
 def built(out: Path, config: bytes) -> Path:

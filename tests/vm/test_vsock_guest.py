@@ -185,7 +185,7 @@ def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) ->
 
 
 def _chat(words: str) -> bytes:
-    return ChatRequest("demo", (UserMessage(Prompt(words.encode())),), (), None).encode()
+    return ChatRequest("scripted-1", (UserMessage(Prompt(words.encode())),), (), None).encode()
 
 
 def test_the_cell_answers_slices_and_powers_off() -> None:

@@ -27,6 +27,7 @@ from foundation.secrecy import Prompt
 BEACON = b"\x07" * 32
 MODEL_ROOT = b"\x30" * 32
 PLACE = Place(GATEWAY, MODEL_ROOT)
+NAMES = frozenset({"scripted", "m"})
 RECEIPT_KEY = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
 BY = ServedBy("r-1", bytes(32), b"\x01" * 32, MODEL_ROOT, b"\x02" * 32, b"\x03" * 32, b"\x04" * 32, b"\x05" * 32)
 
@@ -42,7 +43,7 @@ def answering(
     by: ServedBy = BY,
 ) -> Answering:
     """Everything a cell answers with, around `engine`; sealed requests are run where there is a ring."""
-    terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE)
+    terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE, NAMES)
     return Answering(Mind(engine, ByteScript()), ReceiptBook(key, by, GATEWAY, price), terms, Rings(ring))
 
 

@@ -39,7 +39,7 @@ from devnet.subnet import GATEWAY
 from foundation import limits
 from foundation.secrecy import Prompt, Secret
 from tests import little_text
-from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, ordered, receipt
+from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, ordered, receipt
 from tests.unit.appliance.serving.test_services import NOW, cell, chain_of, play
 
 TEXT = ModelText.of(little_text.files("chatml"), context_tokens=40_000)
@@ -85,7 +85,7 @@ def payload(max_tokens: int, *, tools: bool = False) -> bytes:
 
 def by(mind: Mind, ring: Ring | None = None) -> Answering:
     book = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE)
-    return Answering(mind, book, Terms(GATEWAY, RAISED, True, PLACE), Rings(ring))
+    return Answering(mind, book, Terms(GATEWAY, RAISED, True, PLACE, NAMES), Rings(ring))
 
 
 def test_a_plain_answer_larger_than_a_frame_arrives_with_the_rest_of_its_block() -> None:

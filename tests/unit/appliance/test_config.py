@@ -11,6 +11,7 @@ from hypothesis import given
 from appliance.config import CONFIG_BYTES_MAX, ConfigRefused, MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
 from appliance.main import choose_mind
+from attestation.auditor.measured import Measured
 from attestation.consensus.principal import to_text
 from attestation.receipts.price import FREE, PriceSchedule
 from devnet.subnet import GATEWAY, Subnet
@@ -141,6 +142,54 @@ def test_a_price() -> None:
     prices = "[price]\nrequest = 5\ntoken_in = 7\ntoken_out = 9\n"
     assert MeasuredConfig.parse((GOOD + prices).encode()).price == PriceSchedule(5, 7, 9)
     assert MeasuredConfig.parse(GOOD.encode()).price == FREE
+
+
+NAMED = RELEASE + '[release.model]\nname = "tiny"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (GOOD, {"scripted-1"}),
+        (GOOD + '[models]\ndefault = "scripted-1"\n', {"scripted-1", "default"}),
+        (GOOD + RELEASE, {"scripted-1"}),
+        (GOOD + NAMED, {"tiny"}),
+        (
+            GOOD + NAMED + '[models]\n"llama3.1:8b" = "tiny"\n"qwen3:32b" = "tiny"\n',
+            {"tiny", "llama3.1:8b", "qwen3:32b"},
+        ),
+    ],
+)
+def test_what_a_request_may_call_the_model_by(text: str, names: set[str]) -> None:
+    """answer.md A25; the auditor reads the same, audit.md U23"""
+    assert MeasuredConfig.parse(text.encode()).names == names
+    assert Measured.parse(text.encode()).names == names
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "models = 1\n",
+        "[models]\n",
+        'models = ["default"]\n',
+        '[models]\ndefault = "tiny-2"\n',
+        "[models]\ndefault = 1\n",
+        '[models]\ntiny = "tiny"\n',
+        '[models]\n"" = "tiny"\n',
+        '[models]\n"two words" = "tiny"\n',
+        '[models]\n"é" = "tiny"\n',
+        f'[models]\n{"m" * 129} = "tiny"\n',
+        '[models]\na.b = "tiny"\n',
+        '[models]\na = "b"\nb = "tiny"\n',
+        "[models]\n" + "".join(f'm{n} = "tiny"\n' for n in range(65)),
+    ],
+)
+def test_a_table_of_names_is_read_strictly(table: str) -> None:
+    """answer.md A25"""
+    text = table + GOOD + NAMED if table.startswith("models") else GOOD + NAMED + table
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse(text.encode())
+    assert refused.value.code == "models"
 
 
 @pytest.mark.parametrize(

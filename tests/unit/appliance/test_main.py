@@ -32,7 +32,7 @@ from vsock_bridge.transport import Address
 
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"main", delegated=False)
-CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated")
+CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated", aliases=frozenset({"scripted"}))
 SCRIPTED = choose_mind(replace(CONFIG, engine="scripted-1"))
 
 

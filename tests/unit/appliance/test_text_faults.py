@@ -28,7 +28,7 @@ from devnet.subnet import GATEWAY
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt, Secret
 from tests.canary import Canary
-from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, chat_payload, ordered, receipt
+from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, chat_payload, ordered, receipt
 
 RING = Ring.make(SuiteId.X25519, 1, 1000, 1, os.urandom)
 CANARY = Canary("quietly0walled0words0of0somebody0else")
@@ -99,7 +99,8 @@ class Letters:
 
 def cell(script: Fragile, engine: Letters | None = None) -> Answering:
     book = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE)
-    return Answering(Mind(engine or Letters(), script), book, Terms(GATEWAY, RAISED, True, PLACE), Rings(RING))
+    terms = Terms(GATEWAY, RAISED, True, PLACE, NAMES)
+    return Answering(Mind(engine or Letters(), script), book, terms, Rings(RING))
 
 
 def asked(kind: Kind, mode: Mode = Mode.WHOLE) -> OrderedRequest:

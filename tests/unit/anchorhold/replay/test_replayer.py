@@ -98,7 +98,7 @@ def test_what_a_client_handed_over_comes_out_again_and_nothing_else_is_read() ->
 
 def test_another_chat_or_reply_key_than_was_sealed_gives_another_answer() -> None:  # audit.md U56
     record = next(each for each in RECORDS[BLOCK : 2 * BLOCK] if not each.receipt.refused)
-    other = ChatRequest("little", (UserMessage(Prompt(b"what was never asked")),)).encode()
+    other = ChatRequest("scripted-1", (UserMessage(Prompt(b"what was never asked")),)).encode()
     assert "answer" in with_handed(record, chat=Prompt(other)).differs
     assert "answer" in with_handed(record, reply_key=Secret(bytes(32))).differs
     assert with_handed(record, caller=b"\x01" * 29).detail == NOTHING
@@ -232,11 +232,11 @@ def computed(of: Mind, count: int = 6) -> list[Record]:
     """What a cell with this mind says of a few questions, at temperatures 0, 0.7 and 1."""
     by = replace(RECORDS[0].receipt.by, profile=of.profile, fingerprint=of.engine.fingerprint)
     book = ReceiptBook(receipt_key("computes"), by, GATEWAY, PRICE)
-    answering = Answering(of, book, Terms(GATEWAY, RAISED), Rings())
+    answering = Answering(of, book, Terms(GATEWAY, RAISED, names=config().names), Rings())
     found = []
     for number in range(count):
         sampling = ChatSampling(temperature_micro=(0, 700_000, 1_000_000)[number % 3], max_tokens=20)
-        chat = ChatRequest("m", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling)
+        chat = ChatRequest("scripted-1", (UserMessage(Prompt(b"question %d" % number)),), sampling=sampling)
         request = ordered("", number=number, index=number, payload=chat.encode())
         *pieces, end = answering.answer(request)
         assert isinstance(end, Answered)

@@ -17,11 +17,15 @@ from appliance.engine.protocol import Engine, EngineRequest, Step
 from appliance.engine.protocol import Sampling as EngineSampling
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
+from appliance.model_runtime import ByteScript, Mind
 from appliance.ordering.sequencer import OrderedRequest
-from appliance.serving.answer_pipeline import PIECE_TOKENS, Seed
+from appliance.service_keys import Rings
+from appliance.serving.answer_pipeline import PIECE_TOKENS, Answering, Seed, Terms
+from appliance.serving.receipts import ReceiptBook
 from appliance.serving.window import Answered, Checkpoint, Piece, Say, encode_say
 from attestation.consensus.blocks import EXPIRED_CODE, Kind
 from attestation.consensus.chat import (
+    NOT_SERVED,
     RAISED,
     AnyForm,
     AssistantMessage,
@@ -36,13 +40,15 @@ from attestation.consensus.chat import (
 from attestation.receipts.body import Receipt
 from attestation.receipts.checkpoint import SignedCheckpoint
 from attestation.receipts.outcome import Finish, answer_digest
+from attestation.receipts.price import FREE
 from attestation.receipts.seeds import SeedPolicy
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameReader
 from attestation.sealed.request import Mode, Unsealed, seal
 from attestation.sealed.ring import Ring
 from attestation.sealed.suites import SuiteId
+from devnet.subnet import GATEWAY
 from foundation.secrecy import Prompt, Secret
-from tests.unit.appliance.orders import BY, PLACE, answering, chat_payload, ordered, receipt
+from tests.unit.appliance.orders import BY, PLACE, RECEIPT_KEY, answering, chat_payload, ordered, receipt
 
 
 def said(request: OrderedRequest, limits: ChatLimits = RAISED) -> list[Say]:
@@ -438,3 +444,51 @@ def test_what_a_host_is_told_of_an_answer_is_its_rung(texts: list[str], mode: Mo
         told = end_of(says)
         sizes = [len(encode_say(say)) for say in says]
         assert seen.setdefault((len(payload), told.tokens_out), sizes) == sizes
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    ("model", "finish"),
+    [
+        ("scripted", Finish.STOP),
+        ("m", Finish.STOP),
+        ("llama3.1:8b", NOT_SERVED),
+        ("Scripted", NOT_SERVED),
+        ("scripted-1", NOT_SERVED),
+        ("default", NOT_SERVED),
+        ("m ", "chat.model"),
+        ("", "chat.model"),
+    ],
+)
+def test_a_request_for_another_model_is_refused_by_name(kind: Kind, model: str, finish: Finish | str) -> None:
+    """answer.md A25"""
+    payload = ChatRequest(model, (UserMessage(Prompt(b"x")),)).encode()
+    if kind is Kind.SEALED:
+        payload = seal(
+            Unsealed(Prompt(payload), Secret(b"\x01" * 32), Mode.WHOLE, None), RING.keys[0].key.public, PLACE, 100
+        )
+    says = list(answering(ScriptedEngine(), ring=RING).answer(ordered(kind=kind, payload=payload)))
+    told = end_of(says)
+    assert told.finish == (Finish.SEALED if kind is Kind.SEALED and isinstance(finish, Finish) else finish)
+    assert told.refused is (len(says) == 1)
+
+
+def test_what_is_wrong_with_a_request_comes_before_its_model() -> None:
+    """answer.md A13, A25"""
+    for payload, code in [
+        (ChatRequest("other", ()).encode(), "chat.messages"),
+        (b"\xa1hmessages\x80", "chat.request"),  # without a model
+        (ChatRequest("other", (UserMessage(Prompt(b"x")),), sampling=Sampling(top_k=0)).encode(), "chat.top-k"),
+    ]:
+        assert end_of(list(answering(ScriptedEngine()).answer(ordered(payload=payload)))).finish == code
+
+
+def test_a_cell_that_knows_no_name_answers_nobody() -> None:
+    """answer.md A25: what is measured says the names; nothing means whichever is there."""
+    cell = Answering(
+        Mind(ScriptedEngine(), ByteScript()),
+        ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE),
+        Terms(GATEWAY, RAISED),
+        Rings(),
+    )
+    assert end_of(list(cell.answer(ordered()))).finish == NOT_SERVED

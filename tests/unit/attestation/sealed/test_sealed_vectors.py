@@ -135,10 +135,9 @@ def test_a_client_reads_it(case: dict[str, Any]) -> None:
 def test_a_cell_says_these_very_frames(case: dict[str, Any]) -> None:
     """answer.md A1: the pipeline of the cell, at this place."""
     ring, place = opened(case)
-    terms = Terms(place.gateway, RAISED, True, place)
-    cell = Answering(
-        Mind(ScriptedEngine(), ByteScript()), ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring)
-    )
+    terms = Terms(place.gateway, RAISED, True, place, frozenset({"demo"}))
+    mind = Mind(ScriptedEngine(), ByteScript())
+    cell = Answering(mind, ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring))
     for index in range(case["index"]):
         list(cell.answer(ordered(height=case["height"], index=index)))
     request = Request(case["id"], of(case, "caller"), Kind.SEALED, Prompt(of(case, "payload")))
