@@ -198,9 +198,9 @@ class Fields:
         """So many bytes in hexadecimal."""
         return hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, size, form=form)
 
-    def blob(self, name: str, bytes_max: int) -> bytes:
-        """At most so many bytes in hexadecimal of either case."""
-        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, form=ANY_HEX)
+    def blob(self, name: str, bytes_max: int, form: re.Pattern[str] = ANY_HEX) -> bytes:
+        """At most so many bytes in hexadecimal."""
+        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, form=form)
         if len(value) > bytes_max:
             raise self.refused(name, f"at most {bytes_max} bytes", f"{len(value)} bytes")
         return value
