@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from attestation.consensus.chat import (
+    AnyForm,
     Argument,
     AssistantMessage,
     ChatRequest,
+    JsonSchema,
     Message,
     Parameters,
     Property,
+    ResponseFormat,
     Sampling,
     SystemMessage,
     Tool,
@@ -176,10 +179,11 @@ def pair_of(choices: Choices) -> Pair:
 def chat_of(choices: Choices) -> ChatRequest:
     offers = choices.below(4) > 0
     return ChatRequest(
-        "m",
+        _one(choices, ("other", "llama3.1:8b", "M")) if choices.below(64) == 0 else "m",
         _several(choices, 1, 4, _message),
         _several(choices, 0 if choices.below(8) == 0 else 1, 3, _tool) if offers else None,
         _sampling(choices) if choices.below(4) > 0 else None,
+        _form(choices) if choices.below(16) == 0 else None,
     )
 
 
@@ -272,6 +276,11 @@ def _sampling(choices: Choices) -> Sampling:
         frequency_penalty_micro=_one(choices, (None, -2_000_000, 2_000_000)),
         logit_bias=_one(choices, (None, (), ((0, 1), ((1 << 20) - 1, -100_000_000)), ((5, 100_000_000),))),
     )
+
+
+def _form(choices: Choices) -> ResponseFormat:
+    schema = JsonSchema(_prompt(choices, 1), Prompt(_json(choices).encode()))
+    return _one(choices, (AnyForm.TEXT, AnyForm.TEXT, AnyForm.JSON_OBJECT, schema))
 
 
 def _damaged(choices: Choices, payload: bytes) -> bytes:
