@@ -27,7 +27,7 @@ from appliance.key_release import Held, Releaser
 from appliance.model_pack import ModelGate
 from appliance.model_runtime import ByteScript, MakeMind, Mind, ModelScript
 from appliance.ordering.sequencer import Sequencer
-from appliance.process_hardening import SealingFailed, seal_process
+from appliance.process_hardening import SealingFailed, seal_process, take_output
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
     parser.add_argument("--listen", type=_window, required=True, help="vsock:any, or unix:PATH")
     arguments = parser.parse_args()
-    logs.set_up()
+    logs.set_up(take_output())
     try:
         seal_process()
         raw = arguments.config.read_bytes()

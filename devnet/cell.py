@@ -23,7 +23,7 @@ import structlog
 from appliance.config import MeasuredConfig, config_digest
 from appliance.identity import Identity
 from appliance.main import REFUSED, choose_mind, serve
-from appliance.process_hardening import SealingFailed, seal_process
+from appliance.process_hardening import SealingFailed, seal_process, take_output
 from attestation.tee.tee import Tee
 from devnet.chip import ChipTee
 from devnet.pki import Validity
@@ -65,7 +65,7 @@ def main() -> int:
 
 def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[], Tee]) -> int:
     """`appliance.main.main`, save for where the TEE comes from."""
-    logs.set_up()
+    logs.set_up(take_output())
     try:
         seal_process()
         raw = config.read_bytes()

@@ -83,3 +83,24 @@ def test_a_cell_that_cannot_be_sealed_does_not_start(tmp_path: Path) -> None:
     (line,) = ended.stderr.splitlines()
     assert json.loads(line)["exception"]["type"] == "SealingFailed"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_native_code_writes_by_itself_is_lost_and_log_lines_are_not(tmp_path: Path) -> None:
+    """secrecy.md S16: as a failure in a library's Rust or C does, past everything that Python could hold back."""
+    code = (
+        "import ctypes, os, sys, structlog\n"
+        "from appliance.process_hardening import take_output\n"
+        "from foundation import logs\n"
+        "{take}\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.perror(b'sixteen words of a prompt')\n"
+        "libc.puts(b'sixteen words of a prompt'); libc.fflush(None)\n"
+        "os.write(2, b'sixteen words of a prompt\\n')\n"
+        "print('sixteen words of a prompt', file=sys.stderr)\n"
+        "structlog.get_logger().info('still heard')\n"
+    )
+    quiet = python(code.format(take="logs.set_up(take_output())"), tmp_path)
+    assert (quiet.returncode, quiet.stdout) == (0, "")
+    assert [json.loads(line)["event"] for line in quiet.stderr.splitlines()] == ["still heard"]
+    loud = python(code.format(take="logs.set_up()"), tmp_path)  # the search would see it
+    assert (loud.stderr.count("sixteen words"), loud.stdout.count("sixteen words")) == (3, 1)
