@@ -91,14 +91,12 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _config(path: Path) -> bytes:
     """A cell would refuse a wrong one when it starts; it is refused before it is sealed in."""
-    from appliance.config import ConfigRefused, MeasuredConfig
     from image_build.errors import ImageRefused
 
     raw = path.read_bytes()
-    try:
-        MeasuredConfig.parse(raw)
-    except ConfigRefused as refusal:
-        raise ImageRefused("config", expected="a measured configuration", got=str(refusal)) from None
+    _, refused = served_as(raw)
+    if refused is not None:
+        raise ImageRefused("config", expected="a measured configuration", got=refused)
     return raw
 
 
@@ -113,17 +111,33 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from image_build.finished_image import Image
     from image_build.hardening import CHECKS, findings
-    from image_build.profile import Profile
+    from image_build.profile import CONFIG, Profile
 
     image = Image.read(arguments.image, arguments.cache)
     waived = Profile.read(image.manifest.image["profile"]).waived
-    found = list(findings(image, waived))
+    found = [str(finding) for finding in findings(image, waived)]
+    inside = image.root.get(CONFIG)
+    names, refused = served_as(b"" if inside is None else inside.content)
+    found += [] if refused is None else [f"I22: {CONFIG}: {refused}"]
     for finding in found:
         print(finding)
+    if names:
+        print(f"its model answers to {', '.join(names)}")
     for rule, why in waived.items():
         print(f"{rule}: not looked at: {why}")
     print(f"{len(CHECKS) - len(waived)} rules, {len(found)} findings")
     return _REFUSED if found else 0
+
+
+def served_as(config: bytes) -> tuple[list[str], str | None]:
+    """What requests may call the model of a cell with this configuration by (answer.md A25), or why it is none."""
+    from appliance.config import MeasuredConfig
+    from foundation.refusal import Refused
+
+    try:
+        return sorted(MeasuredConfig.parse(config).names), None
+    except Refused as refusal:
+        return [], str(refusal)
 
 
 def _list(arguments: argparse.Namespace) -> int:
