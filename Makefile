@@ -16,6 +16,7 @@ KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/e
 HERE     := not vm and not image and not vllm and not torch and not node
 NEWCOMER := $(HERE) and not browser and not full
 FUZZ_SECONDS ?= 10
+PAIRS   ?= 200000
 PROFILE ?= release
 ENGINE  ?= fixed
 CELLS   ?= 1
@@ -108,6 +109,9 @@ vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian package
 check: setup ## Linters and types alone
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+pairs: setup ## Generated requests and answers through a cell, PAIRS of them (default 200000): each ends in a receipt
+	$(BIN)/python -m tests.text_pairs --pairs $(PAIRS)
 
 fuzz: setup ## Coverage-guided fuzzing of every parser, FUZZ_SECONDS each (default 10)
 	$(BIN)/python -m tests.fuzz.drive --seconds $(FUZZ_SECONDS)
