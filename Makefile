@@ -84,7 +84,7 @@ test-all: setup ## What `make test` leaves out: full samples, booted machines, i
 		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \
 		else echo "vllm: unavailable here; its tests, and the demo with it, are skipped"; fi
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; the tests of a booted guest say that they skip"
-	$(BIN)/python -m pytest -m vm tests/vm
+	$(BIN)/python -m pytest -m vm tests/vm tests/attack
 	@$(BIN)/anchorhold image build || echo "image: unavailable here; the test of a whole image says that it skips"
 	$(BIN)/python -m pytest -m image tests/image
 	$(MAKE) --no-print-directory gateway-check
@@ -105,6 +105,10 @@ test-image: setup image ## Build a release twice, by two who share nothing, and 
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools
+
+attack: setup ## Try every attack on what runs here, a line each; PROVE=1: each without its defence; NAMES="order broker"
+	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; attacks on the booted machine say that they were not tried"
+	$(BIN)/python -m tests.attack $(if $(PROVE),--prove) $(NAMES)
 
 check: setup ## Linters and types alone
 	$(BIN)/ruff check .

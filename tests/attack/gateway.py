@@ -1,0 +1,1 @@
+"""Attacks on the gateway canister: reports, queues, expiry, what is certified. They come with the second gateway."""
