@@ -10,7 +10,7 @@
 The cell has no network and no clock. What makes a broker the right one is its key, measured into the cell: it signed
 the challenge over this very request, and the grant over this very nonce, key and resource. Whatever else happens, a
 cut, a wrong broker, a grant replayed or meant for another cell, ends the attempt with a code, and the next attempt
-starts with a new key of its own, so nothing of the old one can be used again (docs/spec/release.md R25 to R30).
+starts with a new key of its own, so nothing of the old one can be used again (docs/spec/key-release.md R25 to R30).
 
 Pure but for two arguments: something that makes keys, and something that asks the TEE.
 """

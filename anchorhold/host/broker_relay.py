@@ -2,7 +2,7 @@
 
 The host keeps the session's cookie and understands nothing else: every message is opaque to it. A cut on either side
 ends the attempt, and the next one begins anew. TLS here protects metadata on the way; what the cell believes is the
-broker's signature (docs/spec/release.md R25).
+broker's signature (docs/spec/key-release.md R25).
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def check_release(
     entries: tuple[Entry, ...] | None = None
     part: ReleasePart | None = None
     with ledger.check(
-        stage, "release.logged", "release.md R19", "the broker signed these entries of its log", cell=cell
+        stage, "release.logged", "key-release.md R19", "the broker signed these entries of its log", cell=cell
     ) as it:
         part = ReleasePart.parse(bundle.cells[cell].release)
         entries = _entries(part, measured)
@@ -251,7 +251,7 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
         one = _one_grant(said)
         if found is not None and one[:2] != found[:2]:
             raise AuditRefused("grant", expected=f"grants for release {found[0]} alone", got=one[0][:64])
-        # A renewal goes on where the grant before it ends: one stretch of blocks (release.md R34).
+        # A renewal goes on where the grant before it ends: one stretch of blocks (key-release.md R34).
         found = (
             one
             if found is None

@@ -1,7 +1,7 @@
 """Changes an operator makes, each with its entry in the log in the same transaction; and the audit of the two.
 
 A change that is not in the log is found by `audit`, which replays the log against what the store holds and which the
-broker runs before it starts (docs/spec/release.md R19, R23).
+broker runs before it starts (docs/spec/key-release.md R19, R23).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The broker without its socket: the session core joined to the store, the keys and what is at rest.
 
 Three questions come in as bytes, three answers go out as bytes; every refusal is a `Refused`. The order inside is the
-point (docs/spec/release.md R20): claim the session, judge, write decision and entry in one transaction, and only then
-say so; for a resource: check, write, and only then unwrap and seal.
+point (docs/spec/key-release.md R20). For an attestation: claim the session, judge, write decision and entry in one
+transaction, and only then say so. For a resource: check, write, and only then unwrap and seal.
 """
 
 from __future__ import annotations

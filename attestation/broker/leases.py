@@ -1,4 +1,4 @@
-"""Which blocks one grant is for, so that no block is ever granted to two releases (docs/spec/release.md R34, R35).
+"""Which blocks one grant is for, so that no block is ever granted to two releases (docs/spec/key-release.md R34, R35).
 
 A cell cannot be told to stop: the host stands between. So no grant is without an end. Each reaches a lease beyond the
 height that the broker was shown, and is renewed as the chain grows; a release that comes later begins behind whatever

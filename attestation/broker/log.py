@@ -4,7 +4,7 @@
     digest = SHA-256(tag anchorhold/broker/log/entry/v1, entry)      signed by the broker's key
 
 `verify` finds an entry that was changed, left out, added or put elsewhere. That the *end* was cut off shows only
-against something outside the store: the digest a grant carried, or one written down earlier (release.md R21).
+against something outside the store: the digest a grant carried, or one written down earlier (key-release.md R21).
 No entry holds a secret, wrapped or not.
 """
 

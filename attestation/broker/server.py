@@ -3,7 +3,7 @@
     POST /kbs/v0/auth        POST /kbs/v0/attest        GET /kbs/v0/resource/<repository>/<type>/<tag>
 
 HTTP/1.1 is h11's, TLS the standard library's; what is decided is `broker`'s, on threads, so that one slow judgement
-holds up nobody's handshake. A log line names codes and never what was sent (docs/spec/release.md R1, R24).
+holds up nobody's handshake. A log line names codes and never what was sent (docs/spec/key-release.md R1, R24).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 
 No socket, no clock, no randomness, no store: time, nonces and what the store knows are arguments. Who calls this
 keeps the promises it cannot: that a session is judged once, and that a decision is in the log before anything of it
-leaves (docs/spec/release.md R6 to R17, R20).
+leaves (docs/spec/key-release.md R6 to R17, R20).
 """
 
 from __future__ import annotations

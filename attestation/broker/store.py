@@ -7,7 +7,7 @@ SQLite or PostgreSQL:
         change.claim(session_id, now_ns)
         change.append("granted", {...}, now_ns)
 
-Whatever is decided and its entry in the log are written in one transaction (docs/spec/release.md R20), and whoever
+Whatever is decided and its entry in the log are written in one transaction (docs/spec/key-release.md R20), and whoever
 appends holds the head of the log until the end of it, so entries have one order. A reader's word "it is in the log"
 means: the transaction is on the disk.
 """

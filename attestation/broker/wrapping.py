@@ -5,7 +5,7 @@
     pkcs11:MODULE?token=LABEL&key=LABEL&pin-env=NAME      an AES key that never leaves its token
 
 AES-256-GCM with a fresh nonce; what a secret is (its name and version) is authenticated, so two cannot be exchanged
-(docs/spec/release.md R22). The broker unwraps a key after its grant is in the log, never before.
+(docs/spec/key-release.md R22). The broker unwraps a key after its grant is in the log, never before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why a message of the handshake is refused. Codes are stable; docs/spec/release.md lists them."""
+"""Why a message of the handshake is refused. Codes are stable; docs/spec/key-release.md lists them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How evidence rides in an attestation: ours as a whole bundle in parts, other clients' in the forms they send.
 
     primary_evidence      what proves itself: report, certificates, lists, collateral, event log, manifests
-    additional_evidence   what the quote binds: the statement, the keyset, the devices (release.md R8, R9)
+    additional_evidence   what the quote binds: the statement, the keyset, the devices (key-release.md R8, R9)
 
 A client that knows nothing of ours sends what Trustee's attesters do: an SNP report field by field with its chain,
 or a TDX quote. Such a client proves a machine and a key, no keyset. Nothing here is believed.

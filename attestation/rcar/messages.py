@@ -1,7 +1,7 @@
 """The messages of RCAR: request, challenge, attestation, token, error. Parsed strictly, written one way.
 
 Everything a sender chose is bounded before it is looked at; unknown members of the two messages a client sends are
-refused where they could change the meaning, and ignored nowhere (docs/spec/release.md R1 to R5).
+refused where they could change the meaning, and ignored nowhere (docs/spec/key-release.md R1 to R5).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def verify_quoted(
 ) -> VerifiedSnp | VerifiedTdx:
     """A report without a bundle around it: genuine, of its kind, and over exactly `report_data`.
 
-    For a client of the key broker protocol that has no keyset to bind (docs/spec/release.md R9). Raises as
+    For a client of the key broker protocol that has no keyset to bind (docs/spec/key-release.md R9). Raises as
     `verify_bundle` does.
     """
     evidence = _evidence(quoted, at, simulated_root)

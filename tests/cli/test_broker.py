@@ -88,7 +88,7 @@ def test_init_never_goes_over_a_broker(folder: Path) -> None:
 
 
 def test_serve_refuses_what_would_release_blindly(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """release.md R18."""
+    """key-release.md R18."""
     config = folder / "broker.toml"
     config.write_text(config.read_text().replace('"strict"', '"platform"'))
     assert broker("serve") == 1
@@ -96,7 +96,7 @@ def test_serve_refuses_what_would_release_blindly(folder: Path, capsys: pytest.C
 
 
 def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None:
-    """release.md R23."""
+    """key-release.md R23."""
     from attestation.broker.config import Config
     from attestation.broker.session import RevocationKind
     from attestation.broker.store import Store

@@ -199,7 +199,7 @@ async def change_over(folder: Path) -> None:
 
 
 async def each_refuses_the_blocks_of_the_other(world: Upgrade, at_old: Address, at_new: Address, after: Slice) -> None:
-    """release.md R34: whatever their host brings, no position is answered by both."""
+    """key-release.md R34: whatever their host brings, no position is answered by both."""
     assert await refused(at_old, after) == "order.heights"
     assert await refused(at_new, world.since(SEAM)) == "order.heights"
 

@@ -1,4 +1,4 @@
-"""release.md R20, R21: a broker killed at any point leaves no grant unlogged and loses no entry. The
+"""key-release.md R20, R21: a broker killed at any point leaves no grant unlogged and loses no entry. The
 number of releases is ANCHORHOLD_RELEASES (docs/testing.md; the full figure is 1,000).
 """
 

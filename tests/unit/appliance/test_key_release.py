@@ -1,4 +1,4 @@
-"""release.md R25 to R30: whatever a host brings, the cell ends in a clear state and may try again."""
+"""key-release.md R25 to R30: whatever a host brings, the cell ends in a clear state and may try again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""release.md R34, order.md O34, O35, window.md N21: a cell runs the blocks that it was granted, and no other."""
+"""key-release.md R34, order.md O34, O35, window.md N21: a cell runs the blocks that it was granted, and no other."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_grant_says_for_which_blocks_it_is(tmp_path: Path) -> None:
 
 
 def test_a_renewal_goes_on_and_asks_no_sooner_than_it_may(tmp_path: Path) -> None:
-    """release.md R32, R34: a cell without service keys renews, too; its model key is of no more use to it."""
+    """key-release.md R32, R34: a cell without service keys renews, too; its model key is of no more use to it."""
     little = broker(tmp_path, Heights(1, 25), lease=10)
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
@@ -239,7 +239,7 @@ def lease_or_denial(release: Named, shown: int, granted: dict[tuple[str, bytes],
 
 @given(RELEASES, STEPS)
 def test_no_block_is_ever_granted_to_two_releases(releases: dict[str, Named], steps: list[tuple[str, int]]) -> None:
-    """release.md R35: whatever was approved, and in whatever order they ask."""
+    """key-release.md R35: whatever was approved, and in whatever order they ask."""
     granted: dict[tuple[str, bytes], Heights] = {}
     shown = 0
     for name, more in steps:

@@ -1,4 +1,4 @@
-"""release.md R31 to R33, window.md N17, answer.md A9: service keys come with the model key, and are renewed in time."""
+"""key-release.md R31 to R33, window.md N17, answer.md A9: service keys come with the model key; renewed in time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def rotated(little: LittleBroker, answered: int = 0) -> Ring:
 
 
 def test_both_keys_come_in_one_attested_session(little: LittleBroker) -> None:
-    """release.md R31"""
+    """key-release.md R31"""
     cell = releaser(little)
     standing, paths = carried(cell, LocalSend(little.broker))
     assert standing == Standing(State.HAS_KEY, 4, None)
@@ -101,7 +101,7 @@ def test_a_service_key_that_is_no_ring(little: LittleBroker) -> None:
 
 
 def test_a_model_key_is_not_taken_for_a_service_key(little: LittleBroker) -> None:
-    """release.md R29: each grant is for its own resource; the host may not swap them."""
+    """key-release.md R29: each grant is for its own resource; the host may not swap them."""
     cell, send = releaser(little), LocalSend(little.broker)
     kept: list[bytes] = []
 
@@ -117,7 +117,7 @@ def test_a_model_key_is_not_taken_for_a_service_key(little: LittleBroker) -> Non
 
 
 def test_the_ring_is_renewed_from_its_height_on_and_not_before(little: LittleBroker) -> None:
-    """release.md R32: the model key is not asked for again."""
+    """key-release.md R32: the model key is not asked for again."""
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
     assert cell.take_key() is not None
@@ -148,7 +148,7 @@ def test_a_renewal_that_fails_takes_nothing_away(little: LittleBroker) -> None:
 
 
 def test_a_ring_that_contradicts_the_one_held_is_refused(little: LittleBroker) -> None:
-    """release.md R32, answer.md A8: a broker that forgot its keys may not make cells disagree."""
+    """key-release.md R32, answer.md A8: a broker that forgot its keys may not make cells disagree."""
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
     held = cell.held

@@ -1,5 +1,5 @@
-"""release.md R20: killed before each statement and each commit of a release in turn, one after the other, the broker
-never has a grant in a client's hands that is not in the log, and its store and log agree.
+"""key-release.md R20: killed before each statement and each commit of a release in turn, one after the other, the
+broker never has a grant in a client's hands that is not in the log, and its store and log agree.
 """
 
 from __future__ import annotations

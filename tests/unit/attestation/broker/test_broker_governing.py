@@ -1,6 +1,6 @@
 """A broker under an authority: what was decided is in force at once, and nothing else is.
 
-governance.md V15 to V21; release.md R10, R14.
+governance.md V15 to V21; key-release.md R10, R14.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_withdrawal_is_in_force_at_once_even_for_who_attested_before(governed: G
 
 
 def test_a_superseded_release_ends_one_lease_behind_its_last_block(governed: Governed) -> None:
-    """governance.md V18; release.md R34, R35: and neither is ever granted a block of the other."""
+    """governance.md V18; key-release.md R34, R35: and neither is ever granted a block of the other."""
     short, last = serving(FIRST, Heights(1, None)), serving(SECOND, Heights(3, None))
     last = replace(last, supersedes=Named(short.version, short.digest))
     first = governed.decide(Adopt(short))
@@ -189,7 +189,7 @@ def test_a_superseded_release_ends_one_lease_behind_its_last_block(governed: Gov
 
 
 def test_what_was_granted_is_not_granted_again(governed: Governed) -> None:
-    """release.md R35, governance.md V24: a successor that was decided to begin too early begins behind it."""
+    """key-release.md R35, governance.md V24: a successor that was decided to begin too early begins behind it."""
     early = replace(serving(SECOND, Heights(2, None)), supersedes=Named(FIRST.version, FIRST.digest))
     governed.decide(Adopt(FIRST))
     assert governed.heights(TEE) == (1, 100)

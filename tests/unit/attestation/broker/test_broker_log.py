@@ -1,4 +1,4 @@
-"""release.md R19 to R23: the log and the store against every edit; secrets at rest; the same on PostgreSQL."""
+"""key-release.md R19 to R23: the log and the store against every edit; secrets at rest; the same on PostgreSQL."""
 
 from __future__ import annotations
 

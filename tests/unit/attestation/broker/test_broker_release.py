@@ -1,5 +1,5 @@
-"""release.md R6 to R17: the right cell gets its key; whatever is wrong, alone, is denied by name, logged, and no key
-byte leaves.
+"""key-release.md R6 to R17: the right cell gets its key; whatever is wrong, alone, is denied by name, logged, and no
+key byte leaves.
 """
 
 from __future__ import annotations

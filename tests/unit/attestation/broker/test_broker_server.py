@@ -1,4 +1,4 @@
-"""release.md R1 to R5, R9, R24: a client written from the protocol's documents, over HTTPS; real evidence; and what
+"""key-release.md R1 to R5, R9, R24: a client written from the protocol's documents, over HTTPS; real evidence; and what
 the edge refuses before anybody judges it.
 """
 
