@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from anchorhold.host.answer_reports import Report
 from attestation.consensus.blocks import Block, Kind
 from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf
 from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy
-from devnet.gateway import Gateway, Report
+from devnet.gateway import Gateway
 from devnet.subnet import Subnet
 from tests.little_receipts import PRICE, SERVED_BY
 

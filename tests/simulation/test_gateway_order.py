@@ -14,11 +14,12 @@ from random import Random
 
 import pytest
 
+from anchorhold.host.answer_reports import Report
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, genesis
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import Answered, GatewayRefused, Position, Report, Waiting
+from devnet.gateway import Answered, GatewayRefused, Position, Waiting
 from devnet.replica import Call, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, canister, receipt_for

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from anchorhold.host.answer_reports import Report
 from attestation.consensus.answered import verify_answered
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import SliceProof, verify_slice
 from attestation.receipts.body import body_digest
-from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Report, Waiting, chat, gateway_wasm
+from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, chat, gateway_wasm
 from devnet.replica import RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from foundation.candid import NAT64, encode
