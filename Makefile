@@ -110,8 +110,9 @@ attack: setup ## Try every attack on what runs here, a line each; PROVE=1: each 
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; attacks on the booted machine say that they were not tried"
 	$(BIN)/python -m tests.attack $(if $(PROVE),--prove) $(NAMES)
 
-check: setup ## Linters and types alone
+check: setup ## Linters, formatter and types alone
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 pairs: setup ## Generated requests and answers through a cell, PAIRS of them (default 200000): each ends in a receipt
