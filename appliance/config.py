@@ -28,7 +28,7 @@ name = "tiny"                               any of name, family, quantization, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,18 +39,18 @@ from attestation.consensus.roots import parse_root_key
 from attestation.rcar.grant import GrantPurpose
 from attestation.receipts.errors import PriceRefused
 from attestation.receipts.price import FREE, PriceSchedule
-from foundation.digests import tagged_sha256
-from foundation.document import ANY_TEXT, SPACED_HEX, Fields, shown, toml_table
+from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import Refused
 from measurements.pack.identity import Expected
 
 CONFIG_BYTES_MAX = 64 * 1024
 ALIASES_MAX = 64
 DIGEST_TAG = "anchorhold/measured-config/v1"
-_FIELDS = ("gateway", "root_key", "engine")
-_OPTIONAL = ("release", "price", "plaintext", "profile", "models")
-_RELEASE = ("broker_key", "resource", "model_root")
+_FIELDS = frozenset({"gateway", "root_key", "engine"})
+_RELEASE = frozenset({"broker_key", "resource", "model_root"})
 _SERVICE = "service"
+_MODEL_TEXTS = frozenset({"name", "family", "quantization"})
+_MODEL_DIGESTS = frozenset({"tokenizer", "template", "config"})
 
 
 class ConfigRefused(Refused):
@@ -80,26 +80,31 @@ class MeasuredConfig:
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        table = toml_table(raw, "config", _refuse, bytes_max=CONFIG_BYTES_MAX)
-        fields = Fields(table, "config", _refuse, ANY_TEXT)
-        fields.only(*_FIELDS, *(name for name in _OPTIONAL if name in fields), code="config.fields")
-        engine, gateway = _text(fields, "engine"), from_text(_text(fields, "gateway"))
-        root_key = parse_root_key(fields.blob("root_key", CONFIG_BYTES_MAX, SPACED_HEX))
-        price = fields.optional("price", lambda name: fields.named(name, CONFIG_BYTES_MAX, ANY_TEXT))
-        plaintext, profile = fields.optional("plaintext", fields.flag), _optional_digest(fields, "profile")
-        release = fields.optional("release", fields.fields)
+        if len(raw) > CONFIG_BYTES_MAX:
+            raise ConfigRefused("size", expected=f"at most {CONFIG_BYTES_MAX} bytes", got=len(raw))
+        try:
+            fields = tomllib.loads(raw.decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+            raise ConfigRefused("toml", expected="TOML in UTF-8", got=type(reason).__name__) from None
+        release, price, plaintext, profile, models = (
+            fields.pop(name, None) for name in ("release", "price", "plaintext", "profile", "models")
+        )
+        if fields.keys() != _FIELDS:
+            raise ConfigRefused("fields", expected=sorted(_FIELDS), got=sorted(fields))
+        for name, value in fields.items():
+            if not isinstance(value, str):
+                raise ConfigRefused(name, expected="a text", got=type(value).__name__)
         wanted, expected = (None, None) if release is None else _release(release)
         return cls(
-            gateway,
-            root_key,
-            engine,
+            from_text(fields["gateway"]),
+            parse_root_key(_hex("root_key", fields["root_key"])),
+            fields["engine"],
             wanted,
             expected,
-            # A cell that can be sealed to runs nothing else, unless its configuration says so.
-            (wanted is None or wanted.service is None) if plaintext is None else plaintext,
-            FREE if price is None else _price(price),
-            profile,
-            _aliases(fields, _called(engine, expected)),
+            _plaintext(plaintext, wanted),
+            _price(price),
+            _profile(profile),
+            _aliases(models, _called(fields["engine"], expected)),
         )
 
 
@@ -108,25 +113,31 @@ def config_digest(raw: bytes) -> bytes:
     return tagged_sha256(DIGEST_TAG, raw)
 
 
-def _refuse(code: str, /, *, expected: str, got: object) -> ConfigRefused:
-    return ConfigRefused(code.removeprefix("config."), expected=expected, got=got)
-
-
-def _release(fields: Fields) -> tuple[Wanted, Expected]:
-    fields.only(*_RELEASE, *(name for name in (_SERVICE, "model") if name in fields))
-    resource, service = _text(fields, "resource"), fields.optional(_SERVICE, lambda name: _text(fields, name))
-    _check_path("release.resource", resource, GrantPurpose.MODEL)
-    if service is not None:
-        _check_path("release.service", service, GrantPurpose.SERVICE)
-    root, broker = (fields.digest(name, form=SPACED_HEX) for name in ("model_root", "broker_key"))
-    model = fields.optional("model", fields.fields)
-    wanted = Wanted(broker, resource, GrantPurpose.MODEL, root, service)
-    return wanted, Expected(model_root=root) if model is None else _expected(root, model)
+def _release(fields: object) -> tuple[Wanted, Expected]:
+    if not isinstance(fields, dict) or fields.keys() - {"model", _SERVICE} != _RELEASE:
+        raise ConfigRefused("release", expected=sorted(_RELEASE), got="others")
+    texts = _texts("release", {name: fields[name] for name in fields.keys() - {"model"}})
+    _check_path("release.resource", texts["resource"], GrantPurpose.MODEL)
+    if _SERVICE in texts:
+        _check_path("release.service", texts[_SERVICE], GrantPurpose.SERVICE)
+    root = _digest("release.model_root", texts["model_root"])
+    broker = _digest("release.broker_key", texts["broker_key"])
+    wanted = Wanted(broker, texts["resource"], GrantPurpose.MODEL, root, texts.get(_SERVICE))
+    return wanted, _expected(root, fields.get("model", {}))
 
 
 def _check_path(name: str, path: str, purpose: GrantPurpose) -> None:
     if path.split("/")[1:2] != [purpose.value] or path.count("/") != 2:
-        raise ConfigRefused(name, expected=f"repository/{purpose.value}/tag", got=shown(path))
+        raise ConfigRefused(name, expected=f"repository/{purpose.value}/tag", got="another")
+
+
+def _plaintext(stated: object, wanted: Wanted | None) -> bool:
+    """A cell that can be sealed to runs nothing else, unless its configuration says so."""
+    if stated is None:
+        return wanted is None or wanted.service is None
+    if not isinstance(stated, bool):
+        raise ConfigRefused("plaintext", expected="true or false", got=type(stated).__name__)
+    return stated
 
 
 def _called(engine: str, model: Expected | None) -> str:
@@ -134,43 +145,68 @@ def _called(engine: str, model: Expected | None) -> str:
     return engine if model is None or model.name is None else model.name
 
 
-def _aliases(fields: Fields, served: str) -> frozenset[str]:
-    stated = fields.optional("models", lambda name: fields.named(name, ALIASES_MAX, ANY_TEXT, least=1)) or {}
+def _aliases(stated: object, served: str) -> frozenset[str]:
+    if stated is None:
+        return frozenset()
+    if not isinstance(stated, dict) or not 1 <= len(stated) <= ALIASES_MAX:
+        raise ConfigRefused("models", expected=f"a table of 1 to {ALIASES_MAX} names", got="another")
     for name, points_at in stated.items():
         if not is_model_name(name) or name == served:
-            raise ConfigRefused("models", expected="other names, such as a request can have", got=shown(name))
+            raise ConfigRefused("models", expected="other names, such as a request can have", got=repr(name[:64]))
         if points_at != served:
-            raise ConfigRefused("models", expected=f"names of {served!r}", got=f"one of {shown(points_at)}")
+            raise ConfigRefused("models", expected=f"names of {served!r}", got=f"one of {str(points_at)[:64]!r}")
     return frozenset(stated)
 
 
-def _price(fields: Mapping[str, object]) -> PriceSchedule:
+def _profile(stated: object) -> bytes | None:
+    if stated is None:
+        return None
+    return _digest("profile", _texts("profile", {"profile": stated})["profile"])
+
+
+def _price(fields: object) -> PriceSchedule:
+    if fields is None:
+        return FREE
+    if not isinstance(fields, dict):
+        raise ConfigRefused("price", expected="a table", got=type(fields).__name__)
     try:
         return PriceSchedule.of(fields)
     except PriceRefused as refusal:
         raise ConfigRefused(refusal.code, expected=refusal.expected, got=refusal.got) from None
 
 
-def _expected(model_root: bytes, fields: Fields) -> Expected:
-    name, family, quantization = (
-        fields.optional(name, lambda name: _text(fields, name)) for name in ("name", "family", "quantization")
-    )
-    tokenizer, template, config = (_optional_digest(fields, name) for name in ("tokenizer", "template", "config"))
-    fields.done()
+def _expected(model_root: bytes, fields: object) -> Expected:
+    if not isinstance(fields, dict) or not fields.keys() <= _MODEL_TEXTS | _MODEL_DIGESTS:
+        raise ConfigRefused("release.model", expected=f"some of {sorted(_MODEL_TEXTS | _MODEL_DIGESTS)}", got="others")
+    texts = _texts("release.model", fields)
+    digests = {name: _digest(f"release.model.{name}", texts[name]) for name in texts.keys() & _MODEL_DIGESTS}
     return Expected(
         model_root=model_root,
-        name=name,
-        family=family,
-        quantization=quantization,
-        tokenizer=tokenizer,
-        template=template,
-        config=config,
+        name=texts.get("name"),
+        family=texts.get("family"),
+        quantization=texts.get("quantization"),
+        tokenizer=digests.get("tokenizer"),
+        template=digests.get("template"),
+        config=digests.get("config"),
     )
 
 
-def _text(fields: Fields, name: str) -> str:
-    return fields.text(name, CONFIG_BYTES_MAX, empty=True)
+def _texts(table: str, fields: dict[str, object]) -> dict[str, str]:
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+    if len(texts) != len(fields):
+        raise ConfigRefused(table, expected="texts", got="other values")
+    return texts
 
 
-def _optional_digest(fields: Fields, name: str) -> bytes | None:
-    return fields.optional(name, lambda name: fields.digest(name, form=SPACED_HEX))
+def _digest(name: str, text: str) -> bytes:
+    raw = _hex(name, text)
+    if len(raw) != DIGEST_BYTES:
+        raise ConfigRefused(name, expected=f"{DIGEST_BYTES} bytes", got=len(raw))
+    return raw
+
+
+def _hex(name: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ConfigRefused(name, expected="hexadecimal", got="another text") from None

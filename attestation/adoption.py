@@ -18,6 +18,7 @@ from typing import Any, Final
 from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.request_id import UpdateCall, certified_reply
 from foundation.candid import BLOB, INT32, NAT64, TEXT, CandidRefused, Opt, Record, Type, Variant, decode, encode
+from foundation.refusal import shown
 from measurements.governance.authority import Chain
 from measurements.governance.decision import CertifiedReply
 from measurements.governance.errors import AuthorityRefused
@@ -61,7 +62,7 @@ def executed_reply(reply: CertifiedReply, chain: Chain) -> Executed:
     asked = _decoded(GET_PROPOSAL, reply.argument)["proposal_id"]
     data = _data(_decoded(GET_PROPOSAL_RESPONSE, raw))
     if asked is None or data["id"] != asked:
-        raise AuthorityRefused("authority.proposal", expected="the proposal that was asked for", got="another")
+        raise AuthorityRefused("authority.proposal", expected="the proposal that was asked for", got=f"{data['id']}")
     if not data["executed_timestamp_seconds"] or data["failed_timestamp_seconds"]:
         raise AuthorityRefused("authority.status", expected="executed", got=_status(data))
     return Executed(asked["id"], _payload(data, chain.function), verified.time_ns)
@@ -71,8 +72,11 @@ def _data(response: Any) -> dict[str, Any]:
     match response["result"]:
         case ("Proposal", dict() as data):
             return data
+        case ("Error", dict() as error):
+            said = f"error {error['error_type']}: {shown(error['error_message'])}"
         case _:
-            raise AuthorityRefused("authority.proposal", expected="a proposal", got="an error or nothing")
+            said = "no proposal and no error"
+    raise AuthorityRefused("authority.proposal", expected="a proposal", got=said)
 
 
 def _payload(data: dict[str, Any], function: int) -> bytes:

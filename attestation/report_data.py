@@ -30,7 +30,8 @@ from attestation.evidence.keyset import KeysetDigest
 from attestation.evidence.kinds import TeeKind
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
-from foundation.document import json_object, shown
+from foundation.document import json_object
+from foundation.refusal import difference, outline, shown
 
 VERSION = 1
 IDENTITY_TAG = "anchorhold/report-data/identity/v1"
@@ -109,9 +110,11 @@ class Statement:
             ] if version == VERSION:
                 statement = cls(_purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config, devices)
             case _:
-                raise UnfitReportData("report-data.shape", expected="a statement", got="another value")
+                raise UnfitReportData("report-data.shape", expected="a statement", got=outline(value))
         if statement.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise UnfitReportData("report-data.shape", expected="numbers where they belong", got="others")
+            raise UnfitReportData(
+                "report-data.shape", expected="numbers where they belong", got=difference(raw, statement.encode())
+            )
         return statement
 
 
@@ -126,7 +129,11 @@ def additional_evidence(statement: Statement, others: Mapping[str, str] | None =
     _of_purpose(statement, Purpose.RELEASE)
     members = dict(others or {})
     if STATEMENT_KEY in members:
-        raise UnfitReportData("report-data.member", expected=f"{STATEMENT_KEY!r} to be ours", got="another's")
+        raise UnfitReportData(
+            "report-data.member",
+            expected=f"{STATEMENT_KEY!r} to be ours",
+            got="additional evidence that has it already",
+        )
     members[STATEMENT_KEY] = _base64url(statement.encode())
     return canonical_json(members)
 
@@ -176,10 +183,14 @@ def carried_statement(additional: str, nonce: str) -> Statement:
         raise _unfit_additional("", expected="a statement and a nonce in base64", got=error) from error
     statement = Statement.parse(raw)
     if additional_member(statement) != member:
-        raise UnfitReportData("report-data.additional", expected="one encoding", got="another")
+        raise UnfitReportData(
+            "report-data.additional",
+            expected="one encoding",
+            got=difference(member.encode(), additional_member(statement).encode()),
+        )
     _of_purpose(statement, Purpose.RELEASE)
     if statement.nonce != challenge:
-        raise UnfitReportData("report-data.nonce", expected="the nonce of this challenge", got="another")
+        raise UnfitReportData("report-data.nonce", expected="the nonce of this challenge", got=statement.nonce.hex())
     return statement
 
 

@@ -51,7 +51,9 @@ class ChipTee:
             chip = Chip(Product(fields["product"]), bytes.fromhex(fields["seed"]), PatchLevels())
             measurement, certificates = (bytes.fromhex(fields[name]) for name in ("measurement", "certificates"))
         except (ValueError, TypeError, RecursionError):
-            raise TeeRefused("chip.file", expected="a simulated chip", got="other bytes") from None
+            raise TeeRefused(
+                "chip.file", expected="a simulated chip", got=f"{len(raw)} bytes of another form"
+            ) from None
         return cls(chip, ReportFields(measurement), certificates)
 
 

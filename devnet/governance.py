@@ -146,5 +146,5 @@ def read_wasm() -> bytes:
     wasm = (ARTEFACTS / "governance.wasm").read_bytes()
     stated = (ARTEFACTS / "governance.wasm.sha256").read_text(encoding="ascii").split()[0]
     if hashlib.sha256(wasm).hexdigest() != stated:
-        raise GovernanceDeclined("wasm", expected=stated, got="another module")
+        raise GovernanceDeclined("wasm", expected=stated, got=hashlib.sha256(wasm).hexdigest())
     return wasm

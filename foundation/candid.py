@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from foundation.refusal import Refused
+from foundation.refusal import Refused, shown
 
 MAGIC = b"DIDL"
 DEPTH_MAX = 32
@@ -187,7 +187,7 @@ def _encoded(of: Type, value: Any) -> bytes:
             for index, (_, name, field) in enumerate(of.fields):
                 if name == tag:
                     return unsigned_leb(index) + _encoded(field, inner)
-    raise CandidRefused("variant.tag", expected="a tag of the variant", got="another")
+    raise CandidRefused("variant.tag", expected="a tag of the variant", got=shown(value[0]))
 
 
 def _encoded_primitive(of: Primitive, value: Any) -> bytes:
@@ -234,7 +234,7 @@ class _Reader:
             byte = self.take(1)[0]
             value |= (byte & 0x7F) << shift
             if value > maximum:
-                raise CandidRefused("number", expected=f"at most {maximum}", got="more")
+                raise CandidRefused("number", expected=f"at most {maximum}", got=f"{value} or more")
             shift += 7
             if byte < 0x80:
                 return value
@@ -247,7 +247,7 @@ class _Reader:
             shift += 7
             if byte < 0x80:
                 return value - (1 << shift) if byte & 0x40 else value
-        raise CandidRefused("number", expected="at most 64 bits", got="more")
+        raise CandidRefused("number", expected="at most 64 bits", got="a longer one")
 
     def read_table(self) -> None:
         for _ in range(self.unsigned(TYPES_MAX)):
@@ -282,21 +282,21 @@ class _Reader:
             return self.unsigned()
         if of == PRINCIPAL:
             if self.take(1) != b"\1":
-                raise CandidRefused("principal", expected="a transparent reference", got="an opaque one")
+                raise CandidRefused("principal", expected="a transparent reference", got="an opaque reference")
             return self.take(self.unsigned(29))
         try:
             return self.take(self.unsigned(len(self.data))).decode()
         except UnicodeDecodeError:
-            raise CandidRefused("text", expected="UTF-8", got="other bytes") from None
+            raise CandidRefused("text", expected="UTF-8", got="bytes that are not UTF-8") from None
 
     def value(self, reference: int, of: Type | None, depth: int) -> Any:
         """The next value, read by its wire type and shaped by `of`; with no `of`, skipped."""
         if depth > DEPTH_MAX:
-            raise CandidRefused("depth", expected=f"at most {DEPTH_MAX}", got="more")
+            raise CandidRefused("depth", expected=f"at most {DEPTH_MAX}", got=f"level {depth}")
         # Values of no bytes cost nothing to send: vectors of null, records of records of nothing.
         self.values_left -= 1
         if self.values_left < 0:
-            raise CandidRefused("items", expected=f"at most {ITEMS_MAX} values", got="more")
+            raise CandidRefused("items", expected=f"at most {ITEMS_MAX} values", got=f"more than {ITEMS_MAX}")
         wire = self.wire(reference)
         if isinstance(wire, Primitive):
             self._check(wire.name, of, of == wire or (isinstance(of, Opt) and wire == NULL))
@@ -324,7 +324,7 @@ class _Reader:
         if self.wire(reference) == NAT8 and inner in (NAT8, None):
             return self.take(self.unsigned(len(self.data)))
         if inner == NAT8:  # even of no elements, another vector is not a blob
-            raise CandidRefused("type", expected="blob", got="another vec")
+            raise CandidRefused("type", expected="blob", got="a vector of another type")
         return [self.value(reference, inner, depth + 1) for _ in range(self.unsigned(ITEMS_MAX))]
 
     def _record(self, wire: _Wire, of: Type | None, depth: int) -> Any:
@@ -362,7 +362,7 @@ def decode(types: Sequence[Type], data: bytes) -> list[Any]:
     """Exactly these arguments and nothing after them. Raises `CandidRefused` alone."""
     reader = _Reader(data)
     if reader.take(len(MAGIC)) != MAGIC:
-        raise CandidRefused("magic", expected=MAGIC.decode(), got="other bytes")
+        raise CandidRefused("magic", expected=MAGIC.decode(), got=shown(data[: len(MAGIC)]))
     reader.read_table()
     count = reader.unsigned(TYPES_MAX)
     if count != len(types):

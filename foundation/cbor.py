@@ -159,12 +159,12 @@ def head(major: int, argument: int) -> bytes:
         return bytes((major | 26,)) + argument.to_bytes(4, "big")
     if argument < 0x10000000000000000:
         return bytes((major | 27,)) + argument.to_bytes(8, "big")
-    raise CborRefused("integer", expected="an integer from -2^64 to 2^64-1", got="one beyond")
+    raise CborRefused("integer", expected="an integer from -2^64 to 2^64-1", got=f"one of {argument.bit_length()} bits")
 
 
 def _check_depth(depth: int) -> None:
     if depth <= 0:
-        raise CborRefused("depth", expected=f"at most {DEPTH_MAX} levels", got="a deeper value")
+        raise CborRefused("depth", expected=f"at most {DEPTH_MAX} levels", got="a value nested deeper")
 
 
 def _named(value: object) -> str:
@@ -220,7 +220,9 @@ def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -
             _truncated(pos, 1, 0)
         budget -= 1
         if budget < 0:
-            raise CborRefused("items", expected=f"at most {limits.items_max} items", got="more", offset=start)
+            raise CborRefused(
+                "items", expected=f"at most {limits.items_max} items", got=f"more than {limits.items_max}", offset=start
+            )
         initial = data[pos]
         pos += 1
         major = initial >> 5
@@ -236,7 +238,9 @@ def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -
                 _truncated(start, size, end - pos)
             argument = int.from_bytes(data[pos : pos + size], "big")
             if argument < least:  # C3
-                raise CborRefused("not-shortest", expected="the shortest form", got="longer", offset=start)
+                raise CborRefused(
+                    "not-shortest", expected="the shortest form", got=f"{size} bytes for it", offset=start
+                )
             pos += size
 
         at_key = top is not None and top.mapping is not None and not top.left & 1
@@ -263,7 +267,9 @@ def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -
             value = _SIMPLE[initial]
         else:
             if len(stack) >= depth_max:
-                raise CborRefused("depth", expected=f"at most {depth_max} levels", got="deeper", offset=start)
+                raise CborRefused(
+                    "depth", expected=f"at most {depth_max} levels", got=f"level {len(stack) + 1}", offset=start
+                )
             if major == 6:
                 if argument not in tags:
                     raise CborRefused("tag", expected=_listed(tags), got=f"tag {argument}", offset=start)
@@ -315,7 +321,7 @@ _MAJORS = ("an integer", "an integer", "bytes", "text", "an array", "a map", "a 
 def _enter_key(top: _Open, key: Value, encoded: bytes, offset: int, ordered: bool) -> None:
     assert top.mapping is not None and isinstance(key, (int, bytes, str))  # noqa: S101, PT018  # the caller saw to it
     if key in top.mapping:  # C6
-        raise CborRefused("duplicate-key", expected="each key once", got="a key again", offset=offset)
+        raise CborRefused("duplicate-key", expected="each key once", got="a key for the second time", offset=offset)
     if ordered and encoded < top.previous:  # C5
         raise CborRefused("key-order", expected="keys in bytewise order", got="a lower key", offset=offset)
     top.key = key
@@ -328,7 +334,7 @@ def _truncated(offset: int, wanted: int, left: int) -> NoReturn:
 
 def _refuse_length(info: int, offset: int) -> NoReturn:
     if info == 31:  # C4
-        raise CborRefused("indefinite", expected="a definite length", got="an indefinite one", offset=offset)
+        raise CborRefused("indefinite", expected="a definite length", got="an indefinite length", offset=offset)
     raise CborRefused("reserved", expected="a length form of RFC 8949", got=f"form {info}", offset=offset)
 
 
@@ -341,7 +347,7 @@ def _refuse_simple(initial: int, offset: int) -> NoReturn:
 
 
 def _refuse_text(offset: int) -> NoReturn:
-    raise CborRefused("text", expected="valid UTF-8", got="other bytes", offset=offset) from None
+    raise CborRefused("text", expected="valid UTF-8", got="bytes that are not UTF-8", offset=offset) from None
 
 
 def _listed(tags: frozenset[int]) -> str:

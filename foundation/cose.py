@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from foundation import cbor, ed25519
 from foundation.ed25519 import Signer
-from foundation.refusal import Refused
+from foundation.refusal import Refused, shape
 
 KEY_ID_BYTES: Final = 32
 _SIGN1: Final = 18
@@ -61,11 +61,11 @@ class Sign1:
                 key_id = _key_id_of(protected, limits)
             case _:
                 expected = f"18([protected, {{}}, payload, {ed25519.SIGNATURE_BYTES} bytes])"
-                raise CoseRefused("envelope", expected=expected, got="another value")
+                raise CoseRefused("envelope", expected=expected, got=_shape(value))
         sign1 = cls(key_id, payload, signature, content_type, context)
         if sign1._protected() != protected:
             named = "a key id" if content_type is None else f"a key id and {content_type}"
-            raise CoseRefused("protected", expected=f"EdDSA, {named}", got="another header")
+            raise CoseRefused("protected", expected=f"EdDSA, {named}", got=shape(protected))
         return sign1
 
     def encode(self) -> bytes:
@@ -86,6 +86,12 @@ class Sign1:
         return cbor.encode(["Signature1", self._protected(), self.context, self.payload])
 
 
+def _shape(value: object) -> str:
+    if isinstance(value, cbor.Tag) and isinstance(value.value, list):
+        return f"{value.number}([{', '.join(map(shape, value.value))}])"
+    return shape(value)
+
+
 def _key_id_of(protected: bytes, limits: cbor.Limits) -> bytes:
     try:
         header = cbor.decode(protected, limits)
@@ -93,5 +99,5 @@ def _key_id_of(protected: bytes, limits: cbor.Limits) -> bytes:
         raise CoseRefused("protected", expected=refusal.expected, got=refusal.got) from None
     key_id = header.get(_KEY_ID) if isinstance(header, dict) else None
     if not isinstance(key_id, bytes) or len(key_id) != KEY_ID_BYTES:
-        raise CoseRefused("protected", expected=f"a key id of {KEY_ID_BYTES} bytes", got="another header")
+        raise CoseRefused("protected", expected=f"a key id of {KEY_ID_BYTES} bytes", got=shape(key_id))
     return key_id

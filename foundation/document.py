@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, NoReturn, Protocol, TypeVar
 
+from foundation.refusal import SHOWN_CHARACTERS_MAX, shape, shown
+
 INTEGER_MAX: Final = 2**63 - 1
 PRINTABLE: Final = re.compile(r"[ -~]*")
 ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
-SHOWN_CHARACTERS_MAX: Final = 80
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # it has no encoding, so nobody can have signed a text with one
 LOWER_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
@@ -34,14 +35,6 @@ class Refuse(Protocol):
     """The error of the room that reads: a `Refused` class, or what makes one of this."""
 
     def __call__(self, code: str, /, *, expected: str, got: object) -> Exception: ...
-
-
-def shown(value: object) -> str:
-    """A value of a document as a short text for a message."""
-    if isinstance(value, list | dict) and len(value) > SHOWN_CHARACTERS_MAX:
-        return f"{len(value)} entries"
-    text = ascii(value)
-    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[: SHOWN_CHARACTERS_MAX - 3]}..."
 
 
 def json_value(
@@ -73,8 +66,9 @@ def json_value(
     _bound(raw, f"{where}.{size}", refuse, bytes_max, called)
     try:
         text = raw if isinstance(raw, str) else raw.decode(encoding)
-        if depth_max is not None and _depth(text.encode()) > depth_max:  # before the recursive parser sees it
-            raise refuse(code, expected=f"{called} of at most {depth_max} levels", got="more")
+        depth = 0 if depth_max is None else _depth(text.encode())  # before the recursive parser sees it
+        if depth_max is not None and depth > depth_max:
+            raise refuse(code, expected=f"{called} of at most {depth_max} levels", got=f"{depth} levels")
         read_float = float if floats else refuse_number
         value: object = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_number, parse_float=read_float)
     except (ValueError, RecursionError) as error:
@@ -154,7 +148,8 @@ class Fields:
 
     def done(self) -> None:
         if self._left:
-            raise self.refused(min(self._left)[:64], "no such field", "one")
+            name = min(self._left)
+            raise self.refused(name[:64], "no such field", shape(self._left[name]))
 
     def take(self, name: str) -> object:
         if name not in self._left:
@@ -198,9 +193,9 @@ class Fields:
         """So many bytes in hexadecimal."""
         return hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, size, form=form)
 
-    def blob(self, name: str, bytes_max: int, form: re.Pattern[str] = ANY_HEX) -> bytes:
-        """At most so many bytes in hexadecimal."""
-        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, form=form)
+    def blob(self, name: str, bytes_max: int) -> bytes:
+        """At most so many bytes in hexadecimal of either case."""
+        value = hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, form=ANY_HEX)
         if len(value) > bytes_max:
             raise self.refused(name, f"at most {bytes_max} bytes", f"{len(value)} bytes")
         return value

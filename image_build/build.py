@@ -244,7 +244,9 @@ def package_in(lock: ImageLock, cache: Path, part: Part) -> Path:
     for each in lock.packages:
         if each.trees == part.trees and (each.name == part.name or part.trees == ("kernel",)):
             return cache / each.sha256
-    raise ImageRefused("lock", expected=f"{part.name} for {', '.join(part.trees)}", got="it is not locked")
+    raise ImageRefused(
+        "lock", expected=f"{part.name} for {', '.join(part.trees)}", got=f"{len(lock.packages)} packages without it"
+    )
 
 
 def unpack_tools(contents: Contents, lock: ImageLock, cache: Path, top: Path) -> Path:

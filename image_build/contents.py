@@ -89,7 +89,7 @@ def _wheel_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _part(fields: Mapping[str, Any], more: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Part:
     """I2: nothing is there without a reason."""
     if not fields.get("why"):
-        raise ImageRefused("contents.why", expected=f"why {fields.get('name')} is there", got="nothing")
+        raise ImageRefused("contents.why", expected=f"why {fields.get('name')} is there", got="no reason")
     return Part(name=fields["name"], why=fields["why"], drop=tuple(fields.get("drop", ())), **more(fields))
 
 

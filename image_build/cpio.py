@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from foundation.refusal import shown
 from image_build.errors import ImageRefused
 
 _MAGIC: Final = b"070701"
@@ -47,7 +48,7 @@ def read_entries(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
     while True:
         head = raw[at : at + 110]
         if len(head) != 110 or not head.startswith(_MAGIC):
-            raise ImageRefused("cpio.head", expected=f"an entry at byte {at}", got="something else")
+            raise ImageRefused("cpio.head", expected=f"an entry at byte {at}", got=shown(head[:6]))
         mode, size, label = (int(head[place : place + 8], 16) for place in (14, 54, 94))
         name = raw[at + 110 : at + 110 + label - 1].decode()
         body = at + 110 + label + -(110 + label) % 4

@@ -53,7 +53,9 @@ def _in_order(packed: dict[str, tuple[str, bytes]], built_in: set[str], wanted: 
         if name in found or name in built_in:
             return
         if name not in packed:
-            raise ImageRefused("kernel.module", expected=f"{name} as a module or built in", got="neither")
+            raise ImageRefused(
+                "kernel.module", expected=f"{name} as a module or built in", got=f"{len(packed)} modules without it"
+            )
         file, content = packed[name]
         raw = lzma.decompress(content)
         depends = _DEPENDS.search(raw)

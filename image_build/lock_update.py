@@ -38,7 +38,11 @@ def _wheels(contents: Contents, requirements: Sequence[Path], cache: Path) -> li
     parts = (*contents.wheels, contents.compiler)
     stanzas = {name: text for path in reversed(requirements) for name, text in _stanzas(path)}
     if lost := [each.name for each in parts if each.name not in stanzas]:
-        raise ImageRefused("lock.wheels", expected=f"{', '.join(lost)} in requirements/", got="others")
+        raise ImageRefused(
+            "lock.wheels",
+            expected=f"{', '.join(lost)} in requirements/",
+            got=f"{len(stanzas)} requirements without them",
+        )
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         (wanted := Path(folder) / "wanted.txt").write_text("".join(stanzas[each.name] for each in parts))
         subprocess.run(

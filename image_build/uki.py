@@ -42,12 +42,18 @@ def with_sections(image: bytes, sections: Sequence[tuple[str, bytes, int]]) -> b
     (optional_bytes,) = struct.unpack_from("<H", raw, pe + 20)
     optional = pe + 24
     if raw[pe : pe + 4] != b"PE\0\0" or struct.unpack_from("<H", raw, optional) != (_PE32_PLUS,):
-        raise ImageRefused("uki.stub", expected="a 64-bit PE file", got="another")
+        raise ImageRefused(
+            "uki.stub", expected="a 64-bit PE file", got=f"{len(raw)} bytes that start with {raw[:2].hex()}"
+        )
     section_step, file_step = struct.unpack_from("<II", raw, optional + 32)
     (head_bytes,) = struct.unpack_from("<I", raw, optional + 60)
     table = optional + optional_bytes
     if table + (count + len(sections)) * _SECTION_BYTES > head_bytes:
-        raise ImageRefused("uki.table", expected=f"room for {len(sections)} sections in the stub", got="less")
+        raise ImageRefused(
+            "uki.table",
+            expected=f"room for {len(sections)} sections in the stub",
+            got=f"a table that ends at {table + (count + len(sections)) * _SECTION_BYTES} of {head_bytes}",
+        )
     used = [struct.unpack_from("<II", raw, table + number * _SECTION_BYTES + 8) for number in range(count)]
     place = max(start + size for size, start in used)
     for number, (name, content, kind) in enumerate(sections, count):

@@ -172,16 +172,29 @@ def _data_head(stream: int, sequence: int, position: int, mark: int, payload_byt
     return empty[:-2] + _bin_header(payload_bytes)
 
 
+def _shape(value: object) -> str:
+    """The type and size of what a peer sent, and of numbers the value."""
+    match value:
+        case bool() | None:
+            return str(value)
+        case int():
+            return str(value)  # at most 64 bits in MessagePack
+        case bytes() | str() | tuple():
+            return f"{type(value).__name__} of {len(value)}"
+        case _:
+            return type(value).__name__
+
+
 def _decode_body(kind: Kind, body: bytes) -> Message:
     parts = _unpack(kind, body)
     fields = _FIELDS[kind]
     if type(parts) is not tuple or len(parts) != len(fields):
-        raise _malformed(f"{kind.name} of {len(fields)} fields", "another shape")
+        raise _malformed(f"{kind.name} of {len(fields)} fields", _shape(parts))
     for number, (place, value) in enumerate(zip(fields, parts, strict=True)):
         if not place.admits(value):
-            raise _malformed(f"{kind.name} field {number} in bounds", "another value")
+            raise _malformed(f"{kind.name} field {number} in bounds", _shape(value))
     if _pack(parts) != body:  # W4: one accepted encoding
-        raise _malformed(f"the shortest encoding of {kind.name}", "another encoding")
+        raise _malformed(f"the shortest encoding of {kind.name}", f"{len(body)} bytes")
     return _MAKERS[kind](*parts)
 
 
@@ -189,19 +202,19 @@ def _decode_data(body: memoryview) -> tuple[Data, bytes]:
     """DATA, and its encoding up to the payload. Most of all traffic, so its fields are checked in place."""
     parts = _unpack(Kind.DATA, body)
     if type(parts) is not tuple or len(parts) != 5:
-        raise _malformed("DATA of 5 fields", "another shape")
+        raise _malformed("DATA of 5 fields", _shape(parts))
     stream, sequence, position, mark, payload = parts
     if not (type(stream) is type(sequence) is type(position) is type(mark) is int and type(payload) is bytes):
-        raise _malformed("DATA of four numbers and a payload", "other types")
+        raise _malformed("DATA of four numbers and a payload", ", ".join(type(part).__name__ for part in parts))
     if not (0 < stream <= _STREAM_MAX and 0 <= sequence <= SEQUENCE_MAX and 0 <= position <= SEQUENCE_MAX):
-        raise _malformed("DATA with numbers in bounds", "another value")
+        raise _malformed("DATA with numbers in bounds", f"stream {stream}, sequence {sequence}, position {position}")
     known = _MARKS.get(mark)
     if known is None or len(payload) > PAYLOAD_BYTES_MAX:
-        raise _malformed("DATA with a known mark and a payload in bounds", "another value")
+        raise _malformed("DATA with a known mark and a payload in bounds", f"mark {mark} and {len(payload)} bytes")
     # W4: the payload is last and the only long field, so its length and all before it say the whole encoding.
     head = _data_head(stream, sequence, position, mark, len(payload))
     if len(body) != len(head) + len(payload) or body[: len(head)] != head:
-        raise _malformed("the shortest encoding of DATA", "another encoding")
+        raise _malformed("the shortest encoding of DATA", f"{len(body)} bytes")
     return Data(stream, sequence, position, known, payload), head
 
 
@@ -290,7 +303,9 @@ class Decoder:
     def next_message(self) -> Message | None:
         """The next message of what was received, or None until there is more."""
         if self._failed:
-            raise RemoteProtocolError(Code.UNEXPECTED, expected="nothing after a refusal", got="more bytes")
+            raise RemoteProtocolError(
+                Code.UNEXPECTED, expected="nothing after a refusal", got=f"{self.held_bytes} bytes"
+            )
         try:
             return self._next_message()
         except RemoteProtocolError:
@@ -333,8 +348,11 @@ class Decoder:
         return data
 
     def _check(self, claimed: int, head: bytes, tail: bytes) -> None:
-        if checksum(self.frames, head, tail) != claimed:
-            raise RemoteProtocolError(Code.CHECKSUM, expected=f"frame {self.frames}", got="other bytes")
+        found = checksum(self.frames, head, tail)
+        if found != claimed:
+            raise RemoteProtocolError(
+                Code.CHECKSUM, expected=f"frame {self.frames}", got=f"checksum {found:#010x}, {claimed:#010x} stated"
+            )
 
 
 def _refusal_of_header(kind: int, length: int) -> RemoteProtocolError:

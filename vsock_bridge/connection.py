@@ -317,10 +317,12 @@ class Connection:
             raise RemoteProtocolError(Code.UNEXPECTED, expected="a new stream number", got=message.stream)
         self._highest = message.stream
         if any(lane.stream.name == message.name for lane in self._lanes.values()):
-            raise RemoteProtocolError(Code.UNEXPECTED, expected="a stream not open here", got="one that is")
+            raise RemoteProtocolError(
+                Code.UNEXPECTED, expected="a stream not open here", got=f"{message.name!r}, which is open"
+            )
         if len(self._lanes) >= self._limits.streams_per_connection_max:
             expected = f"at most {self._limits.streams_per_connection_max} streams"
-            raise RemoteProtocolError(Code.STREAMS, expected=expected, got="one more")
+            raise RemoteProtocolError(Code.STREAMS, expected=expected, got=f"{len(self._lanes) + 1} streams")
         if self._find is None:
             raise LocalProtocolError("a cell's connection needs a way to find streams")
         try:
@@ -362,7 +364,9 @@ class Connection:
 
     def _on_credit(self, lane: _Lane, bytes_more: int) -> None:
         if lane.credit + bytes_more > CREDIT_BYTES_MAX:
-            raise RemoteProtocolError(Code.CREDIT, expected=f"at most {CREDIT_BYTES_MAX} outstanding", got="more")
+            raise RemoteProtocolError(
+                Code.CREDIT, expected=f"at most {CREDIT_BYTES_MAX} outstanding", got=f"{lane.credit + bytes_more}"
+            )
         lane.credit += bytes_more
 
     def _on_ping(self, token: int, reply: bool) -> None:
@@ -477,7 +481,9 @@ class Connection:
     def _reply(self, message: Message) -> None:
         """Answer the peer, unless it has left too many answers unread: what it can make us hold is bounded."""
         if len(self._replies) >= REPLIES_WAITING_MAX:
-            raise RemoteProtocolError(Code.BUSY, expected="answers to be read", got="more questions")
+            raise RemoteProtocolError(
+                Code.BUSY, expected="answers to be read", got=f"{len(self._replies)} unread answers"
+            )
         self._replies.append(message)
 
     def _close(self, last: Message) -> None:

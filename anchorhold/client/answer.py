@@ -17,6 +17,7 @@ from attestation.receipts.outcome import NO_ANSWER, Finish, Opening, answer_dige
 from attestation.receipts.price import PriceSchedule
 from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.errors import AnswerRefused
+from foundation.refusal import shown
 from foundation.secrecy import Prompt
 from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest
@@ -94,7 +95,7 @@ def checked_receipt(
         ("answer", NO_ANSWER if receipt.refused else answer_digest([taken.answer]), receipt.answer),
     ):
         if wanted != got:
-            raise ReceiptRefused(name, expected=f"the {name} of this request", got="another")
+            raise ReceiptRefused(name, expected=f"the {name} of this request", got=shown(got))
     _check_cell(receipt, expected)
     return receipt
 
@@ -113,7 +114,7 @@ def open_plain(
 def refused(receipt: Receipt, taken: Taken) -> Answer:
     """A sealed request that was refused. Raises `AnswerRefused` if there are words all the same."""
     if taken.answer:
-        raise AnswerRefused("refused", expected="no words with a refusal", got="some")
+        raise AnswerRefused("refused", expected="no words with a refusal", got=f"{len(taken.answer)} bytes")
     return Answer(Prompt(b""), receipt.finish, receipt)
 
 
@@ -121,7 +122,11 @@ def check_opening(receipt: Receipt, opening: Opening, *, tokens_in: int, tokens_
     """answer.md A20, A21: the commitment opens to what the answer said of itself; the sizes are the billed ones."""
     opening.check(receipt.outcome)
     if (receipt.tokens_in, receipt.tokens_out) != (tokens_in, tokens_out):
-        raise ReceiptRefused("tokens", expected=f"{tokens_in} in, {tokens_out} out", got="others")
+        raise ReceiptRefused(
+            "tokens",
+            expected=f"{tokens_in} in, {tokens_out} out",
+            got=f"{receipt.tokens_in} in, {receipt.tokens_out} out",
+        )
 
 
 def _signed(taken: Taken, receipt_key: bytes) -> Receipt:
@@ -134,7 +139,11 @@ def _check_cell(receipt: Receipt, expected: Expected) -> None:
     for name in _COMPARED:
         wanted, got = getattr(expected, name), getattr(receipt.by, name)
         if wanted is not None and wanted != got:
-            raise ReceiptRefused(f"by.{name.replace('_', '-')}", expected="the one that was expected", got="another")
+            raise ReceiptRefused(
+                f"by.{name.replace('_', '-')}",
+                expected="the one that was expected",
+                got=f"{shown(got)} instead of {shown(wanted)}",
+            )
     if expected.heights is not None and receipt.height not in expected.heights:  # answer.md A24
         raise ReceiptRefused(
             "heights", expected=f"{expected.heights} from release {receipt.by.release}", got=f"block {receipt.height}"
@@ -143,6 +152,8 @@ def _check_cell(receipt: Receipt, expected: Expected) -> None:
     if price is None:
         return
     if not hmac.compare_digest(price.digest, receipt.price):
-        raise ReceiptRefused("price", expected="the price that was expected", got="another")
+        raise ReceiptRefused(
+            "price", expected="the price that was expected", got=f"a price of digest {receipt.price.hex()}"
+        )
     if receipt.cycles != price.cycles(receipt.tokens_in, receipt.tokens_out):
         raise ReceiptRefused("cycles", expected="the sum of the price", got=receipt.cycles)

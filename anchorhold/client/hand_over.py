@@ -45,4 +45,6 @@ class HandedOver:
                     pass
         except (cbor.CborRefused, SealedRefused):
             pass
-        raise AnswerRefused("handed", expected="a request that was handed over", got="other bytes")
+        raise AnswerRefused(
+            "handed", expected="a request that was handed over", got=f"{len(raw.lend())} bytes of another form"
+        )

@@ -17,6 +17,7 @@ from attestation.sealed.request import LENGTH_BYTES, REPLY_KEY_BYTES, Mode, Plac
 from attestation.sealed.ring import Offer
 from attestation.sealed.suites import Randomness, SealingKey
 from foundation import cbor
+from foundation.refusal import shown
 from foundation.secrecy import Prompt, Secret
 
 QUESTION_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 512
@@ -79,7 +80,7 @@ class Question:
     def hand_over(self) -> Secret:
         """For an auditor of this one request: what was asked and the key to its answer (audit.md U56)."""
         if self.inside is None:
-            raise AnswerRefused("hand-over", expected="a question that was just asked", got="one that was kept")
+            raise AnswerRefused("hand-over", expected="a question that was just asked", got="a question that was kept")
         return HandedOver(self.payload, self.inside).encode()
 
     def reader(self, height: int, index: int, number: int, caller: bytes, config: bytes) -> FrameReader:
@@ -110,7 +111,7 @@ class Question:
             payload=self.payload,
         )
         if receipt.by.model_root != self.place.model_root:
-            raise AnswerRefused("model", expected="the model it was sealed for", got="another")
+            raise AnswerRefused("model", expected="the model it was sealed for", got=shown(receipt.by.model_root))
         if receipt.refused:
             return refused(receipt, taken)
         reader = self.reader(taken.height, taken.index, taken.id, caller, receipt.by.config)
@@ -155,4 +156,6 @@ class Question:
                     return question
             case _:
                 pass
-        raise AnswerRefused("question", expected="a question that was kept", got="other bytes")
+        raise AnswerRefused(
+            "question", expected="a question that was kept", got=f"{len(raw.lend())} bytes of another form"
+        )

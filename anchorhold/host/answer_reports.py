@@ -105,7 +105,13 @@ class Hearing:
     def _done(self, place: tuple[int, int], raw: bytes) -> Told:
         signed = SignedReceipt.parse(raw)
         if signed.receipt.place != place or place in self.told:
-            raise ReportRefused("report.place", expected=f"one receipt for {place}", got="another")
+            raise ReportRefused(
+                "report.place",
+                expected=f"one receipt for {place}",
+                got=f"a receipt for {signed.receipt.place}"
+                if signed.receipt.place != place
+                else "a second receipt for it",
+            )
         pieces = bytes(self._pieces.pop(place, b""))
         told = Told(Prompt(b"" if signed.receipt.refused else pieces), signed, raw)  # window.md N9: else void
         self.told[place] = told

@@ -28,6 +28,7 @@ from attestation.receipts.checkpoint import NOTE_BYTES_MAX, Checkpoint, SignedCh
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt, key_id
 from foundation import cbor, merkle, private_files
+from foundation.refusal import outline, shown
 
 MAGIC: Final = b"anchorhold receipt log 1\n"
 RECORD_BYTES_MAX: Final = max(SIGNED_BYTES_MAX, NOTE_BYTES_MAX) + 8
@@ -70,7 +71,7 @@ class ReceiptLog:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise LogRefused("open", expected="one process at a time", got="another has it") from None
+                raise LogRefused("open", expected="one process at a time", got="a log that is locked") from None
             log._read()
             _sync_folder(path.parent)
             if known is not None:
@@ -99,7 +100,7 @@ class ReceiptLog:
             self._end = len(head)
             return
         if not raw.startswith(head):
-            raise LogRefused("head", expected="a log of this key", got="another file")
+            raise LogRefused("head", expected="a log of this key", got=shown(raw[: len(head)]))
         self._end = len(head)
         for record in self._records(raw):
             self._take(record)  # at self._end
@@ -140,7 +141,7 @@ class ReceiptLog:
             case [1, bytes(note)]:
                 self._note(note)
             case _:
-                raise LogRefused("record", expected="a receipt or a checkpoint", got="another value")
+                raise LogRefused("record", expected="a receipt or a checkpoint", got=outline(value))
 
     # -- adding
 
@@ -234,7 +235,9 @@ class ReceiptLog:
             case [0, bytes(signed)]:
                 return signed
             case _:
-                raise LogRefused("record", expected=f"the receipt at byte {at}", got="another record")
+                raise LogRefused(
+                    "record", expected=f"the receipt at byte {at}", got=f"a record of {size} bytes of another form"
+                )
 
     @property
     def signed(self) -> tuple[bytes, ...]:
@@ -267,7 +270,11 @@ class ReceiptLog:
         if known.size > len(self._leaves):
             raise LogRefused("rolled-back", expected=f"at least {known.size} receipts", got=len(self._leaves))
         if merkle.root(self._leaves[: known.size]) != known.root:
-            raise LogRefused("rolled-back", expected=f"the {known.size} receipts that were seen", got="others")
+            raise LogRefused(
+                "rolled-back",
+                expected=f"the {known.size} receipts that were seen",
+                got=f"root {merkle.root(self._leaves[: known.size]).hex()} instead of {known.root.hex()}",
+            )
 
 
 def _checksum(record: bytes) -> bytes:

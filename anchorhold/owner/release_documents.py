@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.pages.voter import voters_page
 from anchorhold.verbs.verify.verdict import UsageRefused
 from attestation.adoption import executed_reply
+from foundation.refusal import difference
 from measurements.governance.actions import Adopt, Payload
 from measurements.governance.authority import Authority, Chain, authority_digest, parse_authority
 from measurements.governance.charter import sign
@@ -75,7 +76,9 @@ def again(ledger: Ledger, payload: Payload) -> Proposal:
 def member_signature(seed: bytes, authority: Authority, payload: bytes) -> str:
     """One member's voice, as a text to be sent around."""
     if len(seed) != SEED_BYTES:
-        raise UsageRefused("usage.key", expected=f"a key file of {SEED_BYTES} bytes in hexadecimal", got="another")
+        raise UsageRefused(
+            "usage.key", expected=f"a key file of {SEED_BYTES} bytes in hexadecimal", got=f"{len(seed)} bytes"
+        )
     Payload.parse(payload)
     digest = decision_digest(authority_digest(authority), payload)
     key, signature = sign(Ed25519PrivateKey.from_private_bytes(seed), digest)
@@ -87,7 +90,11 @@ def certified_decision(payload: bytes, authority: Authority, reply: CertifiedRep
     if not isinstance(authority, Chain):
         raise UsageRefused("usage.authority", expected="a chain, for a certificate", got="a charter")
     if executed_reply(reply, authority).payload != payload:
-        raise UsageRefused("usage.payload", expected="the payload that executed", got="another")
+        raise UsageRefused(
+            "usage.payload",
+            expected="the payload that executed",
+            got=difference(payload, executed_reply(reply, authority).payload),
+        )
     return Decision(payload, reply)
 
 
@@ -98,5 +105,9 @@ def chartered_decision(payload: bytes, signatures: Iterable[str]) -> Decision:
         try:
             found[bytes.fromhex(key)] = bytes.fromhex(signature)
         except ValueError:
-            raise UsageRefused("usage.signature", expected="KEY:SIGNATURE in hexadecimal", got="otherwise") from None
+            raise UsageRefused(
+                "usage.signature",
+                expected="KEY:SIGNATURE in hexadecimal",
+                got=f"{len(key)} and {len(signature)} characters",
+            ) from None
     return Decision.parse(Decision(payload, Signatures(found)).encode())

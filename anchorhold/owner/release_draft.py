@@ -57,7 +57,9 @@ def draft(
     """Raises `UsageRefused` where the parts are not of one release, `Refused` for what a part is not."""
     measured = Measured.parse(config)
     if measured.model_root is None:
-        raise UsageRefused("usage.config", expected="a configuration with a broker and a model", got="one without")
+        raise UsageRefused(
+            "usage.config", expected="a configuration with a broker and a model", got="a configuration without a model"
+        )
     part = launch_part(launch, vcpu_types=said.cpus, counts=said.vcpus, guest_features=said.guest_features)
     manifest = Manifest(
         version=said.version,
@@ -84,7 +86,11 @@ def _parts(folder: Path, launch: LaunchManifest) -> dict[str, bytes]:
     for name, measured_as in MEASURED_AS.items():
         measured = launch.inputs.get(measured_as)
         if measured is None or parts.get(name) != measured.sha256:
-            raise UsageRefused("usage.launch", expected=f"the {name} that was measured", got="another or none")
+            raise UsageRefused(
+                "usage.launch",
+                expected=f"the {name} that was measured",
+                got="no such file" if name not in parts else f"SHA-256 {parts[name].hex()}",
+            )
     firmware = {name: each.sha256 for name, each in launch.inputs.items() if name.endswith("_firmware")}
     return {**parts, **firmware}
 
@@ -96,12 +102,20 @@ def _minimum(launch: LaunchManifest, policy: Policy) -> MinimumTcb:
     if launch.snp:
         rows = None if policy.snp is None else policy.snp.minimum_tcb
         if rows is None or isinstance(rows, Unchecked):
-            raise UsageRefused("usage.policy", expected="a policy with a minimum TCB for SNP", got="one without")
+            raise UsageRefused(
+                "usage.policy",
+                expected="a policy with a minimum TCB for SNP",
+                got="a policy that leaves it unchecked" if policy.snp else "a policy without a section for SNP",
+            )
         snp = {f"{row.product.value} {row.cpuid or '*'}": _levels(row) for row in rows}
     if launch.tdx is not None:
         statuses = None if policy.tdx is None else policy.tdx.tcb_status
         if statuses is None or isinstance(statuses, Unchecked):
-            raise UsageRefused("usage.policy", expected="a policy with TCB statuses for TDX", got="one without")
+            raise UsageRefused(
+                "usage.policy",
+                expected="a policy with TCB statuses for TDX",
+                got="a policy that leaves it unchecked" if policy.tdx else "a policy without a section for TDX",
+            )
         tdx = tuple(sorted(status.value for status in statuses))
     return MinimumTcb(snp, tdx)
 

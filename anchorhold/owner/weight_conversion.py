@@ -36,7 +36,11 @@ def convert(
     with open_folder(source) as folder:
         described = describe(folder.file("config.json"))
         if described.architecture.quantization.format is not Format.BF16:
-            raise ModelRefused("convert.source", expected="a model that is not quantized", got="a quantized one")
+            raise ModelRefused(
+                "convert.source",
+                expected="a model that is not quantized",
+                got=described.architecture.quantization.format.name,
+            )
         wanted = {name: quantization_of(name, shape, quantization) for name, shape in names(described.architecture)}
         target.mkdir()
         homes: dict[str, str] = {}

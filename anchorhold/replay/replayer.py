@@ -160,9 +160,11 @@ class Openings:
         if request.height > SealedRequest.parse(payload).expiry:
             raise SealedRefused("expired", expected="a height up to its expiry", got=request.height)
         if inside.caller is not None and inside.caller != request.caller:
-            raise SealedRefused("caller", expected="the caller it was sealed for", got="another")
+            raise SealedRefused("caller", expected="the caller it was sealed for", got=request.caller.hex())
         if self._rings.of(request.height) is not None and self._rings.unseal(request, place) != inside:
-            raise SealedRefused("handed", expected="what the payload holds", got="something else")
+            raise SealedRefused(
+                "handed", expected="what the payload holds", got="a request that the payload does not hold"
+            )
         return inside
 
 

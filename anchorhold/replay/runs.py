@@ -145,5 +145,5 @@ def _key(name: str) -> Secret:
     except ValueError:
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise UsageRefused("usage.model-key", expected="64 hexadecimal digits in the file", got="other content")
+        raise UsageRefused("usage.model-key", expected="64 hexadecimal digits in the file", got=f"{len(raw)} bytes")
     return Secret(raw)

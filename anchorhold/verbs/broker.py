@@ -355,7 +355,7 @@ def _word(arguments: argparse.Namespace, approves: bool) -> bool:
     from anchorhold.verbs.verify.verdict import UsageRefused
 
     if approves and not arguments.on_my_word:
-        raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="neither")
+        raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="no --on-my-word")
     return bool(arguments.on_my_word)
 
 

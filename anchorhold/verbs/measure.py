@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs
+from foundation.refusal import shown
 
 if TYPE_CHECKING:
     from measurements.launch.launch_manifest import LaunchManifest
@@ -126,7 +127,9 @@ def _files(image: Path) -> tuple[bytes, bytes, str]:
     try:
         cmdline = (image / "cmdline").read_bytes().decode("ascii")
     except UnicodeDecodeError:
-        raise LaunchRefused("cmdline.text", expected="printable ASCII on one line", got="other bytes") from None
+        raise LaunchRefused(
+            "cmdline.text", expected="printable ASCII on one line", got=shown((image / "cmdline").read_bytes())
+        ) from None
     return (image / "vmlinuz").read_bytes(), (image / "initrd.img").read_bytes(), cmdline
 
 

@@ -104,7 +104,11 @@ def _of_manifests(arguments: argparse.Namespace) -> Expected:
     from anchorhold.verbs.verify.verdict import UsageRefused
 
     if any((arguments.release, arguments.config, arguments.profile)):
-        raise UsageRefused("usage.manifest", expected="--manifest, or what it says one by one", got="both")
+        raise UsageRefused(
+            "usage.manifest",
+            expected="--manifest, or what it says one by one",
+            got="--manifest beside --release, --config or --profile",
+        )
     manifest = read_manifest(arguments.manifest)
     if arguments.successor is None:
         return Expected.of(manifest)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
+from foundation.refusal import listed
 from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     try:
         seed = bytes.fromhex(arguments.key.read_text(encoding="ascii"))
     except ValueError:  # which says what it read
-        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="another file") from None
+        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="a file of another form") from None
     print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
     return 0
 
@@ -309,7 +310,11 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.signature:
         decision = chartered_decision(payload, arguments.signature)
     elif None in (arguments.authority, arguments.proposal, arguments.expiry_ns):
-        raise UsageRefused("usage.certificate", expected="--authority, --proposal and --expiry-ns", got="not all")
+        needed = ("authority", "proposal", "expiry_ns")
+        missing = [f"--{name.replace('_', '-')}" for name in needed if getattr(arguments, name) is None]
+        raise UsageRefused(
+            "usage.certificate", expected="--authority, --proposal and --expiry-ns", got=f"no {listed(missing)}"
+        )
     else:
         reply = CertifiedReply(
             arguments.certificate.read_bytes(),

@@ -24,8 +24,8 @@ from appliance.engine.golden import Golden, GoldenRefused
 from appliance.engine.protocol import Sampling
 from appliance.engine.sampling.rules import SamplingRefused, check
 from foundation.digests import tagged_sha256
-from foundation.document import Fields, json_object, shown
-from foundation.refusal import Refused
+from foundation.document import Fields, json_object
+from foundation.refusal import Refused, shown
 
 FILE: Final = "engine-profile.json"
 VERSION: Final = 1

@@ -88,7 +88,9 @@ def _audit_cells(ledger: Ledger, bundle: AuditBundle, terms: Terms, measured: Me
             continue
         with ledger.check(Stage.EVIDENCE, "evidence.once", "audit.md U13", "each cell is there once", cell=cell):
             if believed.receipt_key in keys:
-                raise AuditRefused("cell", expected="a cell of its own", got="one that is there already")
+                raise AuditRefused(
+                    "cell", expected="a cell of its own", got=f"a second cell with the key {believed.receipt_key.hex()}"
+                )
         keys.add(believed.receipt_key)
         check_policy(ledger, cell, terms, ordered, believed)
         released = check_release(ledger, bundle, cell, measured, believed)

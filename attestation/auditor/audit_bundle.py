@@ -25,6 +25,7 @@ from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.limits import HEADERS_MAX
+from foundation.refusal import outline, shape
 
 FORMAT: Final = "anchorhold/audit/v1"
 PART_TAG: Final = "anchorhold/audit/part/v1"
@@ -104,8 +105,8 @@ class AuditBundle:
         match _decoded(raw, _OUTER, "form"):
             case [str(word), list() as digests, list() as parts] if word == FORMAT:
                 pass
-            case _:
-                raise AuditRefused("form", expected=f"[{FORMAT}, [digest, ...], [part, ...]]", got="another value")
+            case value:
+                raise AuditRefused("form", expected=f"[{FORMAT}, [digest, ...], [part, ...]]", got=outline(value))
         found = [part for part in parts if isinstance(part, bytes)]
         cells, rest = divmod(len(found) - _COMMON, _PER_CELL)
         if len(found) != len(parts) or rest or not 1 <= cells <= CELLS_MAX:
@@ -144,7 +145,7 @@ class AskedPart:
         """Raises `AuditRefused`, nothing else."""
         value = _decoded(raw, _INNER, "asked")
         if not isinstance(value, list) or not 1 <= len(value) <= HEADERS_MAX:
-            raise AuditRefused("asked", expected=f"1 to {HEADERS_MAX} blocks", got="another value")
+            raise AuditRefused("asked", expected=f"1 to {HEADERS_MAX} blocks", got=outline(value))
         return cls(tuple(_block(block) for block in value))
 
 
@@ -154,7 +155,7 @@ def _encoded(asked: Asked) -> bytes:
 
 def _block(value: cbor.Value) -> tuple[Asked, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= REQUESTS_MAX:
-        raise AuditRefused("asked", expected=f"1 to {REQUESTS_MAX} requests", got="another value")
+        raise AuditRefused("asked", expected=f"1 to {REQUESTS_MAX} requests", got=shape(value))
     return tuple(_request_or_digest(each) for each in value)
 
 
@@ -200,7 +201,7 @@ def _answer(value: cbor.Value) -> Answer:
         ):
             return Answer(said, opening)
         case _:
-            raise AuditRefused("answers", expected="[bytes said / null, opening / null]", got="another value")
+            raise AuditRefused("answers", expected="[bytes said / null, opening / null]", got=outline(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +223,10 @@ class ReleasePart:
                 len(entries) <= ENTRIES_MAX and len(decision or b"") <= DECISION_BYTES_MAX
             ):
                 return cls(tuple(_entry(entry) for entry in entries), decision)
-            case _:
-                raise AuditRefused("release", expected="[[[entry, signature], ...], decision / null]", got="another")
+            case value:
+                raise AuditRefused(
+                    "release", expected="[[[entry, signature], ...], decision / null]", got=outline(value)
+                )
 
 
 def _entry(value: cbor.Value) -> tuple[bytes, bytes]:
@@ -231,7 +234,7 @@ def _entry(value: cbor.Value) -> tuple[bytes, bytes]:
         case [bytes(entry), bytes(signature)] if len(entry) <= ENTRY_BYTES_MAX and len(signature) == 64:
             return entry, signature
         case _:
-            raise AuditRefused("release", expected="[entry, signature of 64 bytes]", got="another value")
+            raise AuditRefused("release", expected="[entry, signature of 64 bytes]", got=outline(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +274,8 @@ class LogPart:
                 type(first) is int and first >= 0 and len(newest) <= NOTE_BYTES_MAX and len(earlier) <= NOTES_MAX
             ):
                 return cls(first, _hashes(beside), newest, tuple(_earlier(each) for each in earlier))
-            case _:
-                raise AuditRefused("log", expected="[first, hashes, note, [[note, hashes], ...]]", got="other")
+            case value:
+                raise AuditRefused("log", expected="[first, hashes, note, [[note, hashes], ...]]", got=outline(value))
 
 
 def _earlier(value: cbor.Value) -> tuple[bytes, tuple[bytes, ...]]:
@@ -280,7 +283,7 @@ def _earlier(value: cbor.Value) -> tuple[bytes, tuple[bytes, ...]]:
         case [bytes(note), list() as proof] if len(note) <= NOTE_BYTES_MAX:
             return note, _hashes(proof)
         case _:
-            raise AuditRefused("log", expected="[note, [hash, ...]]", got="another value")
+            raise AuditRefused("log", expected="[note, [hash, ...]]", got=outline(value))
 
 
 # -- shared
@@ -295,10 +298,12 @@ def _decoded(raw: bytes, limits: cbor.Limits, what: str) -> cbor.Value:
 
 def _strings(value: cbor.Value, what: str, bytes_max: int, count_max: int) -> tuple[bytes, ...]:
     if not isinstance(value, list) or len(value) > count_max:
-        raise AuditRefused(what, expected=f"at most {count_max} byte strings", got="another value")
+        raise AuditRefused(what, expected=f"at most {count_max} byte strings", got=shape(value))
     found = [each for each in value if isinstance(each, bytes) and len(each) <= bytes_max]
     if len(found) != len(value):
-        raise AuditRefused(what, expected=f"byte strings of at most {bytes_max}", got="others")
+        raise AuditRefused(
+            what, expected=f"byte strings of at most {bytes_max}", got=f"{len(found)} such in a list of {len(value)}"
+        )
     return tuple(found)
 
 
@@ -310,7 +315,7 @@ def _hashes(values: Sequence[cbor.Value]) -> tuple[bytes, ...]:
 
 def _digest(value: cbor.Value, what: str) -> bytes:
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
-        raise AuditRefused(what, expected=f"{DIGEST_BYTES} bytes", got="another value")
+        raise AuditRefused(what, expected=f"{DIGEST_BYTES} bytes", got=shape(value))
     return value
 
 

@@ -77,7 +77,11 @@ def _cell(source: CellSource, places: Sequence[tuple[int, int]]) -> CellParts:
     first = next((at for at, each in enumerate(signed) if each.receipt.place == places[0]), None)
     checkpoints = [(SignedCheckpoint.parse(note).checkpoint, note) for note in source.notes]
     if first is None or not checkpoints or checkpoints[-1][0].size < first + len(places):
-        raise AuditRefused("log", expected="receipts and a checkpoint for every request of the slice", got="fewer")
+        raise AuditRefused(
+            "log",
+            expected="receipts and a checkpoint for every request of the slice",
+            got=f"{len(signed)} receipts and {len(checkpoints)} checkpoints for {len(places)} requests",
+        )
     leaves = [merkle.leaf(each.body) for each in signed]
     (newest, note), earlier = checkpoints[-1], checkpoints[:-1]
     part = LogPart(

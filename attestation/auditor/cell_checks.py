@@ -25,6 +25,7 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from foundation import ed25519
 from foundation.digests import tagged_sha256
+from foundation.refusal import shown
 from measurements.release.heights import Heights
 
 NO_ADOPTION: Final = bytes(32)
@@ -218,14 +219,18 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
     """Entries of the measured broker, in the order of its log and of kinds that say something here."""
     if measured.broker is None:
         if part.entries or part.decision is not None:
-            raise AuditRefused("release", expected="nothing, without a measured broker", got="something")
+            raise AuditRefused(
+                "release",
+                expected="nothing, without a measured broker",
+                got=f"{len(part.entries)} entries and {'no' if part.decision is None else 'a'} decision",
+            )
         return ()
     found: list[Entry] = []
     for raw, signature in part.entries:
         entry = Entry.parse(raw)
         if not ed25519.holds(measured.broker, signature, tagged_sha256(SIGNATURE_TAG, raw)):
             expected = f"entry {entry.position} signed by the broker {measured.broker.hex()}"
-            raise AuditRefused("release", expected=expected, got="a signature that does not hold")
+            raise AuditRefused("release", expected=expected, got="a signature that does not verify")
         if entry.kind not in _KINDS or (found and entry.position <= found[-1].position):
             raise AuditRefused("release", expected="grants and releases in the order of the log", got=entry.kind[:40])
         found.append(entry)
@@ -265,7 +270,11 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
 def _one_grant(said: Details) -> tuple[str, bytes, Heights]:
     release, adoption, first, last = (said.get(name) for name in ("release", "adoption", "first", "last"))
     if not isinstance(release, str) or not release or not isinstance(adoption, bytes):
-        raise AuditRefused("grant", expected="a release and the decision behind it", got="neither")
+        raise AuditRefused(
+            "grant",
+            expected="a release and the decision behind it",
+            got=f"release {shown(release)}, adoption {shown(adoption)}",
+        )
     if not isinstance(first, int) or not isinstance(last, int) or not 1 <= first <= last:
         raise AuditRefused("grant", expected="the blocks that it is for", got="none")
     return release, adoption, Heights(first, last)
@@ -326,7 +335,7 @@ def check_decision(
     adopted: Adopted | None = None
     with ledger.check(stage, code, rule, what, cell=cell) as it:
         if adoption is None or adoption == NO_ADOPTION:
-            raise AuditRefused("decision", expected="no document, since no decision is named", got="one")
+            raise AuditRefused("decision", expected="no document, since no decision is named", got="a document")
         if released.document is None:
             raise AuditRefused("decision", expected=f"the decision {adoption.hex()}", got="none")
         if terms.decisions is None:

@@ -14,6 +14,7 @@ from attestation.auditor.audit_bundle import AnswersPart, AuditBundle, ReceiptsP
 from attestation.auditor.errors import AuditRefused
 from attestation.receipts.body import Receipt
 from attestation.receipts.signed_receipt import SignedReceipt
+from foundation.refusal import listed
 
 PlaceKey = tuple[int, int]
 
@@ -38,7 +39,11 @@ class Output:
         """Of every cell in a bundle. Raises a `Refused` for bytes that are none."""
         bundle = AuditBundle.parse(raw)
         if bundle.damaged:
-            raise AuditRefused("damaged", expected="parts that fit their digests", got="others")
+            raise AuditRefused(
+                "damaged",
+                expected="parts that fit their digests",
+                got=f"other digests for {listed(part.value for part, _ in bundle.damaged)}",
+            )
         answers = AnswersPart.parse(bundle.answers).answers
         outputs = []
         for number, cell in enumerate(bundle.cells):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from attestation.adoption import executed_reply
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.terms import Adopted, Decided, Terms
+from foundation.refusal import listed
 from measurements.governance.history import AdoptedRelease, History
 
 
@@ -45,7 +46,11 @@ def _check_about(found: AdoptedRelease, about: Decided) -> None:
     if manifest.version != about.release:
         raise AuditRefused("adoption", expected=f"release {about.release}", got=manifest.version)
     if about.measurement not in manifest.launch_measurements():
-        raise AuditRefused("adoption", expected=f"the launch {about.measurement.hex()[:64]}", got="other launches")
+        raise AuditRefused(
+            "adoption",
+            expected=f"the launch {about.measurement.hex()[:64]}",
+            got=listed(each.hex()[:16] for each in manifest.launch_measurements()),
+        )
     if manifest.measured_config != about.config:
         raise AuditRefused("adoption", expected=about.config.hex(), got=manifest.measured_config.hex())
     if manifest.model.root != about.model_root:

@@ -19,7 +19,7 @@ from attestation.evidence.certificates import read_certificate
 from attestation.policy import document
 from attestation.policy.document import Policy
 from attestation.verify.ec_chain import spki_digest
-from foundation.document import SPACED_HEX, Fields, toml_table
+from foundation.document import SPACED_HEX, Fields, hexadecimal, toml_table
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
 
@@ -62,7 +62,9 @@ class DevnetRoots:
         references = ReferenceValues.of_tables(table.pop("references", {}))
         fields = Fields(table, "roots", RootsRefused)
         fields.only("subnet", "tee", code="roots.fields")
-        subnet, tee = (fields.blob(name, ROOTS_BYTES_MAX, SPACED_HEX) for name in ("subnet", "tee"))
+        subnet, tee = (
+            hexadecimal(fields.take(name), f"roots.{name}", RootsRefused, form=SPACED_HEX) for name in ("subnet", "tee")
+        )
         read_certificate(tee)
         return cls(parse_root_key(subnet), tee, references)
 

@@ -6,6 +6,8 @@ compares is taken out of it. Nothing here says that a cell ran under this file: 
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -15,8 +17,8 @@ from attestation.consensus.refusals import ConsensusRefused
 from attestation.consensus.roots import parse_root_key
 from attestation.receipts.errors import PriceRefused
 from attestation.receipts.price import FREE, PriceSchedule
-from foundation.digests import tagged_sha256
-from foundation.document import ANY_TEXT, SPACED_HEX, Fields, toml_table
+from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.refusal import shown
 
 CONFIG_TAG: Final = "anchorhold/measured-config/v1"
 CONFIG_BYTES_MAX: Final = 64 << 10
@@ -42,42 +44,71 @@ class Measured:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `AuditRefused`, nothing else."""
-        fields = Fields(toml_table(raw, "config", _refuse, bytes_max=CONFIG_BYTES_MAX), "config", _refuse, ANY_TEXT)
-        release = fields.optional("release", fields.fields)
-        model = None if release is None else release.optional("model", release.fields)
-        engine = _text(fields, "engine")
-        own = None if model is None else model.optional("name", lambda name: _text(model, name))
-        price, aliases = (
-            fields.optional(name, lambda name: fields.named(name, CONFIG_BYTES_MAX, ANY_TEXT))
-            for name in ("price", "models")
-        )
-        plaintext = fields.optional("plaintext", fields.flag)  # answer.md A2
+        if len(raw) > CONFIG_BYTES_MAX:
+            raise AuditRefused("config", expected=f"at most {CONFIG_BYTES_MAX} bytes", got=len(raw))
         try:
+            fields = tomllib.loads(raw.decode())
+        except (ValueError, RecursionError) as reason:
+            raise AuditRefused("config", expected="TOML in UTF-8", got=type(reason).__name__) from None
+        release = _table(fields, "release")
+        model = _table(release or {}, "model") or {}
+        try:
+            price = _table(fields, "price")
             return cls(
                 digest=tagged_sha256(CONFIG_TAG, raw),
                 gateway=from_text(_text(fields, "gateway")),
-                root_key=parse_root_key(fields.blob("root_key", CONFIG_BYTES_MAX, SPACED_HEX)),
-                engine=engine,
+                root_key=parse_root_key(_hex(fields, "root_key")),
+                engine=_text(fields, "engine"),
                 profile=_digest(fields, "profile"),
-                broker=_digest(release, "broker_key"),
-                model_root=_digest(release, "model_root"),
+                broker=_digest(release, "broker_key") if release is not None else None,
+                model_root=_digest(release, "model_root") if release is not None else None,
                 tokenizer=_digest(model, "tokenizer"),
                 template=_digest(model, "template"),
                 price=FREE if price is None else PriceSchedule.of(price),
-                plaintext=(release is None or "service" not in release) if plaintext is None else plaintext,
-                names=frozenset({engine if own is None else own, *(aliases or ())}),  # answer.md A25
+                plaintext=_plaintext(fields, release),
+                names=_names(fields, model),
             )
         except (ConsensusRefused, PriceRefused) as refusal:
             raise AuditRefused("config", expected=refusal.expected, got=refusal.got) from None
 
 
-def _refuse(code: str, /, *, expected: str, got: object) -> AuditRefused:
-    return AuditRefused("config", expected=f"{expected} as {code}", got=got)
+def _plaintext(fields: Mapping[str, object], release: Mapping[str, object] | None) -> bool:
+    """answer.md A2."""
+    stated = fields.get("plaintext")
+    return stated if isinstance(stated, bool) else release is None or "service" not in release
 
 
-def _text(fields: Fields, name: str) -> str:
-    return fields.text(name, CONFIG_BYTES_MAX, empty=True)
+def _names(fields: Mapping[str, object], model: Mapping[str, object]) -> frozenset[str]:
+    """answer.md A25."""
+    own = _text(model, "name") if "name" in model else _text(fields, "engine")
+    return frozenset({own, *(_table(fields, "models") or {})})
 
 
-def _digest(fields: Fields | None, name: str) -> bytes | None:
-    return None if fields is None else fields.optional(name, lambda name: fields.digest(name, form=SPACED_HEX))
+def _table(fields: Mapping[str, object], name: str) -> Mapping[str, object] | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise AuditRefused("config", expected=f"a table {name}", got=type(value).__name__)
+    return value
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise AuditRefused("config", expected=f"a text {name}", got=type(value).__name__)
+    return value
+
+
+def _hex(fields: Mapping[str, object], name: str) -> bytes:
+    try:
+        return bytes.fromhex(_text(fields, name))
+    except ValueError:
+        raise AuditRefused("config", expected=f"{name} in hexadecimal", got=shown(_text(fields, name))) from None
+
+
+def _digest(fields: Mapping[str, object], name: str) -> bytes | None:
+    if name not in fields:
+        return None
+    raw = _hex(fields, name)
+    if len(raw) != DIGEST_BYTES:
+        raise AuditRefused("config", expected=f"{name} of {DIGEST_BYTES} bytes", got=len(raw))
+    return raw

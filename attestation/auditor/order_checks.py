@@ -51,7 +51,7 @@ def check_whole(ledger: Ledger, bundle: AuditBundle, stage: Stage, part: Part, *
         stage, code, "audit.md U3", f"the part “{part.value}” is the one the bundle was made with", cell=cell
     ):
         if not whole:
-            raise AuditRefused("damaged", expected="the part its digest names", got="another")
+            raise AuditRefused("damaged", expected="the part its digest names", got="a part of another digest")
     return whole
 
 
@@ -133,7 +133,11 @@ def _places(proven: VerifiedSlice, asked: AskedPart) -> tuple[Place, ...]:
             raise AuditRefused("asked", expected=f"{header.count} requests at height {header.height}", got=len(block))
         found = [_place(header, link, index, each) for index, each in enumerate(block)]
         if merkle.root([place.digest for place in found]) != header.request_root:
-            raise AuditRefused("asked", expected=f"the requests of height {header.height}", got="others")
+            raise AuditRefused(
+                "asked",
+                expected=f"the requests of height {header.height}",
+                got=f"requests of root {merkle.root([place.digest for place in found]).hex()}",
+            )
         places += found
     return tuple(places)
 

@@ -21,6 +21,7 @@ from attestation.receipts.outcome import Opening, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, seed_commitment
 from attestation.receipts.signed_receipt import SignedReceipt
 from foundation import merkle
+from foundation.refusal import listed, shown
 from foundation.secrecy import Prompt
 
 
@@ -203,7 +204,9 @@ def _check_seeds(receipts: Sequence[Receipt], places: Sequence[Place]) -> str:
             continue
         expected = seed_commitment(beacon_seed(place.header.beacon, place.id))
         if receipt.seed != expected:
-            raise AuditRefused("seed", expected=f"the beacon's for {receipt.place}", got="another")
+            raise AuditRefused(
+                "seed", expected=f"the beacon's for {receipt.place}", got=f"commitment {shown(receipt.seed)}"
+            )
         drawn += 1
     return f"{drawn} from the beacon, {len(receipts) - drawn} fixed by clients"
 
@@ -254,7 +257,11 @@ def check_log(
         stage, "log.inclusion", "receipt.md T23", "these receipts stand in that log, one behind the other", cell=cell
     ) as it:
         if merkle.root_of_range(leaves, part.first, newest.size, part.beside) != newest.root:
-            raise AuditRefused("inclusion", expected=f"the root of the checkpoint at {newest.size}", got="another")
+            raise AuditRefused(
+                "inclusion",
+                expected=f"the root of the checkpoint at {newest.size}",
+                got=f"root {shown(merkle.root_of_range(leaves, part.first, newest.size, part.beside))}",
+            )
         it.got = f"numbers {part.first} to {part.first + len(leaves) - 1}"
     earlier: list[Checkpoint] = []
     with ledger.check(
@@ -356,9 +363,15 @@ def _held(
             return "the same"
     if part.first == 0 and seen.size <= len(leaves):
         if merkle.root(leaves[: seen.size]) != seen.root:
-            raise AuditRefused("fork", expected="one history", got="another log under this key: evidence of fraud")
+            raise AuditRefused(
+                "fork", expected="one history", got="a log of another root under this key: evidence of fraud"
+            )
         return "its beginning"
-    raise AuditRefused("seen", expected=f"a bundle that shows the log at {seen.size}", got="one that does not")
+    raise AuditRefused(
+        "seen",
+        expected=f"a bundle that shows the log at {seen.size}",
+        got=f"one that shows it at {listed(each.size for each in known)}",
+    )
 
 
 # -- what was said, and what it cost
@@ -397,9 +410,15 @@ def _check_said(answers: AnswersPart, receipts: Sequence[Receipt]) -> str:
         if answer.said is None:
             continue
         if receipt.refused and answer.said:
-            raise AuditRefused("answers", expected=f"no words at {receipt.place}, which was refused", got="some")
+            raise AuditRefused(
+                "answers", expected=f"no words at {receipt.place}, which was refused", got=f"{len(answer.said)} bytes"
+            )
         if answer_digest((answer.said,)) != receipt.answer:
-            raise AuditRefused("answers", expected=f"the answer at {receipt.place}", got="other bytes")
+            raise AuditRefused(
+                "answers",
+                expected=f"the answer at {receipt.place}",
+                got=f"an answer of digest {answer_digest((answer.said,)).hex()}",
+            )
         shown += 1
     return f"{shown} of {len(receipts)}; the others are withheld" if shown < len(receipts) else f"all {shown}"
 
@@ -419,7 +438,11 @@ def _check_openings(answers: AnswersPart, receipts: Sequence[Receipt]) -> None:
             receipt.tokens_out,
             receipt.answer,
         ):
-            raise AuditRefused("outcome", expected=f"what the receipt of {receipt.place} says in clear", got="another")
+            raise AuditRefused(
+                "outcome",
+                expected=f"what the receipt of {receipt.place} says in clear",
+                got=f"finish {said.finish}, {said.tokens_in} and {said.tokens_out} tokens",
+            )
 
 
 def check_metering(ledger: Ledger, cell: int, measured: Measured, receipts: Sequence[Receipt]) -> None:

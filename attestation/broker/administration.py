@@ -19,6 +19,7 @@ from attestation.broker.session import Release, ReleaseState, RevocationKind
 from attestation.broker.store import Change, SecretRow, Store, tcb_bytes
 from attestation.broker.wrapping import Wrapping
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
+from foundation.refusal import outline, shown
 from foundation.secrecy import Secret
 from measurements.release.heights import LEASE, LEASE_MAX, Heights
 
@@ -33,11 +34,17 @@ def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool
     """Known by the administrator's word. Under an authority that word approves nothing unless it says that it does so
     against it, which the log then shows for good."""
     if release.adoption != NO_ADOPTION:
-        raise StoreRefused("store.release", expected="no decision: it is adopted with one", got="one")
+        raise StoreRefused(
+            "store.release", expected="no decision: it is adopted with one", got=f"decision {shown(release.adoption)}"
+        )
     if len(release.measurement) not in MEASUREMENT_BYTES:
         raise StoreRefused("store.measurement", expected="48 bytes (SNP) or 240 (TDX)", got=len(release.measurement))
     if {len(release.model_root), len(release.measured_config)} != {DIGEST_BYTES}:
-        raise StoreRefused("store.release", expected=f"digests of {DIGEST_BYTES} bytes", got="others")
+        raise StoreRefused(
+            "store.release",
+            expected=f"digests of {DIGEST_BYTES} bytes",
+            got=f"{len(release.model_root)} and {len(release.measured_config)} bytes",
+        )
     if not 1 <= release.lease <= LEASE_MAX:
         raise StoreRefused("store.release", expected=f"a lease of 1 to {LEASE_MAX} blocks", got=release.lease)
     if not 0 < len(release.name) <= NAME_CHARACTERS_MAX:
@@ -96,7 +103,9 @@ def change_release(
 def _refuse_usurping(change: Change, state: ReleaseState, on_my_word: bool) -> None:
     if state is ReleaseState.APPROVED and change.authority() is not None and not on_my_word:  # V17
         raise StoreRefused(
-            "store.governed", expected="a decision, or an administrator who says that there is none", got="neither"
+            "store.governed",
+            expected="a decision, or an administrator who says that there is none",
+            got="no decision, and an administrator who says nothing",
         )
 
 
@@ -128,7 +137,9 @@ def add_secret(
     """A new name, or with `rotate` a new version of a known one; the older ones are then forgotten."""
     purpose = _purpose(resource)
     if not 0 < len(secret.reveal()) <= SECRET_BYTES_MAX:
-        raise StoreRefused("store.secret", expected=f"1 to {SECRET_BYTES_MAX} bytes", got="another length")
+        raise StoreRefused(
+            "store.secret", expected=f"1 to {SECRET_BYTES_MAX} bytes", got=f"{len(secret.reveal())} bytes"
+        )
     if purpose is GrantPurpose.MODEL and len(model_root) != DIGEST_BYTES:
         raise StoreRefused("store.secret", expected="the model root a model key is for", got="none")
     with store.change() as change:
@@ -273,7 +284,11 @@ class _Replay:
         )
         for what, logged, held in found:
             if logged != held:
-                raise LogRefused(f"log.{what}", expected="the store to hold what was logged", got="something else")
+                raise LogRefused(
+                    f"log.{what}",
+                    expected="the store to hold what was logged",
+                    got=f"{outline(held)} in the store, {outline(logged)} in the log",
+                )
 
 
 def _last_height(said: log.Details, held: object) -> object:

@@ -56,7 +56,7 @@ from attestation.rcar.messages import (
     nonce_text,
     request_digest,
 )
-from foundation.refusal import Refused
+from foundation.refusal import Refused, listed, shown
 from foundation.secrecy import owned
 from measurements.reference import ReferenceValues
 from measurements.release.heights import Heights
@@ -193,9 +193,15 @@ class Broker:
         with self._store.change() as change:
             found = change.session(session_id) if session_id else None
             if found is None:
-                raise Unauthenticated("session.unknown", expected="the cookie of an open session", got="none such")
+                raise Unauthenticated(
+                    "session.unknown",
+                    expected="the cookie of an open session",
+                    got="a cookie of no session" if session_id else "no cookie",
+                )
             if not change.claim(found[0].id):
-                raise Unauthenticated("session.used", expected="a session nobody attested for", got="a used one")
+                raise Unauthenticated(
+                    "session.used", expected="a session nobody attested for", got="a session that was attested for"
+                )
             return found[0]
 
     def _terms(self) -> Terms:
@@ -236,9 +242,15 @@ class Broker:
         granted = change.granted(session.id)
         try:
             if path in granted:  # R13: a token opens a resource once
-                raise Denied("grant.repeated", expected="each resource once for a session", got="again")
+                raise Denied(
+                    "grant.repeated", expected="each resource once for a session", got=f"{path} for the second time"
+                )
             if len(granted) >= GRANTS_PER_SESSION_MAX:
-                raise Denied("grant.too-many", expected=f"{GRANTS_PER_SESSION_MAX} for a session", got="one more")
+                raise Denied(
+                    "grant.too-many",
+                    expected=f"{GRANTS_PER_SESSION_MAX} for a session",
+                    got=f"{len(granted)} before this",
+                )
             heights = check_grant(admission, _offer(secret), purpose, self._terms_in(change))
         except Denied as refusal:
             return refusal, None, None
@@ -271,7 +283,7 @@ def new_keys(store: Store, wrapping: Wrapping, now_ns: int) -> Keys:
     keys = Keys(Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1()))
     with store.change() as change:
         if change.keys():
-            raise StoreRefused("store.keys", expected="a store without keys", got="one that has them")
+            raise StoreRefused("store.keys", expected="a store without keys", got=f"keys {listed(change.keys())}")
         for name, private in ((SIGNING_KEY, keys.signing), (TOKEN_KEY, keys.token)):
             raw = owned(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
             public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -294,22 +306,34 @@ def load_keys(store: Store, wrapping: Wrapping) -> Keys:
         for name in (SIGNING_KEY, TOKEN_KEY)
     )
     if not isinstance(signing, Ed25519PrivateKey) or not isinstance(token, ec.EllipticCurvePrivateKey):
-        raise StoreRefused("store.keys", expected="an Ed25519 and a P-256 key", got="others")
+        raise StoreRefused(
+            "store.keys",
+            expected="an Ed25519 and a P-256 key",
+            got=f"{type(signing).__name__} and {type(token).__name__}",
+        )
     return Keys(signing, token)
 
 
 def _admitted(change: Change, session_id: str | None, now_ns: int) -> tuple[Session, Admission]:
     found = change.session(session_id) if session_id else None
     if found is None or found[0].phase is not Phase.ADMITTED or found[1] is None:
-        raise Unauthenticated("session.not-admitted", expected="a session that attested", got="another or none")
+        raise Unauthenticated(
+            "session.not-admitted",
+            expected="a session that attested",
+            got="no session" if found is None else f"a session that is {found[0].phase.name.lower()}",
+        )
     if now_ns >= found[0].expires_ns:
-        raise Unauthenticated("session.expired", expected="a request in time", got="a later one")
+        raise Unauthenticated(
+            "session.expired",
+            expected="a request in time",
+            got=f"{(now_ns - found[0].expires_ns) // 1_000_000} ms after its end",
+        )
     return found[0], Admission.parse(found[1])
 
 
 def _purpose(path: str) -> GrantPurpose:
     if not RESOURCE.fullmatch(path):
-        raise Unknown("resource.path", expected="repository/type/tag", got="another path")
+        raise Unknown("resource.path", expected="repository/type/tag", got=shown(path))
     return _PURPOSES.get(path.split("/")[1], GrantPurpose.PLAIN)
 
 

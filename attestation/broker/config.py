@@ -28,7 +28,8 @@ from attestation.broker.session import Endorsements
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.certificates import read_certificate
 from attestation.policy import document
-from foundation.document import ANY_TEXT, Fields, shown, toml_table
+from foundation.document import ANY_TEXT, Fields, toml_table
+from foundation.refusal import shown
 from measurements.reference import ReferenceValues
 
 _SQLITE: Final = "sqlite:///"

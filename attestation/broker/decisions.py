@@ -35,4 +35,8 @@ def prove_decisions(change: Change) -> None:
     except Refused as refusal:
         raise LogRefused("log.decisions", expected="decisions that hold", got=refusal.code) from refusal
     if ledger.digests != tuple(digest for digest, _ in change.decisions()):
-        raise LogRefused("log.decisions", expected="each under its own digest", got="another")
+        raise LogRefused(
+            "log.decisions",
+            expected="each under its own digest",
+            got=f"{len(ledger.digests)} decisions whose digests are not those in the store",
+        )

@@ -18,6 +18,7 @@ from attestation.broker.errors import LogRefused
 from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
 from foundation.ed25519 import Signer
+from foundation.refusal import difference, outline
 
 VERSION: Final = 1
 ENTRY_TAG: Final = "anchorhold/broker/log/entry/v1"
@@ -60,9 +61,9 @@ class Entry:
                 }
                 entry = cls(position, previous, time_ns, kind, found)
             case _:
-                raise LogRefused("log.entry", expected="an entry of version 1", got="another value")
+                raise LogRefused("log.entry", expected="an entry of version 1", got=outline(value))
         if entry.encode() != raw:
-            raise LogRefused("log.entry", expected="its own encoding", got="another")
+            raise LogRefused("log.entry", expected="its own encoding", got=difference(raw, entry.encode()))
         return entry
 
 
@@ -97,10 +98,10 @@ def verify(entries: Iterable[tuple[bytes, bytes]], public: bytes, known: Iterabl
             raise LogRefused("log.chain", expected=f"{place} behind the one before it", got=f"entry {entry.position}")
         if not ed25519.holds(public, signature, tagged_sha256(SIGNATURE_TAG, raw)):
             wanted = f"{place} signed by the broker {public.hex()}"
-            raise LogRefused("log.signature", expected=wanted, got="a signature that does not hold")
+            raise LogRefused("log.signature", expected=wanted, got="a signature that does not verify")
         head = Head(entry.position, entry.digest)
         if expected.pop(entry.position, entry.digest) != entry.digest:
-            raise LogRefused("log.fork", expected=f"{place} as it was seen before", got="another entry")
+            raise LogRefused("log.fork", expected=f"{place} as it was seen before", got=f"entry {entry.digest.hex()}")
     if expected and (missing := max(expected)) > 0:
         raise LogRefused("log.short", expected=f"at least {missing} entries", got=head.position)
     return head

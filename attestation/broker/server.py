@@ -25,7 +25,7 @@ from attestation.broker.errors import BrokerRefused, Busy, Unknown
 from attestation.broker.rates import Rate, RateLimits
 from attestation.rcar.errors import RcarRefused
 from attestation.rcar.messages import ATTESTATION_BYTES_MAX, COOKIE, REQUEST_BYTES_MAX, encode_error
-from foundation.refusal import Refused
+from foundation.refusal import Refused, shown
 
 PREFIX: Final = "/kbs/v0/"
 HEADER_BYTES_MAX: Final = 16 * 1024
@@ -152,7 +152,7 @@ class BrokerServer:
             if not isinstance(request, h11.Request):
                 raise _HungUp
             if not self._rates.allows(address, time.monotonic()):
-                raise Busy("rate.requests", expected="fewer requests", got="more")
+                raise Busy("rate.requests", expected="fewer requests", got="requests over the rate")
             reply = await self._answered(request, connection, reader)
             return 200, reply.body, reply.cookie
         except h11.RemoteProtocolError:
@@ -181,7 +181,7 @@ class BrokerServer:
                 await _body(connection, reader, 0)
                 return await self._on_thread(partial(self._broker.resource, cookie, rest.removeprefix("resource/")))
             case _:
-                raise Unknown("path.unknown", expected=f"a path under {PREFIX}", got="another")
+                raise Unknown("path.unknown", expected=f"a path under {PREFIX}", got=shown(path))
 
     async def _on_thread(self, work: partial[Reply]) -> Reply:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -208,7 +208,7 @@ async def _body(connection: h11.Connection, reader: asyncio.StreamReader, bytes_
             raise _HungUp
         body += event.data
         if len(body) > bytes_max:
-            raise TooLarge("body.size", expected=f"at most {bytes_max} bytes", got="more")
+            raise TooLarge("body.size", expected=f"at most {bytes_max} bytes", got=f"{len(body)} bytes or more")
     return bytes(body)
 
 

@@ -16,6 +16,7 @@ from attestation.rcar.grant import GrantPurpose
 from attestation.sealed.ring import Ring, offers
 from attestation.sealed.suites import Randomness, SuiteId
 from foundation.ed25519 import Signer
+from foundation.refusal import shown
 
 
 def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, model_root: bytes, now_ns: int) -> SecretRow:
@@ -66,4 +67,6 @@ def held(store: Store, wrapping: Wrapping, resource: str) -> tuple[SecretRow, Ri
 
 def _check_path(resource: str) -> None:
     if resource.split("/")[1:2] != [GrantPurpose.SERVICE.value]:
-        raise StoreRefused("store.resource", expected=f"repository/{GrantPurpose.SERVICE.value}/tag", got="another")
+        raise StoreRefused(
+            "store.resource", expected=f"repository/{GrantPurpose.SERVICE.value}/tag", got=shown(resource)
+        )

@@ -42,6 +42,7 @@ from attestation.verify.evidence_bundle import verify_bundle, verify_quoted
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
+from foundation.refusal import shown
 from measurements.reference import ReferenceValues
 from measurements.release.heights import LEASE, Heights
 from measurements.release.manifest import MinimumTcb
@@ -239,13 +240,17 @@ def open_session(request: Request, *, session_id: str, nonce: bytes, now_ns: int
 def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Judged:
     """Whether this attestation answers this challenge, and is wanted. Raises `Denied`, nothing else."""
     if now_ns >= session.expires_ns:
-        raise Denied("session.expired", expected="an answer in time", got="a later one")
+        raise Denied(
+            "session.expired",
+            expected="an answer in time",
+            got=f"one {(now_ns - session.expires_ns) // 1_000_000} ms after its end",
+        )
     if not hmac.compare_digest(attestation.nonce.encode(), nonce_text(session.nonce).encode()):
-        raise Denied("session.nonce", expected="the nonce of this session", got="another")
+        raise Denied("session.nonce", expected="the nonce of this session", got=shown(attestation.nonce))
     thumbprint = attestation.key.thumbprint
     if session.commitment is not None and not hmac.compare_digest(session.commitment, thumbprint):
         # R6: whoever opened the session said which key would attest: a stolen cookie is of no use to another.
-        raise Denied("session.key", expected="the key this session was opened for", got="another")
+        raise Denied("session.key", expected="the key this session was opened for", got=f"key {thumbprint.hex()}")
     terms.refuse_revoked(RevocationKind.KEY, thumbprint)
     at = datetime.fromtimestamp(now_ns / _NS, UTC)
     try:
@@ -405,7 +410,9 @@ def _refuse_low_tcb(release: Release, evidence: VerifiedSnp | VerifiedTdx) -> No
         case VerifiedSnp():
             rows = {name: dict(levels) for name, levels in least.snp.items()}
             met = bool(rows) and reaches_minimum(read_minimum_tcb(rows), evidence)
+            came = f"reported {evidence.reported_tcb}, launched with {evidence.launch_tcb}"
         case VerifiedTdx():
             met = evidence.tcb.status.value in least.tdx
+            came = evidence.tcb.status.value
     if not met:
-        raise Denied("release.tcb", expected=f"the minimum that {release.name} names", got="less, or another machine")
+        raise Denied("release.tcb", expected=f"the minimum that {release.name} names", got=came)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,6 +47,7 @@ from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor, private_files
 from foundation.ed25519 import Signer
+from foundation.refusal import shape
 from measurements.release.heights import Heights
 from measurements.release.manifest import MinimumTcb
 
@@ -225,7 +227,9 @@ class Change:
         if release.measurement in held or known:
             raise StoreRefused("store.release", expected="a new name and measurement", got=release.name)
         if len(held) >= RELEASES_MAX:
-            raise StoreRefused("store.release", expected=f"at most {RELEASES_MAX} releases", got="one more")
+            raise StoreRefused(
+                "store.release", expected=f"at most {RELEASES_MAX} releases", got=f"{len(held) + 1} releases"
+            )
         self._connection.execute(
             RELEASES.insert().values(
                 name=release.name,
@@ -273,7 +277,9 @@ class Change:
         if (kind, value) in held:
             raise StoreRefused("store.revocation", expected="something not revoked yet", got=value.hex()[:32])
         if len(held) >= REVOCATIONS_MAX:
-            raise StoreRefused("store.revocation", expected=f"at most {REVOCATIONS_MAX}", got="one more")
+            raise StoreRefused(
+                "store.revocation", expected=f"at most {REVOCATIONS_MAX}", got=f"{len(held) + 1} revocations"
+            )
         self._connection.execute(REVOCATIONS.insert().values(kind=kind.value, value=value))
 
     # -- governance
@@ -284,8 +290,12 @@ class Change:
         return None if found is None else bytes(found)
 
     def set_authority(self, document: bytes) -> None:
-        if self.authority() is not None:
-            raise StoreRefused("store.authority", expected="a broker nobody governs yet", got="one under an authority")
+        if (found := self.authority()) is not None:
+            raise StoreRefused(
+                "store.authority",
+                expected="a broker nobody governs yet",
+                got=f"one under authority {sha256(found).hexdigest()}",
+            )
         self._connection.execute(GOVERNANCE.insert().values(one=1, authority=document))
 
     def decisions(self) -> list[tuple[bytes, bytes]]:
@@ -366,7 +376,7 @@ def _tcb(raw: bytes) -> MinimumTcb | None:
         case [dict(snp), list(tdx)]:
             return MinimumTcb(cast("Mapping[str, Mapping[str, int]]", snp), tuple(cast("list[str]", tdx)))
         case _:
-            raise StoreRefused("store.release", expected="a minimum that was written here", got="another value")
+            raise StoreRefused("store.release", expected="a minimum that was written here", got=shape(cbor.decode(raw)))
 
 
 def _secret(row: Any) -> SecretRow:
@@ -378,7 +388,9 @@ def _engine(url: str, *, create: bool) -> Engine:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise StoreRefused("store.url", expected="sqlite:///PATH or postgresql://...", got="another text") from None
+        raise StoreRefused(
+            "store.url", expected="sqlite:///PATH or postgresql://...", got=f"a text of {len(url)} characters"
+        ) from None
     if parsed.drivername == "sqlite":
         _keep_private(parsed.database, create=create)
         engine = sa.create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})

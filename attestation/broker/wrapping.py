@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from attestation.broker.errors import WrapRefused
+from foundation.refusal import listed
 from foundation.secrecy import Secret, owned
 
 KEY_BYTES: Final = 32
@@ -42,7 +43,7 @@ class SoftwareWrapping:
 
     def __init__(self, key: Secret) -> None:
         if len(key.lend()) != KEY_BYTES:
-            raise WrapRefused("wrapping.key", expected=f"{KEY_BYTES} bytes", got="another length")
+            raise WrapRefused("wrapping.key", expected=f"{KEY_BYTES} bytes", got=f"{len(key.lend())} bytes")
         self._cipher: Final = AESGCM(key.lend())
 
     def wrap(self, secret: Secret, name: bytes) -> bytes:
@@ -115,7 +116,13 @@ def open_wrapping(where: str, environment: Mapping[str, str]) -> Wrapping:
             module, _, query = rest.partition("?")
             options = {name: values[0] for name, values in parse_qs(query).items()}
             if options.keys() != {"token", "key", "pin-env"} or options["pin-env"] not in environment:
-                raise WrapRefused("wrapping.setting", expected="token, key and pin-env, set", got="otherwise")
+                raise WrapRefused(
+                    "wrapping.setting",
+                    expected="token, key and pin-env, set",
+                    got=f"{listed(options)}"
+                    if options.keys() != {"token", "key", "pin-env"}
+                    else "a pin-env that is not set",
+                )
             pin = Secret(environment[options["pin-env"]].encode())
             return TokenWrapping.open(module, options["token"], options["key"], pin)
         case _:
@@ -136,7 +143,11 @@ def _from_environment(name: str, environment: Mapping[str, str]) -> Secret:
     try:
         return owned(bytes.fromhex(environment[name]))
     except (KeyError, ValueError):
-        raise WrapRefused("wrapping.environment", expected="hexadecimal in this variable", got="otherwise") from None
+        raise WrapRefused(
+            "wrapping.environment",
+            expected="hexadecimal in this variable",
+            got="a variable that is not set" if name not in environment else "a value of another form",
+        ) from None
 
 
 def _parts(wrapped: bytes, how: bytes) -> tuple[bytes, bytes]:
@@ -146,4 +157,6 @@ def _parts(wrapped: bytes, how: bytes) -> tuple[bytes, bytes]:
 
 
 def _refused() -> WrapRefused:
-    return WrapRefused("wrapping.not-ours", expected="wrapped under this key, for this name", got="otherwise")
+    return WrapRefused(
+        "wrapping.not-ours", expected="wrapped under this key, for this name", got="bytes that do not open"
+    )

@@ -14,6 +14,7 @@ from typing import Any, Final
 from py_arkworks_bls12381 import GT, G1Point, G2Point
 
 from attestation.consensus.refusals import FormatRefused, SignatureRefused
+from foundation.refusal import shown
 
 SIGNATURE_BYTES = 48
 PUBLIC_KEY_BYTES = 96
@@ -31,7 +32,9 @@ def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
     point = _signature_point(signature)
     hashed = G1Point.hash_to_curve(message, _DST)
     if not GT.pairing_check([point, hashed], [_NEGATED_GENERATOR, key]):
-        raise SignatureRefused("signature.invalid", expected="a signature by this key", got="another")
+        raise SignatureRefused(
+            "signature.invalid", expected="a signature by this key", got=f"{shown(signature)} over {len(message)} bytes"
+        )
 
 
 def check_public_key(public_key: bytes) -> bytes:
@@ -59,11 +62,15 @@ def _public_point(raw: bytes) -> Any:
     try:
         point = G2Point.from_compressed_bytes(raw)
     except ValueError:
-        raise _refused("key-point", "a point of the subgroup of G2", "other bytes") from None
+        raise _refused("key-point", "a point of the subgroup of G2", shown(raw)) from None
     if point == _IDENTITY_2:
         raise _refused("key-identity", "a key", "the identity point")
     if bytes(point.to_compressed_bytes()) != raw:
-        raise _refused("key-point", "the point's own encoding", "another one")
+        raise _refused(
+            "key-point",
+            "the point's own encoding",
+            f"{shown(raw)} instead of {shown(bytes(point.to_compressed_bytes()))}",
+        )
     return point
 
 
@@ -73,12 +80,14 @@ def _signature_point(raw: bytes) -> Any:
     try:
         point = G1Point.from_compressed_bytes(raw)
     except ValueError:
-        raise _refused("point", "a point of the subgroup of G1", "other bytes") from None
+        raise _refused("point", "a point of the subgroup of G1", shown(raw)) from None
     if point == _IDENTITY_1:
         raise _refused("identity", "a signature", "the identity point")
     # The library reads 48 bytes of 0xff as the identity: only the round trip shows a second encoding.
     if bytes(point.to_compressed_bytes()) != raw:
-        raise _refused("point", "the point's own encoding", "another one")
+        raise _refused(
+            "point", "the point's own encoding", f"{shown(raw)} instead of {shown(bytes(point.to_compressed_bytes()))}"
+        )
     return point
 
 

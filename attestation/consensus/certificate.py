@@ -41,6 +41,7 @@ from attestation.consensus.hashtree import (
 from attestation.consensus.ranges import check_canister, check_canister_id
 from attestation.consensus.refusals import DelegationRefused, FormatRefused, LookupRefused, RangesRefused, TreeRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, Value, decode_foreign
+from foundation.refusal import shown
 
 CERTIFICATE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
 
@@ -73,7 +74,7 @@ def _delegation(value: Encodable) -> Delegation:
         raise _refused("subnet", "a subnet id of 1 to 29 bytes", f"{len(subnet)} bytes")
     inner = _fields(encoded, required={"tree", "signature"}, optional={"delegation"})
     if "delegation" in inner:
-        raise DelegationRefused("delegation.nested", expected="one by the root", got="one by a subnet")
+        raise DelegationRefused("delegation.nested", expected="one by the root", got="a delegation by a subnet")
     return Delegation(subnet, from_cbor(inner["tree"]), _signature(inner["signature"]), encoded)
 
 
@@ -204,7 +205,9 @@ class VerifiedCertificate:
         # A subnet's signature covers its whole tree; its authority only the canisters it was given.
         if path and path[0] == b"canister":
             if self.canister is None or tuple(path[1:2]) != (self.canister,):
-                raise _unchecked("the canister this was verified for", "another")
+                raise _unchecked(
+                    "the canister this was verified for", shown(path[1]) if len(path) > 1 else "no canister"
+                )
         elif path and path[0] == b"request_status" and self.canister is None:
             raise _unchecked("a certificate verified for a canister", "none")
 

@@ -18,7 +18,7 @@ from typing import Final, Self, TypeAlias, TypeVar
 
 from foundation import cbor
 from foundation import limits as agreed
-from foundation.refusal import Refused
+from foundation.refusal import Refused, shape, shown
 from foundation.secrecy import Prompt
 
 SEED_MAX: Final = (1 << 64) - 1
@@ -210,7 +210,9 @@ class ChatRequest:
             value = cbor.decode(raw, bounds)
         except cbor.CborRefused:
             # One code for all of these: a receipt carries it, and decoders may differ in what they see first.
-            raise ChatRefused("encoding", expected="deterministic CBOR", got="something else") from None
+            raise ChatRefused(
+                "encoding", expected="deterministic CBOR", got=f"{len(raw)} bytes of another form"
+            ) from None
         fields = _map(value, "request", required=("model", "messages"), optional=_OPTIONAL)
         reader = _Reader(limits)
         return cls(
@@ -286,7 +288,7 @@ class _Reader:
                 fields = _map(value, "message", ("role", "content", "tool_call_id"))
                 return ToolMessage(self._text(fields["content"]), self._text(fields["tool_call_id"]))
             case _:
-                raise ChatRefused("role", expected="user, system, assistant or tool", got="another")
+                raise ChatRefused("role", expected="user, system, assistant or tool", got=shape(value))
 
     def _call(self, value: cbor.Value) -> ToolCall:
         fields = _map(value, "tool-call", ("id", "function"))
@@ -365,7 +367,9 @@ class _Reader:
     def _biases(self, value: cbor.Value) -> tuple[tuple[int, int], ...]:
         biases = _list(value, "logit-bias", self._limits.logit_biases, _bias)
         if any(one >= next_one for (one, _), (next_one, _) in pairwise(biases)):
-            raise ChatRefused("logit-bias", expected="tokens ascending", got="another order")
+            raise ChatRefused(
+                "logit-bias", expected="tokens ascending", got="a token that is not above its predecessor"
+            )
         return biases
 
     def _stops(self, value: cbor.Value) -> tuple[Prompt, ...]:
@@ -374,7 +378,7 @@ class _Reader:
     def _stop(self, value: cbor.Value) -> Prompt:
         # An empty stop text would end every answer before it began.
         if value == "":
-            raise ChatRefused("stop", expected="a text of one byte or more", got="an empty one")
+            raise ChatRefused("stop", expected="a text of one byte or more", got="an empty text")
         return _text(value, self._limits.stop_bytes)
 
     def _text(self, value: cbor.Value) -> Prompt:
@@ -390,7 +394,7 @@ def _bias(value: cbor.Value) -> tuple[int, int]:
         ):
             return token, bias
         case _:
-            raise ChatRefused("logit-bias", expected="a token and its bias, both in range", got="something else")
+            raise ChatRefused("logit-bias", expected="a token and its bias, both in range", got=shape(value))
 
 
 def is_model_name(name: str) -> bool:
@@ -401,9 +405,9 @@ def is_model_name(name: str) -> bool:
 def _model(value: cbor.Value) -> str:
     # Public and harmless: the one text of a request that is ever written to a log.
     if not isinstance(value, str) or not 1 <= len(value) <= agreed.MODEL_BYTES_MAX:
-        raise ChatRefused("model", expected=f"1 to {agreed.MODEL_BYTES_MAX} characters", got="something else")
+        raise ChatRefused("model", expected=f"1 to {agreed.MODEL_BYTES_MAX} characters", got=shape(value))
     if not is_model_name(value):
-        raise ChatRefused("model", expected="printable ASCII", got="other characters")
+        raise ChatRefused("model", expected="printable ASCII", got=shown(value))
     return value
 
 
@@ -423,7 +427,11 @@ def _map(value: cbor.Value, field: str, required: tuple[str, ...], optional: tup
         if name not in value:
             raise ChatRefused(field, expected=f"the field {name}", got="none")
     if any(name not in required and name not in optional for name in value):
-        raise ChatRefused(field, expected=f"only {', '.join((*required, *optional))}", got="another field")
+        raise ChatRefused(
+            field,
+            expected=f"only {', '.join((*required, *optional))}",
+            got=f"{len(value)} fields, one of them not among these",
+        )
     return value
 
 

@@ -23,6 +23,7 @@ from typing import TypeAlias
 from attestation.consensus.refusals import FormatRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, decode_foreign, encode
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.refusal import outline
 
 TREE_DEPTH_MAX = 128
 TREE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
@@ -125,7 +126,7 @@ def from_cbor(value: Encodable, depth: int = TREE_DEPTH_MAX) -> HashTree:
             return Leaf(content)
         case [4, bytes(digest)] if _is_kind(value):
             return Pruned(digest)
-    raise _refused("node", "a node of kind 0 to 4 with its parts", "something else")
+    raise _refused("node", "a node of kind 0 to 4 with its parts", outline(value))
 
 
 def _is_kind(value: object) -> bool:

@@ -11,6 +11,7 @@ import binascii
 import zlib
 
 from attestation.consensus.refusals import FormatRefused
+from foundation.refusal import shown
 
 PRINCIPAL_BYTES_MAX = 29
 MANAGEMENT_CANISTER = b""
@@ -32,12 +33,12 @@ def from_text(text: str) -> bytes:
     try:
         decoded = base64.b32decode(letters + "=" * (-len(letters) % 8))
     except (binascii.Error, ValueError):
-        raise _refused("text", "base32 groups of five", "other characters") from None
+        raise _refused("text", "base32 groups of five", shown(text)) from None
     if len(decoded) < 4:
         raise _refused("text", "a checksum of 4 bytes", f"{len(decoded)} bytes")
     raw = decoded[4:]
     if zlib.crc32(raw).to_bytes(4, "big") != decoded[:4]:
-        raise _refused("checksum", "a matching checksum", "another one")
+        raise _refused("checksum", "a matching checksum", f"{shown(decoded[:4])} for {zlib.crc32(raw):08x}")
     if to_text(raw) != text:
         raise _refused("text", to_text(raw), "another spelling of it")
     return raw

@@ -39,7 +39,9 @@ def _pair(item: object) -> tuple[bytes, bytes]:
     match item:
         case [bytes(low), bytes(high)]:
             if max(len(low), len(high)) > principal.PRINCIPAL_BYTES_MAX:
-                raise _refused("format", f"at most {principal.PRINCIPAL_BYTES_MAX} bytes", "more")
+                raise _refused(
+                    "format", f"at most {principal.PRINCIPAL_BYTES_MAX} bytes", f"{max(len(low), len(high))} bytes"
+                )
             if low > high:
                 raise _refused("order", "the lower end first", "the higher one")
             return low, high

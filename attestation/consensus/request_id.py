@@ -32,13 +32,13 @@ def _hash(value: Field) -> bytes:
         return sha256(value.encode()).digest()
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
-            raise FormatRefused("request.field", expected="a natural number", got="a negative one")
+            raise FormatRefused("request.field", expected="a natural number", got=f"{value}")
         return sha256(encode_time(value)).digest()
     if isinstance(value, Mapping):
         return representation_independent_hash(value)
     if isinstance(value, Sequence):
         return sha256(b"".join(_hash(item) for item in value)).digest()
-    raise FormatRefused("request.field", expected="bytes, text, numbers, lists, maps", got="another type")
+    raise FormatRefused("request.field", expected="bytes, text, numbers, lists, maps", got=type(value).__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,9 @@ def certified_reply(certificate: VerifiedCertificate, call: UpdateCall) -> bytes
     """
     if certificate.canister is None or certificate.canister != call.canister:
         raise RangesRefused(
-            "ranges.unchecked", expected="a certificate verified for the canister called", got="another"
+            "ranges.unchecked",
+            expected="a certificate verified for the canister called",
+            got="none" if certificate.canister is None else certificate.canister.hex(),
         )
     status = certificate.demand((b"request_status", call.request_id, b"status"))
     if status != b"replied":

@@ -46,6 +46,7 @@ from attestation.consensus.hashtree import HashTree, lookup
 from attestation.consensus.hashtree import parse as parse_tree
 from foundation import cbor
 from foundation.limits import HEADERS_MAX
+from foundation.refusal import shape, shown
 
 VERSION: Final = 1  # the certified data is the link
 VERSION_WITH_TREE: Final = 2  # it is the root of a tree that shows the link
@@ -83,7 +84,7 @@ class SliceProof:
             raise SliceRefused("proof", expected="an array of 3 or 4", got=type(value).__name__)
         version = value[0]
         if type(version) is not int or version not in (VERSION, VERSION_WITH_TREE):
-            raise SliceRefused("version", expected=f"{VERSION} or {VERSION_WITH_TREE}", got="another")
+            raise SliceRefused("version", expected=f"{VERSION} or {VERSION_WITH_TREE}", got=shown(version))
         members = array(value, 3 if version == VERSION else 4, "proof", SliceRefused)
         certificate, headers = members[1], members[-1]
         tree = None if version == VERSION else _bytes(members[2], "tree", TREE_BYTES_MAX)
@@ -102,7 +103,7 @@ class SliceProof:
 
 def _bytes(value: cbor.Value, field: str, bytes_max: int) -> bytes:
     if type(value) is not bytes or len(value) > bytes_max:
-        raise SliceRefused(field, expected=f"up to {bytes_max} bytes", got="other")
+        raise SliceRefused(field, expected=f"up to {bytes_max} bytes", got=shape(value))
     return value
 
 

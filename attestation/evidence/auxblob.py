@@ -18,6 +18,7 @@ from enum import Enum
 from uuid import UUID
 
 from attestation.errors import FormatRefused
+from attestation.evidence.cursor import first_set
 
 AUXBLOB_BYTES_MAX = 32 * 1024
 ENTRIES_MAX = 16
@@ -102,7 +103,7 @@ def _entries(auxblob: bytes) -> tuple[list[tuple[UUID, int, int]], int]:
             raise _refusal("duplicate", "each entry once", guid)
         seen.add(guid)
         entries.append((guid, int.from_bytes(raw[16:20], "little"), int.from_bytes(raw[20:], "little")))
-    raise _refusal("entries", f"at most {ENTRIES_MAX} entries", "more")
+    raise _refusal("entries", f"at most {ENTRIES_MAX} entries", f"more than {ENTRIES_MAX}")
 
 
 def _account_for_every_byte(auxblob: bytes, entries: list[tuple[UUID, int, int]], table_end: int) -> None:
@@ -116,10 +117,10 @@ def _account_for_every_byte(auxblob: bytes, entries: list[tuple[UUID, int, int]]
         if offset < free:
             raise _refusal("overlap", f"from {free} on", f"{offset} for {guid}")
         if any(auxblob[free:offset]):
-            raise _refusal("gap", "zeros between values", "other bytes")
+            raise _refusal("gap", "zeros between values", first_set(auxblob[free:offset], free))
         free = offset + length
     if any(auxblob[free:]):
-        raise _refusal("trailing", "zeros after the last value", "other bytes")
+        raise _refusal("trailing", "zeros after the last value", first_set(auxblob[free:], free))
 
 
 def _der(entry: TableEntry, value: bytes) -> bytes:

@@ -108,7 +108,10 @@ class _Builder:
     def start(self, tag: str, pairs: Sequence[str]) -> None:
         self.count += 1
         if len(self.open) >= DEPTH_MAX or self.count > ELEMENTS_MAX:
-            self._refuse(f"at most {DEPTH_MAX} levels and {ELEMENTS_MAX} elements", "more")
+            self._refuse(
+                f"at most {DEPTH_MAX} levels and {ELEMENTS_MAX} elements",
+                f"element {self.count} at level {len(self.open) + 1}",
+            )
         scope = dict(self.open[-1].scope) if self.open else {}
         attributes = {}
         for name, value in zip(pairs[::2], pairs[1::2], strict=True):

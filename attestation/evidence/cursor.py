@@ -8,6 +8,12 @@ from __future__ import annotations
 from attestation.errors import FormatRefused
 
 
+def first_set(raw: bytes, offset: int) -> str:
+    """The first byte that is not zero, for a message; `raw` begins at `offset`."""
+    at = len(raw) - len(raw.lstrip(b"\0"))
+    return f"{raw[at]:#04x} at offset {offset + at}"
+
+
 class Cursor:
     """Reads forward over `data`; `what` names the format and is the prefix of its refusal codes."""
 

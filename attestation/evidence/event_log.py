@@ -83,7 +83,7 @@ def _is_padding(data: bytes, at: int) -> bool:
 
 def _append(events: list[LogEvent], event: LogEvent) -> None:
     if len(events) == EVENTS_MAX:
-        raise FormatRefused("eventlog.events", expected=f"at most {EVENTS_MAX} events", got="more")
+        raise FormatRefused("eventlog.events", expected=f"at most {EVENTS_MAX} events", got=f"more than {EVENTS_MAX}")
     events.append(event)
 
 

@@ -19,6 +19,7 @@ from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import Evidence, TeeFormat, TeeKind
 from foundation import cbor
+from foundation.refusal import outline
 
 VERSION = 1
 BUNDLE_BYTES_MAX = 8 * 1024 * 1024
@@ -196,8 +197,8 @@ class _Members:
                 and all(isinstance(part, str) and len(part) <= 1024 for item in key.items() for part in item)
             ):
                 return ReleaseTranscript(nonce, key, additional)
-            case _:
-                raise _refusal("release", "[nonce, key, additional evidence]", "another value")
+            case value:
+                raise _refusal("release", "[nonce, key, additional evidence]", outline(value))
 
     def finish(self) -> None:
         if self._left:
@@ -226,7 +227,7 @@ def _device(value: cbor.Value) -> DeviceEvidence:
                 tuple(_sized("devices", each, 1, MANIFEST_BYTES_MAX) for each in manifests),
             )
         case _:
-            raise _refusal("devices", "[report, chain, [manifest, ...]]", "another value")
+            raise _refusal("devices", "[report, chain, [manifest, ...]]", outline(value))
 
 
 def _kind(name: str) -> TeeKind:

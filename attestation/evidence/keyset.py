@@ -14,6 +14,7 @@ from typing import NewType
 from attestation.errors import FormatRefused
 from foundation import cbor
 from foundation.digests import tagged_sha256
+from foundation.refusal import difference, outline
 
 VERSION = 1
 KEYS_MAX = 4
@@ -102,9 +103,11 @@ class Keyset:
             case [int() as version, list() as keys] if version == VERSION and len(keys) <= KEYS_MAX:
                 keyset = cls(tuple(_key(key) for key in keys))
             case _:
-                raise MalformedKeyset("keyset.shape", expected=f"[{VERSION}, [key, ...]]", got="another")
+                raise MalformedKeyset("keyset.shape", expected=f"[{VERSION}, [key, ...]]", got=outline(value))
         if keyset.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise MalformedKeyset("keyset.shape", expected="numbers where they belong", got="others")
+            raise MalformedKeyset(
+                "keyset.shape", expected="numbers where they belong", got=difference(raw, keyset.encode())
+            )
         return keyset
 
 
@@ -118,4 +121,4 @@ def _key(value: cbor.Value) -> PublicKey:
                     "keyset.kind", expected="a known use and algorithm", got=f"{use}, {algorithm}"
                 ) from None
         case _:
-            raise MalformedKeyset("keyset.shape", expected="[use, algorithm, bytes]", got="another value")
+            raise MalformedKeyset("keyset.shape", expected="[use, algorithm, bytes]", got=outline(value))

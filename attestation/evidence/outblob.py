@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from attestation.errors import FormatRefused
+from attestation.evidence.cursor import first_set
 from attestation.evidence.kinds import TeeFormat
 
 SNP_REPORT_BYTES = 0x4A0
@@ -61,7 +62,7 @@ def _without_padding(outblob: bytes) -> bytes:
     if end > len(outblob):
         raise MalformedOutblob("outblob.length", expected=f"{end} bytes of quote", got=len(outblob))
     if any(outblob[end:]):
-        raise MalformedOutblob("outblob.padding", expected="zeros after the quote", got="other bytes")
+        raise MalformedOutblob("outblob.padding", expected="zeros after the quote", got=first_set(outblob[end:], end))
     return bytes(outblob[:end])
 
 

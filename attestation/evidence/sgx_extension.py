@@ -97,7 +97,7 @@ def _pairs(data: bytes, arc: bytes) -> Mapping[int, tuple[int, bytes]]:
 def _value(fields: Mapping[int, tuple[int, bytes]], number: int, tag: int) -> bytes:
     got, value = fields.get(number, (0, b""))
     if got != tag:
-        raise _malformed(f"field {number} with tag {tag:#x}", "nothing" if not got else f"tag {got:#x}")
+        raise _malformed(f"field {number} with tag {tag:#x}", "no such field" if not got else f"tag {got:#x}")
     return value
 
 

@@ -12,6 +12,7 @@ from enum import Enum, IntEnum
 from typing import Final, Self
 
 from attestation.errors import FormatRefused
+from attestation.evidence.cursor import first_set
 
 REPORT_BYTES: Final = 0x4A0
 SIGNED_BYTES: Final = 0x2A0
@@ -321,7 +322,9 @@ def _refuse_reserved(raw: bytes, version: int) -> None:
     for offset, length in spans:
         if raw.count(0, offset, offset + length) != length:
             raise FormatRefused(
-                "snp.report.reserved", expected=f"{length} zero bytes at {offset:#05x}", got="a byte that is set"
+                "snp.report.reserved",
+                expected=f"{length} zero bytes at {offset:#05x}",
+                got=first_set(raw[offset : offset + length], offset),
             )
 
 

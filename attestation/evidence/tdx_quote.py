@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from attestation.errors import FormatRefused
-from attestation.evidence.cursor import Cursor
+from attestation.evidence.cursor import Cursor, first_set
 
 QUOTE_BYTES_MAX = 64 * 1024
 PEM_BYTES_MAX = 16 * 1024
@@ -133,8 +133,11 @@ class TdxQuote:
         signature_data = cursor.take(cursor.integer(4, "signature data size"), "signature data")
         raw = data[: cursor.position]
         # E63: configfs pads its buffer with zeros; anything else after the quote is somebody's message.
-        if any(cursor.rest()):
-            raise FormatRefused("tdx.trailing", expected="nothing but zeros after the quote", got="other bytes")
+        rest = cursor.rest()
+        if any(rest):
+            raise FormatRefused(
+                "tdx.trailing", expected="nothing but zeros after the quote", got=first_set(rest, len(raw))
+            )
         return _with_signature_data(raw, header, report, signed, signature_data)
 
 

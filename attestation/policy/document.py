@@ -29,7 +29,8 @@ from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import SnpPolicy
 from attestation.policy.tdx import TdxPolicy
 from foundation.digests import tagged_sha256
-from foundation.document import shown, toml_table
+from foundation.document import toml_table
+from foundation.refusal import shown
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
 TAG: Final = "anchorhold/policy/v1"
@@ -115,7 +116,7 @@ class _Source:
     def text(self, key: str) -> str:
         value = self.table.get(key)
         if not isinstance(value, str) or not value.strip():
-            raise self.unfit((key,), expected="a text", got="nothing" if value is None else shown(value))
+            raise self.unfit((key,), expected="a text", got="no value" if value is None else shown(value))
         return value
 
     def unfit(self, path: tuple[str, ...], *, expected: str, got: object, hint: str | None = None) -> PolicyMalformed:
@@ -164,7 +165,9 @@ def _section(kind: type, source: _Source, name: str, given: Mapping[str, object]
     values: dict[str, object] = {}
     for key, rule in rules.items():
         if key not in given:
-            raise source.unfit((name, key), expected='a value or { unchecked = "why" }', got="nothing", hint=rule.about)
+            raise source.unfit(
+                (name, key), expected='a value or { unchecked = "why" }', got="no value", hint=rule.about
+            )
         try:
             values[key] = rule.read(given[key])
         except Unfit as complaint:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from attestation.errors import FormatRefused, SignatureRefused
 from attestation.policy.claims import Appraisal, Claim, Standing
+from foundation.refusal import shape
 
 PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
 AFFIRMING: Final = 2
@@ -161,7 +162,9 @@ def read_ear(token: str, key: ec.EllipticCurvePublicKey) -> dict[str, object]:
     try:
         key.verify(encode_dss_signature(r, s), signing_input, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
-        raise SignatureRefused("ear.signature", expected="signed by the key given", got="not signed by it") from None
+        raise SignatureRefused(
+            "ear.signature", expected="signed by the key given", got="a signature that does not verify"
+        ) from None
     return _object(body)
 
 
@@ -210,5 +213,9 @@ def _object(raw: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise FormatRefused("ear.json", expected="a JSON object", got="something else")
+        raise FormatRefused(
+            "ear.json",
+            expected="a JSON object",
+            got=f"{len(raw)} bytes that are not JSON" if value is None else shape(value),
+        )
     return value

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from attestation.policy.claims import Unchecked
 from foundation import document
+from foundation.refusal import shown
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -97,7 +98,7 @@ def rules_of(section: type) -> tuple[FieldRule, ...]:
 def _unchecked(value: dict[str, object]) -> Unchecked:
     reason = value.get("unchecked")
     if set(value) != {"unchecked"} or not isinstance(reason, str) or not reason.strip():
-        raise Unfit(expected='{ unchecked = "the reason" } and nothing else', got=document.shown(value))
+        raise Unfit(expected='{ unchecked = "the reason" } and nothing else', got=shown(value))
     if len(reason) > REASON_CHARACTERS_MAX:
         raise Unfit(expected=f"a reason of at most {REASON_CHARACTERS_MAX} characters", got=len(reason))
     return Unchecked(reason)
@@ -119,19 +120,19 @@ def _member(kind: type[E], value: object) -> E:
         if member.value == value:
             return member
     allowed = " or ".join(f'"{member.value}"' for member in kind)
-    raise Unfit(expected=allowed, got=document.shown(value))
+    raise Unfit(expected=allowed, got=shown(value))
 
 
 def read_text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Unfit(expected="a text", got=document.shown(value))
+        raise Unfit(expected="a text", got=shown(value))
     return value
 
 
 def integer(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise Unfit(expected=f"a whole number from {low} to {high}", got=document.shown(value))
+            raise Unfit(expected=f"a whole number from {low} to {high}", got=shown(value))
         return value
 
     return read
@@ -163,10 +164,10 @@ def set_of(item: Callable[[object], T]) -> Callable[[object], frozenset[T]]:
 
 def _list(value: object, item: Callable[[object], T]) -> list[T]:
     if not isinstance(value, list) or len(value) > LIST_LENGTH_MAX:
-        raise Unfit(expected=f"a list of at most {LIST_LENGTH_MAX} entries", got=document.shown(value))
+        raise Unfit(expected=f"a list of at most {LIST_LENGTH_MAX} entries", got=shown(value))
     entries = [item(entry) for entry in value]
     if len(set(entries)) != len(entries):
-        raise Unfit(expected="a list without repetition", got=document.shown(value))
+        raise Unfit(expected="a list without repetition", got=shown(value))
     return entries
 
 
@@ -184,7 +185,7 @@ def table_of(key: Callable[[object], T], item: Callable[[object], E | object]) -
 
     def read(value: object) -> Mapping[T, object]:
         if not isinstance(value, dict) or not value:
-            raise Unfit(expected="a table with at least one entry", got=document.shown(value))
+            raise Unfit(expected="a table with at least one entry", got=shown(value))
         return MappingProxyType({key(name): item(entry) for name, entry in value.items()})
 
     return read

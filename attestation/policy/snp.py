@@ -32,7 +32,7 @@ from attestation.policy.fields import (
 )
 from attestation.policy.rows import Facts, Row, any_of, at_least, flag, judged, listed, plain, root
 from attestation.verify.verified import Revocation, VerifiedSnp
-from foundation.document import shown
+from foundation.refusal import shown
 from measurements.reference import ReferenceValues
 
 

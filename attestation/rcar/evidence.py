@@ -25,6 +25,7 @@ from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import Attestation, nonce_bytes
 from attestation.report_data import STATEMENT_KEY, UnfitReportData, carried_statement
 from foundation import cbor
+from foundation.refusal import listed, outline, shape, shown
 
 KEYSET_MEMBER: Final = "anchorhold-keyset"
 DEVICES_MEMBER: Final = "anchorhold-devices"
@@ -47,7 +48,9 @@ def bound_members(keyset: Keyset, devices: Sequence[DeviceEvidence] = ()) -> dic
 def attestation_of(bundle: EvidenceBundle) -> Attestation:
     """The message that carries a release bundle. Its additional evidence has `bound_members` already."""
     if bundle.release is None:
-        raise MessageRefused("evidence.purpose", expected="a release bundle", got="another purpose")
+        raise MessageRefused(
+            "evidence.purpose", expected="a release bundle", got="a bundle without a release transcript"
+        )
     primary: dict[str, object] = {"report": to_base64url(bundle.report)}
     if bundle.certificates:
         primary["certificates"] = {entry.name.lower(): to_base64url(der) for entry, der in bundle.certificates.items()}
@@ -84,7 +87,7 @@ def bundle_of(attestation: Attestation, kind: TeeKind) -> EvidenceBundle:
     members = json.loads(attestation.additional)
     keyset = Keyset.parse(from_base64url("evidence.keyset", members.get(KEYSET_MEMBER), bytes_max=8 * 1024))
     if attestation.primary.keys() - _OURS:
-        raise MessageRefused("evidence.members", expected=", ".join(sorted(_OURS)), got="others")
+        raise MessageRefused("evidence.members", expected=", ".join(sorted(_OURS)), got=listed(attestation.primary))
     quoted = _quoted(attestation.primary, kind)
     bundle = EvidenceBundle(
         kind=kind,
@@ -114,9 +117,9 @@ def plain_quoted(attestation: Attestation, kind: TeeKind) -> Quoted:
 def _quoted(primary: Mapping[str, object], kind: TeeKind) -> Quoted:
     certificates, crls = primary.get("certificates", {}), primary.get("crls", [])
     if not isinstance(certificates, dict) or not certificates.keys() <= _CERTIFICATES.keys():
-        raise MessageRefused("evidence.certificates", expected=" or ".join(_CERTIFICATES), got="others")
+        raise MessageRefused("evidence.certificates", expected=" or ".join(_CERTIFICATES), got=outline(certificates))
     if not isinstance(crls, list) or len(crls) > 4:
-        raise MessageRefused("evidence.crls", expected="at most 4 lists", got="others")
+        raise MessageRefused("evidence.crls", expected="at most 4 lists", got=shape(crls))
     return Quoted(
         kind,
         _part("report", primary.get("report")),
@@ -142,7 +145,11 @@ def _device(value: cbor.Value, manifests: cbor.Value) -> DeviceEvidence:
         case [bytes(report), bytes(chain)], list() if all(isinstance(each, bytes) for each in manifests):
             return DeviceEvidence(report, chain, tuple(each for each in manifests if isinstance(each, bytes)))
         case _:
-            raise MessageRefused("evidence.devices", expected="[report, chain]", got="another value")
+            raise MessageRefused(
+                "evidence.devices",
+                expected="[report, chain]",
+                got=f"{outline(value)} with manifests {outline(manifests)}",
+            )
 
 
 def _decoded(what: str, text: object, limits: cbor.Limits) -> list[cbor.Value]:
@@ -198,7 +205,7 @@ _SNP_CHAIN_MAX: Final = 4
 def _plain_snp(primary: Mapping[str, object], kind: TeeKind) -> Quoted:
     """Field by field back into the bytes that were signed: the signature tells whether that was done right."""
     if not {"attestation_report", "cert_chain"} >= primary.keys() or "attestation_report" not in primary:
-        raise MessageRefused("evidence.members", expected="attestation_report and cert_chain", got="others")
+        raise MessageRefused("evidence.members", expected="attestation_report and cert_chain", got=listed(primary))
     fields = primary["attestation_report"]
     if not isinstance(fields, dict):
         raise MessageRefused("evidence.report", expected="an object", got=type(fields).__name__)
@@ -224,13 +231,13 @@ def _plain_chain(value: object) -> dict[TableEntry, bytes]:
     if value is None:
         return {}
     if not isinstance(value, list) or len(value) > _SNP_CHAIN_MAX:
-        raise MessageRefused("evidence.chain", expected=f"at most {_SNP_CHAIN_MAX} certificates", got="others")
+        raise MessageRefused("evidence.chain", expected=f"at most {_SNP_CHAIN_MAX} certificates", got=shape(value))
     found: dict[TableEntry, bytes] = {}
     for each in value:
         entry = _object("chain", each)
         name = str(entry.get("cert_type")).lower()
         if name not in _CERTIFICATES:
-            raise MessageRefused("evidence.chain", expected=" or ".join(_CERTIFICATES), got="another")
+            raise MessageRefused("evidence.chain", expected=" or ".join(_CERTIFICATES), got=shown(name))
         data = entry.get("data")
         found[_CERTIFICATES[name]] = _octets("chain", data, len(data) if isinstance(data, list) else 0)
     return found
@@ -238,11 +245,17 @@ def _plain_chain(value: object) -> dict[TableEntry, bytes]:
 
 def _plain_tdx(primary: Mapping[str, object], kind: TeeKind) -> Quoted:
     if not {"quote", "cc_eventlog"} >= primary.keys() or not isinstance(primary.get("quote"), str):
-        raise MessageRefused("evidence.members", expected="quote and cc_eventlog", got="others")
+        raise MessageRefused(
+            "evidence.members",
+            expected="quote and cc_eventlog",
+            got=f"{listed(primary)}, the quote {shape(primary.get('quote'))}",
+        )
     try:
         return Quoted(kind, base64.b64decode(str(primary["quote"]).encode("ascii"), validate=True))
     except ValueError:
-        raise MessageRefused("evidence.quote", expected="base64", got="other text") from None
+        raise MessageRefused(
+            "evidence.quote", expected="base64", got=f"{len(str(primary['quote']))} characters of another form"
+        ) from None
 
 
 def _tcb(name: str, value: object) -> bytes:
@@ -270,7 +283,7 @@ def _octets(name: str, value: object, size: int) -> bytes:
     if not isinstance(value, list) or len(value) != size or not 0 < size <= 8192:
         raise MessageRefused(f"evidence.{name}", expected=f"{size} numbers", got=type(value).__name__)
     if not all(type(each) is int and 0 <= each < 256 for each in value):
-        raise MessageRefused(f"evidence.{name}", expected="bytes", got="other numbers")
+        raise MessageRefused(f"evidence.{name}", expected="bytes", got="numbers that are no bytes")
     return bytes(value)
 
 

@@ -19,6 +19,7 @@ from attestation.rcar.jwe import Sealed
 from foundation import cbor, ed25519
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.ed25519 import Signer
+from foundation.refusal import difference, outline
 from measurements.release.heights import HEIGHT_MAX
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
@@ -54,7 +55,11 @@ class GrantHeights:
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.renew <= self.last <= HEIGHT_MAX:
-            raise GrantRefused("grant.heights", expected="first, renew and last in this order", got="others")
+            raise GrantRefused(
+                "grant.heights",
+                expected="first, renew and last in this order",
+                got=f"{self.first}, {self.renew}, {self.last}",
+            )
 
     def __contains__(self, height: int) -> bool:
         return self.first <= height <= self.last
@@ -137,10 +142,12 @@ class GrantContext:
                     _heights(heights),
                 )
             case _:
-                raise GrantRefused("grant.context", expected="a context of version 3", got="another value")
+                raise GrantRefused("grant.context", expected="a context of version 3", got=outline(value))
         # True and false count as numbers to Python, not to the encoding.
         if context.encode() != raw or any(type(part) is bool for part in value):
-            raise GrantRefused("grant.context", expected="numbers where they belong", got="others")
+            raise GrantRefused(
+                "grant.context", expected="numbers where they belong", got=difference(raw, context.encode())
+            )
         return context
 
 
@@ -151,7 +158,7 @@ def _heights(value: cbor.Value) -> GrantHeights | None:
         case [int(first), int(renew), int(last)] if not any(type(part) is bool for part in value):
             return GrantHeights(first, renew, last)
         case _:
-            raise GrantRefused("grant.context", expected="[first, renew, last] or null", got="another value")
+            raise GrantRefused("grant.context", expected="[first, renew, last] or null", got=outline(value))
 
 
 def sign_challenge(signer: Signer, nonce: bytes, request: bytes) -> bytes:
@@ -194,4 +201,4 @@ def _grant(sealed: Sealed) -> bytes:
 def _verify(broker: bytes, signature: bytes, message: bytes, code: str) -> None:
     if not ed25519.holds(broker, signature, message):
         expected = f"signed by the broker {broker.hex()}, measured into this cell"
-        raise GrantRefused(code, expected=expected, got="a signature that does not hold")
+        raise GrantRefused(code, expected=expected, got=f"{len(signature)} bytes that do not verify")

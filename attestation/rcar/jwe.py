@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from attestation.rcar.encodings import from_base64url, json_object, to_base64url, to_json
 from attestation.rcar.errors import MessageRefused, SealRefused
+from foundation.refusal import listed, outline, shown
 from foundation.secrecy import Secret, owned
 
 ALGORITHM: Final = "ECDH-ES+A256KW"
@@ -50,9 +51,13 @@ class RecipientKey:
     def parse(cls, jwk: object) -> Self:
         """Raises `MessageRefused` for anything but a point on P-256 or P-521 with our algorithm."""
         if not isinstance(jwk, dict) or jwk.keys() != {"kty", "crv", "alg", "x", "y"}:
-            raise MessageRefused("key.members", expected="kty, crv, alg, x and y", got="others")
+            raise MessageRefused("key.members", expected="kty, crv, alg, x and y", got=outline(jwk))
         if jwk["kty"] != "EC" or jwk["alg"] != ALGORITHM or jwk["crv"] not in ("P-256", "P-521"):
-            raise MessageRefused("key.kind", expected=f"an EC key on P-256 or P-521 for {ALGORITHM}", got="another")
+            raise MessageRefused(
+                "key.kind",
+                expected=f"an EC key on P-256 or P-521 for {ALGORITHM}",
+                got=f"kty {shown(jwk['kty'])}, alg {shown(jwk['alg'])}, crv {shown(jwk['crv'])}",
+            )
         return cls.of_point(jwk["crv"], jwk["x"], jwk["y"])
 
     @classmethod
@@ -60,7 +65,9 @@ class RecipientKey:
         size = COORDINATE_BYTES[curve]
         key = cls(curve, from_base64url("key", x, bytes_max=size), from_base64url("key", y, bytes_max=size))
         if len(key.x) != size or len(key.y) != size:
-            raise MessageRefused("key.length", expected=f"coordinates of {size} bytes", got="others")
+            raise MessageRefused(
+                "key.length", expected=f"coordinates of {size} bytes", got=f"{len(key.x)} and {len(key.y)} bytes"
+            )
         key.public()
         return key
 
@@ -77,7 +84,9 @@ class RecipientKey:
         try:
             return numbers.public_key()
         except ValueError:
-            raise MessageRefused("key.point", expected="a point of the curve", got="another") from None
+            raise MessageRefused(
+                "key.point", expected="a point of the curve", got=f"x {self.x.hex()}, y {self.y.hex()}"
+            ) from None
 
     def point(self) -> dict[str, str]:
         return {"crv": self.curve, "kty": "EC", "x": to_base64url(self.x), "y": to_base64url(self.y)}
@@ -124,12 +133,14 @@ class Sealed:
         value = json_object("sealed", raw, SEALED_BYTES_MAX)
         header = value.pop("header", {})
         if value.keys() != {"protected", "encrypted_key", "iv", "ciphertext", "tag"}:
-            raise MessageRefused("sealed.members", expected="the five members of a flattened JWE", got="others")
+            raise MessageRefused("sealed.members", expected="the five members of a flattened JWE", got=outline(value))
         if not isinstance(header, dict) or not all(isinstance(part, str) for part in header.values()):
-            raise MessageRefused("sealed.header", expected="texts", got="other values")
+            raise MessageRefused("sealed.header", expected="texts", got=outline(header))
         texts = {name: part for name, part in value.items() if isinstance(part, str)}
         if len(texts) != len(value):
-            raise MessageRefused("sealed.members", expected="texts", got="other values")
+            raise MessageRefused(
+                "sealed.members", expected="texts", got=f"other types for {listed(value.keys() - texts.keys())}"
+            )
         return cls(**texts, unprotected=header)
 
     def protected_members(self) -> dict[str, object]:
@@ -160,11 +171,21 @@ def open_sealed(sealed: Sealed, private: ec.EllipticCurvePrivateKey) -> Secret:
     """What was sealed to the public half of `private`. Raises `MessageRefused` or `SealRefused`."""
     header = sealed.protected_members()
     if header.get("alg") != ALGORITHM or header.get("enc") != ENCRYPTION:
-        raise SealRefused("sealed.algorithm", expected=f"{ALGORITHM}, {ENCRYPTION}", got="others")
+        raise SealRefused(
+            "sealed.algorithm",
+            expected=f"{ALGORITHM}, {ENCRYPTION}",
+            got=f"{shown(header.get('alg'))}, {shown(header.get('enc'))}",
+        )
     epk = header.get("epk")
     curve = RecipientKey.of(private.public_key()).curve
     if not isinstance(epk, dict) or epk.get("crv") != curve or epk.get("kty") != "EC":
-        raise SealRefused("sealed.epk", expected=f"a point on {curve}", got="another value")
+        raise SealRefused(
+            "sealed.epk",
+            expected=f"a point on {curve}",
+            got=outline(epk)
+            if not isinstance(epk, dict)
+            else f"kty {shown(epk.get('kty'))}, crv {shown(epk.get('crv'))}",
+        )
     sender = RecipientKey.of_point(curve, epk.get("x"), epk.get("y"))
     wrapped = _exactly("encrypted_key", sealed.encrypted_key, WRAPPED_BYTES)
     iv = _exactly("iv", sealed.iv, NONCE_BYTES)
@@ -175,7 +196,11 @@ def open_sealed(sealed: Sealed, private: ec.EllipticCurvePrivateKey) -> Secret:
         cipher, header_bytes = AESGCM(content_key.lend()), sealed.protected.encode("ascii")
         return Secret.filled(len(text), lambda into: cipher.decrypt_into(iv, text + tag, header_bytes, into))
     except (InvalidUnwrap, InvalidTag, ValueError):
-        raise SealRefused("sealed.not-ours", expected="sealed to this key, unchanged", got="otherwise") from None
+        raise SealRefused(
+            "sealed.not-ours",
+            expected="sealed to this key, unchanged",
+            got=f"{len(text)} bytes that do not open under this key",
+        ) from None
 
 
 def _ephemeral(curve: str, randomness: Randomness) -> ec.EllipticCurvePrivateKey:

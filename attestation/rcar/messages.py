@@ -16,6 +16,7 @@ from attestation.evidence.kinds import TeeKind
 from attestation.rcar.encodings import from_base64url, json_object, to_base64url, to_json
 from attestation.rcar.errors import MessageRefused
 from attestation.rcar.jwe import RecipientKey
+from foundation.refusal import outline, shape, shown
 
 VERSION: Final = "0.4.0"
 REQUEST_BYTES_MAX: Final = 8 * 1024
@@ -41,9 +42,9 @@ class Request:
         """Raises `MessageRefused`, nothing else."""
         value = json_object("request", raw, REQUEST_BYTES_MAX)
         if value.keys() != {"version", "tee", "extra-params"}:
-            raise MessageRefused("request.members", expected="version, tee and extra-params", got="others")
+            raise MessageRefused("request.members", expected="version, tee and extra-params", got=outline(value))
         if value["version"] != VERSION:  # R1: exactly this one, since meanings changed between versions
-            raise MessageRefused("request.version", expected=VERSION, got="another version")
+            raise MessageRefused("request.version", expected=VERSION, got=shown(value["version"]))
         return cls(_kind(value["tee"]), _commitment(value["extra-params"]))
 
     def encode(self) -> bytes:
@@ -63,7 +64,7 @@ class Challenge:
         """Raises `MessageRefused`, nothing else."""
         value = json_object("challenge", raw, CHALLENGE_BYTES_MAX)
         if value.keys() != {"nonce", "extra-params"}:
-            raise MessageRefused("challenge.members", expected="nonce and extra-params", got="others")
+            raise MessageRefused("challenge.members", expected="nonce and extra-params", got=outline(value))
         nonce, extra = value["nonce"], value["extra-params"]
         if not isinstance(nonce, str):
             raise MessageRefused("challenge.nonce", expected="text", got=type(nonce).__name__)
@@ -92,10 +93,12 @@ class Attestation:
     def parse(cls, raw: bytes) -> Self:
         """Raises `MessageRefused`, nothing else."""
         value = json_object("attestation", raw, ATTESTATION_BYTES_MAX)
-        if value.pop("init-data", None) is not None:  # R5: nobody here would compare it with what was launched
-            raise MessageRefused("attestation.init-data", expected="none", got="some")
+        if (
+            unread := value.pop("init-data", None)
+        ) is not None:  # R5: nobody here would compare it with what was launched
+            raise MessageRefused("attestation.init-data", expected="none", got=shape(unread))
         if value.keys() != {"runtime-data", "tee-evidence"}:
-            raise MessageRefused("attestation.members", expected="runtime-data and tee-evidence", got="others")
+            raise MessageRefused("attestation.members", expected="runtime-data and tee-evidence", got=outline(value))
         runtime = _members("attestation.runtime-data", value["runtime-data"], {"nonce", "tee-pubkey"})
         evidence = _members(
             "attestation.tee-evidence", value["tee-evidence"], {"primary_evidence", "additional_evidence"}
@@ -128,7 +131,7 @@ def parse_token(raw: bytes) -> str:
     value = json_object("token", raw, TOKEN_BYTES_MAX)
     token = value.get("token")
     if value.keys() != {"token"} or not isinstance(token, str):
-        raise MessageRefused("token.members", expected="a token", got="another value")
+        raise MessageRefused("token.members", expected="a token", got=outline(value))
     return token
 
 
@@ -148,7 +151,7 @@ def nonce_bytes(nonce: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) != NONCE_BYTES or nonce_text(raw) != nonce:
-        raise MessageRefused("challenge.nonce", expected=f"{NONCE_BYTES} bytes in base64", got="other text")
+        raise MessageRefused("challenge.nonce", expected=f"{NONCE_BYTES} bytes in base64", got=f"{len(raw)} bytes")
     return raw
 
 
@@ -158,13 +161,13 @@ def request_digest(raw: bytes) -> bytes:
 
 def _members(what: str, value: object, names: set[str]) -> dict[str, object]:
     if not isinstance(value, dict) or value.keys() != names:
-        raise MessageRefused(what, expected=" and ".join(sorted(names)), got="others")
+        raise MessageRefused(what, expected=" and ".join(sorted(names)), got=outline(value))
     return value
 
 
 def _kind(name: object) -> TeeKind:
     if not isinstance(name, str) or name not in {kind.value for kind in TeeKind}:
-        raise MessageRefused("request.tee", expected="a kind of TEE that is judged here", got="another")
+        raise MessageRefused("request.tee", expected="a kind of TEE that is judged here", got=shown(name))
     return TeeKind(name)
 
 
@@ -177,7 +180,7 @@ def _commitment(extra: object) -> bytes | None:
     if ours is None:
         return None
     if not isinstance(ours, dict) or ours.keys() != {"key"}:
-        raise MessageRefused("request.extra-params", expected="a key's thumbprint", got="another value")
+        raise MessageRefused("request.extra-params", expected="a key's thumbprint", got=outline(ours))
     thumbprint = from_base64url("request.key", ours["key"], bytes_max=32)
     if len(thumbprint) != 32:
         raise MessageRefused("request.key", expected="32 bytes", got=len(thumbprint))

@@ -29,6 +29,7 @@ from attestation.receipts.outcome import (
 from attestation.receipts.seeds import SeedPolicy
 from foundation import cbor
 from foundation.digests import tagged_sha256
+from foundation.refusal import difference, outline, shown
 
 BODY_TAG: Final = "anchorhold/receipt/body/v1"
 BLOCK_TAG: Final = "anchorhold/receipt/block/v1"
@@ -66,9 +67,13 @@ class ServedBy:
 
     def __post_init__(self) -> None:
         if (self.release == "") is not (self.adoption is None):
-            raise ReceiptRefused("release", expected="a name and a decision, or neither", got="one of them")
+            raise ReceiptRefused(
+                "release",
+                expected="a name and a decision, or neither",
+                got=f"name {shown(self.release)}, {'no' if self.adoption is None else 'a'} decision",
+            )
         if self.release and RELEASE_NAME.fullmatch(self.release) is None:
-            raise ReceiptRefused("release", expected="1 to 128 printable ASCII characters", got="another text")
+            raise ReceiptRefused("release", expected="1 to 128 printable ASCII characters", got=shown(self.release))
         for digest in (self.config, self.profile, self.fingerprint):
             checked_digest(digest)
         for optional in (self.adoption, self.model_root, self.tokenizer, self.template):
@@ -117,10 +122,18 @@ class Receipt:
         """T5, T6: what one member says about another."""
         if isinstance(self.finish, str):
             if (self.tokens_in, self.tokens_out, self.answer) != (0, 0, NO_ANSWER):
-                raise ReceiptRefused("refusal", expected="no tokens and no answer", got="some")
+                raise ReceiptRefused(
+                    "refusal",
+                    expected="no tokens and no answer",
+                    got=f"{self.tokens_in} and {self.tokens_out} tokens, answer {shown(self.answer)}",
+                )
             known = Outcome.refusal(self.finish).commitment()
             if (self.seed_policy, self.outcome) != (SeedPolicy.BEACON, known):
-                raise ReceiptRefused("refusal", expected="the outcome and seed that its code gives", got="others")
+                raise ReceiptRefused(
+                    "refusal",
+                    expected="the outcome and seed that its code gives",
+                    got=f"seed policy {self.seed_policy.name}, outcome {shown(self.outcome)}",
+                )
         elif (self.finish is Finish.SEALED) is not (self.kind is Kind.SEALED):
             raise ReceiptRefused("finish", expected="255 for a sealed request and for no other", got=int(self.finish))
 
@@ -192,9 +205,9 @@ class Receipt:
                     previous,
                 )
             case _:
-                raise ReceiptRefused("body", expected="a receipt of version 1", got="another value")
+                raise ReceiptRefused("body", expected="a receipt of version 1", got=outline(value))
         if receipt.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise ReceiptRefused("body", expected="numbers where they belong", got="others")
+            raise ReceiptRefused("body", expected="numbers where they belong", got=difference(raw, receipt.encode()))
         return receipt
 
 

@@ -26,6 +26,7 @@ from attestation.receipts.signed_receipt import check_key, key_id
 from foundation import ed25519, merkle
 from foundation.digests import DIGEST_BYTES
 from foundation.ed25519 import Signer
+from foundation.refusal import shown
 
 ORIGIN_PREFIX: Final = "anchorhold/receipts/"
 NOTE_BYTES_MAX: Final = 1024
@@ -57,13 +58,13 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if _ORIGIN.fullmatch(self.origin) is None:
-            raise CheckpointRefused("origin", expected=f"{ORIGIN_PREFIX} and a key's name", got="another")
+            raise CheckpointRefused("origin", expected=f"{ORIGIN_PREFIX} and a key's name", got=shown(self.origin))
         if type(self.size) is not int or not 0 <= self.size <= SIZE_MAX:
             raise CheckpointRefused("size", expected=f"0 to {SIZE_MAX}", got=str(self.size)[:40])
         if len(self.root) != DIGEST_BYTES:
             raise CheckpointRefused("root", expected=f"{DIGEST_BYTES} bytes", got=len(self.root))
         if self.size == 0 and self.root != merkle.root(()):
-            raise CheckpointRefused("root", expected="that of an empty tree", got="another")
+            raise CheckpointRefused("root", expected="that of an empty tree", got=self.root.hex())
 
     @property
     def text(self) -> str:
@@ -91,15 +92,17 @@ class SignedCheckpoint:
         try:
             lines = raw.decode().split("\n")
         except UnicodeDecodeError:
-            raise CheckpointRefused("note", expected="UTF-8", got="other bytes") from None
+            raise CheckpointRefused("note", expected="UTF-8", got=f"{len(raw)} bytes that are not UTF-8") from None
         match lines:
             case [origin, size, root, "", signed, ""] if _SIZE.fullmatch(size):
                 checkpoint = Checkpoint(origin, int(size), _base64(root, DIGEST_BYTES))
             case _:
-                raise CheckpointRefused("note", expected="origin, size, root and one signature", got="other lines")
+                raise CheckpointRefused(
+                    "note", expected="origin, size, root and one signature", got=f"{len(lines)} lines"
+                )
         head = f"{_DASH}{origin} "
         if not signed.startswith(head):
-            raise CheckpointRefused("name", expected="the origin as the name of the key", got="another")
+            raise CheckpointRefused("name", expected="the origin as the name of the key", got=shown(signed))
         value = _base64(signed[len(head) :], _HASH_BYTES + ed25519.SIGNATURE_BYTES)
         return cls(checkpoint, value[:_HASH_BYTES], value[_HASH_BYTES:])
 
@@ -113,7 +116,7 @@ class SignedCheckpoint:
         if of.origin != origin_of(raw_key):
             raise CheckpointRefused("origin", expected=origin_of(raw_key), got=of.origin)
         if self.name_hash != _name_hash(of.origin, raw_key):
-            raise CheckpointRefused("key-hash", expected="that of this key and name", got="another")
+            raise CheckpointRefused("key-hash", expected="that of this key and name", got=shown(self.name_hash))
         check_key(raw_key)
         if not ed25519.holds(raw_key, self.signature, of.text.encode()):
             expected = f"the checkpoint at {of.size} signed by {raw_key.hex()}"
@@ -129,7 +132,11 @@ def without_cosignatures(note: bytes) -> bytes:
     text, blank, signatures = note.partition(b"\n\n")
     lines = signatures.split(b"\n")
     if not blank or len(note) > SIGNATURES_MAX * NOTE_BYTES_MAX or len(lines) > SIGNATURES_MAX + 1:
-        raise CheckpointRefused("note", expected="a text and at most 16 signatures", got="another")
+        raise CheckpointRefused(
+            "note",
+            expected="a text and at most 16 signatures",
+            got=f"{len(note)} bytes with {len(lines)} lines of signatures",
+        )
     own = _DASH.encode() + text.split(b"\n", 1)[0] + b" "
     return text + blank + b"".join(line + b"\n" for line in lines if line.startswith(own))
 
@@ -139,7 +146,7 @@ def _base64(text: str, size: int) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise CheckpointRefused("base64", expected="base64", got="another text") from None
+        raise CheckpointRefused("base64", expected="base64", got=shown(text)) from None
     if len(raw) != size or base64.b64encode(raw).decode() != text:
-        raise CheckpointRefused("base64", expected=f"the one spelling of {size} bytes", got="another")
+        raise CheckpointRefused("base64", expected=f"the one spelling of {size} bytes", got=shown(text))
     return raw

@@ -22,6 +22,7 @@ from attestation.receipts.errors import ForkRefused
 from attestation.receipts.signed_receipt import SignedReceipt
 from foundation import cbor, merkle
 from foundation.digests import DIGEST_BYTES
+from foundation.refusal import difference, outline, shown
 
 FORK_BYTES_MAX: Final = 16 * 1024
 _PATH_MAX: Final = 64
@@ -90,9 +91,13 @@ class Fork:
                 leaves = (LeafAt(_hash(one), _hashes(up)), LeafAt(_hash(two), _hashes(also_up)))
                 fork = cls(Ground.LEAVES, key, first, second, index, leaves)
             case _:
-                raise ForkRefused("document", expected="a fork of version 1", got="another value")
+                raise ForkRefused("document", expected="a fork of version 1", got=outline(value))
         if fork.encode() != raw or fork.first >= fork.second:
-            raise ForkRefused("document", expected="its one encoding, the lesser of the two first", got="another")
+            raise ForkRefused(
+                "document",
+                expected="its one encoding, the lesser of the two first",
+                got=difference(raw, fork.encode()) if fork.encode() != raw else "the greater of the two first",
+            )
         return fork
 
     def check(self) -> str:
@@ -109,21 +114,27 @@ class Fork:
             each.verify(self.key)
         one, two = (each.receipt for each in signed)
         if (one.gateway, one.place) != (two.gateway, two.place) or signed[0].body == signed[1].body:
-            raise ForkRefused("receipts", expected="two different bodies for one place", got="others")
+            same = "one body twice" if signed[0].body == signed[1].body else ""
+            got = same or f"{one.place} of {one.gateway.hex()} and {two.place} of {two.gateway.hex()}"
+            raise ForkRefused("receipts", expected="two different bodies for one place", got=got)
         return f"signed two different receipts for height {one.height}, index {one.index}"
 
     def _two_logs(self) -> str:
         one, two = (SignedCheckpoint.parse(each).verify(self.key) for each in (self.first, self.second))
         if self.ground is Ground.ROOTS:
             if one.size != two.size or one.root == two.root:
-                raise ForkRefused("roots", expected="two roots for one size", got="others")
+                raise ForkRefused(
+                    "roots",
+                    expected="two roots for one size",
+                    got=f"sizes {one.size} and {two.size}, roots {one.root.hex()[:16]} and {two.root.hex()[:16]}",
+                )
             return f"signed two different logs of {one.size} receipts"
         left, right = self.leaves
         if left.leaf == right.leaf:
-            raise ForkRefused("leaves", expected="two different leaves", got="the same")
+            raise ForkRefused("leaves", expected="two different leaves", got=left.leaf.hex())
         for each, of in ((left, one), (right, two)):
-            if merkle.root_of(each.leaf, self.index, of.size, each.path) != of.root:
-                raise ForkRefused("leaves", expected="a leaf of each log at this index", got="another")
+            if (root := merkle.root_of(each.leaf, self.index, of.size, each.path)) != of.root:
+                raise ForkRefused("leaves", expected="a leaf of each log at this index", got=f"a path to {shown(root)}")
         return f"signed two logs, of {one.size} and {two.size} receipts, that differ in number {self.index}"
 
 
@@ -162,5 +173,7 @@ def _hash(raw: bytes) -> bytes:
 def _hashes(values: list[cbor.Value]) -> tuple[bytes, ...]:
     found = [value for value in values if isinstance(value, bytes)]
     if len(found) != len(values) or len(found) > _PATH_MAX:
-        raise ForkRefused("document", expected=f"at most {_PATH_MAX} hashes", got="other values")
+        raise ForkRefused(
+            "document", expected=f"at most {_PATH_MAX} hashes", got=f"{len(values)} values, {len(found)} of them bytes"
+        )
     return tuple(_hash(value) for value in found)

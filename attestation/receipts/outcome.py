@@ -24,6 +24,7 @@ from attestation.receipts.price import TOKENS_MAX
 from attestation.receipts.seeds import NO_SALT
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.refusal import shape, shown
 
 OUTCOME_TAG: Final = "anchorhold/outcome/v1"
 ANSWER_TAG: Final = "anchorhold/answer/v1"
@@ -64,7 +65,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.finish is Finish.SEALED:
-            raise ReceiptRefused("outcome", expected="the reason an answer ended", got="that it is sealed")
+            raise ReceiptRefused("outcome", expected="the reason an answer ended", got=self.finish.name)
         checked_finish(self.finish)
         for count in (self.tokens_in, self.tokens_out):
             checked_count(count)
@@ -72,7 +73,11 @@ class Outcome:
             checked_digest(digest)
         rest = (self.tokens_in, self.tokens_out, self.output, self.trace)
         if isinstance(self.finish, str) and rest != (0, 0, NO_ANSWER, NO_TRACE):
-            raise ReceiptRefused("outcome", expected="a refusal without tokens, output or trace", got="one with some")
+            raise ReceiptRefused(
+                "outcome",
+                expected="a refusal without tokens, output or trace",
+                got="a refusal with tokens, output or trace",
+            )
 
     @classmethod
     def refusal(cls, code: str) -> Self:
@@ -109,15 +114,17 @@ class Opening:
                 outcome = Outcome(read_finish(finish), tokens_in, tokens_out, output, trace)
                 opening = cls(checked_digest(salt), outcome)
             case _:
-                raise ReceiptRefused("opening", expected="[salt, finish, in, out, output, trace]", got="another value")
+                raise ReceiptRefused("opening", expected="[salt, finish, in, out, output, trace]", got=shape(value))
         if opening.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise ReceiptRefused("opening", expected="numbers where they belong", got="others")
+            raise ReceiptRefused("opening", expected="numbers where they belong", got="numbers of another type")
         return opening
 
     def check(self, commitment: bytes) -> None:
         """Raises `ReceiptRefused` if this is not what was committed to."""
         if not hmac.compare_digest(self.outcome.commitment(self.salt), commitment):
-            raise ReceiptRefused("outcome", expected="the outcome that was committed to", got="another")
+            raise ReceiptRefused(
+                "outcome", expected="the outcome that was committed to", got=self.outcome.commitment(self.salt).hex()
+            )
 
 
 # --- shared with the body
@@ -139,7 +146,7 @@ def read_finish(value: int | str) -> Finish | str:
 
 def checked_finish(finish: Finish | str) -> Finish | str:
     if isinstance(finish, str) and (len(finish) > CODE_CHARACTERS_MAX or CODE.fullmatch(finish) is None):
-        raise ReceiptRefused("finish", expected="a code in small letters, digits, dots and dashes", got="another text")
+        raise ReceiptRefused("finish", expected="a code in small letters, digits, dots and dashes", got=shown(finish))
     return finish
 
 

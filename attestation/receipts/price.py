@@ -16,6 +16,7 @@ from typing import ClassVar, Final, Self
 from attestation.receipts.errors import PriceRefused
 from foundation import cbor
 from foundation.digests import tagged_sha256
+from foundation.refusal import listed
 
 PRICE_TAG: Final = "anchorhold/price/v1"
 CYCLES_MAX: Final = 1 << 40  # of one price: with at most TOKENS_MAX tokens each way a sum stays below 2^64
@@ -45,7 +46,9 @@ class PriceSchedule:
             raise PriceRefused("fields", expected=", ".join(_NAMES), got=", ".join(sorted(map(str, fields)))[:80])
         values = [value for value in map(fields.__getitem__, _NAMES) if type(value) is int]
         if len(values) != len(_NAMES):
-            raise PriceRefused("fields", expected="integers", got="other values")
+            raise PriceRefused(
+                "fields", expected="integers", got=listed({type(value).__name__ for value in fields.values()})
+            )
         return cls(*values)
 
     def encode(self) -> bytes:

@@ -86,4 +86,4 @@ class SignedReceipt:
         check_key(raw_key)
         if not self.envelope.is_signed_by(raw_key):
             expected = f"the receipt of {self.receipt.place} signed by {raw_key.hex()}"
-            raise SignatureRefused("signature", expected=expected, got="a signature that does not hold")
+            raise SignatureRefused("signature", expected=expected, got="a signature that does not verify")

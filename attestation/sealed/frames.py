@@ -128,9 +128,9 @@ class FrameReader:
     def hear(self, frame: bytes) -> bytes:
         """The words of the next frame; none out of padding and the last one."""
         if self._opening is not None:
-            raise AnswerRefused("after-end", expected="no frame after the last", got="another")
+            raise AnswerRefused("after-end", expected="no frame after the last", got=f"{len(frame)} bytes more")
         if len(self._frames) == FRAMES_MAX:
-            raise AnswerRefused("frames", expected=f"at most {FRAMES_MAX}", got="another")
+            raise AnswerRefused("frames", expected=f"at most {FRAMES_MAX}", got=f"frame {len(self._frames) + 1}")
         if len(frame) != FRAME_BYTES:
             raise AnswerRefused("frame-size", expected=f"{FRAME_BYTES} bytes", got=len(frame))
         last, words = self._opened(frame)
@@ -148,7 +148,11 @@ class FrameReader:
             except InvalidTag:
                 continue
             return last, _words(plain)
-        raise AnswerRefused("frame", expected=f"frame {len(self._frames)} of this answer", got="otherwise")
+        raise AnswerRefused(
+            "frame",
+            expected=f"frame {len(self._frames)} of this answer",
+            got=f"{len(frame)} bytes that do not open as it",
+        )
 
     def end(self) -> Outcome:
         """What the cell says came of the request. Refuses an answer that was cut off."""
@@ -159,7 +163,9 @@ class FrameReader:
         if rung_of_frames(content) != content * STEP or opening.outcome.tokens_out > content * STEP:
             raise AnswerRefused("rung", expected="as many frames as its rung has", got=len(self._frames))
         if answer_digest(self._words) != opening.outcome.output:
-            raise AnswerRefused("output", expected="the words the cell says it said", got="others")
+            raise AnswerRefused(
+                "output", expected="the words the cell says it said", got=f"{len(self._words)} bytes of another digest"
+            )
         return opening.outcome
 
     @property
@@ -190,7 +196,9 @@ def _words(plain: bytes) -> bytes:
     length = int.from_bytes(plain[:LENGTH_BYTES], "big")
     end = LENGTH_BYTES + length
     if length > ROOM_BYTES or plain.count(0, end) != PLAIN_BYTES - end:
-        raise AnswerRefused("padding", expected="words and then zeros", got="otherwise")
+        raise AnswerRefused(
+            "padding", expected="words and then zeros", got=f"{length} bytes of words, or a byte set after them"
+        )
     return plain[LENGTH_BYTES:end]
 
 
@@ -198,7 +206,11 @@ def _opening(raw: bytes, salt: bytes) -> Opening:
     try:
         opening = Opening.parse(raw)
     except ReceiptRefused:
-        raise AnswerRefused("outcome", expected="an outcome", got="another value") from None
+        raise AnswerRefused("outcome", expected="an outcome", got=f"{len(raw)} bytes of another form") from None
     if opening.salt != salt or isinstance(opening.outcome.finish, str):
-        raise AnswerRefused("outcome", expected="an answer's, under this answer's salt", got="another")
+        raise AnswerRefused(
+            "outcome",
+            expected="an answer's, under this answer's salt",
+            got="an outcome under another salt" if opening.salt != salt else "a refusal",
+        )
     return opening

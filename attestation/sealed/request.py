@@ -22,6 +22,7 @@ from attestation.sealed.ring import Ring
 from attestation.sealed.suites import SealingKey, SuiteId
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES
+from foundation.refusal import outline, shape, shown
 from foundation.secrecy import Prompt, Secret
 
 INFO_TAG: Final = "anchorhold/sealed-request/v1"
@@ -79,7 +80,7 @@ class SealedRequest:
                     return request
             case _:
                 pass
-        raise SealedRefused("format", expected="[1, suite, key id, expiry, sealed]", got="another value")
+        raise SealedRefused("format", expected="[1, suite, key id, expiry, sealed]", got=outline(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Unsealed:
                     return inside
             case _:
                 pass
-        raise SealedRefused("inside", expected="[chat, reply key, mode, caller]", got="another value")
+        raise SealedRefused("inside", expected="[chat, reply key, mode, caller]", got=shape(value))
 
 
 _MODES: Final = frozenset(Mode)
@@ -128,7 +129,9 @@ def _without_padding(raw: bytes) -> bytes:
     end = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "big")
     fits = LENGTH_BYTES < end <= len(raw) and request_bytes(end) == len(raw)
     if not fits or raw.count(0, end) != len(raw) - end:
-        raise SealedRefused("padding", expected="the first rung that holds it, and zeros", got="otherwise")
+        raise SealedRefused(
+            "padding", expected="the first rung that holds it, and zeros", got=f"{len(raw)} bytes, {end} of them used"
+        )
     return raw[LENGTH_BYTES:end]
 
 
@@ -144,10 +147,14 @@ def unseal(payload: bytes, ring: Ring, place: Place, *, height: int, caller: byt
     request = SealedRequest.parse(payload)
     key = ring.key(request.key_id, height)
     if key is None or key.suite is not request.suite:
-        raise SealedRefused("key", expected="a service key of this block", got="another")
+        raise SealedRefused(
+            "key",
+            expected="a service key of this block",
+            got=f"key id {shown(request.key_id)} of suite {request.suite.name}",
+        )
     if height > request.expiry:
         raise SealedRefused("expired", expected=f"a height up to {request.expiry}", got=height)
     inside = Unsealed.parse(key.open(request.sealed, request.info(place)))
     if inside.caller is not None and not hmac.compare_digest(inside.caller, caller):
-        raise SealedRefused("caller", expected="the caller who sealed it", got="another")
+        raise SealedRefused("caller", expected="the caller who sealed it", got="a request that another caller sealed")
     return inside

@@ -25,6 +25,7 @@ from attestation.sealed.suites import OpeningKey, Randomness, SealingKey, SuiteI
 from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
 from foundation.ed25519 import Signer
+from foundation.refusal import difference, disorder, outline, shape
 from foundation.secrecy import Secret, owned
 
 HEIGHT_MAX: Final = (1 << 63) - 1
@@ -46,7 +47,9 @@ class ServiceKey:
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.last <= HEIGHT_MAX:
-            raise KeysRefused("blocks", expected=f"1 <= first <= last <= {HEIGHT_MAX}", got="others")
+            raise KeysRefused(
+                "blocks", expected=f"1 <= first <= last <= {HEIGHT_MAX}", got=f"first {self.first}, last {self.last}"
+            )
 
     def is_for(self, height: int) -> bool:
         return self.first <= height <= self.last
@@ -64,13 +67,21 @@ class Ring:
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.renew <= self.through <= HEIGHT_MAX:
-            raise KeysRefused("ring", expected="first, renew and through in this order", got="another")
+            raise KeysRefused(
+                "ring",
+                expected="first, renew and through in this order",
+                got=f"{self.first}, {self.renew}, {self.through}",
+            )
         if not 1 <= len(self.keys) <= KEYS_MAX or [key.first for key in self.keys] != sorted(
             {key.first for key in self.keys}
         ):
-            raise KeysRefused("ring", expected=f"1 to {KEYS_MAX} keys by their first block", got="others")
+            raise KeysRefused(
+                "ring",
+                expected=f"1 to {KEYS_MAX} keys by their first block",
+                got=f"{len(self.keys)} keys, {disorder([key.first for key in self.keys])}",
+            )
         if len(self.by_id) != len(self.keys):
-            raise KeysRefused("ring", expected="each key once", got="one twice")
+            raise KeysRefused("ring", expected="each key once", got=f"{len(self.by_id)} ids for {len(self.keys)} keys")
 
     @cached_property
     def by_id(self) -> dict[bytes, ServiceKey]:
@@ -119,7 +130,11 @@ class Ring:
             for ring in (self, other)
         )
         if low <= high and mine != theirs:
-            raise KeysRefused("contradiction", expected="one set of keys for one block", got="two")
+            raise KeysRefused(
+                "contradiction",
+                expected="one set of keys for one block",
+                got=f"{len(mine)} and {len(theirs)} keys for blocks {low} to {high}",
+            )
 
     def encode(self) -> Secret:
         seeds = [key.key.secret.reveal() for key in self.keys]
@@ -138,16 +153,18 @@ class Ring:
         try:
             value = cbor.decode(revealed, _LIMITS)
         except cbor.CborRefused:
-            raise KeysRefused("ring", expected="deterministic CBOR", got="other bytes") from None
+            raise KeysRefused(
+                "ring", expected="deterministic CBOR", got=f"{len(revealed)} bytes of another form"
+            ) from None
         finally:
             owned(revealed)
         match value:
             case [1, int(first), int(renew), int(through), list(keys)]:
                 ring = cls(first, renew, through, tuple(_key(key) for key in keys))
             case _:
-                raise KeysRefused("ring", expected="a ring of version 1", got="another value")
+                raise KeysRefused("ring", expected="a ring of version 1", got=shape(value))
         if ring.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise KeysRefused("ring", expected="numbers where they belong", got="others")
+            raise KeysRefused("ring", expected="numbers where they belong", got="numbers of another type")
         return ring
 
 
@@ -156,7 +173,7 @@ def _key(value: cbor.Value) -> ServiceKey:
         case [int(suite), int(first), int(last), bytes(seeds)]:
             return ServiceKey(OpeningKey(_suite(suite), owned(seeds)), first, last)  # cut out of a ring just now
         case _:
-            raise KeysRefused("ring", expected="[suite, first, last, seeds]", got="another value")
+            raise KeysRefused("ring", expected="[suite, first, last, seeds]", got=shape(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +204,20 @@ class Offer:
         match _decoded(raw):
             case [bytes(offer), bytes(signature)]:
                 pass
-            case _:
-                raise KeysRefused("offer", expected="an offer and a signature", got="another value")
+            case value:
+                raise KeysRefused("offer", expected="an offer and a signature", got=outline(value))
         if not ed25519.holds(broker, signature, tagged_sha256(OFFER_TAG, offer)):
             expected = f"an offer signed by the broker {broker.hex()}"
-            raise KeysRefused("signature", expected=expected, got="a signature that does not hold")
+            raise KeysRefused("signature", expected=expected, got="a signature that does not verify")
         match _decoded(offer):
             case [1, str(resource), int(suite), bytes(public), int(first), int(last)] if (
                 1 <= first <= last <= HEIGHT_MAX and len(resource) <= 200
             ):
                 read = cls(resource, SealingKey(_suite(suite), public), first, last)
-            case _:
-                raise KeysRefused("offer", expected="an offer of version 1", got="another value")
+            case value:
+                raise KeysRefused("offer", expected="an offer of version 1", got=outline(value))
         if read.encode() != offer:
-            raise KeysRefused("offer", expected="numbers where they belong", got="others")
+            raise KeysRefused("offer", expected="numbers where they belong", got=difference(offer, read.encode()))
         return read
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pr
 
 from attestation.sealed.errors import KeysRefused, SealedRefused
 from foundation.digests import tagged_sha256
+from foundation.refusal import shown
 from foundation.secrecy import Secret
 
 KEY_ID_TAG: Final = "anchorhold/service-key/id/v1"
@@ -60,7 +61,7 @@ class SealingKey:
         try:
             public = _public(self.suite, self.raw)
         except ValueError:
-            raise KeysRefused("public", expected=f"a key of {self.suite.name}", got="other bytes") from None
+            raise KeysRefused("public", expected=f"a key of {self.suite.name}", got=shown(self.raw)) from None
         object.__setattr__(self, "_public", public)
 
     @property
@@ -81,7 +82,7 @@ class OpeningKey:
         """Raises `KeysRefused` for seeds of another length."""
         raw = secret.lend()
         if len(raw) != SECRET_BYTES[suite]:
-            raise KeysRefused("secret", expected=f"{SECRET_BYTES[suite]} bytes", got="another length")
+            raise KeysRefused("secret", expected=f"{SECRET_BYTES[suite]} bytes", got=len(raw))
         self.suite: Final = suite
         self.secret: Final = secret
         self._private: Final = _private(suite, raw)
@@ -104,7 +105,9 @@ class OpeningKey:
         try:
             return _HPKE[self.suite].decrypt(sealed, self._private, info)
         except (InvalidTag, ValueError):
-            raise SealedRefused("unsealable", expected="sealed to this key, for this cell", got="otherwise") from None
+            raise SealedRefused(
+                "unsealable", expected="sealed to this key, for this cell", got=f"{len(sealed)} bytes that do not open"
+            ) from None
 
 
 def _public(suite: SuiteId, raw: bytes) -> X25519PublicKey | MLKEM768X25519PublicKey:

@@ -26,6 +26,7 @@ from attestation.evidence.kinds import Evidence, TeeKind
 from attestation.evidence.outblob import MalformedOutblob, bound_report_data, exact_report
 from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import REPORT_DATA_BYTES
+from foundation.refusal import shown
 
 REPORT_ROOT = Path("/sys/kernel/config/tsm/report")
 GIVEN = "cell"  # made by process 1 of the image for the cell's user alone
@@ -126,7 +127,9 @@ class ReportDirectory:
         with _named(attribute):
             value = self._files.read(self._path / attribute, bytes_max)
         if len(value) > bytes_max:
-            raise TeeRefused("report.too-big", expected=f"{bytes_max} bytes of {attribute}", got="more")
+            raise TeeRefused(
+                "report.too-big", expected=f"{bytes_max} bytes of {attribute}", got=f"{len(value)} bytes or more"
+            )
         return value
 
     def read_if_present(self, attribute: str, bytes_max: int) -> bytes:
@@ -247,7 +250,7 @@ def _checked(evidence: Evidence, report_data: bytes) -> Evidence:
     except MalformedOutblob as refusal:
         raise TeeRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
     if bound != report_data:
-        raise TeeRefused("report.other-data", expected="a report over our own bytes", got="one over others")
+        raise TeeRefused("report.other-data", expected="a report over our own bytes", got=shown(bound))
     return Evidence(evidence.kind, report, evidence.auxblob)
 
 

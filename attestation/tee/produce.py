@@ -36,6 +36,7 @@ from attestation.report_data import (
     release_report_data,
 )
 from attestation.tee.tee import Tee
+from foundation.refusal import shape
 
 
 def identity(
@@ -75,7 +76,7 @@ def release(
     try:
         nonce = base64.b64decode(challenge, validate=True)
     except (ValueError, binascii.Error):
-        raise UnfitReportData("report-data.nonce", expected="a nonce in base64", got="other text") from None
+        raise UnfitReportData("report-data.nonce", expected="a nonce in base64", got=shape(challenge)) from None
     statement = _statement(Purpose.RELEASE, tee, nonce, keyset, measured_config, devices)
     sent = ReleaseTranscript(challenge, dict(tee_public_key), additional_evidence(statement, other_evidence))
     evidence = tee.quote(release_report_data(sent.nonce, sent.tee_public_key, sent.additional_evidence))

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from attestation.errors import ChainRefused, CollateralMissing
 from attestation.evidence.certificates import UNREADABLE
 from attestation.verify.pins import SnpRoot, SnpRoots
+from foundation.refusal import listed
 
 KEY_BITS: Final = 4096
 CANDIDATES_MAX: Final = 64
@@ -57,7 +58,9 @@ def lead_to_root(vek: x509.Certificate, given: Sequence[x509.Certificate], roots
     _require_signing_usage(ark, crl=True)
     # E22: the pin covers the key alone, so the root's dates hold only under its own signature.
     if not signed_by(ark_key, ark.signature, ark.tbs_certificate_bytes):
-        raise ChainRefused("chain.root.self-signature", expected="signed by its own key", got="not signed by it")
+        raise ChainRefused(
+            "chain.root.self-signature", expected="signed by its own key", got="a signature that does not verify"
+        )
     _require_leaf(vek)
     return Chain(vek, intermediate, ark, ark_key, root)
 
@@ -105,7 +108,7 @@ def _candidates(subject: x509.Certificate, given: Sequence[x509.Certificate], wh
         raise CollateralMissing(
             "chain.missing",
             expected=f"the {what} named {subject.issuer.rfc4514_string()}",
-            got="not among the certificates given",
+            got=f"certificates for {listed(common_name(each) for each in given)}",
             hint="pass it with --chain, or a folder that holds it with --certs",
         )
     return found
@@ -122,7 +125,7 @@ def _issuer(
     raise ChainRefused(
         "chain.signature",
         expected=f"{common_name(subject)} signed by {common_name(candidates[0])}",
-        got="not signed by it",
+        got=f"a signature that does not verify under {len(candidates)} such certificates",
     )
 
 

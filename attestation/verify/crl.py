@@ -25,7 +25,9 @@ def lists_for(
     found = tuple(crl for crl in given if crl.issuer == chain.ark.subject)
     for crl in found:
         if not signed_by(chain.ark_key, crl.signature, crl.tbs_certlist_bytes):
-            raise ChainRefused("crl.signature", expected=f"signed by {chain.root.anchor.name}", got="not signed by it")
+            raise ChainRefused(
+                "crl.signature", expected=f"signed by {chain.root.anchor.name}", got="a signature that does not verify"
+            )
         _refuse_partial(crl)
     return found
 

@@ -62,11 +62,15 @@ def parse_pem_chain(code: str, pem: bytes, *, count: int) -> tuple[x509.Certific
     while match := _PEM.match(pem, at):
         at = match.end()
         if len(certificates) == count or len(match[1]) > 2 * CERTIFICATE_BYTES_MAX:
-            raise ChainRefused(code, expected=f"{count} certificates of a sane size", got="more")
+            raise ChainRefused(
+                code,
+                expected=f"{count} certificates of a sane size",
+                got=f"certificate {len(certificates) + 1} of {len(match[1])} characters",
+            )
         try:
             der = base64.b64decode(match[1].translate(None, b"\r\n"), validate=True)
         except binascii.Error:
-            raise ChainRefused(code, expected="base64", got="other characters or padding") from None
+            raise ChainRefused(code, expected="base64", got=f"{len(match[1])} characters of another form") from None
         try:
             certificates.append(parse_certificate(code, der))
         except FormatRefused as refusal:  # a certificate that cannot be read leads to no root
@@ -112,14 +116,18 @@ def _verify_role(code: str, certificate: x509.Certificate, below: int) -> None:
     is_ca = constraints is not None and constraints.ca
     if is_ca != (below > 0):
         raise ChainRefused(
-            f"{code}.role", expected=f"{_name(certificate)} to be " + ("a CA" if below else "no CA"), got="the other"
+            f"{code}.role",
+            expected=f"{_name(certificate)} to be " + ("a CA" if below else "no CA"),
+            got="no CA" if below else "a CA",
         )
     if constraints is not None and constraints.path_length is not None and constraints.path_length < below - 1:
         raise ChainRefused(f"{code}.path_length", expected=f"at least {below - 1}", got=constraints.path_length)
     usage = _extension(certificate, x509.KeyUsage)
     if usage is not None and not (usage.key_cert_sign if below else usage.digital_signature):
         raise ChainRefused(
-            f"{code}.key_usage", expected=f"{_name(certificate)} to be allowed to sign", got="another key usage"
+            f"{code}.key_usage",
+            expected=f"{_name(certificate)} to be allowed to sign",
+            got="a key usage without signatures",
         )
     for extension in certificate.extensions:
         if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
@@ -151,10 +159,14 @@ def _name(certificate: x509.Certificate) -> str:
     return ascii(certificate.subject.rfc4514_string())[:120]
 
 
+def key_name(key: object) -> str:
+    return f"a key on {key.curve.name}" if isinstance(key, ec.EllipticCurvePublicKey) else type(key).__name__
+
+
 def ec_key(code: str, certificate: x509.Certificate, curve: type[ec.EllipticCurve]) -> ec.EllipticCurvePublicKey:
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
-        raise ChainRefused(f"{code}.key", expected=f"a key on {curve.name}", got="another kind of key")
+        raise ChainRefused(f"{code}.key", expected=f"a key on {curve.name}", got=key_name(key))
     return key
 
 
@@ -167,7 +179,9 @@ def verify_raw_signature(
     try:
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(algorithm))
     except (InvalidSignature, ValueError):
-        raise SignatureRefused(code, expected="a signature by the stated key", got="one that does not verify") from None
+        raise SignatureRefused(
+            code, expected="a signature by the stated key", got=f"{len(signature)} bytes that do not verify"
+        ) from None
 
 
 def parse_crl(code: str, der: bytes) -> x509.CertificateRevocationList:
@@ -187,7 +201,9 @@ def verify_crl(code: str, crl: x509.CertificateRevocationList, issuer: x509.Cert
         with contextlib.suppress(TypeError, ValueError, UnsupportedAlgorithm):
             signed = crl.is_signature_valid(key)
     if not signed:
-        raise ChainRefused(f"{code}.signature", expected=f"a list signed by {_name(issuer)}", got="another signature")
+        raise ChainRefused(
+            f"{code}.signature", expected=f"a list signed by {_name(issuer)}", got="a signature that does not verify"
+        )
     if any(extension.critical for extension in crl.extensions):  # a delta list, or one for some reasons only
         raise ChainRefused(f"{code}.extension", expected="no critical extension", got="a partial list")
     until = crl.next_update_utc

@@ -48,6 +48,7 @@ from attestation.verify.verified import SEAL, VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from attestation.verify.verified_gpu import VerifiedGpu
 from attestation.verify.verified_tdx import VerifiedTdx
+from foundation.refusal import difference, shown
 
 
 def verify_bundle(
@@ -111,7 +112,7 @@ def _snp_roots(report: SnpReport, simulated_root: bytes | None) -> SnpRoots:
         return AMD_ROOTS
     product = product_of(report.cpuid) if report.cpuid else Product.GENOA
     if product is None:
-        raise ChainRefused("bundle.product", expected="a product with roots of its own", got="another")
+        raise ChainRefused("bundle.product", expected="a product with roots of its own", got=shown(report.cpuid))
     spki = spki_digest(read_certificate(simulated_root))
     try:
         return with_simulated([("a simulated root", product, spki)])
@@ -144,7 +145,11 @@ def _check_kind(bundle: EvidenceBundle | Quoted, evidence: VerifiedSnp | Verifie
     # E126: a simulated platform cannot pass as hardware by its label, nor hardware as simulated.
     if bundle.kind.simulated is not evidence.root.simulated:
         expected = "a simulated root" if bundle.kind.simulated else "a hardware root"
-        raise BindingRefused("bundle.kind", expected=f"{expected} for {bundle.kind.value}", got="the other")
+        raise BindingRefused(
+            "bundle.kind",
+            expected=f"{expected} for {bundle.kind.value}",
+            got="a hardware root" if bundle.kind.simulated else "a simulated root",
+        )
 
 
 def _bound_statement(bundle: EvidenceBundle) -> Statement:
@@ -165,7 +170,9 @@ def _bound_statement(bundle: EvidenceBundle) -> Statement:
     except UnfitReportData as refusal:
         raise BindingRefused(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
     if carried != statement:
-        raise BindingRefused("bundle.statement", expected="the bundle's own claims", got="another statement")
+        raise BindingRefused(
+            "bundle.statement", expected="the bundle's own claims", got=difference(carried.encode(), statement.encode())
+        )
     return statement
 
 
@@ -191,5 +198,9 @@ def _check_devices(bundle: EvidenceBundle, devices: tuple[VerifiedGpu, ...]) -> 
         if not hmac.compare_digest(device.nonce, expected):
             raise BindingRefused("bundle.device-nonce", expected=expected.hex(), got=device.nonce.hex())
     if len({device.device_id for device in devices}) != len(devices):
-        raise BindingRefused("bundle.device-twice", expected="each device once", got="one of them again")
+        raise BindingRefused(
+            "bundle.device-twice",
+            expected="each device once",
+            got=f"{len(devices)} devices with {len({device.device_id for device in devices})} ids",
+        )
     return expected

@@ -26,6 +26,7 @@ from attestation.evidence.gpu_report import GpuReport, OpaqueField
 from attestation.verify.ec_chain import ec_key, parse_pem_chain, spki_digest, verify_chain, verify_raw_signature
 from attestation.verify.verified import SEAL, TrustAnchor
 from attestation.verify.verified_gpu import RimComparison, RimKind, VerifiedGpu, VerifiedRim
+from foundation.refusal import shown
 
 NVIDIA_DEVICE_ROOT_SPKI: Final = bytes.fromhex("a90c4eb5acfd3e3d03a25db6a26b84f720ad0503196c627c21ddd48dd85b06a4")
 _NVIDIA: Final = TrustAnchor("NVIDIA Device Identity CA", NVIDIA_DEVICE_ROOT_SPKI, simulated=False)
@@ -79,7 +80,9 @@ def _product(leaf: x509.Certificate) -> str:
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     word = re.match(r"[A-Z0-9_]{2,16}(?= )", str(names[0].value)) if len(names) == 1 else None
     if word is None:
-        raise ChainRefused("gpu.chain.product", expected="a leaf named after its product", got="another name")
+        raise ChainRefused(
+            "gpu.chain.product", expected="a leaf named after its product", got=shown(leaf.subject.rfc4514_string())
+        )
     return word[0]
 
 
@@ -113,13 +116,19 @@ def compare_with_rims(gpu: VerifiedGpu, rims: Sequence[VerifiedRim], report: Gpu
     `report` is the one `gpu` was verified from. Differing measurements are facts for the policy, not errors.
     """
     if hashlib.sha256(report.signed).digest() != gpu.signed_digest:
-        raise BindingRefused("gpu.report", expected="the report that was verified", got="another")
+        raise BindingRefused(
+            "gpu.report",
+            expected="the report that was verified",
+            got=f"a report of SHA-256 {hashlib.sha256(report.signed).hexdigest()}",
+        )
     allowed: dict[int, frozenset[bytes]] = {}
     kinds: set[RimKind] = set()
     for rim in rims:
         kind = _kind_of(rim, gpu)
         if kind in kinds:
-            raise BindingRefused("gpu.rim", expected=f"one manifest for the {kind.value}", got="two")
+            raise BindingRefused(
+                "gpu.rim", expected=f"one manifest for the {kind.value}", got="a second manifest for it"
+            )
         kinds.add(kind)
         # E104: a measurement two manifests speak of has no single right value.
         if shared := allowed.keys() & rim.measurements.keys():

@@ -25,10 +25,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from attestation.errors import BindingRefused, ChainRefused, CollateralMissing, FormatRefused, SignatureRefused
 from attestation.evidence.certificates import read_certificate, read_certificates, read_crl
+from attestation.evidence.cursor import first_set
 from attestation.evidence.snp_report import Cpuid, KeyKind, Product, SnpReport, Tcb
 from attestation.evidence.vek import HWID_BYTES, Vek
 from attestation.verify.chain import Chain, common_name, lead_to_root, refuse_outside_validity
 from attestation.verify.crl import freshness, lists_for, refuse_revoked
+from attestation.verify.ec_chain import key_name
 from attestation.verify.pins import AMD_ROOTS, SnpRoots
 from attestation.verify.verified import SEAL, VerifiedSnp
 from foundation.digests import tagged_sha256
@@ -155,13 +157,17 @@ def _check_signature(report: SnpReport, vek: x509.Certificate) -> None:
             "snp.signature.algorithm", expected="1 (ECDSA P-384, SHA-384)", got=report.signature_algorithm
         )
     if report.chip_key_masked or report.key_kind is KeyKind.NONE:
-        raise SignatureRefused("snp.signature.absent", expected="a signed report", got="one without a signing key")
+        raise SignatureRefused(
+            "snp.signature.absent",
+            expected="a signed report",
+            got=f"key kind {report.key_kind.name}, {'masked' if report.chip_key_masked else 'not masked'}",
+        )
     r, s = (_component(raw) for raw in report.signature)
     try:
         _report_key(vek).verify(encode_dss_signature(r, s), report.signed, ec.ECDSA(hashes.SHA384()))
     except InvalidSignature:
         raise SignatureRefused(
-            "snp.signature", expected=f"signed by the key of {common_name(vek)}", got="not signed by it"
+            "snp.signature", expected=f"signed by the key of {common_name(vek)}", got="a signature that does not verify"
         ) from None
 
 
@@ -180,7 +186,7 @@ def _report_key(vek: x509.Certificate) -> ec.EllipticCurvePublicKey:
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ChainRefused("vek.key", expected="a key on P-384", got="another kind of key")
+        raise ChainRefused("vek.key", expected="a key on P-384", got=key_name(key))
     return key
 
 
@@ -218,5 +224,9 @@ def _chip_id(report: SnpReport, product: Product) -> bytes | None:
     # E48, E49: all zero means the host hid the chip; on Turin the id is eight bytes and the rest is zero.
     size = HWID_BYTES[product]
     if any(report.chip_id[size:]):
-        raise BindingRefused("snp.binding.chip", expected=f"{size} bytes, the rest zero", got="a longer id")
+        raise BindingRefused(
+            "snp.binding.chip",
+            expected=f"{size} bytes, the rest zero",
+            got=f"a chip id with {first_set(report.chip_id[size:], size)}",
+        )
     return report.chip_id[:size] if any(report.chip_id) else None

@@ -42,6 +42,7 @@ from attestation.verify.ec_chain import (
 from attestation.verify.tdx_tcb import assess
 from attestation.verify.verified import SEAL, TrustAnchor
 from attestation.verify.verified_tdx import SecondOpinion, VerifiedTdx
+from foundation.refusal import shown
 
 INTEL_ROOT_SPKI = bytes.fromhex("a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e")
 # E66: Intel's pre-production root signs quotes of development machines: refused even when handed over as a root.
@@ -115,12 +116,16 @@ def _verify_quote_signatures(quote: TdxQuote, leaf: x509.Certificate) -> None:
     binding = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest().ljust(64, b"\0")
     if not hmac.compare_digest(quote.qe_report.report_data, binding):
         raise BindingRefused(
-            "tdx.attestation_key", expected="the key the QE report names", got="another attestation key"
+            "tdx.attestation_key",
+            expected="the key the QE report names",
+            got=f"a key bound as {binding[:32].hex()}, named as {shown(quote.qe_report.report_data)}",
         )
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + quote.attestation_key)
     except ValueError:
-        raise FormatRefused("tdx.attestation_key", expected="a point on P-256", got="another") from None
+        raise FormatRefused(
+            "tdx.attestation_key", expected="a point on P-256", got=quote.attestation_key.hex()
+        ) from None
     verify_raw_signature("tdx.quote_signature", key, quote.signature, quote.signed, hashes.SHA256())
 
 

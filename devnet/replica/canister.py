@@ -116,7 +116,7 @@ class Canister:
         instance, code = self.installed(), self._compiled(wasm)
         keep = code.keeps_main_memory if keep_memory is None else keep_memory
         if not keep and keep_memory is None and instance.code.keeps_main_memory:
-            raise Rejected("sys_fatal", expected="a module that keeps main memory", got="one that drops it")
+            raise Rejected("sys_fatal", expected="a module that keeps main memory", got="a module that drops it")
         before = (self.certified_data, self.cycles)
         if not skip_pre_upgrade:
             message = self.message(Entry.PRE_UPGRADE, caller)

@@ -23,7 +23,7 @@ from attestation.consensus.request_id import representation_independent_hash
 from devnet.replica.messages import ANONYMOUS
 from foundation import cbor
 from foundation.digests import domain
-from foundation.refusal import Refused
+from foundation.refusal import Refused, outline, shown
 
 MINUTE_NS: Final = 60 * 10**9
 EXPIRY_NS_MAX: Final = 6 * MINUTE_NS  # five minutes, and one for clocks that differ
@@ -153,7 +153,7 @@ def _paths(content: Mapping[str, Any]) -> tuple[tuple[bytes, ...], ...]:
         raise RequestRefused("paths", expected=f"at most {PATHS_MAX}", got=len(paths))
     for path in paths:
         if type(path) is not list or len(path) > LABELS_MAX or any(type(label) is not bytes for label in path):
-            raise RequestRefused("path", expected=f"at most {LABELS_MAX} labels, all bytes", got="another path")
+            raise RequestRefused("path", expected=f"at most {LABELS_MAX} labels, all bytes", got=outline(path))
     return tuple(tuple(path) for path in paths)
 
 
@@ -179,7 +179,11 @@ def _check_signer(envelope: Envelope, request_id: bytes, now_ns: int) -> None:
         )
         signer = delegation["pubkey"]
         if signer in seen:
-            raise RequestRefused("delegation.pubkey", expected="a key that is new in the chain", got="one of before")
+            raise RequestRefused(
+                "delegation.pubkey",
+                expected="a key that is new in the chain",
+                got=f"{shown(signer)} for the second time",
+            )
         seen.add(signer)
     _check_signature(signer, domain("ic-request") + request_id, envelope.signature, "signature")
 
@@ -188,7 +192,7 @@ def _check_targets(targets: list[Any] | None, content: Mapping[str, Any]) -> Non
     if targets is None:
         return
     if len(targets) > TARGETS_MAX or any(type(each) is not bytes for each in targets):
-        raise RequestRefused("delegation.targets", expected=f"at most {TARGETS_MAX} principals", got="other targets")
+        raise RequestRefused("delegation.targets", expected=f"at most {TARGETS_MAX} principals", got=outline(targets))
     if "canister_id" in content and content["canister_id"] not in targets:
         raise RequestRefused("delegation.targets", expected="the canister among them", got=content["canister_id"].hex())
 
@@ -200,7 +204,7 @@ def _check_signature(der: bytes, message: bytes, signature: bytes, what: str) ->
     try:
         key = load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):
-        raise RequestRefused("key", expected="a public key in DER", got="other bytes") from None
+        raise RequestRefused("key", expected="a public key in DER", got=shown(der)) from None
     try:
         match key:
             case ed25519.Ed25519PublicKey():
@@ -208,9 +212,9 @@ def _check_signature(der: bytes, message: bytes, signature: bytes, what: str) ->
             case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1 | ec.SECP256K1):
                 key.verify(_ecdsa(signature, what), message, ec.ECDSA(hashes.SHA256()))
             case _:
-                raise RequestRefused("key", expected="Ed25519, P-256 or secp256k1", got="another kind")
+                raise RequestRefused("key", expected="Ed25519, P-256 or secp256k1", got=type(key).__name__)
     except InvalidSignature:
-        raise RequestRefused(what, expected="a signature of the key", got="another one") from None
+        raise RequestRefused(what, expected="a signature of the key", got="a signature that does not verify") from None
 
 
 def _ecdsa(signature: bytes, what: str) -> bytes:

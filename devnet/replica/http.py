@@ -85,7 +85,7 @@ async def _body(http: HttpRequest) -> bytes:
     async for piece in http.stream():
         body += piece
         if len(body) > BODY_BYTES_MAX:
-            raise RequestRefused("body", expected=f"at most {BODY_BYTES_MAX} bytes", got="more")
+            raise RequestRefused("body", expected=f"at most {BODY_BYTES_MAX} bytes", got=f"{len(body)} bytes or more")
     return bytes(body)
 
 

@@ -95,7 +95,11 @@ def _check_imports(module: wasmtime.Module, pointer: str) -> None:
         if function is None or not isinstance(of, wasmtime.FuncType):
             raise ModuleRefused("import", expected="functions of ic0 that are here", got=name)
         if ic0_table.type_of(of) != function.typed(pointer):
-            raise ModuleRefused("import.type", expected=f"{name} as specified for {pointer}", got="another type")
+            raise ModuleRefused(
+                "import.type",
+                expected=f"{name} as specified for {pointer}",
+                got=f"{len(of.params)} parameters, {len(of.results)} results",
+            )
 
 
 def _function(name: str, pointer: str) -> ic0_table.Function | None:

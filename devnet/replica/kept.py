@@ -195,7 +195,7 @@ class Kept:
             return
         wasm, compiled = self._db.execute("select wasm, compiled from modules where digest = ?", (digest,)).fetchone()
         if sha256(wasm).digest() != digest:
-            raise StateRefused("module", expected=digest.hex(), got="another module")
+            raise StateRefused("module", expected=digest.hex(), got=sha256(wasm).hexdigest())
         canister.instance = Instance(take_up(wasm, compiled), canister.api)
         canister.instance.restore(self._pages(canister_id, _MAIN), global_values)
 

@@ -176,7 +176,11 @@ def _put_code(asked: Asked, canister: Canister, wasm: bytes) -> bytes:
     kind, options = asked.argument["mode"]
     argument = asked.argument["arg"]
     if kind == "install" and canister.instance is not None:
-        raise Rejected("canister_error", expected="an empty canister", got="one that has a module already")
+        raise Rejected(
+            "canister_error",
+            expected="an empty canister",
+            got=f"a canister with module {canister.instance.code.digest.hex()}",
+        )
     if kind == "upgrade":
         options = options or {}
         persistence = options.get("wasm_memory_persistence")
@@ -225,7 +229,11 @@ def _install_chunked_code(asked: Asked) -> Outcome:
         raise Rejected("canister_reject", expected="stored chunks", got=f"no chunk {missing[0].hex()} is stored")
     wasm = b"".join(store.chunks[each] for each in hashes)
     if sha256(wasm).digest() != asked.argument["wasm_module_hash"]:
-        raise Rejected("canister_reject", expected="the stated hash", got="the chunks make a module of another hash")
+        raise Rejected(
+            "canister_reject",
+            expected="the stated hash",
+            got=f"the chunks make a module of hash {sha256(wasm).hexdigest()}",
+        )
     return _put_code(asked, target, wasm)
 
 

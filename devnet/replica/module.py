@@ -82,7 +82,7 @@ class _Reader:
         try:
             return self.take(self.unsigned()).decode()
         except UnicodeDecodeError:
-            raise ModuleRefused("name", expected="UTF-8", got="other bytes") from None
+            raise ModuleRefused("name", expected="UTF-8", got="bytes that are not UTF-8") from None
 
     def limits(self) -> None:
         flags = self.byte()
@@ -185,9 +185,13 @@ def unpacked(wasm: bytes) -> bytes:
     try:
         module = packed.decompress(wasm, _UNPACKED_BYTES_MAX)
     except zlib.error:
-        raise ModuleRefused("gzip", expected="gzip", got="other bytes") from None
+        raise ModuleRefused("gzip", expected="gzip", got=f"{len(wasm)} bytes of another form") from None
     if not packed.eof:
-        raise ModuleRefused("gzip", expected=f"a module of at most {_UNPACKED_BYTES_MAX} bytes", got="more, or an end")
+        raise ModuleRefused(
+            "gzip",
+            expected=f"a module of at most {_UNPACKED_BYTES_MAX} bytes",
+            got=f"{len(module)} bytes, cut off or with more behind them",
+        )
     return module
 
 

@@ -52,7 +52,9 @@ def _check_status(request: Request, about: bytes, network: Network, request_id: 
         return  # absent, and proven so
     call = network.ingress[number]
     if call.caller != request.sender:
-        raise RequestRefused("request_status", expected="the sender of that request", got="another one")
+        raise RequestRefused(
+            "request_status", expected="the sender of that request", got=f"sender {request.sender.hex()}"
+        )
     if call.canister and call.canister != about:
         raise RequestRefused("request_status", expected="the canister of that request", got=about.hex())
 
@@ -71,7 +73,9 @@ def _check_canister(
                 return
             if canister is not None and canister.is_controller(request.sender):
                 return
-            raise RequestRefused("metadata", expected="a controller, for what is private", got="another sender")
+            raise RequestRefused(
+                "metadata", expected="a controller, for what is private", got=f"sender {request.sender.hex()}"
+            )
     _refuse("controllers, module_hash or metadata", path)
 
 

@@ -118,4 +118,8 @@ class Replica:
             if not waiting:
                 return
             self.network.run(*waiting[0])
-        raise NotAnswered("settle", expected=f"quiet within {SETTLED_STEPS_MAX} messages", got="more of them")
+        raise NotAnswered(
+            "settle",
+            expected=f"quiet within {SETTLED_STEPS_MAX} messages",
+            got=f"{len(self.network.waiting())} messages still waiting",
+        )

@@ -79,7 +79,7 @@ class Running:
     @property
     def monitor(self) -> Monitor:
         if self._monitor is None:
-            raise BootRefused("monitor", expected="a machine that was started", got="one that was not")
+            raise BootRefused("monitor", expected="a machine that was started", got="a machine that was never started")
         return self._monitor
 
     @property

@@ -19,6 +19,7 @@ from foundation import candid
 from foundation.candid import BLOB, NAT64, TEXT, CandidRefused, Record, Variant, Vec
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import PRINTABLE
+from foundation.refusal import difference, disorder, listed, shown
 from measurements.governance.charter import Charter
 from measurements.governance.errors import PayloadRefused
 from measurements.release.errors import ReleaseDocumentRefused
@@ -101,12 +102,16 @@ class Payload:
         except CandidRefused as refusal:
             raise PayloadRefused("payload.candid", expected=refusal.expected, got=refusal.got) from refusal
         if value["format"] != FORMAT or not value["position"]:
-            raise PayloadRefused("payload.format", expected=f"format {FORMAT}, a position from 1 on", got="otherwise")
+            raise PayloadRefused(
+                "payload.format",
+                expected=f"format {FORMAT}, a position from 1 on",
+                got=f"format {value['format']}, position {value['position']}",
+            )
         if len(value["previous"]) != DIGEST_BYTES:
             raise PayloadRefused("payload.previous", expected=f"{DIGEST_BYTES} bytes", got=len(value["previous"]))
         payload = cls(value["position"], value["previous"], _action(*value["action"]))
         if payload.encode() != raw:  # V4: extra fields, other type tables, longer numbers
-            raise PayloadRefused("payload.form", expected="its one encoding", got="another")
+            raise PayloadRefused("payload.form", expected="its one encoding", got=difference(raw, payload.encode()))
         return payload
 
     def encode(self) -> bytes:
@@ -169,23 +174,35 @@ def _action(kind: str, value: Mapping[str, Any]) -> Action:
 
 def _withdraw(value: Mapping[str, Any]) -> Withdraw:
     if not VERSION.fullmatch(value["version"]) or len(value["manifest"]) != DIGEST_BYTES:
-        raise PayloadRefused("payload.withdraw", expected="a version and its manifest's digest", got="otherwise")
+        raise PayloadRefused(
+            "payload.withdraw",
+            expected="a version and its manifest's digest",
+            got=f"version {shown(value['version'])}, {len(value['manifest'])} bytes",
+        )
     return Withdraw(value["version"], value["manifest"], _reason(value["reason"]))
 
 
 def _rotate(value: Mapping[str, Any]) -> RotateKey:
     if not RESOURCE.fullmatch(value["resource"]) or not 2 <= value["least_version"] < 1 << 31:
-        raise PayloadRefused("payload.rotate-key", expected="a resource, and a version from 2 on", got="otherwise")
+        raise PayloadRefused(
+            "payload.rotate-key",
+            expected="a resource, and a version from 2 on",
+            got=f"{shown(value['resource'])}, version {value['least_version']}",
+        )
     return RotateKey(value["resource"], value["least_version"], _reason(value["reason"]))
 
 
 def _chips(chips: list[bytes]) -> tuple[bytes, ...]:
     if not 1 <= len(chips) <= CHIPS_MAX or any(len(chip) not in CHIP_BYTES for chip in chips):
-        raise PayloadRefused("payload.chips", expected=f"1 to {CHIPS_MAX} chip ids", got=f"{len(chips)} of others")
+        raise PayloadRefused(
+            "payload.chips",
+            expected=f"1 to {CHIPS_MAX} chip ids",
+            got=f"{len(chips)} ids of {listed({len(chip) for chip in chips})} bytes",
+        )
     if not all(map(any, chips)):  # V11: zeros are how a report hides its chip
-        raise PayloadRefused("payload.chips", expected="chip ids", got="zeros, which name no chip")
+        raise PayloadRefused("payload.chips", expected="chip ids", got="an id of zeros")
     if chips != sorted(set(chips)):
-        raise PayloadRefused("payload.chips", expected="each chip once, in order", got="otherwise")
+        raise PayloadRefused("payload.chips", expected="each chip once, in order", got=disorder(chips))
     return tuple(chips)
 
 
@@ -199,4 +216,4 @@ def _ascii(text: str) -> bytes:
     try:
         return text.encode("ascii")
     except UnicodeEncodeError:
-        raise ReleaseDocumentRefused("document.json", expected="ASCII", got="other characters") from None
+        raise ReleaseDocumentRefused("document.json", expected="ASCII", got=shown(text)) from None

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from foundation import cbor, ed25519
 from foundation.digests import tagged_sha256
 from foundation.document import Fields
+from foundation.refusal import disorder
 from measurements.governance.errors import AuthorityRefused
 from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
@@ -57,7 +58,11 @@ class Charter:
         refuse_other_form(raw, charter.encode(), "charter")
         keys, names = [each.key for each in members], {each.name for each in members}
         if keys != sorted(set(keys)) or len(names) != len(keys):
-            raise ReleaseDocumentRefused("charter.members", expected="each key and name once, by key", got="otherwise")
+            raise ReleaseDocumentRefused(
+                "charter.members",
+                expected="each key and name once, by key",
+                got=f"{disorder(keys)}, {len(names)} names for {len(keys)} keys",
+            )
         for key in keys:  # V8: of a key of small order anyone makes signatures
             if (expected := ed25519.expected_instead(key)) is not None:
                 raise ReleaseDocumentRefused("charter.key", expected=expected, got=key.hex())

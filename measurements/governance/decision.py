@@ -16,6 +16,7 @@ from typing import ClassVar, Final, Self, TypeAlias
 
 from foundation import cbor
 from foundation.digests import tagged_sha256
+from foundation.refusal import difference, outline
 from measurements.governance.actions import PAYLOAD_BYTES_MAX, payload_digest
 from measurements.governance.charter import KEY_BYTES, MEMBERS_MAX
 from measurements.governance.errors import DecisionRefused
@@ -72,9 +73,11 @@ class Decision:
             ] if type(expiry_ns) is int and expiry_ns >= 0:
                 decision = cls(payload, CertifiedReply(certificate, argument, sender, expiry_ns, nonce))
             case _:
-                raise DecisionRefused("decision.shape", expected="a decision of version 1", got="another value")
+                raise DecisionRefused("decision.shape", expected="a decision of version 1", got=outline(value))
         if decision.encode() != raw:  # true matches 1 in Python, and not in the encoding
-            raise DecisionRefused("decision.shape", expected="numbers where they belong", got="others")
+            raise DecisionRefused(
+                "decision.shape", expected="numbers where they belong", got=difference(raw, decision.encode())
+            )
         return decision
 
     def encode(self) -> bytes:
@@ -107,5 +110,9 @@ def _signatures(value: Mapping[cbor.Key, cbor.Value]) -> Mapping[bytes, bytes]:
         and len(signature) == SIGNATURE_BYTES
     }
     if len(found) != len(value) or not 1 <= len(found) <= 2 * MEMBERS_MAX:
-        raise DecisionRefused("decision.signatures", expected="keys of 32 bytes, signatures of 64", got="others")
+        raise DecisionRefused(
+            "decision.signatures",
+            expected="keys of 32 bytes, signatures of 64",
+            got=f"{len(value)} entries, {len(found)} of them of these sizes",
+        )
     return found

@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Final, Protocol, Self
 
 from foundation import cbor
+from foundation.refusal import difference, outline, shape
 from measurements.governance.actions import Action, Adopt, AmendCharter, Payload, RevokeChips, RotateKey, Withdraw
 from measurements.governance.authority import (
     Authority,
@@ -141,7 +142,9 @@ class Ledger:
     def _check_place(self, payload: Payload, digest: bytes) -> None:
         position, newest = payload.position, len(self.digests)
         if newest >= DECISIONS_MAX:
-            raise HistoryRefused("history.full", expected=f"at most {DECISIONS_MAX} decisions", got="one more")
+            raise HistoryRefused(
+                "history.full", expected=f"at most {DECISIONS_MAX} decisions", got=f"{newest + 1} decisions"
+            )
         if digest in self.digests:
             raise HistoryRefused("history.replayed", expected=f"decision {newest + 1}", got=f"{position}, again")
         if position > newest + 1:
@@ -164,7 +167,11 @@ class Ledger:
             case Chain() as chain, CertifiedReply() as reply:
                 executed = read_reply(reply, chain)
                 if executed.payload != decision.payload:
-                    raise AuthorityRefused("authority.payload", expected="the payload that executed", got="another")
+                    raise AuthorityRefused(
+                        "authority.payload",
+                        expected="the payload that executed",
+                        got=difference(decision.payload, executed.payload),
+                    )
                 return (f"proposal {executed.proposal}",), executed.certified_ns
             case _:
                 raise AuthorityRefused(
@@ -204,9 +211,11 @@ class Ledger:
                 return replace(self, least_versions=versions)
             case AmendCharter(charter):
                 if self.charter is None:
-                    raise HistoryRefused("charter.none", expected="a charter to amend", got="a chain")
+                    raise HistoryRefused(
+                        "charter.none", expected="a charter to amend", got="an authority that is a chain"
+                    )
                 if charter == self.charter:
-                    raise HistoryRefused("charter.same", expected="another charter", got="the one in force")
+                    raise HistoryRefused("charter.same", expected="another charter", got=charter.digest.hex())
                 return replace(self, charter=charter)
 
     def _adopted(self, manifest: Manifest, digest: bytes) -> Ledger:
@@ -274,7 +283,7 @@ class History:
             case [version, bytes(authority), list(decisions)] if type(version) is int and version == VERSION:
                 return cls(parse_authority(authority), tuple(_decision(each) for each in decisions))
             case _:
-                raise HistoryRefused("history.shape", expected="a history of version 1", got="another value")
+                raise HistoryRefused("history.shape", expected="a history of version 1", got=outline(value))
 
     def encode(self) -> bytes:
         authority = encode_authority(self.authority)
@@ -286,7 +295,9 @@ class History:
         """Every decision from the beginning. `authority` is the digest of the one the caller believes; `known` are
         digests of decisions seen elsewhere, each of which must be among them (`history.rollback`)."""
         if authority_digest(self.authority) != authority:
-            raise HistoryRefused("history.authority", expected=authority.hex(), got="another authority")
+            raise HistoryRefused(
+                "history.authority", expected=authority.hex(), got=authority_digest(self.authority).hex()
+            )
         ledger = Ledger.begin(self.authority)
         found = []
         for decision in self.decisions:
@@ -311,5 +322,5 @@ def _ended(before: AdoptedRelease, successor: Heights, digest: bytes) -> Adopted
 
 def _decision(value: cbor.Value) -> Decision:
     if not isinstance(value, bytes) or len(value) > DECISION_BYTES_MAX:
-        raise HistoryRefused("history.shape", expected="decisions", got="another value")
+        raise HistoryRefused("history.shape", expected="decisions", got=shape(value))
     return Decision.parse(value)

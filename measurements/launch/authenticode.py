@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from foundation.refusal import shown
 from measurements.launch.errors import LaunchRefused
 
 PROGRAM_BYTES_MAX: Final = 1 << 30
@@ -33,20 +34,25 @@ class _Layout:
 
     def __init__(self, program: bytes) -> None:
         self._program = program
-        self._want(program[:2] == b"MZ", "a file that begins with MZ")
+        self._want(program[:2] == b"MZ", "a file that begins with MZ", program[:2])
         header = self._number(0x3C, 4)
-        self._want(program[header : header + 4] == b"PE\0\0", "a PE header where the file says")
+        self._want(
+            program[header : header + 4] == b"PE\0\0", "a PE header where the file says", program[header : header + 4]
+        )
         sections, optional_bytes = self._number(header + 6, 2), self._number(header + 20, 2)
         self.optional = header + _COFF_BYTES
-        self._want(self._number(self.optional, 2) == _PE32_PLUS, "PE32+")
+        magic = self._number(self.optional, 2)
+        self._want(magic == _PE32_PLUS, "PE32+", hex(magic))
         directories = self._number(self.optional + _DIRECTORIES, 4)
-        self._want(4 < directories <= 16, "a directory of certificates")
-        self._want(optional_bytes >= 112 + 8 * directories, "an optional header with its directories")
-        self._want(0 < sections <= SECTIONS_MAX, f"1 to {SECTIONS_MAX} sections")
+        self._want(4 < directories <= 16, "a directory of certificates", f"{directories} directories")
+        self._want(optional_bytes >= 112 + 8 * directories, "an optional header with its directories", optional_bytes)
+        self._want(0 < sections <= SECTIONS_MAX, f"1 to {SECTIONS_MAX} sections", sections)
         self._table = self.optional + optional_bytes
         self._count = sections
         self.headers_end = self._number(self.optional + 60, 4)
-        self._want(self._table + sections * _SECTION_BYTES <= self.headers_end <= len(program), "headers inside it")
+        table_end = self._table + sections * _SECTION_BYTES
+        held = f"{table_end}, {self.headers_end} and a file of {len(program)} bytes"
+        self._want(table_end <= self.headers_end <= len(program), "headers inside it", held)
         self._certificates = self._found_certificates()
 
     def hashed(self) -> list[tuple[int, int]]:
@@ -56,10 +62,10 @@ class _Layout:
         at = self.headers_end
         for start, end in self._sections():
             # Firmware adds up sizes and takes it that sections lie end to end; where they do not, readers differ.
-            self._want(start == at, "sections end to end")
+            self._want(start == at, "sections end to end", f"one at {start}, {at} expected")
             parts.append((start, end))
             at = end
-        self._want(at <= self._certificates, "certificates behind the sections")
+        self._want(at <= self._certificates, "certificates behind the sections", f"{self._certificates}, before {at}")
         return [*parts, (at, self._certificates)]
 
     def _sections(self) -> list[tuple[int, int]]:
@@ -68,7 +74,9 @@ class _Layout:
             row = self._table + number * _SECTION_BYTES
             size, start = self._number(row + 16, 4), self._number(row + 20, 4)
             if size:
-                self._want(start + size <= len(self._program), "sections inside the file")
+                self._want(
+                    start + size <= len(self._program), "sections inside the file", f"one that ends at {start + size}"
+                )
                 found.append((start, start + size))
         return sorted(found)
 
@@ -77,14 +85,15 @@ class _Layout:
         start, size = self._number(self.optional + _CERTIFICATES, 4), self._number(self.optional + _CERTIFICATES + 4, 4)
         if not size:
             return len(self._program)
-        self._want(start >= self.headers_end and start + size == len(self._program), "certificates at its very end")
+        fits = start >= self.headers_end and start + size == len(self._program)
+        self._want(fits, "certificates at its very end", f"{size} bytes at {start} of {len(self._program)}")
         return start
 
     def _number(self, at: int, size: int) -> int:
-        self._want(at + size <= len(self._program), "a whole file")
+        self._want(at + size <= len(self._program), "a whole file", f"{len(self._program)} bytes")
         return int.from_bytes(self._program[at : at + size], "little")
 
     @staticmethod
-    def _want(holds: bool, what: str) -> None:
+    def _want(holds: bool, what: str, got: object) -> None:
         if not holds:
-            raise LaunchRefused("pe.format", expected=what, got="another file")
+            raise LaunchRefused("pe.format", expected=what, got=shown(got) if isinstance(got, bytes) else got)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
 
-from foundation.document import Fields, json_value, shown
+from foundation.document import Fields, json_value
+from foundation.refusal import shown
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.footer import Firmware
 from measurements.launch.mrtd import PageOrder, mrtd
@@ -161,7 +162,11 @@ def joined(snp: LaunchManifest, tdx: LaunchManifest) -> LaunchManifest:
     """M18: one document for both kinds of machine, if kernel, initrd and command line are the same."""
     for name in snp.inputs.keys() & tdx.inputs.keys():
         if snp.inputs[name] != tdx.inputs[name]:
-            raise LaunchRefused(f"manifest.{name}", expected="one file for both kinds of machine", got="two")
+            raise LaunchRefused(
+                f"manifest.{name}",
+                expected="one file for both kinds of machine",
+                got=f"{shown(snp.inputs[name])} and {shown(tdx.inputs[name])}",
+            )
     return LaunchManifest({**snp.inputs, **tdx.inputs}, snp.snp, tdx.tdx)
 
 

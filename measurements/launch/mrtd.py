@@ -30,7 +30,11 @@ def mrtd(firmware: Firmware, order: PageOrder) -> bytes:
     """Raises `LaunchRefused` alone."""
     measured = [each for each in tdvf_sections(firmware) if not each.attributes & Attribute.AUGMENT]
     if sum(each.memory_bytes for each in measured) > MEASURED_BYTES_MAX:
-        raise LaunchRefused("tdvf.section", expected=f"at most {MEASURED_BYTES_MAX} measured bytes", got="more")
+        raise LaunchRefused(
+            "tdvf.section",
+            expected=f"at most {MEASURED_BYTES_MAX} measured bytes",
+            got=sum(each.memory_bytes for each in measured),
+        )
     chain = hashlib.sha384()
     for section in measured:
         for record in _records(section, order):

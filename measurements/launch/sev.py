@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 from uuid import UUID
 
+from foundation.refusal import shown
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.footer import FOUR_GIB, PAGE_BYTES, Firmware
 
@@ -130,7 +131,7 @@ class KernelHashes:
 def cmdline_bytes(cmdline: str) -> bytes:
     """ASCII and one zero. More than one encoding would be more than one measurement."""
     if not cmdline.isascii() or not all(" " <= each <= "~" for each in cmdline):
-        raise LaunchRefused("cmdline.text", expected="printable ASCII on one line", got="other characters")
+        raise LaunchRefused("cmdline.text", expected="printable ASCII on one line", got=shown(cmdline))
     return cmdline.encode("ascii") + b"\0"
 
 

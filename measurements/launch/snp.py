@@ -19,6 +19,7 @@ from sevsnpmeasure.vcpu_types import CPU_SIGS
 from sevsnpmeasure.vmm_types import VMMType
 from sevsnpmeasure.vmsa import VMSA
 
+from foundation.refusal import listed
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.footer import Firmware
 from measurements.launch.sev import KernelHashes, Section, SectionKind, reset_address, sections
@@ -80,7 +81,11 @@ class SnpLaunch:
         """M6: the image, then the sections in their order. Raises `LaunchRefused` alone."""
         found = sections(firmware)
         if hashes is not None and not any(each.kind is SectionKind.KERNEL_HASHES for each in found):
-            raise LaunchRefused("snp.hashes", expected="a firmware that checks a kernel's digests", got="another")
+            raise LaunchRefused(
+                "snp.hashes",
+                expected="a firmware that checks a kernel's digests",
+                got=f"sections {listed({each.kind.name for each in found})}",
+            )
         chain = GCTX()
         chain.update_normal_pages(firmware.address, firmware.image)
         for section in found:

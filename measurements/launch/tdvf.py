@@ -54,7 +54,11 @@ def tdvf_sections(firmware: Firmware) -> tuple[TdvfSection, ...]:
         )
     found = tuple(_section(firmware, raw[at : at + _SECTION_BYTES]) for at in range(_HEAD_BYTES, size, _SECTION_BYTES))
     if [each.kind for each in found].count(TdvfKind.FIRMWARE) != 1:
-        raise LaunchRefused("tdvf.section", expected="one boot firmware volume", got="another number")
+        raise LaunchRefused(
+            "tdvf.section",
+            expected="one boot firmware volume",
+            got=[each.kind for each in found].count(TdvfKind.FIRMWARE),
+        )
     _check_apart(found)
     return found
 
@@ -74,7 +78,7 @@ def _section(firmware: Firmware, raw: bytes) -> TdvfSection:
     if offset + content_bytes > len(firmware.image) or content_bytes > memory_bytes:
         raise LaunchRefused("tdvf.section", expected="content inside the image and its memory", got=content_bytes)
     if attributes == Attribute.EXTEND | Attribute.AUGMENT:
-        raise LaunchRefused("tdvf.section", expected="measured, or added later", got="both")
+        raise LaunchRefused("tdvf.section", expected="measured, or added later", got="a section that is both")
     content = firmware.image[offset : offset + content_bytes]
     return TdvfSection(TdvfKind(kind), address, memory_bytes, content, Attribute(attributes))
 

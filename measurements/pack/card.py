@@ -21,6 +21,7 @@ from typing import Final, Self
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import Fields, json_object
+from foundation.refusal import shape
 from measurements.pack.errors import PackMalformed
 from measurements.pack.safetensors import BITS
 
@@ -100,7 +101,7 @@ class Card:
             raise PackMalformed("pack.card", expected="claims and measured", got=type(value).__name__)
         claims, measured = value["claims"], value["measured"]
         if not isinstance(claims, dict) or not isinstance(measured, dict):
-            raise PackMalformed("pack.card", expected="two maps", got="other")
+            raise PackMalformed("pack.card", expected="two maps", got=f"{shape(claims)} and {shape(measured)}")
         return cls(Claims.of(claims), Measured.of(measured))
 
     def plain(self) -> dict[str, dict[str, cbor.Encodable]]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from foundation.document import json_object
+from foundation.refusal import listed, shape
 from measurements.pack.card import Measured, files_digest
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import SMALL_BYTES_MAX, WEIGHTS_INDEX, Kind, check_small, kind_of
@@ -52,11 +53,12 @@ def _check_index(raw: bytes, homes: Mapping[str, str]) -> None:
     index = json_object(raw, "pack", PackMalformed, bytes_max=SMALL_BYTES_MAX, called=WEIGHTS_INDEX, floats=True)
     said = index.get("weight_map")
     if said != homes:
+        also = listed(said.keys() - homes.keys()) if isinstance(said, dict) else shape(said)
         wrong = next((name for name in homes if not isinstance(said, dict) or said.get(name) != homes[name]), None)
         raise PackMalformed(
             "pack.weight-map",
             expected="every tensor where it is, and no other",
-            got="one that is nowhere" if wrong is None else f"another place for {wrong[:128]!r}",
+            got=f"also {also}" if wrong is None else f"another place for {wrong[:128]!r}",
         )
 
 

@@ -155,11 +155,13 @@ def _form(name: str) -> str:
 
 def _check_members(name: str, members: dict[str, object]) -> None:
     if "auto_map" in members:
-        raise PackMalformed("pack.code", expected=f"{name} without code of its own", got="auto_map")
+        raise PackMalformed("pack.code", expected=f"{name} without code of its own", got="the member auto_map")
     if name == "tokenizer_config.json" and "chat_template" in members:
         # One template, in one place: otherwise the template digest would not be that of the template used.
         raise PackMalformed(
-            "pack.template", expected=f"the template in {TEMPLATE} alone", got="another in tokenizer_config.json"
+            "pack.template",
+            expected=f"the template in {TEMPLATE} alone",
+            got="the member chat_template in tokenizer_config.json",
         )
 
 
@@ -167,6 +169,8 @@ def _check_text(name: str, raw: bytes) -> None:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise PackMalformed("pack.content", expected=f"{name} to be UTF-8 text", got="other bytes") from None
+        raise PackMalformed(
+            "pack.content", expected=f"{name} to be UTF-8 text", got=f"{len(raw)} bytes that are not UTF-8"
+        ) from None
     if (odd := _CONTROL.search(text)) is not None:
         raise PackMalformed("pack.content", expected=f"{name} to be text", got=f"control character {ord(odd[0])}")

@@ -127,7 +127,11 @@ def _opened(folder: int, name: str, held: ExitStack, bytes_max: int | None) -> S
     held.callback(os.close, descriptor)
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode) or not about.st_size:
-        raise PackMalformed("pack.file", expected=f"{name} to be a regular file, not empty", got="another kind or none")
+        raise PackMalformed(
+            "pack.file",
+            expected=f"{name} to be a regular file, not empty",
+            got=f"mode {about.st_mode:#o} and {about.st_size} bytes",
+        )
     if bytes_max is not None and about.st_size > bytes_max:
         raise PackMalformed("pack.size", expected=f"{name} of at most {bytes_max} bytes", got=f"{about.st_size} bytes")
     size = about.st_size if bytes_max is not None else _head_bytes(descriptor, name, about.st_size)
@@ -145,5 +149,5 @@ def _head_bytes(descriptor: int, name: str, size: int) -> int:
 def _read(descriptor: int, name: str, size: int) -> bytes:
     into = bytearray(size)
     if read_at(descriptor, memoryview(into), 0) != size:
-        raise PackMalformed("pack.changed", expected=f"{size} bytes in {name}", got="fewer")
+        raise PackMalformed("pack.changed", expected=f"{size} bytes in {name}", got="the end of the file before that")
     return bytes(into)

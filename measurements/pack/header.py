@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from foundation import cbor, ed25519
 from foundation.cose import CoseRefused, Sign1
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
+from foundation.refusal import outline, shown
 from measurements.pack.card import Card, digest
 from measurements.pack.errors import PackMalformed, PackSignatureRefused
 from measurements.pack.keys import TAG_BYTES
@@ -57,7 +58,7 @@ class Header:
         """Raises `PackMalformed` alone."""
         value = _decoded(payload)
         if not isinstance(value, dict) or value.keys() != _FIELDS:
-            raise PackMalformed("pack.header", expected=f"a map of {', '.join(sorted(_FIELDS))}", got="other")
+            raise PackMalformed("pack.header", expected=f"a map of {', '.join(sorted(_FIELDS))}", got=outline(value))
         if type(value["version"]) is not int or value["version"] != VERSION:
             raise PackMalformed("pack.version", expected=VERSION, got=str(value["version"])[:32])
         return cls(
@@ -117,7 +118,9 @@ class SignedHeader:
             raise PackSignatureRefused("pack.signer", expected=expected, got=signer.hex())
         if not envelope.is_signed_by(signer):
             raise PackSignatureRefused(
-                "pack.signature", expected=f"the header signed by {signer.hex()}", got="another header or signature"
+                "pack.signature",
+                expected=f"the header signed by {signer.hex()}",
+                got="a signature that does not verify",
             )
         return cls(Header.parse(envelope.payload), signer, raw)
 
@@ -149,7 +152,7 @@ class SignedHeader:
 def envelope_bytes(prefix: bytes) -> int:
     """The length of the envelope, refused before anything is read for it."""
     if len(prefix) != PREFIX_BYTES or not prefix.startswith(MAGIC):
-        raise PackMalformed("pack.magic", expected=repr(MAGIC.decode()), got="another kind of file")
+        raise PackMalformed("pack.magic", expected=repr(MAGIC.decode()), got=shown(prefix))
     size = int.from_bytes(prefix[len(MAGIC) :], "big")
     if size > ENVELOPE_BYTES_MAX:
         raise PackMalformed("pack.header", expected=f"at most {ENVELOPE_BYTES_MAX} bytes", got=size)

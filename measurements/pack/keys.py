@@ -40,9 +40,13 @@ def read_key(path: Path) -> Secret:
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor, opened so that no link is followed
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise PackKeyRefused("key.file", expected=f"{path.name} to be a regular file", got="another kind")
+            raise PackKeyRefused(
+                "key.file", expected=f"{path.name} to be a regular file", got=f"mode {about.st_mode:#o}"
+            )
         if about.st_uid != os.geteuid():
-            raise PackKeyRefused("key.owner", expected=f"{path.name} to be owned by this user", got="another owner")
+            raise PackKeyRefused(
+                "key.owner", expected=f"{path.name} to be owned by this user", got=f"user {about.st_uid}"
+            )
         if about.st_mode & 0o077:
             raise PackKeyRefused(
                 "key.permissions",
@@ -52,7 +56,11 @@ def read_key(path: Path) -> Secret:
             )
         raw = file.read(66)
     if not _HEX.fullmatch(raw):
-        raise PackKeyRefused("key.form", expected=f"64 lower-case hexadecimal digits in {path.name}", got="other")
+        raise PackKeyRefused(
+            "key.form",
+            expected=f"64 lower-case hexadecimal digits in {path.name}",
+            got=f"{len(raw)} bytes of another form",
+        )
     return Secret(bytes.fromhex(raw.decode()))
 
 

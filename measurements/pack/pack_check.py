@@ -54,7 +54,9 @@ class PackFile:
         """The ciphertext of a chunk, in `buffer`."""
         ciphertext = buffer[: self.signed.sealed_size(index)]
         if read_at(self.descriptor, ciphertext, self.signed.chunk_offset(index)) != len(ciphertext):
-            raise PackContentRefused("pack.truncated", expected=f"all of chunk {index}", got="less", chunk=index)
+            raise PackContentRefused(
+                "pack.truncated", expected=f"all of chunk {index}", got="the end of the file inside it", chunk=index
+            )
         return ciphertext
 
     def refuse_chunk(self, index: int, ciphertext: memoryview) -> PackContentRefused:
@@ -130,5 +132,7 @@ def _check_length(signed: SignedHeader, size: int, spare: int = 0) -> None:
 def _index(descriptor: int, signed: SignedHeader) -> bytes:
     index = _read(descriptor, signed.index_offset, signed.index_bytes)
     if index_digest(index) != signed.header.index_digest:
-        raise PackContentRefused("pack.index", expected="the chunk index as it was signed", got="another")
+        raise PackContentRefused(
+            "pack.index", expected="the chunk index as it was signed", got=f"digest {index_digest(index).hex()}"
+        )
     return index

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from foundation import cbor, merkle
 from foundation.digests import domain
+from foundation.refusal import outline, shown
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import check_names
 
@@ -120,11 +121,11 @@ def chunk_leaf(plaintext: memoryview) -> bytes:
 
 def _placed(value: object) -> Placed:
     if not isinstance(value, list) or len(value) != 3 or not isinstance(value[0], str):
-        raise PackMalformed("pack.manifest", expected="[name, offset, size]", got="other")
+        raise PackMalformed("pack.manifest", expected="[name, offset, size]", got=outline(value))
     return Placed(value[0], _natural(value[1]), _natural(value[2]))
 
 
 def _natural(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
-        raise PackMalformed("pack.manifest", expected="an integer from 0 to 2^63-1", got="other")
+        raise PackMalformed("pack.manifest", expected="an integer from 0 to 2^63-1", got=shown(value))
     return value

@@ -157,7 +157,11 @@ def _proven(card: Card, manifest: Manifest, content: memoryview) -> dict[str, Sa
         else:
             small[placed.name] = bytes(view)
         if (placed.offset + head) % ALIGNMENT or any(content[at : placed.offset]):
-            raise PackContentRefused("pack.layout", expected=f"{placed.name} aligned, behind zero bytes", got="other")
+            raise PackContentRefused(
+                "pack.layout",
+                expected=f"{placed.name} aligned, behind zero bytes",
+                got=f"offset {placed.offset + head}, or bytes before it that are not zero",
+            )
         at = placed.end
     measured = measure(small, weights)
     for name in ("parameters", "dtypes", "config", "tokenizer", "template"):

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final, Self
 
 from foundation.document import json_object
+from foundation.refusal import outline, shown
 from measurements.pack.errors import PackMalformed
 
 LENGTH_BYTES: Final = 8
@@ -84,7 +85,11 @@ class SafetensorsHeader:
         text = head[LENGTH_BYTES:]
         # The format starts with the brace and pads with spaces; other white space would be a second encoding.
         if not text.startswith(b"{") or not text.rstrip(b" ").endswith(b"}"):
-            raise PackMalformed("safetensors.header", expected=f"an object, then spaces, in {what}", got="other bytes")
+            raise PackMalformed(
+                "safetensors.header",
+                expected=f"an object, then spaces, in {what}",
+                got=f"{shown(text[:1])} to {shown(text.rstrip(b' ')[-1:])}",
+            )
         members = json_object(text, "pack", PackMalformed, bytes_max=HEADER_BYTES_MAX, called=f"the header of {what}")
         _check_metadata(members.pop(METADATA, {}), what)
         tensors = sorted(
@@ -119,9 +124,11 @@ def _check_metadata(value: object, what: str) -> None:
 def _tensor(name: str, value: object, what: str) -> Tensor:
     where = f"tensor {name[:128]!r} of {what}"
     if not name.isprintable():  # nor is a lone surrogate, which has no encoding
-        raise PackMalformed("safetensors.name", expected=f"a printable name for {where}", got="another")
+        raise PackMalformed("safetensors.name", expected=f"a printable name for {where}", got=shown(name))
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise PackMalformed("safetensors.tensor", expected=f"dtype, shape and data_offsets for {where}", got="other")
+        raise PackMalformed(
+            "safetensors.tensor", expected=f"dtype, shape and data_offsets for {where}", got=outline(value)
+        )
     dtype = value["dtype"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise PackMalformed("safetensors.dtype", expected=f"a known dtype for {where}", got=str(dtype)[:32])
@@ -146,7 +153,7 @@ def _tensor(name: str, value: object, what: str) -> Tensor:
 def _naturals(value: object, code: str, where: str) -> tuple[int, ...]:
     # JSON's true is an int to Python.
     if not isinstance(value, list) or not all(type(item) is int and 0 <= item < 1 << 63 for item in value):
-        raise PackMalformed(code, expected=f"a list of integers from 0 to 2^63-1 for {where}", got="other")
+        raise PackMalformed(code, expected=f"a list of integers from 0 to 2^63-1 for {where}", got=shown(value))
     return tuple(value)
 
 

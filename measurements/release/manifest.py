@@ -21,6 +21,7 @@ from typing import Final, Self
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.document import Fields
+from foundation.refusal import disorder, listed, shown
 from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
 from measurements.release.heights import HEIGHT_MAX, LEASE_MAX, Heights
@@ -327,7 +328,7 @@ def _launch(fields: Fields) -> Launch:
     fields.done()
     for name, places in (("snp", [each.place for each in snp]), ("tdx", [each.place for each in tdx])):
         if list(places) != sorted(set(places)):
-            raise ReleaseDocumentRefused(f"launch.{name}", expected="each place once, in order", got="otherwise")
+            raise ReleaseDocumentRefused(f"launch.{name}", expected="each place once, in order", got=disorder(places))
     if not snp and not tdx:
         raise ReleaseDocumentRefused("launch", expected="at least one launch measurement", got="none")
     return Launch(command_line, snp, tdx)
@@ -383,7 +384,9 @@ def _minimum_tcb(fields: Fields) -> MinimumTcb:
     tdx = fields.texts("tdx", 8, 48, least=0)
     fields.done()
     if list(tdx) != sorted(set(tdx)) or not all(TDX_STATUS.fullmatch(status) for status in tdx):
-        raise ReleaseDocumentRefused("manifest.minimum_tcb.tdx", expected="statuses, each once, in order", got="others")
+        raise ReleaseDocumentRefused(
+            "manifest.minimum_tcb.tdx", expected="statuses, each once, in order", got=listed(tdx)
+        )
     return MinimumTcb(MappingProxyType(snp), tdx)
 
 
@@ -410,7 +413,11 @@ def _check_sense(manifest: Manifest) -> None:
         )
     measurements = manifest.launch_measurements()
     if len(set(measurements)) != len(measurements):
-        raise ReleaseDocumentRefused("manifest.launch", expected="each measurement once", got="one twice")
+        raise ReleaseDocumentRefused(
+            "manifest.launch",
+            expected="each measurement once",
+            got=f"{shown(next(each for each in measurements if measurements.count(each) > 1))} twice",
+        )
     # A kind of machine without a floor would be one on which broken firmware gets keys.
     for tee, launches, floor in (
         ("snp", manifest.launch.snp, manifest.minimum_tcb.snp),

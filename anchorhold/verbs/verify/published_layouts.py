@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from attestation.errors import FormatRefused
 from foundation.document import ANY_HEX, ANY_TEXT, Fields, json_fields, json_value
+from foundation.refusal import shown
 
 if TYPE_CHECKING:
     from attestation.evidence.tdx_quote import TdxQuote
@@ -46,7 +47,7 @@ def _decoded(code: str, text: str) -> bytes:
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise FormatRefused(code, expected="hexadecimal or base64", got="other characters") from None
+        raise FormatRefused(code, expected="hexadecimal or base64", got=shown(text)) from None
 
 
 def collateral_json(data: bytes, quote: TdxQuote) -> bytes:
@@ -91,7 +92,7 @@ def _signed_document(parts: Fields, name: str, inner: str) -> tuple[str, str]:
     signature = json_fields(text, code, FormatRefused, bytes_max=_TEXT_MAX).digest("signature", 64, ANY_HEX)
     envelope = re.match(rf'\s*\{{\s*"{inner}"\s*:\s*', text)
     if envelope is None:
-        raise FormatRefused(code, expected=f'an object that starts with "{inner}"', got="another")
+        raise FormatRefused(code, expected=f'an object that starts with "{inner}"', got=shown(text))
     _, end = json.JSONDecoder().raw_decode(text, envelope.end())
     return text[envelope.end() : end], signature.hex()
 

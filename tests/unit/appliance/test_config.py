@@ -203,7 +203,7 @@ def test_a_table_of_names_is_read_strictly(table: str) -> None:
         (GOOD + "[price]\nrequest = 1\ntoken_in = 1\ntoken_out = true\n", "price.fields"),
         (GOOD + RELEASE + 'service = "default/model-key/little"\n', "release.service"),
         (GOOD + RELEASE + 'service = "service-key"\n', "release.service"),
-        (GOOD + RELEASE + "service = 1\n", "release.service"),
+        (GOOD + RELEASE + "service = 1\n", "release"),
         (GOOD + RELEASE.replace("model-key", "service-key"), "release.resource"),
     ],
 )

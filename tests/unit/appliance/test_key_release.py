@@ -311,7 +311,7 @@ def test_the_measured_configuration_names_the_broker() -> None:
         (MODEL_KEY, "default/service-key/x", "release.resource"),
         (MODEL_KEY, "x", "release.resource"),
         ("model_root", "root", "release"),
-        (f'"{MODEL_KEY}"', "1", "release.resource"),
+        (f'"{MODEL_KEY}"', "1", "release"),
     ],
 )
 def test_a_release_section_that_is_none(old: str, new: str, code: str) -> None:

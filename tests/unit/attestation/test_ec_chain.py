@@ -21,7 +21,7 @@ SOUND = pem(base64.b64encode(issue("any", None, ca=1).der))
 
 def test_a_chain_has_as_many_certificates_as_were_asked_for() -> None:
     assert len(parse_pem_chain("c", SOUND * 2, count=2)) == 2
-    with pytest.raises(ChainRefused, match="a sane size, got more"):
+    with pytest.raises(ChainRefused, match=r"a sane size, got certificate 3 of \d+ characters"):
         parse_pem_chain("c", SOUND * 3, count=2)
     with pytest.raises(ChainRefused):
         parse_pem_chain("c", SOUND, count=2)

@@ -19,7 +19,7 @@ from attestation.policy.claims import Appraisal, Claim, Standing, Unchecked
 from attestation.policy.explain import explain, words
 from attestation.policy.fields import Flag, OneOf, Required, Unfit
 from attestation.policy.snp import SnpPolicy, TcbMinimum, read_abi, read_firmware, read_minimum_tcb
-from foundation.document import shown
+from foundation.refusal import shown
 from measurements.reference import ReferenceValues
 from tests.unit.attestation.forge import Forge
 
@@ -58,7 +58,7 @@ def test_a_missing_field_is_an_error() -> None:  # evidence.md E131
         refusal = refused(without)
         assert refusal.code == f"policy.snp.{name}"
         assert refusal.expected == 'a value or { unchecked = "why" }'
-        assert refusal.got == "nothing"
+        assert refusal.got == "no value"
 
 
 def test_there_are_no_defaults() -> None:  # evidence.md E131
