@@ -40,7 +40,7 @@ from attestation.rcar.grant import GrantPurpose
 from attestation.receipts.errors import PriceRefused
 from attestation.receipts.price import FREE, PriceSchedule
 from foundation.digests import DIGEST_BYTES, tagged_sha256
-from foundation.refusal import Refused
+from foundation.refusal import Refused, listed, outline, shape, shown
 from measurements.pack.identity import Expected
 
 CONFIG_BYTES_MAX = 64 * 1024
@@ -115,7 +115,7 @@ def config_digest(raw: bytes) -> bytes:
 
 def _release(fields: object) -> tuple[Wanted, Expected]:
     if not isinstance(fields, dict) or fields.keys() - {"model", _SERVICE} != _RELEASE:
-        raise ConfigRefused("release", expected=sorted(_RELEASE), got="others")
+        raise ConfigRefused("release", expected=sorted(_RELEASE), got=outline(fields))
     texts = _texts("release", {name: fields[name] for name in fields.keys() - {"model"}})
     _check_path("release.resource", texts["resource"], GrantPurpose.MODEL)
     if _SERVICE in texts:
@@ -128,7 +128,7 @@ def _release(fields: object) -> tuple[Wanted, Expected]:
 
 def _check_path(name: str, path: str, purpose: GrantPurpose) -> None:
     if path.split("/")[1:2] != [purpose.value] or path.count("/") != 2:
-        raise ConfigRefused(name, expected=f"repository/{purpose.value}/tag", got="another")
+        raise ConfigRefused(name, expected=f"repository/{purpose.value}/tag", got=shown(path))
 
 
 def _plaintext(stated: object, wanted: Wanted | None) -> bool:
@@ -149,7 +149,7 @@ def _aliases(stated: object, served: str) -> frozenset[str]:
     if stated is None:
         return frozenset()
     if not isinstance(stated, dict) or not 1 <= len(stated) <= ALIASES_MAX:
-        raise ConfigRefused("models", expected=f"a table of 1 to {ALIASES_MAX} names", got="another")
+        raise ConfigRefused("models", expected=f"a table of 1 to {ALIASES_MAX} names", got=shape(stated))
     for name, points_at in stated.items():
         if not is_model_name(name) or name == served:
             raise ConfigRefused("models", expected="other names, such as a request can have", got=repr(name[:64]))
@@ -177,7 +177,9 @@ def _price(fields: object) -> PriceSchedule:
 
 def _expected(model_root: bytes, fields: object) -> Expected:
     if not isinstance(fields, dict) or not fields.keys() <= _MODEL_TEXTS | _MODEL_DIGESTS:
-        raise ConfigRefused("release.model", expected=f"some of {sorted(_MODEL_TEXTS | _MODEL_DIGESTS)}", got="others")
+        raise ConfigRefused(
+            "release.model", expected=f"some of {sorted(_MODEL_TEXTS | _MODEL_DIGESTS)}", got=outline(fields)
+        )
     texts = _texts("release.model", fields)
     digests = {name: _digest(f"release.model.{name}", texts[name]) for name in texts.keys() & _MODEL_DIGESTS}
     return Expected(
@@ -194,7 +196,9 @@ def _expected(model_root: bytes, fields: object) -> Expected:
 def _texts(table: str, fields: dict[str, object]) -> dict[str, str]:
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     if len(texts) != len(fields):
-        raise ConfigRefused(table, expected="texts", got="other values")
+        raise ConfigRefused(
+            table, expected="texts", got=f"values of other types for {listed(fields.keys() - texts.keys())}"
+        )
     return texts
 
 
@@ -209,4 +213,4 @@ def _hex(name: str, text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise ConfigRefused(name, expected="hexadecimal", got="another text") from None
+        raise ConfigRefused(name, expected="hexadecimal", got=shown(text)) from None

@@ -38,7 +38,7 @@ from attestation.sealed.ring import Ring
 from attestation.tee.produce import release
 from attestation.tee.tee import Tee
 from foundation import cbor
-from foundation.refusal import Refused
+from foundation.refusal import Refused, outline, shown
 from foundation.secrecy import Secret
 
 LIMITS: Final = cbor.Limits(bytes_max=1 << 20, depth_max=1, items_max=8)
@@ -129,8 +129,8 @@ def decode_ask(raw: bytes) -> Ask:
             return Begin()
         case [2, int(number), int(status), bytes(body)]:
             return Brought(number, status, body)
-        case _:
-            raise ReleaseRefused("format", expected="where, begin or an answer", got="another message")
+        case value:
+            raise ReleaseRefused("format", expected="where, begin or an answer", got=outline(value))
 
 
 def encode_say(say: Say) -> bytes:
@@ -152,8 +152,8 @@ def decode_say(raw: bytes) -> Say:
             return Carry(number, method, path, body)
         case [2, str(code)]:
             return Declined(code)
-        case _:
-            raise ReleaseRefused("format", expected="something a cell says", got="another message")
+        case value:
+            raise ReleaseRefused("format", expected="something a cell says", got=outline(value))
 
 
 def _decoded(raw: bytes) -> list[cbor.Value]:
@@ -164,7 +164,7 @@ def _decoded(raw: bytes) -> list[cbor.Value]:
     if not isinstance(value, list):
         raise ReleaseRefused("format", expected="an array", got=type(value).__name__)
     if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):
-        raise ReleaseRefused("format", expected="unsigned integers", got="a negative one or a boolean")
+        raise ReleaseRefused("format", expected="unsigned integers", got=outline(value))
     return value
 
 
@@ -246,7 +246,11 @@ def _later(context: GrantContext, before: Held | None) -> GrantHeights:
     if before is None:
         return heights
     if (context.release, context.adoption) != (before.context.release, before.context.adoption):
-        raise GrantRefused("grant.release", expected=f"release {before.context.release}", got="another")
+        raise GrantRefused(
+            "grant.release",
+            expected=f"release {before.context.release}",
+            got=f"release {context.release} of decision {shown(context.adoption)}",
+        )
     if heights.first != before.heights.first or heights.last < before.heights.last:
         raise GrantRefused(
             "grant.heights",
@@ -376,15 +380,17 @@ class Releaser:
     def _check(self, context: GrantContext, attempt: _Attempt, resource: str, purpose: GrantPurpose) -> None:
         """R29: signed by our broker is not enough: it must be this grant, for this cell, now."""
         if not hmac.compare_digest(context.nonce, attempt.nonce):
-            raise GrantRefused("grant.nonce", expected="the nonce of this attempt", got="another")
+            raise GrantRefused("grant.nonce", expected="the nonce of this attempt", got="a nonce that does not match")
         if not hmac.compare_digest(context.key, attempt.recipient.thumbprint):
-            raise GrantRefused("grant.key", expected="the key of this attempt", got="another")
+            raise GrantRefused("grant.key", expected="the key of this attempt", got=context.key.hex())
         if context.resource != resource:
-            raise GrantRefused("grant.resource", expected=resource, got="another")
+            raise GrantRefused("grant.resource", expected=resource, got=shown(context.resource))
         if context.purpose is not purpose:
             raise GrantRefused("grant.purpose", expected=purpose.value, got=context.purpose.value)
         if context.model_root != self._wanted.model_root:
-            raise GrantRefused("grant.model-root", expected="the model measured into this cell", got="another")
+            raise GrantRefused(
+                "grant.model-root", expected="the model measured into this cell", got=shown(context.model_root)
+            )
 
     def _carry(self, state: State, method: str, path: str, body: bytes) -> Say:
         self._state = state

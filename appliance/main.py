@@ -106,7 +106,7 @@ def choose_mind(config: MeasuredConfig) -> MakeMind:
     if config.engine != scripted.id:
         raise ConfigRefused("engine", expected=" or ".join((*WITH_MODEL, scripted.id)), got=config.engine)
     if config.profile is not None:
-        raise ConfigRefused("profile", expected=f"none for {scripted.id}", got="one")
+        raise ConfigRefused("profile", expected=f"none for {scripted.id}", got="a profile")
     return lambda _: Mind(scripted, ByteScript())
 
 

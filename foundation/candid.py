@@ -247,7 +247,7 @@ class _Reader:
             shift += 7
             if byte < 0x80:
                 return value - (1 << shift) if byte & 0x40 else value
-        raise CandidRefused("number", expected="at most 64 bits", got="a longer one")
+        raise CandidRefused("number", expected="at most 64 bits", got=f"a number of over {shift} bits")
 
     def read_table(self) -> None:
         for _ in range(self.unsigned(TYPES_MAX)):
@@ -324,7 +324,7 @@ class _Reader:
         if self.wire(reference) == NAT8 and inner in (NAT8, None):
             return self.take(self.unsigned(len(self.data)))
         if inner == NAT8:  # even of no elements, another vector is not a blob
-            raise CandidRefused("type", expected="blob", got="a vector of another type")
+            raise CandidRefused("type", expected="blob", got="a vec whose elements are not nat8")
         return [self.value(reference, inner, depth + 1) for _ in range(self.unsigned(ITEMS_MAX))]
 
     def _record(self, wire: _Wire, of: Type | None, depth: int) -> Any:

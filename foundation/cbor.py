@@ -164,7 +164,7 @@ def head(major: int, argument: int) -> bytes:
 
 def _check_depth(depth: int) -> None:
     if depth <= 0:
-        raise CborRefused("depth", expected=f"at most {DEPTH_MAX} levels", got="a value nested deeper")
+        raise CborRefused("depth", expected=f"at most {DEPTH_MAX} levels", got="a value nested over the limit")
 
 
 def _named(value: object) -> str:
@@ -323,7 +323,9 @@ def _enter_key(top: _Open, key: Value, encoded: bytes, offset: int, ordered: boo
     if key in top.mapping:  # C6
         raise CborRefused("duplicate-key", expected="each key once", got="a key for the second time", offset=offset)
     if ordered and encoded < top.previous:  # C5
-        raise CborRefused("key-order", expected="keys in bytewise order", got="a lower key", offset=offset)
+        raise CborRefused(
+            "key-order", expected="keys in bytewise order", got="a key below its predecessor", offset=offset
+        )
     top.key = key
     top.previous = encoded
 

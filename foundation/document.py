@@ -274,7 +274,7 @@ class Fields:
             form = "" if of is ANY_TEXT else f" as {of.pattern}"
             raise self.refused(name, f"a text of at most {characters_max} characters{form}", shown(value))
         if not value and not empty:
-            raise self.refused(name, "a text", "an empty one")
+            raise self.refused(name, "a text", "no characters")
         return value
 
 

@@ -69,7 +69,7 @@ def _rounded(name: str, view: TensorView) -> Tensor:
         return Tensor(Format.BF16, view.shape, memoryview(rounded(view.data, view.dtype)))
     except NotFinite:
         raise ModelRefused(
-            "convert.number", expected=f"finite numbers of bf16 in {name[:128]}", got="another"
+            "convert.number", expected=f"finite numbers of bf16 in {name[:128]}", got="infinity, or not a number"
         ) from None
 
 

@@ -294,7 +294,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     try:
         seed = bytes.fromhex(arguments.key.read_text(encoding="ascii"))
     except ValueError:  # which says what it read
-        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="a file of another form") from None
+        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="a file that is not hexadecimal") from None
     print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
     return 0
 

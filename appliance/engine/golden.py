@@ -48,7 +48,11 @@ class Golden:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.prompt) <= TOKENS_MAX or not 1 <= self.max_tokens <= TOKENS_MAX:
-            raise GoldenRefused("golden.length", expected=f"1 to {TOKENS_MAX} tokens in and out", got="another number")
+            raise GoldenRefused(
+                "golden.length",
+                expected=f"1 to {TOKENS_MAX} tokens in and out",
+                got=f"{len(self.prompt)} in and {self.max_tokens} out",
+            )
         if not self.said <= self.max_tokens:
             raise GoldenRefused("golden.said", expected=f"at most {self.max_tokens}", got=self.said)
         for digest, size in ((self.seed, SEED_BYTES), (self.tokens, DIGEST_BYTES), (self.trace, DIGEST_BYTES)):

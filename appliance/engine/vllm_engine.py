@@ -93,7 +93,9 @@ class VllmEngine:
         from vllm import EngineArgs, LLMEngine  # noqa: PLC0415
 
         if not _ONE.acquire(blocking=False):
-            raise EngineRefused("engine.process", expected="no other vllm engine in this process", got="one")
+            raise EngineRefused(
+                "engine.process", expected="no other vllm engine in this process", got="a vllm engine in this process"
+            )
         self._positions_max: Final = positions_max
         self._numbers: Final = count()
         self._engine: LLMEngine

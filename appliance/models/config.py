@@ -18,6 +18,7 @@ from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Qu
 from appliance.models.errors import ModelRefused
 from appliance.models.rotary import Llama3, Rotation
 from foundation.document import json_object
+from foundation.refusal import shown
 
 CONFIG_BYTES_MAX: Final = 1 << 20
 METHOD: Final = "anchorhold"  # of `quantization_config`: the formats of engine.md X6 to X8
@@ -166,7 +167,7 @@ class _Reader:
         base = _number("rope_theta", theta, least=1.0, most=_THETA_MAX)
         kind = scaling.get("rope_type", scaling.get("type", "default"))
         if scaling.get("type", kind) != kind:
-            raise _refused("rope_scaling.type", "one type", "two")
+            raise _refused("rope_scaling.type", "one type", f"{shown(kind)} and {shown(scaling.get('type'))}")
         match kind:
             case "default":
                 _check_keys(scaling)
@@ -216,7 +217,7 @@ class _Reader:
         from_window = layers if window is None else first
         meant = ["full_attention"] * from_window + ["sliding_attention"] * (layers - from_window)
         if said is not None and said != meant:
-            raise _refused("layer_types", "what the window settings say", "other")
+            raise _refused("layer_types", "what the window settings say", shown(said))
 
     def _quantization(self) -> Quantization:
         value = self._members.get("quantization_config")
@@ -229,7 +230,7 @@ class _Reader:
                 return Quantization(Format(name), group)
             case _:
                 pass
-        raise _refused("quantization_config", f"{METHOD}, int8 or int4, groups of 32, 64 or 128", "other")
+        raise _refused("quantization_config", f"{METHOD}, int8 or int4, groups of 32, 64 or 128", shown(value))
 
     def _size(self, name: str, default: int | None = None, *, least: int = 1, most: int | None = None) -> int:
         value = self._members.get(name)

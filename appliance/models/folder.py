@@ -33,7 +33,9 @@ class ModelFolder:
         """Raises OSError, and `ModelRefused` for one that is too large to be read whole."""
         path = self.path / name
         if path.stat().st_size > SMALL_BYTES_MAX:
-            raise ModelRefused("folder.size", expected=f"{name} of at most {SMALL_BYTES_MAX} bytes", got="more")
+            raise ModelRefused(
+                "folder.size", expected=f"{name} of at most {SMALL_BYTES_MAX} bytes", got=path.stat().st_size
+            )
         return path.read_bytes()
 
     def tensors(self) -> Mapping[str, TensorView]:

@@ -231,7 +231,7 @@ class Sequencer:
                     ours=ours,
                     theirs=theirs[height],
                     expected=f"our link at height {height}",
-                    got="another",
+                    got=theirs[height].hex(),
                 )
 
     def _check_not_rewound(self, proven: VerifiedSlice, tip: int) -> None:

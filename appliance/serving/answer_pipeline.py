@@ -60,7 +60,7 @@ class TextFault(Refused):
     stage = "text"
 
     def __init__(self) -> None:
-        super().__init__(FAULT, expected="text that this release can work with", got="other text")
+        super().__init__(FAULT, expected="text that this release can work with", got="text on which it fails")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,9 @@ class Answering:
     def _task(self, request: OrderedRequest) -> Task:
         """Raises `Refused` with the code of its receipt; the order of what is looked at is part of it (A13)."""
         if request.expired:  # order.md O38: before anything of it is read, so that nothing in it can do harm
-            raise OrderRefused("expired", expected="a request that the gateway waits for", got="one it has refused")
+            raise OrderRefused(
+                "expired", expected="a request that the gateway waits for", got="a request it has refused"
+            )
         payload, voice = self._opened(request)
         script = self._mind.script
         with _text_at_work():
@@ -269,7 +271,7 @@ class Answering:
     def _opened(self, request: OrderedRequest) -> tuple[Prompt, Voice]:
         if request.kind is Kind.PLAIN:
             if not self._terms.plaintext:
-                raise PlainRefused("plain.refused", expected="a sealed request", got="one in the clear")
+                raise PlainRefused("plain.refused", expected="a sealed request", got="a plain request")
             return request.payload, PlainVoice()
         place = self._terms.place
         if place is None:

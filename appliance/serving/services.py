@@ -75,7 +75,7 @@ class StreamService:
             case WhereAreYou():
                 await answer.end(encode_say(self.standing()))
             case _ if not self._gate.is_open:  # window.md N16: nothing is ordered for a model that is not there
-                raise NotReady("cell.not-ready", expected="a released key and the model it opens", got="neither yet")
+                raise NotReady("cell.not-ready", expected="a released key and the model it opens", got="no model yet")
             case Propose(proof):
                 verdict = self._sequencer.propose(proof)
                 _log.info("proof", step=verdict.step, wants=verdict.wants, through=verdict.through)

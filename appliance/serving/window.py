@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from appliance.ordering.sequencer import Step, Verdict
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES
-from foundation.refusal import Refused
+from foundation.refusal import Refused, outline
 
 LIMITS: Final = cbor.Limits(bytes_max=4 << 20, depth_max=2, items_max=16)
 _STEPS: Final = frozenset(step.value for step in Step)
@@ -76,8 +76,8 @@ def decode_ask(raw: bytes) -> Ask:
             return Propose(proof)
         case [2, bytes(body)]:
             return Supply(body)
-        case _:
-            raise WindowRefused("format", expected="position, propose or supply", got="another message")
+        case value:
+            raise WindowRefused("format", expected="position, propose or supply", got=outline(value))
 
 
 # -- what the cell says
@@ -171,8 +171,8 @@ def decode_say(raw: bytes) -> Say:
             return Declined(code, text)
         case [6, int(height), bytes(note)]:
             return Checkpoint(height, note)
-        case _:
-            raise WindowRefused("format", expected="something a cell says", got="another message")
+        case value:
+            raise WindowRefused("format", expected="something a cell says", got=outline(value))
 
 
 def _decoded(raw: bytes) -> list[cbor.Value]:
@@ -184,7 +184,7 @@ def _decoded(raw: bytes) -> list[cbor.Value]:
     if not isinstance(value, list):
         raise WindowRefused("format", expected="an array", got=type(value).__name__)
     if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):
-        raise WindowRefused("format", expected="unsigned integers", got="a negative one or a boolean")
+        raise WindowRefused("format", expected="unsigned integers", got=outline(value))
     return value
 
 

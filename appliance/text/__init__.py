@@ -55,5 +55,9 @@ def room(text: Text, prompt: tuple[int, ...], asked: int | None, most: int) -> i
     """How many tokens the answer may have: as many as asked for, or `most` as far as there is room (text.md L3)."""
     left = text.context_tokens - len(prompt)
     if left < (asked or 1):
-        raise PromptRefused("too-long", expected=f"a prompt and an answer of {text.context_tokens} tokens", got="more")
+        raise PromptRefused(
+            "too-long",
+            expected=f"a prompt and an answer of {text.context_tokens} tokens",
+            got="a prompt without room for an answer",
+        )
     return asked or min(most, left)

@@ -20,6 +20,7 @@ from appliance.text.tool_calls import Form, read_calls
 from appliance.text.veil import Veil
 from attestation.consensus.chat import AssistantMessage, ChatRequest
 from foundation.document import json_object
+from foundation.refusal import listed, outline, shown
 from measurements.pack.files import SMALL_BYTES_MAX, TEMPLATE
 from measurements.pack.pack_reader import OpenedPack
 
@@ -75,7 +76,7 @@ class ModelText:
     def render(self, chat: ChatRequest) -> tuple[int, ...]:
         """The prompt's token ids. Raises `PromptRefused` alone."""
         if chat.tools and self._form is None:
-            raise PromptRefused("tools", expected="no tools: this model calls none", got="some")
+            raise PromptRefused("tools", expected="no tools: this model calls none", got="a request with tools")
         rendered = self._template.render({**self._named, **variables(chat, self._veil.over)})
         prompt = self._tokenizer.encode(rendered, self._veil)
         if not prompt:
@@ -111,7 +112,9 @@ def _template(files: Mapping[str, bytes]) -> str:
     try:
         return _file(files, TEMPLATE).decode()
     except UnicodeDecodeError:
-        raise ModelTextRefused("template.encoding", expected="UTF-8", got="other bytes") from None
+        raise ModelTextRefused(
+            "template.encoding", expected="UTF-8", got=f"{len(_file(files, TEMPLATE))} bytes that are not UTF-8"
+        ) from None
 
 
 def _object(files: Mapping[str, bytes], name: str) -> Mapping[str, object]:
@@ -132,7 +135,9 @@ def _named_tokens(files: Mapping[str, bytes]) -> Mapping[str, str]:
                 case None:
                     pass
                 case _:
-                    raise ModelTextRefused(f"file.{token}", expected=f"a token's text in {name}", got="other")
+                    raise ModelTextRefused(
+                        f"file.{token}", expected=f"a token's text in {name}", got=outline(members.get(token))
+                    )
     return named
 
 
@@ -148,9 +153,13 @@ def _stop_tokens(files: Mapping[str, bytes], tokenizer: Tokenizer, named: Mappin
             case None:
                 pass
             case _:
-                raise ModelTextRefused("file.eos_token_id", expected=f"token numbers in {name}", got="other")
+                raise ModelTextRefused(
+                    "file.eos_token_id",
+                    expected=f"token numbers in {name}",
+                    got=shown(_object(files, name).get("eos_token_id")),
+                )
     if (end := named.get("eos_token")) is not None and end in tokenizer.control:
         found.add(tokenizer.control[end])
     if not found or not all(0 <= number < len(tokenizer.pieces) for number in found):
-        raise ModelTextRefused("file.eos_token_id", expected="tokens of the tokenizer, at least one", got="other")
+        raise ModelTextRefused("file.eos_token_id", expected="tokens of the tokenizer, at least one", got=listed(found))
     return frozenset(found)

@@ -193,12 +193,18 @@ class Template:
                     raise _Spent("text")
                 pieces.append(piece)
         except _Spent:
-            raise PromptRefused("budget", expected="a conversation this template can write", got="more") from None
+            raise PromptRefused(
+                "budget", expected="a conversation this template can write", got="a conversation over its budget"
+            ) from None
         except _Raised:
-            raise PromptRefused("declined", expected="a conversation this template takes", got="another") from None
+            raise PromptRefused(
+                "declined", expected="a conversation this template takes", got="a conversation it declines"
+            ) from None
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError):
             # A template that meets a conversation it was not written for fails in any of these ways.
-            raise PromptRefused("template", expected="a conversation this template can write", got="another") from None
+            raise PromptRefused(
+                "template", expected="a conversation this template can write", got="a conversation on which it fails"
+            ) from None
         finally:
             _meter.reset(held)
         return "".join(pieces)

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer as Encoder
 from appliance.text.errors import ModelTextRefused, PromptRefused
 from appliance.text.veil import Veil
 from foundation.document import json_object
+from foundation.refusal import outline, shape, shown
 
 FILE_BYTES_MAX: Final = 64 << 20
 TOKENS_MAX: Final = 1 << 20
@@ -107,17 +108,21 @@ def _check_members(members: Mapping[str, object]) -> None:
         raise ModelTextRefused("tokenizer.members", expected=", ".join(sorted(_MEMBERS)), got=f"{odd}"[:200])
     for name in ("truncation", "padding"):
         if members[name] is not None:
-            raise ModelTextRefused(f"tokenizer.{name}", expected="none", got="some")
+            raise ModelTextRefused(f"tokenizer.{name}", expected="none", got=shape(members[name]))
 
 
 def _vocabulary(model: object) -> dict[str, int]:
     if not isinstance(model, dict) or model.get("type") != "BPE":
-        raise ModelTextRefused("tokenizer.model", expected="a byte pair encoding (BPE)", got="another")
+        raise ModelTextRefused(
+            "tokenizer.model",
+            expected="a byte pair encoding (BPE)",
+            got=shown(model.get("type")) if isinstance(model, dict) else shape(model),
+        )
     if model.get("dropout"):
-        raise ModelTextRefused("tokenizer.dropout", expected="none: it is random", got="some")
+        raise ModelTextRefused("tokenizer.dropout", expected="none: it is random", got=shown(model["dropout"]))
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or not all(_is_token(number) for number in vocabulary.values()):
-        raise ModelTextRefused("tokenizer.vocab", expected="texts and their token numbers", got="other")
+        raise ModelTextRefused("tokenizer.vocab", expected="texts and their token numbers", got=shape(vocabulary))
     return vocabulary
 
 
@@ -130,7 +135,9 @@ def _added(value: object) -> tuple[dict[str, int], set[int]]:
             case {"id": int(number), "content": str(content), "special": bool(special), **flags} if content:
                 pass
             case _:
-                raise ModelTextRefused("tokenizer.added", expected="added tokens with id and content", got="other")
+                raise ModelTextRefused(
+                    "tokenizer.added", expected="added tokens with id and content", got=outline(member)
+                )
         for flag in ("lstrip", "rstrip", "single_word"):
             if flags.get(flag):
                 raise ModelTextRefused(
@@ -164,7 +171,7 @@ def _decoder_is_over_bytes(decoder: object) -> bool:
             return False
         case _:
             raise ModelTextRefused(
-                "tokenizer.decoder", expected=f"ByteLevel, or {', '.join(_PIECES_WITH_FALLBACK)}", got="another"
+                "tokenizer.decoder", expected=f"ByteLevel, or {', '.join(_PIECES_WITH_FALLBACK)}", got=shown(decoder)
             )
 
 
@@ -231,7 +238,9 @@ def _encoded(encoder: Encoder, words: str) -> list[int]:
     except BaseException as error:
         if not (isinstance(error, Exception) or _is_panic(error)):
             raise
-        raise PromptRefused("tokens", expected="words that this tokenizer can cut", got="others") from None
+        raise PromptRefused(
+            "tokens", expected="words that this tokenizer can cut", got="words on which it fails"
+        ) from None
     return found
 
 

@@ -38,7 +38,9 @@ class Veil:
     def over(self, words: str) -> str:
         """A client's text, on its way into the template."""
         if _SET_ASIDE.search(words):
-            raise PromptRefused("set-aside", expected="text without code points U+FDD0 to U+FDEF", got="one of them")
+            raise PromptRefused(
+                "set-aside", expected="text without code points U+FDD0 to U+FDEF", got="text with such code points"
+            )
         return words.translate(self._over)
 
     def off(self, rendered: str) -> str:

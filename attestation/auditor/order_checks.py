@@ -51,7 +51,9 @@ def check_whole(ledger: Ledger, bundle: AuditBundle, stage: Stage, part: Part, *
         stage, code, "audit.md U3", f"the part “{part.value}” is the one the bundle was made with", cell=cell
     ):
         if not whole:
-            raise AuditRefused("damaged", expected="the part its digest names", got="a part of another digest")
+            raise AuditRefused(
+                "damaged", expected="the part its digest names", got="a part that does not fit its digest"
+            )
     return whole
 
 

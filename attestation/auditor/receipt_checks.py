@@ -364,7 +364,9 @@ def _held(
     if part.first == 0 and seen.size <= len(leaves):
         if merkle.root(leaves[: seen.size]) != seen.root:
             raise AuditRefused(
-                "fork", expected="one history", got="a log of another root under this key: evidence of fraud"
+                "fork",
+                expected="one history",
+                got=f"root {merkle.root(leaves[: seen.size]).hex()} under this key: evidence of fraud",
             )
         return "its beginning"
     raise AuditRefused(

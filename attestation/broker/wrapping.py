@@ -146,7 +146,7 @@ def _from_environment(name: str, environment: Mapping[str, str]) -> Secret:
         raise WrapRefused(
             "wrapping.environment",
             expected="hexadecimal in this variable",
-            got="a variable that is not set" if name not in environment else "a value of another form",
+            got="a variable that is not set" if name not in environment else "a value that is not hexadecimal",
         ) from None
 
 

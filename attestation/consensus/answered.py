@@ -20,6 +20,7 @@ from attestation.consensus.hashtree import Absent, lookup
 from attestation.consensus.hashtree import parse as parse_tree
 from attestation.consensus.refusals import ConsensusRefused
 from foundation import cbor
+from foundation.refusal import shape
 
 ANSWERS_LABEL: Final = b"answers"
 ALTERNATIVES_MAX: Final = 4
@@ -95,10 +96,12 @@ def _record(raw: bytes, number: int, certified_time_ns: int) -> CertifiedAnswers
         raise AnsweredRefused("record", expected=refusal.expected, got=refusal.got) from None
     height, index, request, digests = array(value, 4, "answered")
     if type(digests) is not list or len(digests) > ALTERNATIVES_MAX:
-        raise AnsweredRefused("digests", expected=f"at most {ALTERNATIVES_MAX} digests", got="other")
+        raise AnsweredRefused("digests", expected=f"at most {ALTERNATIVES_MAX} digests", got=shape(digests))
     found = tuple([digest(each, "answered") for each in digests])
     if len(set(found)) != len(found):
-        raise AnsweredRefused("digests", expected="different digests", got="one twice")
+        raise AnsweredRefused(
+            "digests", expected="different digests", got=f"{len(found)} digests, {len(set(found))} of them distinct"
+        )
     return CertifiedAnswers(
         number,
         uint(height, "answered"),

@@ -20,9 +20,9 @@ def parse_time(raw: bytes) -> int:
     if not 1 <= len(raw) <= _BYTES_MAX:
         raise _refused("1 to 10 bytes of LEB128", f"{len(raw)} bytes")
     if any(byte < 0x80 for byte in raw[:-1]) or raw[-1] >= 0x80:
-        raise _refused("one number", "an unfinished one, or more")
+        raise _refused("one number", raw.hex())
     if len(raw) > 1 and raw[-1] == 0:
-        raise _refused("the shortest form", "a longer one")
+        raise _refused("the shortest form", raw.hex())
     number = sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(raw))
     if number >= 1 << 64:
         raise _refused("at most 64 bits", f"{number.bit_length()}")

@@ -362,7 +362,7 @@ class _Reader:
                 _map(value, "response-format", ("type",))
                 return AnyForm(form)
             case _:
-                raise ChatRefused("response-format", expected="text, json_object or json_schema", got="another type")
+                raise ChatRefused("response-format", expected="text, json_object or json_schema", got=shape(value))
 
     def _biases(self, value: cbor.Value) -> tuple[tuple[int, int], ...]:
         biases = _list(value, "logit-bias", self._limits.logit_biases, _bias)

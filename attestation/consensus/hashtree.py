@@ -23,7 +23,7 @@ from typing import TypeAlias
 from attestation.consensus.refusals import FormatRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, decode_foreign, encode
 from foundation.digests import DIGEST_BYTES, tagged_sha256
-from foundation.refusal import outline
+from foundation.refusal import disorder, outline
 
 TREE_DEPTH_MAX = 128
 TREE_LIMITS = Limits(bytes_max=4 << 20, depth_max=TREE_DEPTH_MAX + 4, items_max=1 << 17)
@@ -76,7 +76,7 @@ class Fork:
             raise _refused("leaf-in-fork", "a leaf without siblings", "a leaf in a fork")
         below, above = _highest(left), _lowest(right)
         if below is not None and above is not None and below >= above:
-            raise _refused("label-order", "labels that strictly ascend", "a label again or a lower one")
+            raise _refused("label-order", "labels that strictly ascend", disorder([below, above]))
         object.__setattr__(self, "lowest", above if _lowest(left) is None else _lowest(left))
         object.__setattr__(self, "highest", below if _highest(right) is None else _highest(right))
         object.__setattr__(self, "digest", tagged_sha256("ic-hashtree-fork", left.digest, right.digest))
@@ -114,7 +114,7 @@ def parse(data: bytes) -> HashTree:
 def from_cbor(value: Encodable, depth: int = TREE_DEPTH_MAX) -> HashTree:
     """A tree from decoded CBOR. The recursion is bounded by `depth`, whatever the input."""
     if depth == 0:
-        raise _refused("depth", f"at most {TREE_DEPTH_MAX} levels", "a deeper tree")
+        raise _refused("depth", f"at most {TREE_DEPTH_MAX} levels", f"over {TREE_DEPTH_MAX}")
     match value:
         case [0] if _is_kind(value):
             return Empty()

@@ -40,7 +40,7 @@ def from_text(text: str) -> bytes:
     if zlib.crc32(raw).to_bytes(4, "big") != decoded[:4]:
         raise _refused("checksum", "a matching checksum", f"{shown(decoded[:4])} for {zlib.crc32(raw):08x}")
     if to_text(raw) != text:
-        raise _refused("text", to_text(raw), "another spelling of it")
+        raise _refused("text", to_text(raw), shown(text))
     return raw
 
 

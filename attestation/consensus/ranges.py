@@ -43,7 +43,7 @@ def _pair(item: object) -> tuple[bytes, bytes]:
                     "format", f"at most {principal.PRINCIPAL_BYTES_MAX} bytes", f"{max(len(low), len(high))} bytes"
                 )
             if low > high:
-                raise _refused("order", "the lower end first", "the higher one")
+                raise _refused("order", "the lower end first", f"{low.hex()} to {high.hex()}")
             return low, high
     raise _refused("format", "a pair of principals", type(item).__name__)
 

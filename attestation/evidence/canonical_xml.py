@@ -14,6 +14,7 @@ from typing import NoReturn
 from xml.parsers import expat
 
 from attestation.errors import FormatRefused
+from foundation.refusal import shown
 
 XML_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
@@ -117,7 +118,7 @@ class _Builder:
         for name, value in zip(pairs[::2], pairs[1::2], strict=True):
             if name == "xmlns" or name.startswith("xmlns:"):
                 if name != "xmlns" and not value:
-                    self._refuse("a prefix bound to a namespace", "one that is taken back")
+                    self._refuse("a prefix bound to a namespace", shown(name))
                 scope[name[6:]] = value
             else:
                 attributes[name] = value
@@ -136,7 +137,9 @@ class _Builder:
                 self._refuse("a prefix bound to a namespace, and not xml", ascii(prefix)[:64])
         expanded = {element.expanded(name, attribute=True) for name in element.attributes}
         if len(expanded) != len(element.attributes):
-            self._refuse("each attribute once", "one under two prefixes")
+            self._refuse(
+                "each attribute once", f"{len(element.attributes)} attributes, {len(expanded)} of them distinct"
+            )
 
     def end(self, _: str) -> None:
         self.open.pop()

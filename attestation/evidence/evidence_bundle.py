@@ -19,7 +19,7 @@ from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import Evidence, TeeFormat, TeeKind
 from foundation import cbor
-from foundation.refusal import outline
+from foundation.refusal import outline, shape
 
 VERSION = 1
 BUNDLE_BYTES_MAX = 8 * 1024 * 1024
@@ -215,7 +215,7 @@ def _fitting(bundle: EvidenceBundle) -> None:
         ("event_log", bundle.event_log, not is_snp),
     ):
         if present and not belongs:
-            raise _refusal(name, f"what belongs to a {bundle.kind.format.value}", "another format's")
+            raise _refusal(name, f"what belongs to a {bundle.kind.format.value}", shape(present))
 
 
 def _device(value: cbor.Value) -> DeviceEvidence:

@@ -151,4 +151,4 @@ def _base64(text: str) -> bytes:
     try:
         return base64.b64decode(re.sub(r"[ \t\r\n]", "", text), validate=True)
     except (binascii.Error, ValueError):
-        raise _malformed("base64", "other characters or padding") from None
+        raise _malformed("base64", f"{len(text)} characters that are not base64") from None

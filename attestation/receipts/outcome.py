@@ -116,7 +116,7 @@ class Opening:
             case _:
                 raise ReceiptRefused("opening", expected="[salt, finish, in, out, output, trace]", got=shape(value))
         if opening.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise ReceiptRefused("opening", expected="numbers where they belong", got="numbers of another type")
+            raise ReceiptRefused("opening", expected="numbers where they belong", got="booleans among the numbers")
         return opening
 
     def check(self, commitment: bytes) -> None:

@@ -211,6 +211,6 @@ def _opening(raw: bytes, salt: bytes) -> Opening:
         raise AnswerRefused(
             "outcome",
             expected="an answer's, under this answer's salt",
-            got="an outcome under another salt" if opening.salt != salt else "a refusal",
+            got="an outcome that this salt does not open" if opening.salt != salt else "a refusal",
         )
     return opening

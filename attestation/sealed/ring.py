@@ -164,7 +164,7 @@ class Ring:
             case _:
                 raise KeysRefused("ring", expected="a ring of version 1", got=shape(value))
         if ring.encode() != raw:  # true and false count as numbers to Python, not to the encoding
-            raise KeysRefused("ring", expected="numbers where they belong", got="numbers of another type")
+            raise KeysRefused("ring", expected="numbers where they belong", got="booleans among the numbers")
         return ring
 
 

@@ -176,7 +176,7 @@ def _component(raw: bytes) -> int:
     # the signature is malleable, so nothing is ever keyed on it (E43).
     value = int.from_bytes(raw, "little")
     if not 0 < value < P384_ORDER:
-        raise SignatureRefused("snp.signature.range", expected="R and S from 1 to n-1", got="outside")
+        raise SignatureRefused("snp.signature.range", expected="R and S from 1 to n-1", got=hex(value))
     return value
 
 

@@ -78,7 +78,7 @@ def _section(firmware: Firmware, raw: bytes) -> TdvfSection:
     if offset + content_bytes > len(firmware.image) or content_bytes > memory_bytes:
         raise LaunchRefused("tdvf.section", expected="content inside the image and its memory", got=content_bytes)
     if attributes == Attribute.EXTEND | Attribute.AUGMENT:
-        raise LaunchRefused("tdvf.section", expected="measured, or added later", got="a section that is both")
+        raise LaunchRefused("tdvf.section", expected="measured, or added later", got=f"attributes {attributes:#x}")
     content = firmware.image[offset : offset + content_bytes]
     return TdvfSection(TdvfKind(kind), address, memory_bytes, content, Attribute(attributes))
 

@@ -86,7 +86,11 @@ class FixedEngine:
                 "engine.prompt-length", expected=f"1 to {a.positions_max} tokens", got=len(request.prompt)
             )
         if not all(type(t) is int and 0 <= t < a.vocabulary for t in request.prompt):
-            raise EngineRefused("engine.prompt-token", expected=f"tokens below {a.vocabulary}", got="another")
+            raise EngineRefused(
+                "engine.prompt-token",
+                expected=f"tokens below {a.vocabulary}",
+                got="a token that is not of the vocabulary",
+            )
         if type(request.max_tokens) is not int or request.max_tokens < 0:
             raise EngineRefused("engine.max-tokens", expected="a number of tokens", got=request.max_tokens)
         if len(request.seed) != SEED_BYTES:
@@ -133,7 +137,9 @@ class FixedEngine:
 
     def _mine(self, turn: int) -> None:
         if turn != self._turn:
-            raise EngineRefused("engine.superseded", expected="the newest request", got="one before it")
+            raise EngineRefused(
+                "engine.superseded", expected="the newest request", got=f"request {turn} of {self._turn}"
+            )
 
     def _room(self, request: EngineRequest) -> int:
         """The last token of an answer needs no position of its own."""

@@ -50,7 +50,7 @@ class HugeMemory:
     def __init__(self, kernels: ctypes.CDLL, size: int) -> None:
         address = kernels.fixed_memory_new(size)
         if not address:
-            raise EngineRefused("engine.memory", expected=f"{size} bytes for weights", got="less")
+            raise EngineRefused("engine.memory", expected=f"{size} bytes for weights", got="no memory from the system")
         self.address: Final[int] = address
         self._array = (ctypes.c_ubyte * size).from_address(address)
         weakref.finalize(self._array, kernels.fixed_memory_free, address, size)

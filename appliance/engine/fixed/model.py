@@ -137,7 +137,9 @@ class _Pointing:
                 kernels.fixed_factors(matrix.data, made.address, count)
                 matrix.data = made.address
             case _:
-                raise EngineRefused("engine.weights", expected=f"weights below 2^60 in {name}", got="another")
+                raise EngineRefused(
+                    "engine.weights", expected=f"weights below 2^60 in {name}", got="a weight at or over 2^60"
+                )
         if self._tight and (rows := tighten(kernels, matrix)) is not None:
             self.held.append(rows)
         elif made is not None:
@@ -151,7 +153,7 @@ class _Pointing:
         count = tensor.shape[0] * matrix.row_scales
         matrix.scales = self._sized(tensor.scales, f"scales of {name}", 2 * count)
         if not self._library.kernels.fixed_finite(matrix.scales, count):
-            raise EngineRefused("engine.weights", expected=f"finite scales of {name}", got="another")
+            raise EngineRefused("engine.weights", expected=f"finite scales of {name}", got="infinity, or not a number")
 
     def embedding(self) -> int:
         tensor = self._tensor(EMBEDDING)
@@ -198,7 +200,9 @@ class Cache:
     def __init__(self, library: Library, model: int, positions: int, size: int) -> None:
         address = library.kernels.fixed_cache_new(model, positions)
         if not address:
-            raise EngineRefused("engine.memory", expected=f"{size} bytes for keys and values", got="less")
+            raise EngineRefused(
+                "engine.memory", expected=f"{size} bytes for keys and values", got="no memory from the system"
+            )
         self.address: Final[int] = address
         self.positions: Final = positions
         weakref.finalize(self, library.kernels.fixed_cache_free, address)
@@ -247,12 +251,14 @@ class Model:
         kernels = self.library.kernels
         pool = kernels.fixed_pool_new(threads)
         if not pool:
-            raise EngineRefused("engine.memory", expected=f"{threads} threads", got="fewer")
+            raise EngineRefused("engine.memory", expected=f"{threads} threads", got="no threads from the system")
         variant = self.library.variant.value
         address: int = kernels.fixed_model_new(ctypes.byref(sizes), layers, ctypes.byref(ends), variant, pool)
         if not address:
             kernels.fixed_pool_free(pool)
-            raise EngineRefused("engine.memory", expected="memory for the buffers of a pass", got="less")
+            raise EngineRefused(
+                "engine.memory", expected="memory for the buffers of a pass", got="no memory from the system"
+            )
         weakref.finalize(self, _end, kernels, address, pool)
         return address
 
@@ -279,7 +285,11 @@ class Model:
         if len(caches) != count or len(positions) != count:
             raise EngineRefused("engine.bounds", expected="a cache and a position for each row", got=len(caches))
         if not all(0 <= n < 1 << 31 for n in (*tokens, *positions, *wanted)):
-            raise EngineRefused("engine.bounds", expected="tokens, positions and rows as they can be", got="another")
+            raise EngineRefused(
+                "engine.bounds",
+                expected="tokens, positions and rows as they can be",
+                got=f"numbers of {count} rows, not all from 0 to 2^31-1",
+            )
         with self._lock:
             self._reserve(outputs)
             done = self.library.kernels.fixed_forward(
@@ -293,7 +303,11 @@ class Model:
                 self._logits,
             )
         if done != 0:
-            raise EngineRefused("engine.bounds", expected="tokens, positions and rows within the model", got="beyond")
+            raise EngineRefused(
+                "engine.bounds",
+                expected="tokens, positions and rows within the model",
+                got=f"status {done} for {count} rows",
+            )
         start, size = ctypes.addressof(self._logits), 4 * self.architecture.vocabulary
         return [start + index * size for index in range(outputs)]
 

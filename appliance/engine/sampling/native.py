@@ -181,9 +181,13 @@ def _test_arithmetic(library: ctypes.CDLL) -> None:
     for number in range(256):
         gap = -number * 28.5 / 255
         if library.ah_weight(gap) != reference.weight(gap):
-            raise SamplingRefused("sampling.self-test", expected=f"the weight of {gap!r}", got="another")
+            raise SamplingRefused(
+                "sampling.self-test", expected=f"the weight of {gap!r}", got=repr(library.ah_weight(gap))
+            )
         if library.ah_noise(number, number) != reference.noise(number, number):
-            raise SamplingRefused("sampling.self-test", expected=f"the noise of {number}", got="another")
+            raise SamplingRefused(
+                "sampling.self-test", expected=f"the noise of {number}", got=repr(library.ah_noise(number, number))
+            )
 
 
 SELF_TEST: Final = (

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from appliance.engine.protocol import SEED_BYTES, Sampling
 from appliance.engine.sampling.rules import RANGES, SamplingRefused, check
 from appliance.engine.sampling.sampler import Sampler
+from foundation.refusal import outline
 
 ARGUMENT: Final = "anchorhold_sampling"
 
@@ -32,7 +33,7 @@ def of_argument(argument: object) -> tuple[Sampling, bytes]:
                 sampling = Sampling(**numbers, logit_bias=tuple((token, bias) for token, bias in biases))
                 check(sampling)
                 return sampling, bytes.fromhex(seed)
-    raise SamplingRefused("sampling.argument", expected="a sampling and its seed", got="something else")
+    raise SamplingRefused("sampling.argument", expected="a sampling and its seed", got=outline(argument))
 
 
 _HEX: Final = re.compile(f"[0-9a-f]{{{2 * SEED_BYTES}}}")

@@ -42,7 +42,9 @@ def check(sampling: Sampling) -> None:
     before = -1
     for token, bias in sampling.logit_bias:
         if token <= before:
-            raise SamplingRefused("sampling.logit_bias", expected="tokens ascending", got="another order")
+            raise SamplingRefused(
+                "sampling.logit_bias", expected="tokens ascending", got="a token that is not above its predecessor"
+            )
         if not -BIAS_MICRO_MAX <= bias <= BIAS_MICRO_MAX:
             raise SamplingRefused("sampling.logit_bias", expected=f"at most {BIAS_MICRO_MAX} either way", got=bias)
         before = token

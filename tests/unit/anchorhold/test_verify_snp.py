@@ -173,7 +173,7 @@ def test_not_genuine(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
         "stage": "signature",
         "code": "snp.signature",
         "expected": "signed by the key of SEV-VCEK",
-        "got": "not signed by it",
+        "got": "a signature that does not verify",
         "hint": None,
     }
 

@@ -137,7 +137,7 @@ def test_a_checkpoint_over_other_receipts_is_refused(tmp_path: Path) -> None:  #
 
 
 def test_one_process_at_a_time_and_one_key(tmp_path: Path) -> None:  # receipt.md T24
-    with ReceiptLog.open(tmp_path / "log", KEY), pytest.raises(LogRefused, match="another has it"):
+    with ReceiptLog.open(tmp_path / "log", KEY), pytest.raises(LogRefused, match="a log that is locked"):
         ReceiptLog.open(tmp_path / "log", KEY)
     with pytest.raises(LogRefused, match="head"):
         ReceiptLog.open(tmp_path / "log", raw(receipt_key("cell b")))
