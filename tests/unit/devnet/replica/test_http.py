@@ -410,7 +410,7 @@ def test_another_canister_in_the_address_is_refused(ic: LocalIc, alice: Identity
     [
         (bytes.fromhex("300c060a2b0601040183b8430101") + bytes(40), "a WebAuthn key"),
         (bytes.fromhex("303c300c060a2b0601040183b8430102032c00") + bytes(43), "a canister signature"),
-        (b"no key", "other bytes"),
+        (b"no key", "a public key in DER"),
     ],
     ids=["webauthn", "canister", "none"],
 )
