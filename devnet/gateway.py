@@ -139,6 +139,11 @@ def chat(model: str, *messages: tuple[str, Mapping[str, Any]], **options: Any) -
     }
 
 
+def proof_of(read: Slice) -> bytes:
+    """The slice proof of headers as `get_headers` gives them, with their certificate and its tree."""
+    return cbor.encode([VERSION_WITH_TREE, read.certificate, read.tree, [cbor.decode(raw) for raw in read.encoded]])
+
+
 def _accepted(outcome: tuple[str, Any]) -> tuple[str, Any]:
     tag, value = outcome
     if tag == "refused":
@@ -291,14 +296,12 @@ class Gateway:
         if from_height < read.oldest_height or from_height + len(read.encoded) <= read.head_height:
             expected = f"a height from {read.oldest_height} within {HEADERS_MAX} of {read.head_height}"
             raise GatewayRefused("slice.range", expected=expected, got=from_height)
-        headers = [cbor.decode(raw) for raw in read.encoded]
-        proof = cbor.encode([VERSION_WITH_TREE, read.certificate, read.tree, headers])
         bodies: list[bytes] = []
-        while len(bodies) < len(headers):
+        while len(bodies) < len(read.encoded):
             for raw in self.get_slice(from_height + len(bodies)).encoded:
                 block = Block.decode(raw)
                 bodies.append(Body(block.header.height, block.requests).encode())
-        return proof, tuple(bodies[: len(headers)])
+        return proof_of(read), tuple(bodies[: len(read.encoded)])
 
     # ---- reporters
 

@@ -13,11 +13,11 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.client import Expected, Taken, chat, open_plain
-from attestation.consensus.certificate import parse_certificate, verify_certificate
 from attestation.consensus.principal import from_text
+from attestation.consensus.slices import SliceProof, verify_slice
 from devnet import little_model
 from devnet.demo.run import PRICE
-from devnet.gateway import Answered, Gateway
+from devnet.gateway import Answered, Gateway, proof_of
 from devnet.gateway import chat as asked
 from tests.devnet_up import COMMAND, Devnet, up
 
@@ -72,7 +72,7 @@ def test_it_goes_on_after_a_kill_with_every_block_and_answer(tmp_path: Path) -> 
         answers = {words: until(answered(gateway, me, ticket)) for words, ticket in tickets.items()}
         for words, answer in answers.items():
             check(first, me, words, answer)
-        blocks = gateway.get_slice(1)
+        blocks = gateway.get_headers(1)
         late = ask(gateway, me, "asked just before the end")
         first.kill()
     with up(folder, "--cells", "2") as second:
@@ -80,7 +80,7 @@ def test_it_goes_on_after_a_kill_with_every_block_and_answer(tmp_path: Path) -> 
         assert {name: second.line[name] for name in ("root_key", "gateway", "governance", "folder")} == {
             name: first.line[name] for name in ("root_key", "gateway", "governance", "folder")
         }
-        found = again.get_slice(1)
+        found = again.get_headers(1)
         assert found.encoded[: len(blocks.encoded)] == blocks.encoded
         for words, ticket in tickets.items():
             kept = again.take_answer(me, ticket)
@@ -95,9 +95,9 @@ def test_it_goes_on_after_a_kill_with_every_block_and_answer(tmp_path: Path) -> 
         answer = until(answered(again, me, new))
         check(second, me, "and after it", answer)
         assert answer.position.height > blocks.head_height
-        certificate = parse_certificate(again.get_slice(1).certificate or b"")
-        proven = verify_certificate(certificate, root_key=second.root_key, canister=second.gateway_id)
-        assert proven.certified_data() == again.status()["head_link"]
+        proof = SliceProof.parse(proof_of(again.get_headers(1)))
+        proven = verify_slice(proof, root_key=second.root_key, canister=second.gateway_id)
+        assert proven.head_link == again.status()["head_link"]
         # A second one in the same folder is refused, and so is another engine than the folder was made for.
         ended = subprocess.run([*COMMAND, "--folder", str(folder)], capture_output=True, text=True, check=False)
         assert (ended.returncode, ended.stdout) == (1, "")
