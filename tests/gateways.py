@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
+from typing import Final
 
 from anchorhold.host.answer_reports import Report
 from attestation.consensus.blocks import Block, Kind
@@ -12,7 +15,7 @@ from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf
 from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy
-from devnet.gateway import Gateway
+from devnet.gateway import Gateway, gateway_wasm
 from devnet.subnet import Subnet
 from tests.little_receipts import PRICE, SERVED_BY
 
@@ -20,6 +23,35 @@ OWNER = b"\x01owner"
 REPORTER = b"\x02reporter"
 SECOND_REPORTER = b"\x02another reporter"
 START_NS = 1_700_000_000_000_000_000
+FIRST_MODULE: Final = Path(__file__).parent / "vectors" / "gateway-first.wasm.xz"
+
+
+def first_module() -> bytes:
+    """The module before the one that is checked in."""
+    return lzma.decompress(FIRST_MODULE.read_bytes())
+
+
+def module_of_today() -> bytes:
+    """What a bench installs unless it is told otherwise."""
+    return gateway_wasm()
+
+
+def with_history_bound(module: bytes, bound: int) -> bytes:
+    """A gateway's module compiled with another bound of its history: the constant, wherever the code has it."""
+    found = module.count(_constant(HISTORY_BYTES_MAX))
+    if found < 3:  # what it starts with, what may be set, and what a refusal says
+        raise ValueError(f"expected the bound of the history at least three times in the module, got {found}")
+    return module.replace(_constant(HISTORY_BYTES_MAX), _constant(bound))
+
+
+HISTORY_BYTES_MAX: Final = 1 << 30
+
+
+def _constant(value: int) -> bytes:
+    """`i64.const` of a number as Motoko's code has it, two bits of tag below, in five bytes."""
+    tagged = value << 2 | 2
+    groups = [tagged >> shift & 0x7F for shift in range(0, 35, 7)]
+    return bytes([0x42, *(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 @dataclass
@@ -38,6 +70,7 @@ class Bench:
 
     seed: int = 0
     clock: Clock = field(default_factory=Clock)
+    module: bytes = field(default_factory=lambda: module_of_today(), repr=False)  # noqa: PLW0108  # the one of then
 
     def __post_init__(self) -> None:
         self.subnet = Subnet(b"gateway tests")
@@ -46,6 +79,8 @@ class Bench:
             self.subnet, clock=self.clock, randomness=lambda: self.random.randbytes(32), controllers=frozenset({OWNER})
         )
         self.replica = self.gateway.replica
+        if self.module != gateway_wasm():
+            self.replica.install(self.module)
         self.gateway.set_reporters(OWNER, [REPORTER, SECOND_REPORTER])
 
 

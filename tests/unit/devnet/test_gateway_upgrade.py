@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-from pathlib import Path
-
 import pytest
 
 from anchorhold.host.answer_reports import Report
@@ -16,14 +13,9 @@ from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting,
 from devnet.replica import RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from foundation.candid import NAT64, encode
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, certified_root, report_on
+from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, certified_root, first_module, report_on
 
 ALICE, BOB = caller(1), caller(2)
-FIRST_MODULE = Path(__file__).parents[2] / "vectors" / "gateway-first.wasm.xz"
-
-
-def first_module() -> bytes:
-    return lzma.decompress(FIRST_MODULE.read_bytes())
 
 
 def ask(text: str = "hello") -> dict[str, object]:
