@@ -83,6 +83,7 @@ test-all: setup ## What `make test` leaves out: full samples, booted machines, i
 		elif grep -qs "DO NOT MATCH THE HASHES" $(VLLM_VENV)/fetching.log; then exit 1; \
 		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \
 		else echo "vllm: unavailable here; its tests, and the demo with it, are skipped"; fi
+	@$(BIN)/anchorhold image kernel || echo "kernel: unavailable here; the tests of the sealed machine say that they skip"
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm tests/attack
 	@$(BIN)/anchorhold image build || echo "image: unavailable here; the test of a whole image says that it skips"
@@ -97,11 +98,17 @@ vllm: $(VLLM_VENV)/.ready ## Make .venv-vllm with torch and vLLM for the CPU, lo
 test-cells: setup ## Thirteen cells, 200 sealed prompts, kills and cuts in between: one set of bytes
 	ANCHORHOLD_CELLS=13 ANCHORHOLD_PROMPTS=200 $(BIN)/python -m pytest tests/e2e/test_cells_agree.py
 
-test-vm: setup vm-tools ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
+test-vm: setup vm-tools kernel ## Boot a guest and speak with it over AF_VSOCK; fails where it cannot
 	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -m vm tests/vm
 
 test-image: setup image ## Build a release twice, by two who share nothing, and hold it to its rules; fails where it cannot
 	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -m image tests/image
+
+kernel: setup ## Have the guest kernel: built once for its inputs, kept in ~/.cache (eight minutes of processor time)
+	$(BIN)/anchorhold image kernel
+
+kernel-again: setup ## Build the guest kernel anew and hold it against the digest that is stated in image_build/kernel/
+	$(BIN)/anchorhold image kernel --again
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
 	$(BIN)/python -m tests.vm.tools

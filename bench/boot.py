@@ -29,16 +29,16 @@ def one(made: World) -> dict[str, float]:
         if cell.health() is None:
             raise SystemExit(f"bench: the machine does not serve\n{cell.console}")
         passed["first answer, s"] = time.monotonic() - began
-        made.carry(cell.address)
+        made.carry(cell)
         passed["key released, s"] = time.monotonic() - began
         cell.opens_its_model()
         passed["model open, s"] = time.monotonic() - began
-        made.answers(cell.address)
+        made.answers(cell)
         passed["ten prompts answered, s"] = time.monotonic() - began
         passed["emulator's memory, MiB"] = cell.running.memory_bytes / (1 << 20)
         cell.running.monitor.quit()
         stopping = time.monotonic()
-        cell.running.ended(60)
+        cell.running.ending()
         passed["stopped after, s"] = time.monotonic() - stopping
     return passed
 
@@ -57,7 +57,7 @@ def main() -> None:
                 values = [each[what] for each in rounds]
                 print(f"{what:32} {statistics.median(values):8.1f}   ({min(values):.1f} to {max(values):.1f})")
             image = Image.below(made.image)
-            for what, path in {"root": image.root, "initrd": image.initrd, "kernel": image.kernel}.items():
+            for what, path in {"root": image.root, "kernel": image.kernel}.items():
                 print(f"{what:32} {path.stat().st_size / 1e6:8.1f} MB")
     image_inputs = sum(each.size for each in ImageLock.read(LOCK).inputs())
     tools_inputs = sum(each["size"] for each in json.loads(TOOLS_LOCK.read_text()))

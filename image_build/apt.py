@@ -18,8 +18,6 @@ _KERNEL: Final = re.compile(r"linux-image-[0-9]\S*-cloud-amd64")
 _SECURITY: Final = "-security"
 _SUPPORTED: Final = ("bookworm", "trixie")  # those that have a suite of security updates
 _KERNEL_OF_THE_DAY: Final = "linux-image-cloud-amd64"
-KERNEL_TO_RESOLVE: Final = "linux-image-0-cloud-amd64"
-"""Stands for whichever kernel is the newest of its suite: its version is part of its name."""
 
 
 def refreshed(packages: Sequence[Package]) -> list[Package]:

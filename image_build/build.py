@@ -1,10 +1,10 @@
-"""An image, from its lock and its declarations to five files and what they are: no root, no container, no shell.
+"""An image, from its lock and its declarations to four files and what they are: no root, no container, no shell.
 
-    inputs (by digest) -> tree in memory -> byte code -> erofs -> verity -> initrd, command line, unified kernel image
+    inputs (by digest) -> tree in memory -> byte code -> erofs -> verity -> command line, unified kernel image
 
 Every step is a function of the inputs, the sources, the profile and the configuration: no time, name, path, locale or
 umask of whoever builds enters (I3). Only mkfs.erofs and the image's own interpreter are run, both unpacked from locked
-packages through their own loader.
+packages through their own loader; the kernel is built once, by `image_build.kernel`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from image_build import initrd, uki
+from image_build import uki
 from image_build.closure import Closure
 from image_build.contents import FOLDER, LOCK, Compiled, Contents, Part
 from image_build.deb import Member, members, unpack
@@ -29,11 +29,12 @@ from image_build.downloads import Told, fetch, silent
 from image_build.elf import is_elf
 from image_build.errors import ImageRefused
 from image_build.image_manifest import Built, Manifest
-from image_build.kernel import Kernel, read_kernel
+from image_build.kernel.inputs import Inputs
+from image_build.kernel.kernel_cache import Kernel, have_kernel
 from image_build.kernels_library import compiled
 from image_build.lock import ImageLock, Locked, Wheel
 from image_build.profile import CONFIG, Profile
-from image_build.staged import STANDARD_LIBRARY, Staged, through_loader
+from image_build.staged import PYTHON, STANDARD_LIBRARY, Staged, through_loader
 from image_build.tree import OURS, Tree
 from image_build.verity import Verity, append_tree
 from image_build.wheels import our_wheel, wheel_members
@@ -51,6 +52,8 @@ FILE_SYSTEM_ID: Final = "a4c0401d-0000-4000-8000-000000000000"  # erofs has one;
 COMPRESSION: Final = "lz4hc,9"
 REFRESH: Final = "anchorhold image lock"
 WHEEL_TAG: Final = "cp311-cp311-manylinux_2_28_x86_64"
+FIRST: Final = f"init=/{PYTHON} -- -ISB /opt/anchorhold/process_one.py"
+"""The last words of every command line: what follows `--` is for the first program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,12 @@ def build(order: Order, tell: Told = silent) -> Manifest:
     fetched = fetch(inputs, order.cache, refresh=REFRESH, tell=tell)
     tell(f"inputs: {len(inputs)}, {sum(each.size for each in inputs)} bytes, {fetched} fetched now")
     os.umask(0o022)
+    kernel_inputs = Inputs.read()
+    kernel = have_kernel(kernel_inputs, order.cache, tell)
     out = order.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".image-", dir=out.parent) as folder:
-        done = _Build(order, contents, lock, profile, Path(folder), tell).run()
+        done = _Build(order, contents, lock, profile, kernel_inputs, kernel, Path(folder), tell).run()
         (Path(folder) / "out").chmod(0o755)
         shutil.rmtree(out, ignore_errors=True)
         (Path(folder) / "out").rename(out)
@@ -87,6 +92,8 @@ class _Build:
     contents: Contents
     lock: ImageLock
     profile: Profile
+    kernel_inputs: Inputs
+    kernel: Kernel
     work: Path
     tell: Told
 
@@ -94,18 +101,17 @@ class _Build:
         out = self.work / "out"
         out.mkdir()
         root, wheel = self.root()
-        first, kernel = self.start(root)
+        self.complete(root)
         self.tell(f"root: {len(root)} paths")
         verity = self.file_system(root, out / "root.img")
-        words = [*self.profile.command_line, *verity.words.split()]
-        artefacts = {"initrd.img": initrd.archive(first), "vmlinuz": kernel.image, "cmdline": " ".join(words).encode()}
+        words = [*self.profile.command_line, verity.words, FIRST]
+        artefacts = {"vmlinuz": self.kernel.image, "cmdline": " ".join(words).encode()}
         artefacts["image.efi"] = uki.unified(
             self.stub(),
             os_release=root["etc/os-release"].content,
             command_line=artefacts["cmdline"],
-            release=kernel.release,
-            initrd=artefacts["initrd.img"],
-            kernel=kernel.image,
+            release=self.kernel.release,
+            kernel=self.kernel.image,
         )
         for name, content in artefacts.items():
             (out / name).write_bytes(content)
@@ -113,13 +119,13 @@ class _Build:
             profile=self.profile.name,
             version=self.version(),
             epoch=self.contents.epoch,
-            kernel=kernel.release,
+            kernel=self.kernel.release,
             config=root[CONFIG].content,
             wheel=wheel,
             verity=verity,
-            lock=self.lock,
+            inputs=(*self.lock.inputs(), *self.kernel_inputs.packages),
         )
-        manifest = Manifest.of(out, built, root=root, initrd=first)
+        manifest = Manifest.of(out, built, root=root)
         manifest.write(out)
         self.tell("done: " + ", ".join(f"{name} {size}" for name, size in manifest.sizes().items()))
         return manifest
@@ -157,8 +163,8 @@ class _Build:
             files[what.file] = compiled(what, self.order.sources, compiler, self.order.cache, self.tell)
         return our_wheel(OURS, self.version(), WHEEL_TAG, files)
 
-    def start(self, root: Tree) -> tuple[Tree, Kernel]:
-        """Byte code into the root, by its own interpreter; the initrd, of the root's files; the kernel."""
+    def complete(self, root: Tree) -> None:
+        """Byte code into the root, by its own interpreter, which then imports all that is ours."""
         stage = self.work / "stage"
         stage.mkdir()
         root.write(stage, self.contents.epoch)
@@ -173,10 +179,7 @@ class _Build:
                 if path.endswith(".py") and not path.startswith("opt/") and not path.endswith("__main__.py")
             ],
         )
-        kernel = read_kernel(self.package(self.contents.kernel), self.contents.kernel, self.contents.modules)
-        first = initrd.make_initrd(root, staged, kernel)
         shutil.rmtree(stage)
-        return first, kernel
 
     def file_system(self, root: Tree, image: Path) -> Verity:
         top = self.work / "root"
@@ -240,9 +243,9 @@ def needed_inputs(contents: Contents, lock: ImageLock, ours: Closure) -> list[Lo
 
 
 def package_in(lock: ImageLock, cache: Path, part: Part) -> Path:
-    """Where in the cache a declared package is. A kernel's version is part of its name, and its tree is its own."""
+    """Where in the cache a declared package is."""
     for each in lock.packages:
-        if each.trees == part.trees and (each.name == part.name or part.trees == ("kernel",)):
+        if each.trees == part.trees and each.name == part.name:
             return cache / each.sha256
     raise ImageRefused(
         "lock", expected=f"{part.name} for {', '.join(part.trees)}", got=f"{len(lock.packages)} packages without it"

@@ -1,6 +1,6 @@
 """Two images side by side: whether they are the same bytes, and where they first are not.
 
-First the files of the image, in the order in which one comes from the other; within root and initrd the first path that
+First the files of the image, in the order in which one comes from the other; within the root the first path that
 differs, then the first byte.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from image_build.image_manifest import ARTEFACTS, Manifest
 
 _PIECE: Final = 1 << 20
-_HOLDS: Final = {"root.img": "root", "initrd.img": "initrd"}
+_HOLDS: Final = {"root.img": "root"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Difference:
 
 
 def first_difference(one: Path, other: Path) -> Difference | None:
-    for name in ("vmlinuz", "root.img", "cmdline", "initrd.img", "image.efi", "contents.json", "manifest.json"):
+    for name in ("vmlinuz", "root.img", "cmdline", "image.efi", "contents.json", "manifest.json"):
         if (at := _first_byte(one / name, other / name)) is not None:
             inside = _first_path(one, other, _HOLDS[name]) if name in _HOLDS else None
             return Difference(name, at, inside)

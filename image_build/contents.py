@@ -14,7 +14,6 @@ from image_build.errors import ImageRefused
 FOLDER: Final = Path(__file__).parent
 CONTENTS: Final = FOLDER / "contents.toml"
 LOCK: Final = FOLDER / "lock.json"
-KERNEL_FILES: Final = ("boot/vmlinuz-*", "usr/lib/modules/*")
 TREES: Final = frozenset({"root", "tools", "stub"})
 COMPILER: Final = "compiler"
 
@@ -53,13 +52,10 @@ class Contents:
     wheels: tuple[Part, ...]
     compiler: Part
     compiled: tuple[Compiled, ...]
-    kernel: Part
-    modules: tuple[str, ...]
 
     @classmethod
     def read(cls, path: Path = CONTENTS) -> Self:
         said = tomllib.loads(path.read_text())
-        kernel = said["kernel"]
         wheels = [_part(each, _wheel_fields) for each in said["wheel"]]
         return cls(
             said["epoch"],
@@ -70,8 +66,6 @@ class Contents:
                 Compiled(each["file"], each["why"], tuple(each["needed_by"]), tuple(each["of"]))
                 for each in said["compiled"]
             ),
-            Part(kernel["name"], kernel["why"], KERNEL_FILES, (), kernel["suite"], ("kernel",)),
-            tuple(kernel["modules"]),
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from image_build.contents import Contents
+from image_build.kernel.inputs import Inputs, read_declared
 from image_build.lock import ImageLock
 from image_build.tree import OURS
 
@@ -36,19 +37,18 @@ def table(contents: Contents, lock: ImageLock, root: Mapping[str, list[Any]]) ->
             *rows,
             f"| together | | | {others:,} | |",
             "",
-            *_around(contents, lock, versions),
+            *_around(contents, versions),
             "",
         ]
     )
 
 
-def _around(contents: Contents, lock: ImageLock, versions: Mapping[str, str]) -> Iterator[str]:
-    kernel = next(each for each in lock.packages if each.trees == contents.kernel.trees)
+def _around(contents: Contents, versions: Mapping[str, str]) -> Iterator[str]:
     yield "| beside the root | version | why |"
     yield "|---|---|---|"
-    yield f"| {kernel.name} | {kernel.version} | {contents.kernel.why} |"
     for part in contents.packages:
         if "root" not in part.trees:
             yield f"| {part.name} | {versions[part.name]} | {part.why} |"
-    yield ""
-    yield f"Modules asked for: {', '.join(f'`{each}`' for each in contents.modules)}; what these need comes with them."
+    locked = {each.name: each.version for each in Inputs.read().packages}
+    for declared in read_declared():
+        yield f"| {declared.name} | {locked[declared.name]} | for the kernel: {declared.why} |"

@@ -1,7 +1,7 @@
 """A finished image, taken apart again: what is looked at afterwards is what was written, and not what was meant.
 
-The root is taken out of its file system by fsck.erofs, the initrd is read here. Meant for an image of one's own: a file
-system made to harm whoever unpacks it is not what this is for.
+The root is taken out of its file system by fsck.erofs, and of the kernel its configuration is read. Meant for an image
+of one's own: a file system made to harm whoever unpacks it is not what this is for.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from image_build import cpio
 from image_build.build import unpack_tools
 from image_build.contents import LOCK, Contents
 from image_build.errors import ImageRefused
 from image_build.image_manifest import ARTEFACTS, Manifest
+from image_build.kernel.carried_configuration import configuration_of
 from image_build.lock import ImageLock
 from image_build.profile import MACHINE
 from image_build.staged import through_loader
@@ -48,17 +48,23 @@ class Image:
     manifest: Manifest
     files: Mapping[str, bytes]  # the artefacts, by name
     root: Mapping[str, Found]
-    initrd: Mapping[str, Found]
+    kernel: Mapping[str, str]  # the configuration that the kernel carries
 
     @classmethod
     def read(cls, folder: Path, cache: Path) -> Self:
         files = {name: (folder / name).read_bytes() for name in ARTEFACTS}
-        initrd = {path: Found(mode, content) for path, mode, content in cpio.read_entries(files["initrd.img"])}
-        return cls(Manifest.read(folder), files, _unpacked(folder / "root.img", cache), initrd)
+        return cls(
+            Manifest.read(folder), files, _unpacked(folder / "root.img", cache), configuration_of(files["vmlinuz"])
+        )
 
     @property
-    def command_line(self) -> list[str]:
-        return self.files["cmdline"].decode().split()
+    def line(self) -> str:
+        return self.files["cmdline"].decode()
+
+    @property
+    def told(self) -> list[str]:
+        """The words of the command line before those of the root and of the first program."""
+        return self.line.partition("dm-mod.create=")[0].split()
 
     @property
     def machine(self) -> dict[str, Any]:

@@ -18,35 +18,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from image_build import elf, uki
+from image_build.build import FIRST
+from image_build.errors import ImageRefused
 from image_build.finished_image import Found, Image
+from image_build.kernel.configuration import Options
+from image_build.kernel.inputs import CONFIGURATION
 from image_build.profile import CONFIG
 from image_build.staged import LIBRARIES, PYTHON
 from image_build.tree import OURS
-from image_build.verity import BLOCK_BYTES, tree_over
+from image_build.verity import BLOCK_BYTES, Verity, tree_over
 
 SITE: Final = "opt/anchorhold/site/"
 LOG_BYTES_MAX: Final = 1 << 20
 PORTS: Final = {"STREAM": 5000, "RELEASE": 5001, "OBSERVE": 5002}
-MODULES: Final = frozenset(
-    {
-        "configfs",
-        "dm-bufio",
-        "dm-mod",
-        "dm-verity",
-        "erofs",
-        "libcrc32c",
-        "reed-solomon",
-        "sev-guest",
-        "sha256-ssse3",
-        "tdx-guest",
-        "tsm",
-        "virtio-blk",
-        "vmw-vsock-virtio-transport",
-        "vmw-vsock-virtio-transport-common",
-        "vsock",
-    }
-)
-"""All a cell needs. No network device, no other file system, no swap on memory, no console, no USB."""
 SHELLS: Final = frozenset(
     {
         "ash",
@@ -80,21 +64,91 @@ SHELLS: Final = frozenset(
         "pip",
     }
 )
-LOCKED: Final = frozenset({"lockdown=confidentiality", "module.sig_enforce=1"})
+TOLD: Final = frozenset(
+    {
+        "console=null",
+        "console=ttyS0",
+        "quiet",
+        "loglevel=0",
+        "loglevel=4",
+        "random.trust_cpu=on",
+        "random.trust_bootloader=off",
+        "tsc=reliable",
+    }
+)
+"""All that a command line may say besides the root and the first program: a word that the kernel does not know would
+reach the first program."""
+BUILT_WITH: Final[Mapping[str, Collection[str]]] = {
+    "I9": (
+        "SECURITY_LOCKDOWN_LSM_EARLY",
+        "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+        "SECURITY_YAMA",
+        "SECURITY_DMESG_RESTRICT",
+        "STRICT_KERNEL_RWX",
+        "RANDOMIZE_BASE",
+        "PANIC_ON_OOPS",
+        "INIT_ON_ALLOC_DEFAULT_ON",
+        "INIT_ON_FREE_DEFAULT_ON",
+    ),
+    "I21": ("DM_INIT", "DM_VERITY", "EROFS_FS"),
+    "I25": ("ACPI_STATIC_TABLES", "ACPI_MEMORY_GUARD"),
+}
+BUILT_WITHOUT: Final[Mapping[str, Collection[str]]] = {
+    "I9": (
+        "MODULES",
+        "KEXEC",
+        "KEXEC_FILE",
+        "BPF_SYSCALL",
+        "IO_URING",
+        "USERFAULTFD",
+        "NAMESPACES",
+        "KPROBES",
+        "FTRACE",
+        "DEBUG_FS",
+        "MAGIC_SYSRQ",
+        "DEVMEM",
+        "DEVPORT",
+        "X86_MSR",
+        "SYSVIPC",
+        "BINFMT_MISC",
+        "BINFMT_SCRIPT",
+        "IA32_EMULATION",
+    ),
+    "I10": ("SWAP", "HIBERNATION", "SUSPEND", "ZRAM"),
+    "I11": ("COREDUMP", "CRASH_DUMP", "PROC_VMCORE"),
+    "I18": (
+        "NETDEVICES",
+        "INET",
+        "PACKET",
+        "WIRELESS",
+        "USB_SUPPORT",
+        "VT",
+        "INPUT",
+        "SERIO",
+        "HW_RANDOM",
+        "TCG_TPM",
+        "VIRTIO_BALLOON",
+        "VIRTIO_MMIO",
+        "VIRTIO_PCI_LEGACY",
+        "VSOCKETS_LOOPBACK",
+        "SCSI",
+        "ATA",
+        "BLK_DEV_NVME",
+        "DMI",
+        "FW_CFG_SYSFS",
+        "RTC_CLASS",
+    ),
+    "I21": ("BLK_DEV_INITRD",),
+    "I25": ("ACPI_TABLE_UPGRADE", "ACPI_CUSTOM_DSDT", "ACPI_CONFIGFS", "PCI_MMCONFIG", "X86_MPPARSE"),
+}
+"""Of the configuration that the kernel itself carries. What a rule does not name, I26 holds to our own file."""
 SILENT: Final = frozenset({"console=null", "quiet", "loglevel=0"})
 SPEAKING: Final = ("console=", "earlycon", "earlyprintk", "netconsole", "debug", "ignore_loglevel")
 SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
-    "I9": {
-        "kernel.modules_disabled": "1",
-        "kernel.kexec_load_disabled": "1",
-        "kernel.yama.ptrace_scope": "3",
-        "kernel.unprivileged_bpf_disabled": "1",
-        "kernel.io_uring_disabled": "2",
-        "user.max_user_namespaces": "0",
-    },
-    "I11": {"kernel.core_pattern": "|/nonexistent", "fs.suid_dumpable": "0"},
+    "I9": {"kernel.yama.ptrace_scope": "3", "kernel.dmesg_restrict": "1", "kernel.perf_event_paranoid": "3"},
+    "I11": {"fs.suid_dumpable": "0"},
 }
-STARTERS: Final = ("init", "opt/anchorhold/process_one.py")
+STARTER: Final = "opt/anchorhold/process_one.py"
 
 Check = Callable[[Image], Iterator[str]]
 
@@ -118,20 +172,19 @@ def findings(image: Image, waived: Collection[str] = ()) -> Iterator[Finding]:
 
 def everything_has_an_owner(image: Image) -> Iterator[str]:
     """I2: of a listed package, byte for byte as listed."""
-    known = {each["name"] for each in image.manifest.image["inputs"]} | {OURS, "linux"}
-    for name, tree in (("root", image.root), ("initrd", image.initrd)):
-        listed = image.manifest.contents[name]
-        there = {path for path, found in tree.items() if not found.is_folder}
-        for path in sorted(there - listed.keys()):
-            yield f"{name}: {path} is nobody's"
-        for path in sorted(listed.keys() - tree.keys()):
-            yield f"{name}: {path} is listed and not there"
-        for path in sorted(there & listed.keys()):
-            owner, _, _, digest = listed[path]
-            if owner not in known:
-                yield f"{name}: {path} is of {owner}, which no input is"
-            if hashlib.sha256(tree[path].content).hexdigest() != digest:
-                yield f"{name}: {path} is not what is listed"
+    known = {each["name"] for each in image.manifest.image["inputs"]} | {OURS}
+    listed = image.manifest.contents["root"]
+    there = {path for path, found in image.root.items() if not found.is_folder}
+    for path in sorted(there - listed.keys()):
+        yield f"{path} is nobody's"
+    for path in sorted(listed.keys() - image.root.keys()):
+        yield f"{path} is listed and not there"
+    for path in sorted(there & listed.keys()):
+        owner, _, _, digest = listed[path]
+        if owner not in known:
+            yield f"{path} is of {owner}, which no input is"
+        if hashlib.sha256(image.root[path].content).hexdigest() != digest:
+            yield f"{path} is not what is listed"
 
 
 def only_what_the_cell_needs(image: Image) -> Iterator[str]:
@@ -144,51 +197,43 @@ def only_what_the_cell_needs(image: Image) -> Iterator[str]:
 
 def the_root_is_covered(image: Image) -> Iterator[str]:
     """I7."""
-    said = dict(word.split("=", 1) for word in image.command_line if word.startswith("anchorhold."))
-    if said.keys() != {"anchorhold.blocks", "anchorhold.salt", "anchorhold.root"}:
-        yield "the command line does not say blocks, salt and root"
+    try:
+        said = Verity.read(image.line)
+    except ImageRefused as reason:
+        yield str(reason)
         return
-    raw, blocks = image.files["root.img"], int(said["anchorhold.blocks"])
-    data = raw[: blocks * BLOCK_BYTES]
-    tree, root = tree_over(data, bytes.fromhex(said["anchorhold.salt"]))
-    if root.hex() != said["anchorhold.root"]:
+    raw = image.files["root.img"]
+    data = raw[: said.blocks * BLOCK_BYTES]
+    tree, root = tree_over(data, said.salt)
+    if root != said.root:
         yield "the root hash of the command line is of other blocks"
     if data + tree != raw:
         yield "the tree behind the root is not over it, or something is behind the tree"
 
 
 def nothing_written_can_be_executed(image: Image) -> Iterator[str]:
-    """I8: every mount of the two programs that start the machine is read-only or takes execution away."""
-    for path, source in _starters(image):
-        names = _constants(source, _constants(image.root["opt/anchorhold/calls.py"].content, {}))
-        for call in _calls(source, "mount"):
-            flags = _value(call.args[3], names)
-            if flags & _MS_MOVE or (flags & (_MS_RDONLY | _MS_NOEXEC) and flags & _MS_NOSUID):
-                continue
-            yield f"{path}:{call.lineno}: a mount that can be written to and executed from"
+    """I8: every mount of the program that starts the machine is read-only or takes execution away."""
+    source = image.root[STARTER].content
+    names = _constants(source, _constants(image.root["opt/anchorhold/calls.py"].content, {}))
+    for call in _calls(source, "mount"):
+        flags = _value(call.args[3], names)
+        if not (flags & (_MS_RDONLY | _MS_NOEXEC) and flags & _MS_NOSUID):
+            yield f"{STARTER}:{call.lineno}: a mount that can be written to and executed from"
 
 
 def the_kernel_is_shut(image: Image) -> Iterator[str]:
     """I9."""
-    words = image.command_line
-    for word in sorted(LOCKED - set(words)):
-        yield f"the command line lacks {word}"
-    for word in words:
-        name = word.partition("=")[0]
-        if name in {"init", "rdinit", "lsm", "security", "nokaslr", "nosmap", "nosmep", "mitigations"}:
-            yield f"the command line has {word}"
-        if name in {"lockdown", "module.sig_enforce"} and word not in LOCKED:
+    for word in image.told:
+        if word not in TOLD and not word.startswith(SPEAKING):
             yield f"the command line has {word}"
     yield from _settings(image, "I9")
-    if list(image.machine["sysctl"])[-1:] != ["kernel.modules_disabled"]:
-        yield "modules are not shut out last"
+    yield from _built(image, "I9")
 
 
 def nothing_is_swapped(image: Image) -> Iterator[str]:
     """I10: no suspend to disk, no device to swap to, nothing that would."""
-    for word in sorted({"nohibernate", "noresume"} - set(image.command_line)):
-        yield f"the command line lacks {word}"
-    for path in (*image.root, *image.initrd):
+    yield from _built(image, "I10")
+    for path in image.root:
         if any(name in path.rpartition("/")[2] for name in ("swapon", "mkswap", "zram", "zswap", "swapfile")):
             yield f"{path} is for swapping"
 
@@ -196,6 +241,7 @@ def nothing_is_swapped(image: Image) -> Iterator[str]:
 def nothing_is_dumped(image: Image) -> Iterator[str]:
     """I11."""
     yield from _settings(image, "I11")
+    yield from _built(image, "I11")
     source = image.root["opt/anchorhold/process_one.py"].content
     bounds = [ast.unparse(call) for call in _calls(source, "setrlimit")]
     if "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))" not in bounds or "core" in image.machine["limits"]:
@@ -205,28 +251,26 @@ def nothing_is_dumped(image: Image) -> Iterator[str]:
 def one_program(image: Image) -> Iterator[str]:
     """I12: the interpreter. What else is executable is a library; the loader and the C library start no program."""
     loader = f"{LIBRARIES}/ld-linux-x86-64.so.2"
-    for name, tree, allowed in (("root", image.root, {PYTHON}), ("initrd", image.initrd, {PYTHON, "init"})):
-        for path, found in tree.items():
-            if path.rpartition("/")[2] in SHELLS and not found.is_folder:
-                yield f"{name}: {path} has the name of a shell, a login or a tool"
-            if not found.is_file or path in allowed or path == loader:
-                continue
-            if found.mode & 0o111 and not (elf.is_elf(found.content) and ".so" in path.rpartition("/")[2]):
-                yield f"{name}: {path} can be executed"
-            if elf.is_elf(found.content) and elf.interpreter(found.content) and path != f"{LIBRARIES}/libc.so.6":
-                yield f"{name}: {path} is a program"
+    for path, found in image.root.items():
+        if path.rpartition("/")[2] in SHELLS and not found.is_folder:
+            yield f"{path} has the name of a shell, a login or a tool"
+        if not found.is_file or path in {PYTHON, loader}:
+            continue
+        if found.mode & 0o111 and not (elf.is_elf(found.content) and ".so" in path.rpartition("/")[2]):
+            yield f"{path} can be executed"
+        if elf.is_elf(found.content) and elf.interpreter(found.content) and path != f"{LIBRARIES}/libc.so.6":
+            yield f"{path} is a program"
 
 
 def nothing_gives_rights(image: Image) -> Iterator[str]:
     """I13."""
-    for name, tree in (("root", image.root), ("initrd", image.initrd)):
-        for path, found in tree.items():
-            if found.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
-                yield f"{name}: {path} has a set-id or sticky bit"
-            if found.mode & 0o022 and not stat.S_ISLNK(found.mode):
-                yield f"{name}: {path} can be written by others"
-            if not (found.is_file or found.is_folder or stat.S_ISLNK(found.mode)):
-                yield f"{name}: {path} is a device, a socket or a pipe"
+    for path, found in image.root.items():
+        if found.mode & (stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX):
+            yield f"{path} has a set-id or sticky bit"
+        if found.mode & 0o022 and not stat.S_ISLNK(found.mode):
+            yield f"{path} can be written by others"
+        if not (found.is_file or found.is_folder or stat.S_ISLNK(found.mode)):
+            yield f"{path} is a device, a socket or a pipe"
     user = image.machine["user"]
     if not isinstance(user, int) or user < 100:
         yield f"the cell runs as user {user}"
@@ -234,9 +278,9 @@ def nothing_gives_rights(image: Image) -> Iterator[str]:
 
 def nothing_is_printed(image: Image) -> Iterator[str]:
     """I14."""
-    for word in sorted(SILENT - set(image.command_line)):
+    for word in sorted(SILENT - set(image.told)):
         yield f"the command line lacks {word}"
-    for word in image.command_line:
+    for word in image.told:
         if word.startswith(SPEAKING) and word not in SILENT:
             yield f"the command line has {word}"
     if image.machine["log"]["to"] != "/dev/null":
@@ -279,14 +323,11 @@ def three_ports(image: Image) -> Iterator[str]:
 
 
 def no_other_drivers(image: Image) -> Iterator[str]:
-    """I18: modules are in the initrd alone, and are the named ones."""
+    """I18: all drivers are in the kernel, and are few."""
     for path in image.root:
         if ".ko" in path.rpartition("/")[2]:
-            yield f"root: {path} is a module"
-    for path in image.initrd:
-        name = path.rpartition("/")[2].partition(".")[0].replace("_", "-")
-        if ".ko" in path and name not in MODULES:
-            yield f"initrd: {path} is no module a cell needs"
+            yield f"{path} is a module"
+    yield from _built(image, "I18")
 
 
 def every_library_is_there(image: Image) -> Iterator[str]:
@@ -304,24 +345,33 @@ def every_library_is_there(image: Image) -> Iterator[str]:
     }
     for path, found in image.root.items():
         if found.is_file and path.startswith(f"{LIBRARIES}/") and path.rpartition("/")[2] not in asked:
-            yield f"root: {path} is a library that nothing asks for"
-    for name, tree in (("root", image.root), ("initrd", image.initrd)):
-        for path, found in tree.items():
-            if not found.is_file or not elf.is_elf(found.content):
-                continue
-            for wanted in elf.needed(found.content):
-                beside = f"{path.rpartition('/')[0]}/{wanted}"
-                if f"{LIBRARIES}/{wanted}" not in tree and beside not in tree and not _bundled(tree, wanted):
-                    yield f"{name}: {path} asks for {wanted}, which is not there"
+            yield f"{path} is a library that nothing asks for"
+    for path, found in image.root.items():
+        if not found.is_file or not elf.is_elf(found.content):
+            continue
+        for wanted in elf.needed(found.content):
+            beside = f"{path.rpartition('/')[0]}/{wanted}"
+            if not {f"{LIBRARIES}/{wanted}", beside} & image.root.keys() and not _bundled(image.root, wanted):
+                yield f"{path} asks for {wanted}, which is not there"
 
 
-def the_initrd_is_of_the_root(image: Image) -> Iterator[str]:
-    """I21."""
-    for path, found in image.initrd.items():
-        if found.is_file and path in image.root and image.root[path].content != found.content:
-            yield f"{path} differs between initrd and root"
-    if "init" not in image.initrd:
-        yield "the initrd has no first process"
+def the_kernel_opens_the_root(image: Image) -> Iterator[str]:
+    """I21: by the command line, and then starts the one program of the root; nothing comes before it."""
+    yield from _built(image, "I21")
+    if not image.line.endswith(f" rootfstype=erofs {FIRST}"):
+        yield f"the command line does not end in the root and {FIRST}"
+    if STARTER not in image.root:
+        yield f"{STARTER} is not there"
+
+
+def acpi_is_left(image: Image) -> Iterator[str]:
+    """I25."""
+    yield from _built(image, "I25")
+
+
+def the_kernel_is_as_declared(image: Image) -> Iterator[str]:
+    """I26: every line of our configuration is in the one that the kernel carries."""
+    yield from Options.parse(CONFIGURATION.read_text()).departures(image.kernel)
 
 
 def the_configuration_is_inside(image: Image) -> Iterator[str]:
@@ -350,9 +400,11 @@ def byte_code_is_of_its_source(image: Image) -> Iterator[str]:
 def the_unified_image_is_the_same(image: Image) -> Iterator[str]:
     """I24."""
     sections = uki.sections_of(image.files["image.efi"])
-    for section, name in ((".linux", "vmlinuz"), (".initrd", "initrd.img"), (".cmdline", "cmdline")):
+    for section, name in ((".linux", "vmlinuz"), (".cmdline", "cmdline")):
         if sections.get(section) != image.files[name]:
             yield f"image.efi has another {name}"
+    if ".initrd" in sections:
+        yield "image.efi has an initrd"
 
 
 CHECKS: Final[Mapping[str, Check]] = {
@@ -371,13 +423,15 @@ CHECKS: Final[Mapping[str, Check]] = {
     "I17": three_ports,
     "I18": no_other_drivers,
     "I19": every_library_is_there,
-    "I21": the_initrd_is_of_the_root,
+    "I21": the_kernel_opens_the_root,
     "I22": the_configuration_is_inside,
     "I23": byte_code_is_of_its_source,
     "I24": the_unified_image_is_the_same,
+    "I25": acpi_is_left,
+    "I26": the_kernel_is_as_declared,
 }
 
-_MS_RDONLY, _MS_NOSUID, _MS_NOEXEC, _MS_MOVE = 1, 2, 8, 8192
+_MS_RDONLY, _MS_NOSUID, _MS_NOEXEC = 1, 2, 8
 _UNCHECKED: Final = 0b01
 _NOTHING: Final = Found(0, b"")
 _JOINED: Final = {ast.BitOr: operator.or_, ast.LShift: operator.lshift}
@@ -390,16 +444,18 @@ def _settings(image: Image, rule: str) -> Iterator[str]:
             yield f"{name} is {told.get(name)!r}, and not {value!r}"
 
 
+def _built(image: Image, rule: str) -> Iterator[str]:
+    for name in BUILT_WITH.get(rule, ()):
+        if image.kernel.get(f"CONFIG_{name}") != "y":
+            yield f"the kernel is built without {name}"
+    for name in BUILT_WITHOUT.get(rule, ()):
+        if f"CONFIG_{name}" in image.kernel:
+            yield f"the kernel is built with {name}"
+
+
 def _bundled(tree: Mapping[str, Found], wanted: str) -> bool:
     """A library that a wheel brings with it, under a name that is nobody else's."""
     return any(path.startswith(SITE) and path.endswith(f".libs/{wanted}") for path in tree)
-
-
-def _starters(image: Image) -> Iterator[tuple[str, bytes]]:
-    for path in STARTERS:
-        found = image.initrd.get(path) or image.root.get(path)
-        if found is not None:
-            yield path, found.content
 
 
 def _calls(source: bytes, name: str) -> Iterator[ast.Call]:

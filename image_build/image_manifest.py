@@ -1,7 +1,7 @@
-"""What an image is: its five files by size and digest, what it was made of, and every path inside with its owner.
+"""What an image is: its four files by size and digest, what it was made of, and every path inside with its owner.
 
-    manifest.json   the five files, verity, kernel, configuration, inputs
-    contents.json   "root" and "initrd": path -> [owner, mode, size, SHA-256]; of a link, of where it leads
+    manifest.json   the four files, verity, kernel, configuration, inputs
+    contents.json   "root": path -> [owner, mode, size, SHA-256]; of a link, of where it leads
 
 Neither is in the image, and neither is signed: they say what a second build has to come to.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from image_build.downloads import digest_of
-from image_build.lock import ImageLock
+from image_build.lock import Locked
 from image_build.tree import Tree
 from image_build.verity import Verity
 
-ARTEFACTS: Final = ("root.img", "initrd.img", "vmlinuz", "cmdline", "image.efi")
-VERSION: Final = 1
+ARTEFACTS: Final = ("root.img", "vmlinuz", "cmdline", "image.efi")
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Built:
     config: bytes
     wheel: bytes
     verity: Verity
-    lock: ImageLock
+    inputs: tuple[Locked, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Manifest:
     contents: dict[str, dict[str, list[Any]]]
 
     @classmethod
-    def of(cls, folder: Path, built: Built, *, root: Tree, initrd: Tree) -> Self:
+    def of(cls, folder: Path, built: Built, *, root: Tree) -> Self:
         image = {
             "version": VERSION,
             "profile": built.profile,
@@ -56,11 +56,9 @@ class Manifest:
             "kernel": built.kernel,
             "config": hashlib.sha256(built.config).hexdigest(),
             "wheel": hashlib.sha256(built.wheel).hexdigest(),
-            "inputs": [
-                {"name": each.name, "version": each.version, "sha256": each.sha256} for each in built.lock.inputs()
-            ],
+            "inputs": [{"name": each.name, "version": each.version, "sha256": each.sha256} for each in built.inputs],
         }
-        return cls(image, {"root": _listed(root), "initrd": _listed(initrd)})
+        return cls(image, {"root": _listed(root)})
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -16,16 +16,26 @@ from image_build import apt
 from image_build.contents import LOCK, Contents, Part
 from image_build.downloads import PIP_TARGET, Told, digest_of
 from image_build.errors import ImageRefused
-from image_build.lock import ImageLock, Package, Wheel
+from image_build.kernel.inputs import LOCK as KERNEL_LOCK
+from image_build.kernel.inputs import read_declared
+from image_build.lock import ImageLock, Package, Wheel, write_lock
 
 
 def lock_anew(contents: Contents, requirements: Sequence[Path], cache: Path, tell: Told, out: Path = LOCK) -> ImageLock:
     tell("asking apt's signed indices")
-    packages = apt.refreshed([_to_find(each) for each in (contents.kernel, *contents.packages)])
+    packages = apt.refreshed([_to_find(each) for each in contents.packages])
     tell("asking pip for the wheels")
     lock = ImageLock(tuple(packages), tuple(_wheels(contents, requirements, cache)))
     lock.write(out)
     return lock
+
+
+def lock_kernel_anew(tell: Told, out: Path = KERNEL_LOCK) -> list[Package]:
+    """Newer inputs lead to another kernel: `anchorhold image kernel --state` builds it, and states which."""
+    tell("asking apt's signed indices for the kernel")
+    packages = apt.refreshed([each.to_find for each in read_declared()])
+    write_lock(out, packages)
+    return packages
 
 
 def _to_find(part: Part) -> Package:

@@ -1,6 +1,6 @@
-"""A unified kernel image: an EFI program that carries kernel, initrd and command line as sections, and starts them.
+"""A unified kernel image: an EFI program that carries kernel and command line as sections, and starts them.
 
-    systemd's stub, then .osrel .cmdline .uname .initrd .linux
+    systemd's stub, then .osrel .cmdline .uname .linux
 
 The stub takes its command line from the section, not from whoever starts it. Nothing is signed here.
 """
@@ -19,16 +19,13 @@ _SECTION_BYTES: Final = 40
 _PE32_PLUS: Final = 0x20B
 
 
-def unified(
-    stub: bytes, *, os_release: bytes, command_line: bytes, release: str, initrd: bytes, kernel: bytes
-) -> bytes:
+def unified(stub: bytes, *, os_release: bytes, command_line: bytes, release: str, kernel: bytes) -> bytes:
     return with_sections(
         stub,
         [
             (".osrel", os_release, _DATA),
             (".cmdline", command_line, _DATA),
             (".uname", release.encode(), _DATA),
-            (".initrd", initrd, _DATA),
             (".linux", kernel, _CODE),
         ],
     )

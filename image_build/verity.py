@@ -7,11 +7,21 @@ every block checked as it is read; who wrote the data is not established.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
+
+from image_build.errors import ImageRefused
 
 BLOCK_BYTES: Final = 4096
+SECTOR_BYTES: Final = 512
+DISK: Final = "/dev/vda"  # the first disk that the host gives; what is on it is proven block by block
+_WORDS: Final = re.compile(
+    rf'dm-mod\.create="root,,,ro,0 ([1-9][0-9]*) verity 1 {DISK} {DISK} {BLOCK_BYTES} {BLOCK_BYTES} ([1-9][0-9]*) '
+    r'([1-9][0-9]*) sha256 ([0-9a-f]{64}) ([0-9a-f]{64}) 1 restart_on_corruption" '
+    r"root=/dev/dm-0 ro rootfstype=erofs"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,24 @@ class Verity:
 
     @property
     def words(self) -> str:
-        return f"anchorhold.blocks={self.blocks} anchorhold.salt={self.salt.hex()} anchorhold.root={self.root.hex()}"
+        """As the kernel sets it up, before anything of the disk is used (image.md I7)."""
+        return (
+            f'dm-mod.create="root,,,ro,0 {self.blocks * BLOCK_BYTES // SECTOR_BYTES} verity 1 {DISK} {DISK} '
+            f"{BLOCK_BYTES} {BLOCK_BYTES} {self.blocks} {self.blocks} sha256 {self.root.hex()} {self.salt.hex()} "
+            '1 restart_on_corruption" root=/dev/dm-0 ro rootfstype=erofs'
+        )
+
+    @classmethod
+    def read(cls, command_line: str) -> Self:
+        """Out of a command line that has these words once, in this form. Raises `ImageRefused`."""
+        found = _WORDS.findall(command_line)
+        if len(found) != 1 or command_line.count("dm-mod.") != 1:
+            raise ImageRefused("verity.words", expected="dm-mod.create for one root, once", got=f"{len(found)} of it")
+        sectors, blocks, hashed_at, root, salt = found[0]
+        made = cls(int(blocks), bytes.fromhex(salt), bytes.fromhex(root))
+        if hashed_at != blocks or int(sectors) * SECTOR_BYTES != made.blocks * BLOCK_BYTES:
+            raise ImageRefused("verity.words", expected="a tree directly behind its blocks", got="other numbers")
+        return made
 
 
 def append_tree(image: Path, salt: bytes) -> Verity:

@@ -10,12 +10,15 @@ from dataclasses import replace
 from importlib.util import MAGIC_NUMBER
 
 from image_build import uki
+from image_build.build import FIRST
 from image_build.contents import FOLDER
 from image_build.finished_image import Found, Image
 from image_build.image_manifest import Manifest
+from image_build.kernel.configuration import OFF, Options
+from image_build.kernel.inputs import CONFIGURATION
 from image_build.profile import CONFIG, MACHINE, Profile
 from image_build.staged import LIBRARIES, LOADER, PYTHON
-from image_build.verity import BLOCK_BYTES, tree_over
+from image_build.verity import BLOCK_BYTES, Verity, tree_over
 
 SALT = bytes(32)
 SITE = "opt/anchorhold/site"
@@ -96,29 +99,23 @@ def a_root(profile: str = "release") -> dict[str, Found]:
 
 def a_small_image(profile: str = "release") -> Image:
     root = a_root(profile)
-    initrd = {path: root[path] for path in (PYTHON, LOADER, f"{LIBRARIES}/libc.so.6")}
-    initrd |= {"init": file((FOLDER / "inside/first.py").read_bytes(), 0o755), "modules/vsock.ko": file(b"module")}
     data = bytes(range(256)) * 16 * 3
     tree, top = tree_over(data, SALT)
-    words = f"anchorhold.blocks={len(data) // BLOCK_BYTES} anchorhold.salt={SALT.hex()} anchorhold.root={top.hex()}"
+    words = Verity(len(data) // BLOCK_BYTES, SALT, top).words
     files = {
         "root.img": data + tree,
         "vmlinuz": b"kernel",
-        "initrd.img": b"initrd",
-        "cmdline": " ".join([*Profile.read(profile).command_line, words]).encode(),
+        "cmdline": " ".join([*Profile.read(profile).command_line, words, FIRST]).encode(),
     }
-    return listed(Image(Manifest({}, {}), unified(files), root, initrd))
+    asked = Options.parse(CONFIGURATION.read_text()).options
+    kernel = {each.name: each.value for each in asked if each.value != OFF}
+    return listed(Image(Manifest({}, {}), unified(files), root, kernel))
 
 
 def unified(files: dict[str, bytes]) -> dict[str, bytes]:
     return files | {
         "image.efi": uki.unified(
-            a_stub(),
-            os_release=b"ID=x\n",
-            command_line=files["cmdline"],
-            release="6.12",
-            initrd=files["initrd.img"],
-            kernel=files["vmlinuz"],
+            a_stub(), os_release=b"ID=x\n", command_line=files["cmdline"], release="6.12", kernel=files["vmlinuz"]
         )
     }
 
@@ -126,17 +123,16 @@ def unified(files: dict[str, bytes]) -> dict[str, bytes]:
 def listed(image: Image) -> Image:
     """With a manifest that says what is there."""
     contents = {
-        name: {
+        "root": {
             path: [
                 "anchorhold",
                 f"{stat.S_IMODE(found.mode):04o}",
                 len(found.content),
                 hashlib.sha256(found.content).hexdigest(),
             ]
-            for path, found in tree.items()
+            for path, found in image.root.items()
             if not found.is_folder
         }
-        for name, tree in (("root", image.root), ("initrd", image.initrd))
     }
     config = hashlib.sha256(image.root[CONFIG].content).hexdigest()
     return replace(image, manifest=Manifest({"inputs": [], "config": config}, contents))

@@ -38,8 +38,11 @@ def add(verbs: Verbs) -> None:
     for each in (check, listing):
         each.add_argument("image", type=_image, metavar="DIR")
     add_arguments(_job(jobs, "boot", "start an image under QEMU, and say how it ended", boot))
+    kernel = _job(jobs, "kernel", "build the guest kernel, or say which is kept", _kernel)
+    kernel.add_argument("--again", action="store_true", help="build it anew and hold it against the stated digest")
+    kernel.add_argument("--state", action="store_true", help="state in this clone what its inputs led to")
     lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
-    for each in (make, check, lock):
+    for each in (make, check, kernel, lock):
         each.add_argument(
             "--cache",
             type=Path,
@@ -140,6 +143,20 @@ def served_as(config: bytes) -> tuple[list[str], str | None]:
         return [], str(refusal)
 
 
+def _kernel(arguments: argparse.Namespace) -> int:
+    from image_build.kernel.inputs import Inputs
+    from image_build.kernel.kernel_cache import Stated, build_again, have_kernel, kept_in, state
+
+    inputs = Inputs.read()
+    if arguments.again:
+        found = build_again(inputs, arguments.cache, _BUILD / "kernel", _tell)
+    else:
+        have_kernel(inputs, arguments.cache, _tell)
+        found = state(inputs) if arguments.state else Stated.read(kept_in() / inputs.digest / "stated.json")
+    print(f"{found.sha256}  {found.release}, {found.size} bytes, {found.objects} objects")
+    return 0
+
+
 def _list(arguments: argparse.Namespace) -> int:
     from image_build.contents import LOCK, Contents
     from image_build.contents_page import table
@@ -153,9 +170,10 @@ def _list(arguments: argparse.Namespace) -> int:
 def _lock(arguments: argparse.Namespace) -> int:
     from image_build.build import SOURCES
     from image_build.contents import Contents
-    from image_build.lock_update import lock_anew
+    from image_build.lock_update import lock_anew, lock_kernel_anew
 
     requirements = [SOURCES / "requirements" / name for name in ("cell.txt", "dev.txt")]
     lock = lock_anew(Contents.read(), requirements, arguments.cache, _tell)
-    print(f"{len(lock.packages)} packages, {len(lock.wheels)} wheels")
+    packages = lock_kernel_anew(_tell)
+    print(f"{len(lock.packages)} packages, {len(lock.wheels)} wheels; {len(packages)} packages for the kernel")
     return 0

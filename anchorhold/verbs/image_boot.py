@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _REFUSED: Final = 4
 _TOOLS: Final = Path("build/tools/vm")
-_HELD_SECONDS_MAX: Final = 60
 _WAIT_SECONDS: Final = 3600
 _DEVNET_DAYS: Final = 30
 
@@ -157,7 +156,7 @@ def _follow(running: Running) -> int:
     from image_build.boot.ending import Code, How, Stage, Told
     from image_build.boot.plan import Platform
 
-    if running.plan.platform is Platform.EMULATED and running.is_held(_HELD_SECONDS_MAX):
+    if running.plan.platform is Platform.EMULATED and running.is_held():
         _say(ended="held", means="the firmware met a kernel, initrd or command line that is not in its table")
         return _REFUSED
     try:

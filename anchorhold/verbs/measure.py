@@ -56,7 +56,7 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
         type=Path,
         required=True,
         metavar="DIR",
-        help="an image as it was built: vmlinuz, initrd.img, cmdline",
+        help="an image as it was built: vmlinuz, cmdline, and initrd.img if it has one",
     )
     parser.set_defaults(run=work)
     return parser
@@ -130,7 +130,8 @@ def _files(image: Path) -> tuple[bytes, bytes, str]:
         raise LaunchRefused(
             "cmdline.text", expected="printable ASCII on one line", got=shown((image / "cmdline").read_bytes())
         ) from None
-    return (image / "vmlinuz").read_bytes(), (image / "initrd.img").read_bytes(), cmdline
+    initrd = (image / "initrd.img").read_bytes() if (image / "initrd.img").exists() else b""
+    return (image / "vmlinuz").read_bytes(), initrd, cmdline
 
 
 def _print(manifest: LaunchManifest) -> int:

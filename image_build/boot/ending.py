@@ -16,13 +16,12 @@ from types import MappingProxyType
 from typing import Final
 
 LINE_BYTES_MAX: Final = 64
-_LINE: Final = re.compile(rb"anchorhold end (first|machine|cell) (0|[1-9][0-9]{0,2})\n")
+_LINE: Final = re.compile(rb"anchorhold end (machine|cell) (0|[1-9][0-9]{0,2})\n")
 _SIGNAL_BASE: Final = 128
 CODE_MAX: Final = 255
 
 
 class Stage(Enum):
-    FIRST = "first"  # the initrd: modules, dm-verity, the way to the root
     MACHINE = "machine"  # process 1: what must hold before the cell may start
     CELL = "cell"  # the cell itself
 
@@ -98,8 +97,6 @@ class Ending:
 
 def _meaning(told: Told) -> str:
     match told.stage:
-        case Stage.FIRST:
-            return "the initrd could not open the root"
         case Stage.MACHINE:
             return "a rule of the sealed root did not take"
         case Stage.CELL if told.code in MEANS:

@@ -7,21 +7,24 @@ import queue
 import re
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from image_build.boot.ending import REASONS, How
 from image_build.boot.plan import BootRefused
 
 LINE_BYTES_MAX: Final = 1 << 20
-ANSWER_SECONDS_MAX: Final = 60
+LOOK_SECONDS: Final = 1  # between looks at whether the emulator gets on
 _INSTRUCTION: Final = re.compile(r"\bRIP=([0-9a-f]{16})")
 
 
 class Monitor:
     """Reads on a thread of its own until the emulator ends. Ask from one thread alone."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, look: Callable[[str], None]) -> None:
+        """`look` raises if the emulator stands still; it is told what is waited for."""
         self.how = How.UNKNOWN
+        self._look: Final = look
         self._socket: Final = connected
         self._answers: Final[queue.SimpleQueue[object]] = queue.SimpleQueue()
         self._thread: Final = threading.Thread(target=self._read, daemon=True)
@@ -32,9 +35,13 @@ class Monitor:
     def ask(self, command: str, **arguments: object) -> object:
         try:
             self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-            return self._answers.get(timeout=ANSWER_SECONDS_MAX)
-        except (OSError, queue.Empty) as reason:
-            raise BootRefused("monitor", expected=f"an answer to {command}", got=type(reason).__name__) from None
+        except OSError as reason:
+            raise BootRefused("monitor", expected=f"to be asked {command}", got=type(reason).__name__) from None
+        while True:
+            try:
+                return self._answers.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                self._look(f"the emulator's answer to {command}")
 
     def quit(self) -> None:
         """The host ends the machine. It may have ended by itself meanwhile."""

@@ -4,7 +4,7 @@
     device_command(plan), emulator_command(plan)
 
 One description, three platforms: emulated (any machine), SEV-SNP and TDX (KVM on a host that has them). What a guest
-is given is the same everywhere: firmware, kernel, initrd, command line, read-only disks, one VSOCK device.
+is given is the same everywhere: firmware, kernel, command line, read-only disks, one VSOCK device.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Image:
     """The parts of an image that are handed over. `cmdline` is text, the rest are files."""
 
     kernel: Path
-    initrd: Path
     root: Path
     cmdline: str
 
@@ -53,7 +52,7 @@ class Image:
     def below(cls, folder: Path) -> Image:
         """As it was built. The command line is read here because it is handed over as text."""
         cmdline = (folder / "cmdline").read_text(encoding="ascii")
-        return cls(folder / "vmlinuz", folder / "initrd.img", folder / "root.img", cmdline)
+        return cls(folder / "vmlinuz", folder / "root.img", cmdline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The digests of kernel, initrd and command line, to be laid where the firmware looks for them."""
+    """The digests of kernel, command line and no initrd, to be laid where the firmware looks for them."""
 
     path: Path
     address: int
@@ -155,8 +154,6 @@ def emulator_command(plan: Plan) -> tuple[str, ...]:
         *_firmware(plan),
         "-kernel",
         str(plan.image.kernel),
-        "-initrd",
-        str(plan.image.initrd),
         "-append",
         plan.image.cmdline,
         *_disks(plan),

@@ -1,8 +1,8 @@
-"""The processes of one machine, its monitor and its last line: all of them bounded, all of them ended.
+"""The processes of one machine, its monitor and its last line: all of them watched, all of them ended.
 
 with Running(plan, tools) as machine:
     ...                             # the window is at plan.window
-    ending = machine.ended(seconds=60)
+    ending = machine.ending()       # raises StandsStill if nothing happens any more
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Self
 
+from image_build.boot import progress
 from image_build.boot.ending import LINE_BYTES_MAX, Ending, How, Told, parse_line
 from image_build.boot.monitor import Monitor
 from image_build.boot.plan import END_PORT, BootRefused, Plan, Platform, device_command, emulator_command
 
-SECONDS_MAX: Final = 60  # of each step that is not the guest's
-LINE_SECONDS_MAX: Final = 2
+LINE_SECONDS_MAX: Final = 10
 CONSOLE_BYTES_MAX: Final = 4 << 20
-STANDS_STILL: Final = 5  # looks at the processor, a second apart
+HELD_LOOKS: Final = 5  # at the processor, between which the emulator ran
+HELD_LOOK_PROCESSOR_SECONDS: Final = 0.3
+HELD_LOOK_SECONDS_MAX: Final = 20  # for a processor that halted, which uses no time
 _ACCEPTS: Final = 1 << 16  # the kernel's __SO_ACCEPTCON
 _LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 _ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")  # no emulator outlives whoever started it
@@ -48,8 +50,17 @@ class Tools:
 
 
 class Running:
-    def __init__(self, plan: Plan, tools: Tools, *, on_console: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tools: Tools,
+        *,
+        on_console: Callable[[str], None] | None = None,
+        host_words: Sequence[str] = (),
+    ) -> None:
+        """`host_words` are what a host adds to the emulator's command line; none of them is measured."""
         self.plan: Final = plan
+        self._host_words: Final = host_words
         self.console: list[str] = []
         self._tools: Final = tools
         self._on_console: Final = on_console
@@ -83,9 +94,28 @@ class Running:
         return self._monitor
 
     @property
+    def emulator(self) -> int:
+        """Its process."""
+        return self._processes[-1].pid
+
+    def watch(self, more: Callable[[], object] | None = None) -> progress.Watch:
+        """The machine gets on as long as it prints, reads a disk or exchanges bytes, or `more` changes."""
+        processes = [each.pid for each in self._processes]
+        return progress.Watch(
+            processes,
+            lambda: (
+                self.console[-1:],
+                len(self.console),
+                progress.moved_bytes(self.emulator),
+                [progress.processor_seconds(each) for each in processes[:-1]],
+                more() if more is not None else None,
+            ),
+        )
+
+    @property
     def memory_bytes(self) -> int:
         """What the emulator has in memory now, the guest's memory that it touched included."""
-        status = Path(f"/proc/{self._processes[-1].pid}/status").read_text()
+        status = Path(f"/proc/{self.emulator}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
     def ended(self, seconds: float) -> Ending | None:
@@ -94,17 +124,30 @@ class Running:
             return None
         return Ending(self.monitor.how, self._told[0] if self._told else None)
 
-    def is_held(self, seconds: float) -> bool:
+    def ending(self) -> Ending:
+        """Wait for its end. Raises `StandsStill`."""
+        return progress.until("the machine's end", lambda: self.ended(0), self.watch())
+
+    def is_held(self) -> bool:
         """J5: the firmware met a kernel, initrd or command line that is not in the table, and will not go on: the
-        processor is at one instruction and no disk was ever read. False if the time is over, or the guest lives."""
-        end = time.monotonic() + seconds
+        processor is at one instruction, whenever it is looked at, and no disk was ever read. False once the guest
+        reads a disk, or the machine ends."""
         seen: list[int | None] = []
-        while time.monotonic() < end and self.is_running and not self.monitor.disk_reads():
+        while self.is_running and not self.monitor.disk_reads():
             seen.append(self.monitor.instruction())
-            if len(seen) > STANDS_STILL and len(set(seen[-STANDS_STILL:])) == 1:
+            if len(seen) > HELD_LOOKS and len(set(seen[-HELD_LOOKS:])) == 1:
                 return True
-            self._ended.wait(1)
+            self._let_it_run()
         return False
+
+    def _let_it_run(self) -> None:
+        used, began = progress.processor_seconds(self.emulator), time.monotonic()
+        while (
+            progress.processor_seconds(self.emulator) - used < HELD_LOOK_PROCESSOR_SECONDS
+            and time.monotonic() - began < HELD_LOOK_SECONDS_MAX
+        ):
+            if self._ended.wait(0.1):
+                return
 
     def stop(self) -> None:
         """The host ends it, without asking: a cell loses nothing that it may not lose."""
@@ -120,20 +163,27 @@ class Running:
             self._wait_for(plan.vhost)
         monitor = _listening(plan.monitor)
         self._listeners.append(monitor)
-        name, *words = emulator_command(plan)
+        name, *words = (*emulator_command(plan), *self._host_words)
         emulator = self._spawn(
             self._tools.command([name, *self._tools.data(), *words]),
             stdout=subprocess.PIPE if plan.console else subprocess.DEVNULL,
         )
-        monitor.settimeout(SECONDS_MAX)
-        try:
-            connected, _ = monitor.accept()
-        except TimeoutError:
-            raise BootRefused("emulator", expected="one that starts", got=self._said()) from None
-        self._monitor = Monitor(connected)
+        watch = progress.Watch([emulator.pid], lambda: progress.moved_bytes(emulator.pid))
+        self._monitor = Monitor(self._connected(monitor, emulator, watch), watch.look)
         if emulator.stdout is not None:
             self._thread(self._read_console, emulator.stdout)
         self._thread(self._wait_for_end, emulator)
+
+    def _connected(
+        self, monitor: socket.socket, emulator: subprocess.Popen[bytes], watch: progress.Watch
+    ) -> socket.socket:
+        monitor.settimeout(progress.LOOK_SECONDS)
+        while emulator.poll() is None:
+            try:
+                return monitor.accept()[0]
+            except TimeoutError:
+                watch.look("the emulator's monitor")
+        raise BootRefused("emulator", expected="one that starts", got=self._said())
 
     def _spawn(self, command: Sequence[str], *, stdout: int) -> subprocess.Popen[bytes]:
         with (self.plan.run / "said").open("ab") as said:
@@ -149,11 +199,13 @@ class Running:
 
     def _wait_for(self, path: Path) -> None:
         """QEMU asks once. The device says nothing when it listens, so the kernel's table is looked at."""
-        end = time.monotonic() + SECONDS_MAX
+        device = self._processes[-1]
+        watch = progress.Watch([device.pid], lambda: progress.moved_bytes(device.pid))
         while not _accepts(path):
-            if time.monotonic() > end or self._processes[-1].poll() is not None:
+            if device.poll() is not None:
                 raise BootRefused("device", expected="one that listens", got=self._said())
-            time.sleep(0.01)
+            watch.look("the VSOCK device to listen")
+            time.sleep(progress.LOOK_SECONDS)
 
     def _said(self) -> str:
         return (self.plan.run / "said").read_text(errors="replace")[-2000:] or "nothing"
@@ -211,7 +263,7 @@ class Running:
                     Path(listener.getsockname()).unlink(missing_ok=True)
                 _shut(listener)
         for thread in self._threads:
-            thread.join(SECONDS_MAX)
+            thread.join()
         if self._monitor is not None:
             self._monitor.close()
         self._ended.set()

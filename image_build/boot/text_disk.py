@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from image_build.boot.plan import BootRefused, Image, Table
 from measurements.launch.footer import Firmware
 from measurements.launch.sev import KernelHashes, hash_table_address
 from measurements.launch.snp import SNP_ACTIVE, SnpLaunch, signature_of
+
+NO_INITRD: Final = b""  # its digest is in the table all the same, and the firmware holds what comes against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Handed:
     @classmethod
     def of(cls, firmware: Path, image: Image) -> Self:
         """Raises `LaunchRefused` for a firmware that is none, OSError for a file that is not there."""
-        hashes = KernelHashes.of(image.kernel.read_bytes(), image.initrd.read_bytes(), image.cmdline)
+        hashes = KernelHashes.of(image.kernel.read_bytes(), NO_INITRD, image.cmdline)
         return cls(Firmware.parse(firmware.read_bytes()), hashes)
 
     def write_table(self, path: Path) -> Table:

@@ -1,4 +1,4 @@
-"""What runs inside the image before the cell does: `first` in the initrd, then `process_one` on the sealed root.
+"""What runs inside the image before the cell does: `process_one`, the first program of the sealed root.
 
 Files of the image, not of the build: nothing here is imported by it, and they import Python's own modules alone.
 """

@@ -1,7 +1,8 @@
-"""Process 1 of the sealed root: shut the machine, start the one program, power off when it ends.
+"""The first program of the sealed root: shut the machine, start the cell, power off when it ends.
 
-What it does is in `/etc/anchorhold/machine.toml`, inside the measurement. Anything it cannot do ends the machine:
-nothing is served under a rule that did not take. The program gets nothing to write to but the pipe of its log.
+The kernel has opened the root through dm-verity by the measured command line before it starts this. What it does is
+in `/etc/anchorhold/machine.toml`, inside the measurement. Anything it cannot do ends the machine: nothing is served
+under a rule that did not take. The program gets nothing to write to but the pipe of its log.
 """
 
 import sys
@@ -23,17 +24,21 @@ MACHINE = Path("/etc/anchorhold/machine.toml")
 CLOSED = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 LAST_CAPABILITY = Path("/proc/sys/kernel/cap_last_cap")
+ABSENT = (Path("/proc/swaps"), Path("/proc/modules"), Path("/proc/sys/kernel/kexec_load_disabled"))
 REPORTS = Path("/sys/kernel/config/tsm/report")
 DEVICES = {"null": 3, "zero": 5, "random": 8, "urandom": 9}
 
 
 def main() -> None:
+    hold_descriptors()
+    open_file_systems()
     machine = tomllib.loads(MACHINE.read_text(encoding="utf-8"))
     user, log = machine["user"], machine["log"]
     disks = {name: find_disk(serial) for name, serial in machine["disks"].items()}
     close_file_systems({name: number for name, number in disks.items() if number is not None}, user)
     shut_kernel(machine["sysctl"])
     reports_to(user)
+    wait_for_seed()
     listening, speaking = os.pipe()
     program = os.fork()
     if program == 0:
@@ -45,6 +50,21 @@ def main() -> None:
         if ended == program:
             code = os.waitstatus_to_exitcode(status)
             calls.end("cell", code if code >= 0 else 128 - code)
+
+
+def hold_descriptors() -> None:
+    """Without a console nothing is open, and 0, 1 and 2 are not for disks."""
+    while (descriptor := os.open("/dev/null", os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
+
+
+def open_file_systems() -> None:
+    """The kernel mounted the root, and a first /dev."""
+    closed = calls.MS_RDONLY | calls.MS_NOSUID | calls.MS_NODEV
+    calls.mount("none", "/", None, closed | calls.MS_REMOUNT | calls.MS_BIND)
+    calls.mount("proc", "/proc", "proc", CLOSED, "hidepid=2")
+    calls.mount("sysfs", "/sys", "sysfs", CLOSED)
 
 
 def find_disk(serial: str) -> int | None:
@@ -61,7 +81,6 @@ def find_disk(serial: str) -> int | None:
 
 def close_file_systems(disks: dict[str, int], user: int) -> None:
     """image.md I8: nothing can be written to, nothing there can be executed; devices are the few that are named."""
-    calls.mount("proc", "/proc", "proc", CLOSED | calls.MS_REMOUNT, "hidepid=2")
     calls.detach("/dev")
     dev = calls.MS_NOSUID | calls.MS_NOEXEC
     calls.mount("tmpfs", "/dev", "tmpfs", dev, "mode=755,size=64k,nr_inodes=32")
@@ -82,13 +101,14 @@ def node(name: str, mode: int, number: int, owner: int) -> None:
 
 
 def shut_kernel(settings: dict[str, str]) -> None:
-    """image.md I9 to I11. The last setting is the one that lets no module in any more."""
+    """image.md I9 to I11: what the kernel was built without is not there to be set."""
     calls.mount("securityfs", "/sys/kernel/security", "securityfs", CLOSED | calls.MS_RDONLY)
     if "[confidentiality]" not in Path("/sys/kernel/security/lockdown").read_text():
         raise PermissionError("the kernel is not locked down")
     calls.detach("/sys/kernel/security")
-    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
-        raise PermissionError("there is swap")
+    for path in ABSENT:
+        if path.exists():
+            raise PermissionError(f"there is {path}")
     for name, value in settings.items():
         Path("/proc/sys", name.replace(".", "/")).write_text(value)
 
@@ -108,6 +128,17 @@ def reports_to(user: int) -> None:
         return  # the folder is there and no provider behind it
     for path in (folder, *folder.iterdir()):
         os.chown(path, user, user)
+
+
+def wait_for_seed() -> None:
+    """image.md I29: the program, which makes keys, starts when the kernel's random numbers are seeded."""
+    try:
+        os.getrandom(1, os.GRND_NONBLOCK)
+    except BlockingIOError:
+        os.getrandom(1)  # returns when they are
+        calls.say("random numbers: process 1 waited for the kernel's seed")
+    else:
+        calls.say("random numbers: seeded before process 1")
 
 
 def copy_log(listening: int, to: str, bytes_max: int) -> None:

@@ -160,12 +160,12 @@ def measure_tdx(firmware: bytes, kernel: bytes, initrd: bytes, cmdline: str) -> 
 
 def joined(snp: LaunchManifest, tdx: LaunchManifest) -> LaunchManifest:
     """M18: one document for both kinds of machine, if kernel, initrd and command line are the same."""
-    for name in snp.inputs.keys() & tdx.inputs.keys():
-        if snp.inputs[name] != tdx.inputs[name]:
+    for name in sorted((snp.inputs.keys() | tdx.inputs.keys()) - {"snp_firmware", "tdx_firmware"}):
+        if (one := snp.inputs.get(name)) != (other := tdx.inputs.get(name)):
             raise LaunchRefused(
                 f"manifest.{name}",
                 expected="one file for both kinds of machine",
-                got=f"{shown(snp.inputs[name])} and {shown(tdx.inputs[name])}",
+                got=" and ".join("none" if each is None else shown(each) for each in (one, other)),
             )
     return LaunchManifest({**snp.inputs, **tdx.inputs}, snp.snp, tdx.tdx)
 
@@ -180,7 +180,7 @@ def _file(content: bytes) -> Input:
 def _inputs(kernel: bytes, initrd: bytes, cmdline: str) -> dict[str, Input]:
     line = cmdline_bytes(cmdline).removesuffix(b"\0")
     text = Input(hashlib.sha256(line).digest(), len(line), cmdline)
-    return {"kernel": _file(kernel), "initrd": _file(initrd), "cmdline": text}
+    return {"kernel": _file(kernel), "cmdline": text} | ({"initrd": _file(initrd)} if initrd else {})
 
 
 def _input_json(each: Input) -> dict[str, object]:

@@ -18,7 +18,6 @@ from tests.firmware import LittleFirmware
 def image(tmp_path: Path) -> Path:
     for name, content in {
         "vmlinuz": b"kernel",
-        "initrd.img": b"initrd",
         "root.img": b"root",
         "cmdline": b"a=b c",
         "firmware.fd": LittleFirmware().build(),
@@ -44,9 +43,7 @@ def test_what_would_be_started(
     assert len(said) == lines
     assert object_ in said[-2]
     assert "'a=b c'" in said[-2]
-    expected = measure_snp(LittleFirmware().build(), b"kernel", b"initrd", "a=b c").find_snp(
-        signature_of("EPYC-v4"), 2, 1
-    )
+    expected = measure_snp(LittleFirmware().build(), b"kernel", b"", "a=b c").find_snp(signature_of("EPYC-v4"), 2, 1)
     assert expected is not None
     assert said[-1] == (f"# measurement {expected.hex()}" if platform != "tdx" else said[-1])
 

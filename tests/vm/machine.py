@@ -1,4 +1,4 @@
-"""One guest: QEMU and vhost-device-vsock as processes of ours, everything bounded, everything ended.
+"""One guest: QEMU and vhost-device-vsock as processes of ours, everything watched, everything ended.
 
     with Machine(folder, program=[...], files={...}) as machine:
         Host(machine.address, Port.STREAM)
@@ -17,15 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from image_build import cpio
-from image_build.cpio import File
-from tests.vm import tools
+from image_build.boot.progress import StandsStill, Watch, moved_bytes, until
+from tests.vm import cpio, tools
+from tests.vm.cpio import File
 from vsock_bridge.transport import Address
 
 GUEST_CID: Final = 42
 MEMORY_MIB: Final = 384
-BOOT_SECONDS_MAX: Final = 180
-END_SECONDS_MAX: Final = 60
 SERVING: Final = '"event": "serving"'
 ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
 _ACCEPTS: Final = 1 << 16  # the kernel's __SO_ACCEPTCON
@@ -58,8 +56,12 @@ class Machine:
         try:
             self._write_initramfs()
             self._start()
-            if not self._serving.wait(BOOT_SECONDS_MAX) or self._ended.is_set():
+            until("the guest to serve", lambda: self._serving.is_set() or None, self.watch())
+            if self._ended.is_set():
                 raise BootFailed(f"the guest does not serve.\n{self.console}\n{self._said()}")
+        except StandsStill as reason:
+            self._kill()
+            raise BootFailed(f"{reason}\n{self.console}\n{self._said()}") from None
         except BaseException:
             self._kill()
             raise
@@ -76,9 +78,13 @@ class Machine:
         assert emulator.stdin is not None
         emulator.stdin.write(b"stop\n")
         emulator.stdin.flush()
-        if not self._ended.wait(END_SECONDS_MAX):
-            raise BootFailed(f"the guest does not power off.\n{self.console}")
-        return emulator.wait(END_SECONDS_MAX)
+        until("the guest to power off", lambda: self._ended.is_set() or None, self.watch())
+        return emulator.wait()
+
+    def watch(self) -> Watch:
+        """It gets on as long as it prints or exchanges bytes."""
+        processes = [each.pid for each in (self._emulator, self._device) if each is not None]
+        return Watch(processes, lambda: (self.lines[-1:], len(self.lines), [moved_bytes(each) for each in processes]))
 
     # -- the two processes
 
@@ -103,11 +109,15 @@ class Machine:
 
     def _wait_for_device(self) -> None:
         """QEMU asks once. The device says nothing when it listens, so the kernel's table is looked at."""
-        end = time.monotonic() + END_SECONDS_MAX
-        while not _is_listening(f"{self._folder}/vhost"):
-            if time.monotonic() > end or (self._device is not None and self._device.poll() is not None):
+        device = self._device
+        assert device is not None
+
+        def listens() -> bool | None:
+            if device.poll() is not None:
                 raise BootFailed(f"vhost-device-vsock does not listen.\n{self._said()}")
-            time.sleep(0.01)
+            return _is_listening(f"{self._folder}/vhost") or None
+
+        until("vhost-device-vsock to listen", listens, Watch([device.pid], lambda: moved_bytes(device.pid)))
 
     def _device_arguments(self) -> list[str]:
         # 0.3.0 loses packets of the guest over 32 KiB; a guest sends none larger than this buffer.
@@ -177,7 +187,7 @@ class Machine:
                 if process.stdin is not None:
                     process.stdin.close()
         if self._emulator is not None:
-            self._ended.wait(END_SECONDS_MAX)
+            self._ended.wait()
 
     def _said(self) -> str:
         return (self._folder / "said").read_text(errors="replace")

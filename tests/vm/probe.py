@@ -16,6 +16,29 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH, CLONE_NEWUSER, CLONE_NEWNET = 16, 0x10000000, 0x40000000
 INIT_MODULE, FINIT_MODULE, KEXEC_LOAD, BPF = 175, 313, 246, 321
 IO_URING_SETUP, USERFAULTFD, PERF_EVENT_OPEN = 425, 323, 298
+SHMGET, MQ_OPEN, IO_SETUP, PROCESS_VM_READV = 29, 240, 206, 310
+NOT_THERE = (
+    "/proc/swaps",
+    "/proc/modules",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/config.gz",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modules_disabled",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sysrq-trigger",
+    "/proc/sys/net/ipv4",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/btf",
+    "/sys/firmware/acpi",
+    "/sys/firmware/dmi",
+    "/sys/firmware/qemu_fw_cfg",
+    "/sys/firmware/memmap",
+    "/sys/module/kvm",
+    "/sys/class/rtc",
+    "/sys/class/input",
+)
 
 
 def name(number: int | None) -> str:
@@ -102,6 +125,27 @@ def setuid_files() -> list[str]:
     return found
 
 
+def families() -> list[str]:
+    """Every family that a socket can be made of."""
+    found = []
+    for number in range(1, 64):
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):
+            try:
+                socket.socket(number, kind).close()
+            except OSError:
+                continue
+            found.append(socket.AddressFamily(number).name)
+            break
+    return found
+
+
+def is_seeded() -> bool:
+    try:
+        return len(os.getrandom(1, os.GRND_NONBLOCK)) == 1
+    except BlockingIOError:
+        return False
+
+
 def status() -> dict[str, str]:
     with open("/proc/self/status") as file:
         lines = dict(line.rstrip("\n").split(":\t", 1) for line in file)
@@ -143,9 +187,14 @@ TRIALS: dict[str, Callable[[], object]] = {
     "ports": lambda: called(173, 0x3F8, 8, 1),  # ioperm
     "write the model's disk": lambda: opened("/dev/model", os.O_WRONLY),
     "core dumps": lambda: list(resource.getrlimit(resource.RLIMIT_CORE)),
-    "swap": lambda: len(open("/proc/swaps").read().splitlines()) - 1,
-    "modules disabled": lambda: open("/proc/sys/kernel/modules_disabled").read().strip(),
-    "turn modules on": lambda: opened("/proc/sys/kernel/modules_disabled", os.O_WRONLY),
+    "System V memory": lambda: called(SHMGET, 0, 4096, 0o1600),
+    "message queue": lambda: called(MQ_OPEN, b"probe", os.O_CREAT | os.O_RDWR, 0o600, 0),
+    "asynchronous input and output": lambda: called(IO_SETUP, 1, ctypes.create_string_buffer(8)),
+    "another process's memory": lambda: called(PROCESS_VM_READV, os.getppid(), 0, 0, 0, 0, 0),
+    "kernel files that are not there": lambda: [path for path in NOT_THERE if os.path.exists(path)],
+    "families": families,
+    "seeded": is_seeded,
+    "processors": os.cpu_count,
     "status": status,
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import secrets
 import shutil
@@ -45,10 +46,13 @@ from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt, Secret
+from image_build.boot import progress
 from image_build.boot.plan import Disk, Image, Plan, Platform
 from image_build.boot.running_machine import Running, Tools
 from image_build.boot.text_disk import Handed, disk_of_text
 from image_build.build import Order, build
+from image_build.kernel.inputs import Inputs
+from image_build.kernel.kernel_cache import is_kept
 from measurements.pack.identity import Identity
 from measurements.pack.pack_writer import seal_pack
 from tests.vm import tools
@@ -57,17 +61,21 @@ from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-SECONDS_MAX: Final = 240  # of anything here, on a busy machine with an emulated processor
 VCPU_TYPE: Final = "EPYC-v4"
 RESOURCE: Final = "default/model-key/vm"
 ROOT: Final = tools.ROOT
+LOOK_SECONDS: Final = 0.2
 TIME_NS: Final = 1_700_000_000_000_000_000
-PATIENT: Final = Patience(total_seconds=SECONDS_MAX)
+PATIENT: Final = Patience(total_seconds=math.inf)  # whoever waits watches the machine instead
 T = TypeVar("T")
 
 
 def firmware() -> Path:
     return tools.TOOLS / "firmware/usr/share/ovmf/OVMF.amdsev.fd"
+
+
+class MachineEnded(Exception):
+    """While something was waited for."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +94,12 @@ class Cell:
         return "\n".join(self.running.console)
 
     def health(self) -> dict[str, Any] | None:
-        """What the cell says of itself as soon as it says anything; None if the machine ended, or never answered."""
-        end = time.monotonic() + SECONDS_MAX
-        while self.running.is_running and time.monotonic() < end:
-            try:
-                said: dict[str, Any] = json.loads(self.ask(Port.OBSERVE, b"health"))
-            except BridgeError:
-                self.running.ended(0.2)
-            else:
-                return said
-        return None
+        """What the cell says of itself as soon as it says anything; None if the machine ended."""
+        try:
+            said: dict[str, Any] = json.loads(self.ask(Port.OBSERVE, b"health"))
+        except MachineEnded:
+            return None
+        return said
 
     def opens_its_model(self) -> bool:
         """Wait until it does, or the machine has ended."""
@@ -107,10 +111,21 @@ class Cell:
 
     def ask(self, port: Port, item: bytes) -> bytes:
         async def work() -> bytes:
-            async with Host(self.address, port, patience=PATIENT) as host:
-                return await host.ask(item)
+            while True:
+                try:
+                    async with Host(self.address, port, patience=PATIENT) as host:
+                        return await host.ask(item)
+                except BridgeError:  # not there yet, or busy with others
+                    await asyncio.sleep(LOOK_SECONDS)
 
-        return within_bound(work())
+        return self.during(f"an answer on {port.name}", work())
+
+    def during(self, what: str, work: Coroutine[object, object, T]) -> T:
+        """Do it as long as the machine gets on. Raises `MachineEnded` and `StandsStill`."""
+        return asyncio.run(watched(what, work, self.running.watch(), lambda: self.running.is_running))
+
+    def until(self, what: str, found: Callable[[], T | None]) -> T:
+        return progress.until(what, found, self.running.watch())
 
 
 @contextmanager
@@ -123,12 +138,15 @@ def booted(
     firmware_file: Path | None = None,
     payload: str | None = None,
     on_console: Callable[[str], None] | None = None,
+    vcpus: int = 1,
+    host_words: Sequence[str] = (),
 ) -> Iterator[Cell]:
+    """`host_words` are what the host adds to the emulator's command line."""
     with tempfile.TemporaryDirectory(prefix="vm-") as name:  # a socket's path must be short
         run = Path(name)
         parts, firmware_file = Image.below(image), firmware_file or firmware()
         handed = Handed.of(firmware_file, Image.below(table_of) if table_of else parts)
-        measurement = handed.measurement(VCPU_TYPE, 1)
+        measurement = handed.measurement(VCPU_TYPE, vcpus)
         disks = [Disk("anchorhold-model", pack), _disk(run, "machine", chip_file(platform, measurement))]
         if payload is not None:
             disks.append(_disk(run, "payload", payload.encode()))
@@ -138,11 +156,12 @@ def booted(
             firmware_file,
             run,
             tuple(disks),
+            vcpus=vcpus,
             vcpu_type=VCPU_TYPE,
             console=True,
             table=handed.write_table(run / "table"),
         )
-        with Running(plan, Tools(tools.TOOLS / "host"), on_console=on_console) as running:
+        with Running(plan, Tools(tools.TOOLS / "host"), on_console=on_console, host_words=host_words) as running:
             yield Cell(running, measurement)
 
 
@@ -163,9 +182,9 @@ class World:
     chain: Chain
     _approved: set[bytes] = field(default_factory=set)
 
-    def approve(self, image: Path | None = None) -> None:
+    def approve(self, image: Path | None = None, vcpus: int = 1) -> None:
         """The broker's owner vouches for this image, with the configuration of ours. Once is enough."""
-        measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, 1)
+        measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, vcpus)
         if measurement not in self._approved:
             self._approved.add(measurement)
             release = Release(
@@ -186,6 +205,8 @@ class World:
         firmware_file: Path | None = None,
         pack: Path | None = None,
         payload: str | None = None,
+        vcpus: int = 1,
+        host_words: Sequence[str] = (),
     ) -> Iterator[Cell]:
         """A machine with this image; `table_of` gives the firmware the digests of another one's files."""
         with booted(
@@ -195,25 +216,30 @@ class World:
             table_of=table_of,
             firmware_file=firmware_file,
             payload=payload,
+            vcpus=vcpus,
+            host_words=host_words,
         ) as cell:
             yield cell
 
-    def carry(self, address: Address) -> tuple[Standing, list[str]]:
+    def is_approved(self, measurement: bytes) -> bool:
+        return measurement in self._approved
+
+    def carry(self, cell: Cell) -> tuple[Standing, list[str]]:
         """The host carries one attempt at the key: where the cell stands then, and what the broker had against it."""
 
         async def work() -> tuple[Standing, list[str]]:
             send = LocalSend(self.broker.broker)
-            async with Host(address, Port.RELEASE, patience=PATIENT) as host:
+            async with Host(cell.address, Port.RELEASE, patience=PATIENT) as host:
                 return await relay(host, send), send.denials
 
-        return within_bound(work())
+        return cell.during("the relay", work())
 
-    def answers(self, address: Address) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
+    def answers(self, cell: Cell) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
         """Every block of the chain through the window: what was said to each request, and the body of its receipt."""
-        return within_bound(_fed(address, self.chain))
+        return cell.during("the answers", fed(cell.address, self.chain))
 
 
-async def _fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
+async def fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
     hearing = Hearing()
     heights = range(1, len(chain.blocks) + 1)
     async with Host(address, Port.STREAM, patience=PATIENT) as host:
@@ -271,11 +297,18 @@ def built(out: Path, config: bytes) -> Path:
 def flipped(source: Path, out: Path, name: str, offset: int) -> Path:
     """A copy of an image with one bit of one file turned over. What is not changed is linked."""
     out.mkdir()
-    for each in ("vmlinuz", "initrd.img", "root.img", "cmdline"):
+    for each in ("vmlinuz", "root.img", "cmdline"):
         if each != name:
             os.link(source / each, out / each)
     flip(source / name, out / name, offset)
     return out
+
+
+def told(made: World, folder: Path, *words: str) -> Path:
+    """A copy of the image whose kernel is told more: another table, another measurement."""
+    other = flipped(made.image, folder / "told", "cmdline", 0)
+    (other / "cmdline").write_text(" ".join([*words, (made.image / "cmdline").read_text()]))
+    return other
 
 
 def flip(source: Path, out: Path, offset: int) -> None:
@@ -287,12 +320,28 @@ def flip(source: Path, out: Path, offset: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def within_bound(work: Coroutine[object, object, T]) -> T:
-    return asyncio.run(asyncio.wait_for(work, SECONDS_MAX))
+async def watched(
+    what: str, work: Coroutine[object, object, T], watch: progress.Watch, is_running: Callable[[], bool] = lambda: True
+) -> T:
+    """Do it as long as something gets on; no total of seconds is waited for."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+            if not is_running():
+                raise MachineEnded(what)
+            watch.look(what)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    return task.result()
 
 
 def need_tools() -> None:
     from tests.vm.machine import why_not
 
-    if (reason := why_not()) is not None:
+    reason = why_not()
+    if reason is None and not is_kept(Inputs.read()):
+        reason = "the guest kernel is not built: `make kernel` builds it once"
+    if reason is not None:
         pytest.skip(reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,9 @@ from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
 from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt
-from tests.vm.sealed import SECONDS_MAX, booted, built, need_tools, new_platform
+from image_build.boot.progress import Watch, moved_bytes
+from image_build.boot.running_machine import Running
+from tests.vm.sealed import booted, built, need_tools, new_platform, watched
 from vsock_bridge.transport import Address
 
 pytestmark = pytest.mark.vm
@@ -47,6 +50,11 @@ class MachineDemo(Demo):
         super().__init__(folder, [Prompt(b"canary prompt number %d" % number) for number in range(ASKED)], screen)
         self._platform = platform
         self.console: list[str] = []
+        self._running: Running | None = None
+
+    def signs(self) -> object:
+        """What changes while the machine gets on."""
+        return len(self.console), moved_bytes(self._running.emulator) if self._running is not None else 0
 
     async def run(self) -> None:
         with key_owner(self._folder, engine_profiles.write, simulated_snp(self._platform, bytes(48))) as made:
@@ -75,7 +83,8 @@ class MachineDemo(Demo):
         image = built(self._folder / "image", raw)
         with booted(image, self._platform, owner.pack, on_console=hear) as cell:
             owner.measured.append(cell.measurement)
-            await asyncio.wait_for(news['"serving"'].wait(), SECONDS_MAX)
+            self._running = cell.running
+            await news['"serving"'].wait()
             yield cell.address, news['"model open"']
 
     async def _audit(self, owner: KeyOwner, address: Address, log: ReceiptLog) -> None:
@@ -88,7 +97,8 @@ def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
     need_tools()
     out = io.StringIO()
     demo = MachineDemo(tmp_path, Screen(out, words=False), new_platform())
-    asyncio.run(asyncio.wait_for(demo.run(), SECONDS_MAX))
+    watch = Watch([os.getpid()], lambda: (out.tell(), demo.signs()))
+    asyncio.run(watched("the demo", demo.run(), watch))
     said = out.getvalue()
     assert f"demo: ok ({ASKED + 1} prompts" in said
     assert f"{ASKED // 2} could be opened by nobody else; every receipt holds" in said

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from image_build import cpio, deb
-from image_build.cpio import File
+from image_build import deb
 from image_build.downloads import MIRROR_VARIABLE, fetch
 from image_build.lock import Missing, Package, read_lock
-from tests.vm import tools
+from tests.vm import cpio, tools
+from tests.vm.cpio import File
 
 REFRESH = "python -m tests.vm.tools --refresh"
 

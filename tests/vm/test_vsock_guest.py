@@ -28,13 +28,13 @@ from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
 from tests.vm.guest.window import PIECE_BYTES, piece
 from tests.vm.machine import BootFailed, Machine, why_not
+from tests.vm.sealed import watched
 from vsock_bridge import transport
 from vsock_bridge.errors import ConnectFailed
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 
 pytestmark = pytest.mark.vm
-SECONDS_MAX = 120  # of anything here, on a busy machine with an emulated processor
 T = TypeVar("T")
 
 
@@ -55,8 +55,8 @@ def window() -> Iterator[Machine]:
         yield machine
 
 
-def within_bound(work: Coroutine[object, object, T]) -> T:
-    return asyncio.run(asyncio.wait_for(work, SECONDS_MAX))
+def during(machine: Machine, work: Coroutine[object, object, T]) -> T:
+    return asyncio.run(watched("the guest's part", work, machine.watch()))
 
 
 # -- bytes
@@ -70,7 +70,7 @@ def test_an_item_of_any_size_comes_back(window: Machine, size: int) -> None:
         async with Host(window.address, Port.STREAM) as host:
             return await host.ask(item)
 
-    assert within_bound(work()) == item
+    assert during(window, work()) == item
 
 
 def test_an_answer_comes_in_pieces_and_survives_cuts_in_its_middle(window: Machine) -> None:
@@ -87,7 +87,7 @@ def test_an_answer_comes_in_pieces_and_survives_cuts_in_its_middle(window: Machi
                     host.cut()
             return bytes(heard), pieces, host.cuts
 
-    heard, pieces, cuts = within_bound(work())
+    heard, pieces, cuts = during(window, work())
     assert heard == b"".join(piece(number) for number in range(count))
     assert pieces >= count
     assert cuts == len(cut_after)
@@ -104,7 +104,7 @@ def test_several_hosts_are_served_side_by_side(window: Machine) -> None:
     async def work() -> None:
         await asyncio.gather(*(one(number) for number in range(8)))
 
-    within_bound(work())
+    during(window, work())
 
 
 # -- ports
@@ -117,16 +117,16 @@ def test_the_three_ports_are_three_services(window: Machine) -> None:
         async with Host(window.address, port) as host:
             return await host.ask(item)
 
-    assert within_bound(ask(Port.STREAM)) == item
-    assert within_bound(ask(Port.RELEASE)) == hashlib.sha256(item).digest()
+    assert during(window, ask(Port.STREAM)) == item
+    assert during(window, ask(Port.RELEASE)) == hashlib.sha256(item).digest()
     # the guest is a host to itself here: `vsock:CID` as an address to connect to
-    assert within_bound(ask(Port.OBSERVE)) == item
+    assert during(window, ask(Port.OBSERVE)) == item
 
 
 @pytest.mark.parametrize("port", [0, max(Port) + 1, 22, 2**32 - 1])
 def test_another_port_is_refused(window: Machine, port: int) -> None:
     with pytest.raises(ConnectFailed):
-        within_bound(transport.connect(window.address, port, asyncio.Protocol))
+        during(window, transport.connect(window.address, port, asyncio.Protocol))
 
 
 # -- hostility
@@ -178,7 +178,7 @@ def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) ->
         finally:
             await asyncio.gather(*(_end(writer) for _, writer in (*loud, *quiet, *odd)))
 
-    within_bound(work())
+    during(window, work())
 
 
 # -- the cell itself
@@ -198,12 +198,12 @@ def test_the_cell_answers_slices_and_powers_off() -> None:
     program = ["-m", "appliance", "--config", "/etc/cell.toml", "--listen", "vsock:any"]
 
     with booted(program, {"etc/cell.toml": config.encode()}) as machine:
-        words = within_bound(_fed_with_a_cut(machine, chain, time_ns + 10))
+        words = during(machine, _fed_with_a_cut(machine, chain, time_ns + 10))
         assert words.keys() == prompts.keys()
         for place, prompt in prompts.items():
             assert words[place].endswith(prompt.encode())
-        within_bound(_lied_to(machine, chain, time_ns + 11))
-        health = json.loads(within_bound(_asked(machine, Port.OBSERVE, b"health")))
+        during(machine, _lied_to(machine, chain, time_ns + 11))
+        health = json.loads(during(machine, _asked(machine, Port.OBSERVE, b"health")))
         assert (health["height"], health["link"]) == (3, chain.head_link.hex())
         status = machine.power_off()
         assert (status, '"event": "stopped"' in machine.console) == (0, True)

@@ -25,10 +25,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from image_build import apt, contents, cpio, deb, downloads, lock
+from image_build import apt, contents, deb, downloads, lock
 from image_build.contents import Contents
 from image_build.lock import Missing
 from image_build.wheels import wheel_members
+from tests.vm import cpio
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = Path(__file__).with_name("packages.lock.json")

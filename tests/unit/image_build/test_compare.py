@@ -19,12 +19,7 @@ def an_image(folder: Path) -> Path:
         (folder / name).write_bytes(name.encode() * 10)
     (folder / "manifest.json").write_text("{}")
     (folder / "contents.json").write_text(
-        json.dumps(
-            {
-                "root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]},
-                "initrd": {"init": ["x", "0755", 1, "cc"]},
-            }
-        )
+        json.dumps({"root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]}})
     )
     return folder
 
@@ -52,9 +47,9 @@ def another_b(folder: Path) -> None:
 
 def one_more(folder: Path) -> None:
     said = json.loads((folder / "contents.json").read_text())
-    said["initrd"]["etc"] = ["x", "0644", 1, "dd"]
+    said["root"]["etc/c"] = ["x", "0644", 1, "dd"]
     (folder / "contents.json").write_text(json.dumps(said))
-    (folder / "initrd.img").write_bytes((folder / "initrd.img").read_bytes() + b"more")
+    (folder / "root.img").write_bytes((folder / "root.img").read_bytes() + b"more")
 
 
 @pytest.mark.parametrize(
@@ -64,11 +59,11 @@ def one_more(folder: Path) -> None:
         (changed("vmlinuz", 17), Difference("vmlinuz", 17)),
         (changed("root.img", 5), Difference("root.img", 5)),
         (another_b, Difference("root.img", 3, "etc/b")),
-        (one_more, Difference("initrd.img", 100, "etc")),
+        (one_more, Difference("root.img", 80, "etc/c")),
         (lambda folder: (folder / "cmdline").write_bytes(b"cmdl"), Difference("cmdline", 4)),
         (lambda folder: (folder / "manifest.json").write_text("{ }"), Difference("manifest.json", 1)),
     ],
-    ids=["nothing", "kernel", "root, no path", "a path of the root", "a path of the initrd", "shorter", "manifest"],
+    ids=["nothing", "kernel", "root, no path", "a path of the root", "one path more", "shorter", "manifest"],
 )
 def test_the_first_difference(
     images: tuple[Path, Path], change: Callable[[Path], None], expected: Difference | None

@@ -1,9 +1,8 @@
-"""image.md I1, I3, I18, I21: inputs fetched and compiled once; a kernel's modules in the order they need each other."""
+"""image.md I1, I3: inputs fetched and compiled once."""
 
 from __future__ import annotations
 
 import hashlib
-import lzma
 import zipfile
 from pathlib import Path
 
@@ -11,34 +10,9 @@ import pytest
 
 from image_build.contents import Compiled
 from image_build.downloads import fetch, silent
-from image_build.errors import ImageRefused
-from image_build.kernel import _in_order
 from image_build.kernels_library import compiled
 from image_build.lock import Missing, Wheel
 from image_build.lock_update import _stanzas
-
-
-def module(*depends: str) -> bytes:
-    return lzma.compress(b"\x7fELF\0license=GPL\0depends=" + ",".join(depends).encode() + b"\0name=x\0")
-
-
-PACKED = {
-    "virtio-blk": ("virtio_blk.ko", module()),
-    "dm-mod": ("dm-mod.ko", module()),
-    "dm-bufio": ("dm-bufio.ko", module("dm-mod")),
-    "dm-verity": ("dm-verity.ko", module("dm_mod", "dm_bufio")),
-}
-
-
-def test_modules_come_behind_all_they_depend_on_and_once() -> None:  # image.md I21
-    found = _in_order(PACKED, {"vsock"}, ("dm-verity", "virtio_blk", "dm-bufio", "vsock"))
-    assert [each.file for each in found] == ["dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "virtio_blk.ko"]
-    assert found[0].content.startswith(b"\x7fELF")
-
-
-def test_a_module_that_is_nowhere_is_refused() -> None:  # image.md I18
-    with pytest.raises(ImageRefused, match="expected gone as a module or built in"):
-        _in_order(PACKED, set(), ("gone",))
 
 
 def test_a_requirement_comes_with_its_hashes(tmp_path: Path) -> None:  # image.md I1

@@ -1,6 +1,6 @@
-"""image.md I7, I15, I20, I21: the two programs that start the machine, as far as they can be tried outside one.
+"""image.md I15, I20, I21, I29: the program that starts the machine, as far as it can be tried outside one.
 
-What they come to together is tried in a booted image (tests/vm).
+What it comes to is tried in a booted image (tests/vm).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import importlib
 import os
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     yield load
     for name in set(sys.modules) - before:
-        if name in {"calls", "first", "process_one"}:
+        if name in {"calls", "process_one"}:
             del sys.modules[name]
 
 
@@ -76,44 +75,34 @@ def test_the_log_is_read_to_its_end_and_written_as_far_as_its_bound(
     assert written == said[:bytes_max] + full
 
 
-@pytest.mark.parametrize(
-    ("words", "refused"),
-    [
-        ("quiet anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, None),
-        ("anchorhold.blocks=3 anchorhold.salt=00ff anchorhold.root=" + "ab" * 31, ValueError),
-        ("anchorhold.blocks=x anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, ValueError),
-        ("anchorhold.salt=00ff anchorhold.root=" + "ab" * 32, KeyError),
-    ],
-    ids=["whole", "a short hash", "no number", "no blocks"],
-)
-def test_the_root_is_opened_by_the_command_line_or_not_at_all(
-    inside: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, refused: type[Exception] | None
-) -> None:  # image.md I7, I21
-    (tmp_path / "line").write_text(words + "\n")
-    first = inside("first")
-    monkeypatch.setattr(first, "open", lambda _, **__: (tmp_path / "line").open(), raising=False)
-    if refused is None:
-        assert first.told_root() == (3, b"\x00\xff", b"\xab" * 32)
-    else:
-        with pytest.raises(refused):
-            first.told_root()
+@pytest.mark.parametrize("seeded", [True, False])
+def test_the_program_waits_for_the_kernels_seed(
+    inside: Any, monkeypatch: pytest.MonkeyPatch, seeded: bool
+) -> None:  # image.md I29
+    """Asked once without waiting; where that fails, asked again so that the kernel lets it wait."""
+    process_one, asked, told = inside("process_one"), list[int](), list[str]()
 
+    def getrandom(size: int, flags: int = 0) -> bytes:
+        asked.append(flags)
+        if flags and not seeded:
+            raise BlockingIOError
+        return bytes(size)
 
-def test_a_verity_target_is_laid_out_as_the_kernel_reads_it(inside: Any) -> None:  # image.md I7
-    """struct dm_target_spec: start, length, status, next, name; then the words, ended and filled to 8 bytes."""
-    words = b"1 /dev/vda /dev/vda 4096 4096 3 3 sha256 aa bb 1 restart_on_corruption"
-    raw = inside("first").target(24, b"verity", words)
-    start, length, status, after, kind = struct.unpack_from("=QQiI16s", raw)
-    assert (start, length, status, after, kind.rstrip(b"\0")) == (0, 24, 0, len(raw), b"verity")
-    assert raw[40:].startswith(words + b"\0")
-    assert len(raw) % 8 == 0
-    assert b"restart_on_corruption" in (INSIDE / "first.py").read_bytes()
+    monkeypatch.setattr(os, "getrandom", getrandom)
+    monkeypatch.setattr(process_one.calls, "say", told.append)
+    process_one.wait_for_seed()
+    assert asked == ([os.GRND_NONBLOCK] if seeded else [os.GRND_NONBLOCK, 0])
+    assert told == [
+        "random numbers: seeded before process 1"
+        if seeded
+        else "random numbers: process 1 waited for the kernel's seed"
+    ]
 
 
 def test_the_end_is_one_line_to_a_port_that_is_not_the_windows(inside: Any) -> None:  # image.md I20
     calls = inside("calls")
     assert calls.END_PORT not in set(Port)
-    assert (calls.HOST_CID, calls.END_PORT, calls.END_SECONDS_MAX) == (2, 5009, 1)
+    assert (calls.HOST_CID, calls.END_PORT, calls.END_SECONDS_MAX) == (2, 5009, 5)
     stages = {
         call.args[0].value
         for path in INSIDE.glob("*.py")
@@ -123,7 +112,7 @@ def test_the_end_is_one_line_to_a_port_that_is_not_the_windows(inside: Any) -> N
         and call.func.attr == "end"
         and isinstance(call.args[0], ast.Constant)
     }
-    assert stages == {"first", "machine", "cell"}
+    assert stages == {"machine", "cell"}
 
 
 def test_the_profiles_shut_the_machine_alike() -> None:  # image.md I5, I9
