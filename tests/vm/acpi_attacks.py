@@ -67,7 +67,8 @@ class AcpiAttack:
     vcpus: int = 1
 
     def on_sealed(self, made: World, genuine: Genuine) -> Tried:
-        """The machine must serve, with the published measurement, a key and answers, and the page must be as it was."""
+        """In a world that approves this number of processors alone. The machine must serve, with the published
+        measurement, a key and answers, and the page must be as it was."""
         made.approve(vcpus=self.vcpus)
         with tempfile.TemporaryDirectory(prefix="acpi-") as name:
             words = list(self.lay(genuine, Path(name)))

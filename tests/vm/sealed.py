@@ -183,7 +183,8 @@ class World:
     _approved: set[bytes] = field(default_factory=set)
 
     def approve(self, image: Path | None = None, vcpus: int = 1) -> None:
-        """The broker's owner vouches for this image, with the configuration of ours. Once is enough."""
+        """The broker's owner vouches for this image, with the configuration of ours. Once is enough. Another number of
+        processors is another measurement, so another release, for other blocks: it has a world of its own."""
         measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, vcpus)
         if measurement not in self._approved:
             self._approved.add(measurement)
