@@ -135,11 +135,11 @@ peers: setup $(VLLM_VENV)/.peers ## The engine beside vLLM, transformers and lla
 	$(BIN)/python -m bench.engine --peers $(CURDIR)/$(VLLM_BIN)/python --sizes $(SIZES)
 
 gateway: ## Compile both canisters (needs node); changes gateway.wasm, governance.wasm and their digests
-	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs
+	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs && node examples/build.mjs
 	cd governance && node build.mjs
 
 gateway-check: setup ## Prove that both checked-in canisters are what their sources compile to; what needs Node
-	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
+	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check && node examples/build.mjs --check
 	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
 	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p no:xdist -m node
 

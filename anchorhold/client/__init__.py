@@ -3,7 +3,7 @@
     from anchorhold.client import Expected, Service, chat
 
     service = Service.checked(offer, broker_key, gateway=gateway, model_root=model_root)
-    question = service.ask(chat("little-anchorhold", "What is an anchorhold?"), expiry=head_height + 1000, caller=me)
+    question = service.ask(chat("little-anchorite-1", "What is an anchorhold?"), expiry=head_height + 1000, caller=me)
     ticket = ...                    submit `question.payload` to the gateway's `submit_sealed`
     answer = question.open(Taken(height, index, id, answer, receipt, signature), receipt_key, Expected())
     answer.words, answer.finish, answer.receipt

@@ -1,4 +1,4 @@
-"""The Python agent `icp-py-core`, unmodified, against a devnet: python python_agent.py URL ROOT_KEY CANISTER
+"""The Python agent `icp-py-core`, unmodified, against a devnet: python python_agent.py URL ROOT_KEY HELLO GATEWAY MODEL
 
 One line of JSON on standard output. Run with this folder on PYTHONPATH, for `blst`.
 """
@@ -14,7 +14,7 @@ from icp_candid.candid import Types, encode
 from icp_core.errors import CertificateVerificationError, ReplicaReject
 from icp_identity.identity import Identity
 
-url, root_key, hello = sys.argv[1], bytes.fromhex(sys.argv[2]), sys.argv[3]
+url, root_key, hello, gateway, model = sys.argv[1], bytes.fromhex(sys.argv[2]), *sys.argv[3:]
 nothing = encode([])
 told: dict[str, object] = {}
 for kind in ("ed25519", "secp256k1", "p256"):
@@ -29,6 +29,13 @@ for kind in ("ed25519", "secp256k1", "p256"):
         agent.update(hello, "fail", nothing)
     except ReplicaReject as rejected:
         told[kind] |= {"rejected": str(rejected)}  # type: ignore[operator]
+role = Types.Variant({"user": Types.Null, "assistant": Types.Null, "system": Types.Null})
+message = Types.Record({"role": role, "content": Types.Text})
+request = Types.Record({"model": Types.Text, "messages": Types.Vec(message)})
+question = {"model": model, "messages": [{"role": {"user": None}, "content": "from the Python agent"}]}
+chat = encode([{"type": request, "value": question}])
+[words] = agent.update(gateway, "v0_chat", chat, return_type=[Types.Text])
+told["v0"] = words["value"]
 icp_certificate.certificate.IC_ROOT_KEY = root_key[:-1] + bytes([root_key[-1] ^ 1])
 try:
     agent.update(hello, "who", nothing)

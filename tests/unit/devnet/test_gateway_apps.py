@@ -19,6 +19,7 @@ from attestation.consensus.chat import (
 )
 from attestation.consensus.principal import from_text, to_text
 from attestation.receipts.outcome import Finish
+from devnet import little_model
 from devnet.gateway import ARTEFACTS, Gateway, gateway_wasm
 from devnet.replica import NO_ARGUMENTS, Call, Network, Rejected, Replica
 from devnet.subnet import GATEWAY
@@ -109,6 +110,7 @@ def test_tools_are_called_and_their_results_go_back(on: Subnet) -> None:
     request = on.until_ordered(2).requests[0]
     assert request.caller == APP
     chat = ChatRequest.decode(request.payload, RAISED)
+    assert chat.model == little_model.NAME
     assert chat.tools is not None
     assert [tool.name.reveal() for tool in chat.tools] == [b"weather"]
     *_, said, result = chat.messages

@@ -7,7 +7,7 @@ import Principal "mo:core/Principal";
 import Llm "Llm";
 
 persistent actor Adviser {
-  let model = "little";
+  let model = "little-anchorite-1";
 
   let weather : Llm.Tool = #function {
     name = "weather";

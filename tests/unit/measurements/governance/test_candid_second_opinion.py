@@ -1,12 +1,11 @@
 """What we encode for voters decodes to the same with the SDK's Candid and the SNS's own interface.
 
-Needs Node and `npm ci` in governance/ (`make gateway-check` does both); else it says that it skips.
+Needs Node and npm, which brings the SDK; else it says that it skips.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from measurements.governance.authority import Chain
 from measurements.governance.charter import Charter, Member
 from measurements.governance.history import Ledger
 from measurements.governance.proposal import Proposal
+from tests.node_packages import fetched
 from tests.releases import digest, made_manifest
 
 pytestmark = pytest.mark.node
@@ -39,8 +39,7 @@ def second_opinion() -> dict[str, Any]:
     cases = [{"of": "payload", "hex": Payload(3, digest("p"), action).encode().hex()} for action in ACTIONS]
     cases.append({"of": "manage_neuron", "hex": _proposal().manage_neuron(b"\x07" * 32).hex()})
     cases.append({"of": "get_proposal", "hex": get_proposal_argument(42).hex()})
-    if shutil.which("node") is None or not (FOLDER / "node_modules").is_dir():
-        pytest.skip("no node, or no governance/node_modules: run `make gateway-check`")
+    fetched(FOLDER)
     done = subprocess.run(
         ["node", "candid.mjs"], cwd=FOLDER, input=json.dumps(cases).encode(), capture_output=True, check=False
     )
