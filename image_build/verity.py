@@ -50,7 +50,11 @@ class Verity:
         sectors, blocks, hashed_at, root, salt = found[0]
         made = cls(int(blocks), bytes.fromhex(salt), bytes.fromhex(root))
         if hashed_at != blocks or int(sectors) * SECTOR_BYTES != made.blocks * BLOCK_BYTES:
-            raise ImageRefused("verity.words", expected="a tree directly behind its blocks", got="other numbers")
+            raise ImageRefused(
+                "verity.words",
+                expected="a tree directly behind its blocks",
+                got=f"{sectors} sectors, {blocks} blocks, hashes at {hashed_at}",
+            )
         return made
 
 

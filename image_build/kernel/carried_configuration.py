@@ -25,19 +25,23 @@ def configuration_of(image: bytes) -> dict[str, str]:
     start = vmlinux.find(_START)
     end = vmlinux.find(_END, start)
     if start < 0 or end < 0:
-        raise ImageRefused("kernel.image", expected="a kernel that carries its configuration", got="one without")
+        raise ImageRefused(
+            "kernel.image", expected="a kernel that carries its configuration", got=f"{len(vmlinux)} bytes without it"
+        )
     text = _inflated(vmlinux[start + len(_START) : end], CONFIGURATION_BYTES_MAX)
     return parse_finished(text.decode("ascii", "replace"))
 
 
 def _payload(image: bytes) -> bytes:
     if len(image) < _PAYLOAD + 8 or image[_MAGIC : _MAGIC + 4] != b"HdrS":
-        raise ImageRefused("kernel.image", expected="a bzImage", got="another file")
+        raise ImageRefused("kernel.image", expected="a bzImage", got=f"{len(image)} bytes that begin {image[:4].hex()}")
     sectors = image[_SETUP_SECTORS] or 4
     offset, length = struct.unpack_from("<II", image, _PAYLOAD)
     start = (sectors + 1) * _SECTOR_BYTES + offset
     if start + length > len(image):
-        raise ImageRefused("kernel.image", expected="a payload inside the file", got="one that ends behind it")
+        raise ImageRefused(
+            "kernel.image", expected="a payload inside the file", got=f"{length} bytes at {start} of {len(image)}"
+        )
     return image[start : start + length]
 
 
@@ -48,5 +52,7 @@ def _inflated(raw: bytes, bytes_max: int) -> bytes:
     except zlib.error as reason:
         raise ImageRefused("kernel.image", expected="gzip", got=str(reason)[:80]) from None
     if not reader.eof:
-        raise ImageRefused("kernel.image", expected=f"gzip of at most {bytes_max} bytes", got="more, or half of it")
+        raise ImageRefused(
+            "kernel.image", expected=f"gzip of at most {bytes_max} bytes", got=f"{len(found)} bytes and no end"
+        )
     return found

@@ -74,7 +74,9 @@ def _enter(tree: Path) -> list[str]:
         return [*_UNSHARE, "sh", "-c", _ENTER, str(tree)]
     if os.geteuid() != 0:
         raise ImageRefused(
-            "kernel.tree", expected="a machine on which `unshare --user --mount` works, or root", got="neither"
+            "kernel.tree",
+            expected="a machine on which `unshare --user --mount` works, or root",
+            got=f"user {os.geteuid()}, and no namespaces",
         )
     (tree / "dev/null").unlink()
     os.mknod(tree / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))

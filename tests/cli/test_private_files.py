@@ -152,6 +152,8 @@ def test_what_a_client_keeps_and_hands_over(
                 to_text(GATEWAY),
                 "--model-root",
                 bytes(32).hex(),
+                "--model",
+                "little",
                 "--expiry",
                 "50",
                 "--keep",
