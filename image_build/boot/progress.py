@@ -28,8 +28,10 @@ class StandsStill(Exception):
 class Watch:
     """What shows that some processes get on: their signs, which are any value that changes."""
 
-    def __init__(self, processes: Sequence[int], signs: Callable[[], object]) -> None:
+    def __init__(self, processes: Sequence[int], signs: Callable[[], object], processors: int = 1) -> None:
+        """`processors`: how many the processes emulate, each of which may wait for the others by spinning."""
         self._processes: Final = processes
+        self._processor_seconds_max: Final = PROCESSOR_SECONDS_MAX * processors
         self._signs: Final = signs
         self._start()
 
@@ -45,9 +47,9 @@ class Watch:
             self._start()
         elif used - self._used_before >= 1:
             self._used_before, self._idle_since = used, time.monotonic()
-        if used - self._used > PROCESSOR_SECONDS_MAX:
+        if used - self._used > self._processor_seconds_max:
             raise StandsStill(
-                f"waited for {what}: {PROCESSOR_SECONDS_MAX} s of processor time and no sign; last: {self._seen}"
+                f"waited for {what}: {self._processor_seconds_max} s of processor time and no sign; last: {self._seen}"
             )
         if time.monotonic() - self._idle_since > IDLE_SECONDS_MAX:
             raise StandsStill(f"waited for {what}: idle for {IDLE_SECONDS_MAX} s; last: {self._seen}")

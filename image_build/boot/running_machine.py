@@ -110,6 +110,7 @@ class Running:
                 [progress.processor_seconds(each) for each in processes[:-1]],
                 more() if more is not None else None,
             ),
+            self.plan.vcpus,
         )
 
     @property
