@@ -23,6 +23,7 @@ SUBJECTS: Final = (
     "receipts",
     "governance",
     "pack",
+    "image",
     "files",
     "gateway",
 )
