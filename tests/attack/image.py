@@ -1,4 +1,4 @@
-"""Attacks on the image itself: what somebody who can change a build would put in, before the check of a finished image."""
+"""Attacks on the image itself: what somebody who can change a build puts in, before the check of a finished image."""
 
 from __future__ import annotations
 

@@ -29,13 +29,6 @@ SUBJECTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ByHand:
-    """Taking this defence away costs too much for every run; when that was done, and what was seen."""
-
-    seen: str
-
-
 Weaken: TypeAlias = Callable[[Patch], None]
 
 
@@ -45,7 +38,7 @@ class Attack:
     tries: str
     defence: str  # with the rules it stands on
     run: Callable[[Room], Outcome]
-    weaken: Weaken | ByHand
+    weaken: Weaken
     booted: bool = False  # it needs the booted machine
 
 
@@ -53,7 +46,7 @@ _ALL: Final[dict[str, Attack]] = {}
 
 
 def attack(
-    name: str, *, tries: str, defence: str, without: Weaken | ByHand, booted: bool = False
+    name: str, *, tries: str, defence: str, without: Weaken, booted: bool = False
 ) -> Callable[[Callable[[Room], Outcome]], Callable[[Room], Outcome]]:
     """Registers the function below it; its module is the subject."""
 

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from tests.attack.outcome import NotTried
-from tests.attack.registry import Attack, ByHand
+from tests.attack.registry import Attack
 from tests.attack.room import Room
 from tests.attack.weakening import weakened
 
@@ -35,9 +35,7 @@ class Result:
 
 
 def run(one: Attack, *, undefended: bool = False) -> Result:
-    if undefended and isinstance(one.weaken, ByHand):
-        return Result(one, Verdict.NOT_TRIED, f"by hand: {one.weaken.seen}")
-    taking_away = weakened(one.weaken) if undefended and not isinstance(one.weaken, ByHand) else nullcontext()
+    taking_away = weakened(one.weaken) if undefended else nullcontext()
     try:
         with tempfile.TemporaryDirectory(prefix="a-") as folder, taking_away:  # a socket's path must be short
             outcome = one.run(Room(Path(folder), one.name if undefended else None))

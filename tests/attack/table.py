@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tests.attack.registry import Attack, ByHand
+from tests.attack.registry import Attack
 
 HEAD: Final = "| attack | defence | tried by |\n|---|---|---|"
 
 
 def row(one: Attack) -> str:
-    return f"| {one.tries} | {one.defence} | `{one.name}`{' *' if isinstance(one.weaken, ByHand) else ''} |"
+    return f"| {one.tries} | {one.defence} | `{one.name}`{' (booted)' if one.booted else ''} |"
 
 
 def table(attacks: Iterable[Attack]) -> str:

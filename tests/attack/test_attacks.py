@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.attack.outcome import held
-from tests.attack.registry import SUBJECTS, Attack, ByHand, every
+from tests.attack.registry import SUBJECTS, Attack, every
 from tests.attack.running import Verdict, run
 from tests.attack.table import HEAD, table
 from tests.attack.weakening import Patch
@@ -32,9 +32,7 @@ def test_it_is_held(one: Attack) -> None:
 
 @pytest.mark.full
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "one", parameters({name: one for name, one in ALL.items() if not isinstance(one.weaken, ByHand)})
-)
+@pytest.mark.parametrize("one", parameters(ALL))
 def test_without_its_defence_it_is_broken(one: Attack) -> None:
     result = run(one, undefended=True)
     if result.verdict is Verdict.NOT_TRIED:
