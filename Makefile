@@ -115,6 +115,7 @@ vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian package
 
 attack: setup ## Try every attack on what runs here, a line each; PROVE=1: each without its defence; NAMES="order broker"
 	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; attacks on the booted machine say that they were not tried"
+	@$(BIN)/anchorhold image kernel || echo "kernel: unavailable here; the same"
 	$(BIN)/python -m tests.attack $(if $(PROVE),--prove) $(NAMES)
 
 check: setup ## Linters, formatter and types alone

@@ -24,6 +24,7 @@ SUBJECTS: Final = (
     "governance",
     "pack",
     "image",
+    "machine",
     "files",
     "gateway",
 )
