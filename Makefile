@@ -74,11 +74,11 @@ ifdef T
 	$(BIN)/python -m pytest -m "$(NEWCOMER)" $(if $(wildcard $(firstword $(subst ::, ,$(T)))),$(T),-k "$(T)")
 else
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "$(NEWCOMER)"
+	$(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/vllm -m "$(NEWCOMER)"
 endif
 
 test-all: setup ## What `make test` leaves out: full samples, booted machines, image, vLLM, canisters, browser, fuzzers
-	ANCHORHOLD_FULL=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "(sized or full or browser) and $(HERE)"
+	ANCHORHOLD_FULL=1 $(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/vllm -m "(sized or full or browser) and $(HERE)"
 	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.fetched; then $(MAKE) --no-print-directory vllm; \
 		elif grep -qs "DO NOT MATCH THE HASHES" $(VLLM_VENV)/fetching.log; then exit 1; \
 		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \

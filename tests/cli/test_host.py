@@ -22,7 +22,7 @@ from vsock_bridge.transport import Address
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"host verbs", delegated=False)
 CHAIN = Chain(SUBNET, GATEWAY, seed=b"host verbs")
-CHAIN.seal([chat_payload("one"), chat_payload("two")], NOW + 1)
+CHAIN.seal([chat_payload(words, model="scripted-1") for words in ("one", "two")], NOW + 1)
 CHAIN.seal([b"no chat"], NOW + 2)
 
 

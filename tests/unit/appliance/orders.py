@@ -54,9 +54,9 @@ def receipt(raw: bytes, key: Ed25519PrivateKey = RECEIPT_KEY) -> Receipt:
     return signed.receipt
 
 
-def chat_payload(words: str, max_tokens: int | None = None) -> bytes:
+def chat_payload(words: str, max_tokens: int | None = None, *, model: str = "scripted") -> bytes:
     sampling = None if max_tokens is None else Sampling(max_tokens=max_tokens)
-    return ChatRequest("scripted", (UserMessage(Prompt(words.encode())),), sampling=sampling).encode()
+    return ChatRequest(model, (UserMessage(Prompt(words.encode())),), sampling=sampling).encode()
 
 
 def ordered(
