@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+import google_crc32c
 import pytest
 
 from appliance.key_release import State
 from image_build.boot.ending import Ending, How
-from image_build.boot.plan import Image
-from image_build.verity import BLOCK_BYTES, Verity
+from image_build.verity import BLOCK_BYTES
 from tests.attack.outcome import NotTried, Outcome, Unexpected, broken, held
 from tests.attack.registry import Attack, add, attack
 from tests.attack.room import Room
@@ -28,6 +28,8 @@ from tests.vm import acpi_attacks
 from tests.vm.acpi_attacks import AcpiAttack, Genuine
 from tests.vm.sealed import Cell, World, firmware, flip, flipped, need_tools, told, world
 
+PRICED: Final = b"[price]\nrequest = "  # in the measured configuration; the second digit of its first number is changed
+SUPERBLOCK_AT: Final = 1024
 KEPT: Final = ExitStack()  # until this process ends
 
 
@@ -166,23 +168,35 @@ def unchecked_root(_: Patch) -> None:
 
 @attack(
     "root-changed",
-    tries="the host changes one bit of the root's disk, behind what is measured",
-    defence="dm-verity holds every block against the root hash on the measured command line (I7)",
+    tries="the host changes one digit of a price on the root's disk, and the file system's own checksum with it",
+    defence="dm-verity holds every block that is read against the root hash on the measured command line (I7)",
     without=unchecked_root,
     booted=True,
 )
 def root_changed(room: Room) -> Outcome:
     of = made()
-    tree = Verity.read(Image.below(of.image).cmdline).blocks * BLOCK_BYTES
-    other = flipped(of.image, room.folder / "other", "root.img", tree - 1)
+    at = (of.image / "root.img").read_bytes().index(PRICED) + len(PRICED) + 1
+    other = flipped(of.image, room.folder / "other", "root.img", at)
+    with (other / "root.img").open("r+b") as root:
+        summed(root)
     if room.undefended is not None:
         line = (other / "cmdline").read_text(encoding="ascii")
-        (other / "cmdline").unlink()
+        (other / "cmdline").unlink()  # a link to the image's own
         (other / "cmdline").write_text(line.replace("restart_on_corruption", "ignore_corruption"), encoding="ascii")
     with of.boot(other) as cell:
         if cell.health() is not None:
-            return broken("the machine serves from a root that was changed")
+            return broken("the machine serves at another price")
         ending = cell.running.ending()
-    if ending != Ending(How.RESTART, None):
-        raise Unexpected(f"expected a restart, got {ending}")
+    if ending != Ending(How.RESTART, None) or "dm-verity device corrupted" not in cell.console:
+        raise Unexpected(f"expected a restart for dm-verity's sake, got {ending}: {cell.console[-300:]}")
     return held("the machine ends: dm-verity found it")
+
+
+def summed(root: BinaryIO) -> None:
+    """Gives the superblock, which lies in the same block as the configuration, the checksum of what is there now."""
+    root.seek(SUPERBLOCK_AT)
+    block = bytearray(root.read(BLOCK_BYTES - SUPERBLOCK_AT))
+    block[4:8] = bytes(4)
+    block[4:8] = (google_crc32c.value(bytes(block)) ^ 0xFFFFFFFF).to_bytes(4, "little")
+    root.seek(SUPERBLOCK_AT)
+    root.write(block)
