@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ObjectIdentifier
 
 from attestation.evidence.auxblob import TableEntry, encode_table
@@ -297,8 +296,3 @@ def _vcek(
 
 def _serial(seed: bytes, label: str) -> int:
     return int.from_bytes(derived(seed, "serial", label, size=16), "big") >> 1 | 1
-
-
-def pem_chain(platform: SimulatedSnp) -> bytes:
-    """ASK and ARK in PEM, in the order the vendor's distribution service gives them."""
-    return b"".join(each.certificate.public_bytes(Encoding.PEM) for each in (platform.ask, platform.ark))

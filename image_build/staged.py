@@ -73,23 +73,10 @@ class Staged:
         """Nothing that our own modules need was left out: each can be imported where it will run."""
         self.python(["-ISB", "-c", _TRIED, str(self.top / site), *modules])
 
-    def loaded_by(self, modules: Iterable[str]) -> list[str]:
-        """The files of the standard library that importing `modules` loads, below the root."""
-        said = self.python(["-ISB", "-c", _LOADED, *sorted(modules)])
-        return sorted({Path(line).relative_to(self.top).as_posix() for line in said.splitlines()})
-
 
 _TRIED: Final = """
 import importlib, sys
 sys.path.append(sys.argv[1])
 for name in sys.argv[2:]:
     importlib.import_module(name)
-"""
-_LOADED: Final = """
-import sys
-for name in sys.argv[1:]:
-    __import__(name)
-for module in list(sys.modules.values()):
-    if path := getattr(module, "__file__", None):
-        print(path)
 """

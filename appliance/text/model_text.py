@@ -22,7 +22,6 @@ from attestation.consensus.chat import AssistantMessage, ChatRequest
 from foundation.document import json_object
 from foundation.refusal import listed, outline, shown
 from measurements.pack.files import SMALL_BYTES_MAX, TEMPLATE
-from measurements.pack.pack_reader import OpenedPack
 
 FILES: Final = (
     "tokenizer.json",
@@ -47,14 +46,6 @@ class ModelText:
     _veil: Veil
     _named: Mapping[str, str]
     _form: Form | None
-
-    @classmethod
-    def of_pack(cls, pack: OpenedPack, *, context_tokens: int) -> Self:
-        """From an opened pack. Raises `ModelTextRefused` alone."""
-        present = set(pack.names)
-        return cls.of(
-            {name: bytes(pack.file(name)) for name in FILES if name in present}, context_tokens=context_tokens
-        )
 
     @classmethod
     def of(cls, files: Mapping[str, bytes], *, context_tokens: int) -> Self:
