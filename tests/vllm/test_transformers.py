@@ -19,7 +19,7 @@ from appliance.engine.protocol import EngineRequest
 from appliance.models import LoadedModel, describe, load_model
 from appliance.models.folder import open_folder
 from tests.fixed_reference import codes_of
-from tests.peers import CASES, greedy, logits, peer, to_codes, torch, write
+from tests.vllm.peers import CASES, greedy, logits, peer, to_codes, torch, write
 
 pytestmark = pytest.mark.torch
 
