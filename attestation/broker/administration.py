@@ -14,7 +14,6 @@ from attestation.broker import log
 from attestation.broker.broker import RESOURCE
 from attestation.broker.decisions import prove_decisions
 from attestation.broker.errors import LogRefused, StoreRefused
-from attestation.broker.schema import last_height_of
 from attestation.broker.session import Release, ReleaseState, RevocationKind
 from attestation.broker.store import Change, SecretRow, Store, tcb_bytes
 from attestation.broker.wrapping import Wrapping
@@ -214,7 +213,7 @@ class _Replay:
                 )
             case "release-changed":
                 self.releases |= {
-                    measurement: (*held[:7], said["state"], _last_height(said, held[8]))
+                    measurement: (*held[:7], said["state"], said.get("last_height", held[8]))
                     for measurement, held in self.releases.items()
                     if held[0] == said["release"]
                 }
@@ -289,13 +288,6 @@ class _Replay:
                     expected="the store to hold what was logged",
                     got=f"{outline(held)} in the store, {outline(logged)} in the log",
                 )
-
-
-def _last_height(said: log.Details, held: object) -> object:
-    """An entry of before heights counted says until which one a superseded release had its grace."""
-    if "until_height" in said:
-        return last_height_of(str(said["state"]), cast("int", said["until_height"])) or 0
-    return said.get("last_height", held)
 
 
 def _purpose(resource: str) -> GrantPurpose:

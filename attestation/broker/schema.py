@@ -1,17 +1,15 @@
-"""The tables of the broker's store, and the steps from each version of them to the next."""
+"""The tables of the broker's store, and the version of them that a store is of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from attestation.broker.errors import StoreRefused
-from attestation.broker.session import ReleaseState
-from attestation.rcar.grant import NO_ADOPTION
-from measurements.release.heights import LEASE
+
+VERSION: Final = 3  # raised with every change of a table below
 
 _meta: Final = sa.MetaData()
 _big = sa.BigInteger()
@@ -32,15 +30,6 @@ GRANTS = sa.Table(
     sa.Column("session", sa.String(64), primary_key=True),
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("position", _big, nullable=False, unique=True),
-)
-_releases_1 = sa.Table(  # until version 2, which knows decisions, and releases of many measurements
-    "releases",
-    _meta,
-    sa.Column("name", sa.String(128), primary_key=True),
-    sa.Column("measurement", sa.LargeBinary(240), nullable=False, unique=True),
-    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
 )
 REVOCATIONS = sa.Table(
     "revocations",
@@ -78,70 +67,34 @@ HEAD = sa.Table(
     sa.Column("position", _big, nullable=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
 )
-_schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
-
-_second: Final = sa.MetaData()
-_images = sa.Table(
-    "images",
-    _second,
-    sa.Column("measurement", sa.LargeBinary(240), primary_key=True),
-    sa.Column("name", sa.String(128), nullable=False, index=True),
-    sa.Column("model_root", sa.LargeBinary(32), nullable=False),
-    sa.Column("measured_config", sa.LargeBinary(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("adoption", sa.LargeBinary(32), nullable=False),
-    sa.Column("until_height", _big, nullable=False),
-    sa.Column("minimum_tcb", sa.LargeBinary, nullable=False),  # empty: none of its own
-)
 GOVERNANCE = sa.Table(
     "governance",
-    _second,
+    _meta,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("authority", sa.LargeBinary, nullable=False),
 )
 DECISIONS = sa.Table(
     "decisions",
-    _second,
+    _meta,
     sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
     sa.Column("decision", sa.LargeBinary, nullable=False),
 )
 LEAST_VERSIONS = sa.Table(
     "least_versions",
-    _second,
+    _meta,
     sa.Column("resource", sa.String(200), primary_key=True),
     sa.Column("version", _big, nullable=False),
 )
 HEIGHT = sa.Table(
     "gateway_height",
-    _second,
+    _meta,
     sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("height", _big, nullable=False),
 )
-
-
-def _to_second(connection: Connection) -> None:
-    _second.create_all(connection)
-    for row in connection.execute(_releases_1.select()).all():
-        connection.execute(
-            _images.insert().values(
-                name=row.name,
-                measurement=row.measurement,
-                model_root=row.model_root,
-                measured_config=row.measured_config,
-                state=row.state,
-                adoption=NO_ADOPTION,
-                until_height=0,
-                minimum_tcb=b"",
-            )
-        )
-    _releases_1.drop(connection)
-
-
-_third: Final = sa.MetaData()
-RELEASES = sa.Table(  # as `images`, with the blocks that a release is for instead of a height of grace
+RELEASES = sa.Table(
     "releases_by_height",
-    _third,
+    _meta,
     sa.Column("measurement", sa.LargeBinary(240), primary_key=True),
     sa.Column("name", sa.String(128), nullable=False, index=True),
     sa.Column("model_root", sa.LargeBinary(32), nullable=False),
@@ -155,55 +108,26 @@ RELEASES = sa.Table(  # as `images`, with the blocks that a release is for inste
 )
 GRANTED = sa.Table(  # every block that a release was ever granted
     "granted_heights",
-    _third,
+    _meta,
     sa.Column("release", sa.String(128), primary_key=True),
     sa.Column("adoption", sa.LargeBinary(32), primary_key=True),
     sa.Column("first_height", _big, nullable=False),
     sa.Column("last_height", _big, nullable=False),
 )
+_schema = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
 
 
-def last_height_of(state: str, until_height: int) -> int | None:
-    """The last block of a release that was superseded when there were heights of grace; None of any other."""
-    return max(until_height - 1, 1) if state == ReleaseState.SUPERSEDED.value else None
-
-
-def _to_third(connection: Connection) -> None:
-    _third.create_all(connection)
-    for row in connection.execute(_images.select()).all():
-        connection.execute(
-            RELEASES.insert().values(
-                measurement=row.measurement,
-                name=row.name,
-                model_root=row.model_root,
-                measured_config=row.measured_config,
-                state=row.state,
-                adoption=row.adoption,
-                minimum_tcb=row.minimum_tcb,
-                first_height=1,
-                last_height=last_height_of(row.state, row.until_height),
-                lease=LEASE,
-            )
-        )
-    _images.drop(connection)
-
-
-# Each takes the schema from its index to the next. A released one is never edited: a change is a new one behind it.
-MIGRATIONS: Final[tuple[Callable[[Connection], None], ...]] = (
-    lambda connection: _meta.create_all(connection),  # noqa: PLW0108  # the tables of `_meta`, as of version 1
-    _to_second,
-    _to_third,
-)
-
-
-def migrate(connection: Connection, *, create: bool) -> None:
+def prepare(connection: Connection, *, create: bool) -> None:
+    """Makes the tables of a new store, if `create`. Raises `StoreRefused` for a store of any version but `VERSION`."""
     has_schema = sa.inspect(connection).has_table("schema_version")
-    version = connection.execute(sa.select(_schema.c.version)).scalar_one() if has_schema else 0
-    if version == len(MIGRATIONS):
+    version = connection.execute(sa.select(_schema.c.version)).scalar_one() if has_schema else None
+    if version == VERSION:
         return
-    if version > len(MIGRATIONS) or not create:
-        raise StoreRefused("store.schema", expected=f"version {len(MIGRATIONS)}", got=version)
-    for step in MIGRATIONS[version:]:
-        step(connection)
-    connection.execute(_schema.delete())
-    connection.execute(_schema.insert().values(version=len(MIGRATIONS)))
+    if version is not None or not create:
+        raise StoreRefused(
+            "store.schema",
+            expected=f"a store of version {VERSION}",
+            got="no store" if version is None else f"a store of version {version}",
+        )
+    _meta.create_all(connection)
+    connection.execute(_schema.insert().values(version=VERSION))

@@ -40,7 +40,7 @@ from attestation.broker.schema import (
     REVOCATIONS,
     SECRETS,
     SESSIONS,
-    migrate,
+    prepare,
 )
 from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
 from attestation.evidence.kinds import TeeKind
@@ -79,12 +79,12 @@ class Store:
 
     @classmethod
     def open(cls, url: str, *, create: bool = False) -> Store:
-        """Raises `StoreRefused` if there is no store of this version; `create` makes or migrates one."""
+        """Raises `StoreRefused` if there is no store of this version; `create` makes one where there is none."""
         engine = _engine(url, create=create)
         store = cls(engine)
         try:
             with engine.begin() as connection:
-                migrate(connection, create=create)
+                prepare(connection, create=create)
         except BaseException as reason:
             engine.dispose()
             if isinstance(reason, sa.exc.SQLAlchemyError):

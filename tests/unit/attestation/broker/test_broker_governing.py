@@ -26,7 +26,7 @@ from measurements.governance.actions import Action, Adopt, AmendCharter, RevokeC
 from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.errors import GovernanceRefused
 from measurements.governance.history import Ledger
-from measurements.release.heights import LEASE, Heights
+from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest, MinimumTcb, Named, Serves
 from tests import postgres
 from tests.charters import AUTHORITY, charter, decide, no_chain
@@ -354,63 +354,32 @@ def test_what_is_changed_behind_the_logs_back_is_found(governed: Governed, edit:
     assert caught.value.code == code
 
 
-def test_a_store_of_before_heights_is_carried_over(tmp_path: Path) -> None:
-    """A height of grace becomes the end of a release's blocks."""
-    from attestation.broker import schema as module
-
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_store_of_another_version_is_refused_by_name(tmp_path: Path, version: int, create: bool) -> None:
     url = f"sqlite:///{tmp_path}/broker.db"
+    Store.open(url, create=True).close()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        for migration in module.MIGRATIONS[:2]:
-            migration(connection)
-        connection.execute(sa.text("insert into schema_version values (2)"))
-        rows = (("a", "superseded", 9), ("b", "superseded", 0), ("c", "approved", 0))
-        for at, (name, state, until) in enumerate(rows):
-            connection.execute(
-                module._images.insert().values(
-                    name=name,
-                    measurement=bytes([at]) * 48,
-                    model_root=MODEL_ROOT,
-                    measured_config=CONFIG,
-                    state=state,
-                    adoption=b"\x01" * 32,
-                    until_height=until,
-                    minimum_tcb=b"",
-                )
-            )
+        connection.execute(sa.text("update schema_version set version=:version"), {"version": version})
     engine.dispose()
-    store = Store.open(url, create=True)
-    with store.change() as change:
-        found = {each.name: (each.heights, each.lease, each.adoption) for each in change.releases().values()}
-    store.close()
-    assert found == {
-        name: (heights, LEASE, b"\x01" * 32)
-        for name, heights in (("a", Heights(1, 8)), ("b", Heights(1, 1)), ("c", Heights(1, None)))
-    }
+    with pytest.raises(StoreRefused) as caught:
+        Store.open(url, create=create)
+    assert (caught.value.code, caught.value.expected, caught.value.got) == (
+        "store.schema",
+        "a store of version 3",
+        f"a store of version {version}",
+    )
 
 
-def test_a_store_of_before_decisions_is_carried_over(tmp_path: Path) -> None:
-    """Its releases stand on the administrator's word, as they did."""
-    from attestation.broker import schema as module
-
+def test_a_store_is_made_only_if_asked_for(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/broker.db"
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        module.MIGRATIONS[0](connection)
-        connection.execute(sa.text("insert into schema_version values (1)"))
-        connection.execute(
-            module._releases_1.insert().values(
-                name="old", measurement=bytes(48), model_root=MODEL_ROOT, measured_config=CONFIG, state="approved"
-            )
-        )
-    engine.dispose()
-    with pytest.raises(StoreRefused):
+    (tmp_path / "broker.db").touch()
+    with pytest.raises(StoreRefused) as caught:
         Store.open(url)
-    store = Store.open(url, create=True)
-    with store.change() as change:
-        [release] = change.releases().values()
-    store.close()
-    assert release == Release("old", bytes(48), MODEL_ROOT, CONFIG, ReleaseState.APPROVED)
+    assert (caught.value.code, caught.value.got) == ("store.schema", "no store")
+    Store.open(url, create=True).close()
+    Store.open(url).close()
 
 
 def test_other_resources_are_denied_with_the_release(governed: Governed) -> None:
