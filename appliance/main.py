@@ -43,7 +43,7 @@ from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
-from measurements.pack.errors import PackIdentityRefused
+from measurements.pack.errors import PackIdentityRefused, PackKeyRefused
 from measurements.pack.identity import Expected
 from measurements.pack.pack_reader import OpenedPack
 from vsock_bridge.errors import AddressRefused
@@ -56,7 +56,7 @@ FAILED: Final = 70  # what sysexits.h calls an internal error
 REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
 REFUSED_ENGINE: Final = 73
-WITH_MODEL: Final = ("fixed-1", "torch-1", "vllm-1")
+WRONG_KEY: Final = 74
 
 _log = structlog.get_logger()
 
@@ -64,7 +64,8 @@ _log = structlog.get_logger()
 def main() -> int:
     """0 after a signal, 1 when it refuses to start, 2 for a wrong command line, 70 when it cannot go on,
     71 when the pack beside it is not the model it was measured for, 72 when no broker gives it a key, 73 when the
-    engine is not what its profile states or does not say what it must."""
+    engine is not what its profile states or does not say what it must, 74 when the key it was given does not open
+    the pack."""
     parser = argparse.ArgumentParser(prog="appliance", description="The cell: serves one window until told to stop.")
     parser.add_argument("--config", type=Path, required=True, help="the measured configuration")
     parser.add_argument("--model", type=Path, metavar="PACK", help="the pack that a released key opens")
@@ -98,16 +99,10 @@ def _window(text: str) -> Address:
 
 def choose_mind(config: MeasuredConfig) -> MakeMind:
     """By the engine's name in the measured configuration, and by nothing else."""
-    scripted = ScriptedEngine()
-    if config.engine in WITH_MODEL:
-        if config.profile is None or config.release is None:
-            raise ConfigRefused("profile", expected=f"a profile and a release for {config.engine}", got="none")
-        return partial(model_mind, config.engine, config.profile)
-    if config.engine != scripted.id:
-        raise ConfigRefused("engine", expected=" or ".join((*WITH_MODEL, scripted.id)), got=config.engine)
+    config.check_engine()
     if config.profile is not None:
-        raise ConfigRefused("profile", expected=f"none for {scripted.id}", got="a profile")
-    return lambda _: Mind(scripted, ByteScript())
+        return partial(model_mind, config.engine, config.profile)
+    return lambda _: Mind(ScriptedEngine(), ByteScript())
 
 
 def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
@@ -245,6 +240,9 @@ async def serve(
             if isinstance(why_not, ProfileRefused | GoldenMissed | EngineRefused | SamplingRefused):
                 _log.error("refused the engine", differs=differs, exc_info=why_not)
                 return REFUSED_ENGINE
+            if isinstance(why_not, PackKeyRefused):
+                _log.error("the key does not open this pack", exc_info=why_not)
+                return WRONG_KEY
             _log.error("refused the model", differs=differs, exc_info=why_not)
             return REFUSED_MODEL
         await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)

@@ -93,13 +93,16 @@ def json_object(
     return value
 
 
-def toml_table(raw: bytes, where: str, refuse: Refuse, *, bytes_max: int) -> dict[str, object]:
-    """The table that a TOML document is. Refused as `where.size` or `where.toml`."""
-    _bound(raw, f"{where}.size", refuse, bytes_max, "a document")
+def toml_table(
+    raw: bytes, where: str, refuse: Refuse, *, bytes_max: int, called: str = "a document"
+) -> dict[str, object]:
+    """The table that a TOML document is. Refused as `where.size` or `where.toml`; `where` may be empty."""
+    _bound(raw, f"{where}.size".removeprefix("."), refuse, bytes_max, called)
     try:
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise refuse(f"{where}.toml", expected="a TOML document in UTF-8", got=_reason(error)) from None
+        code = f"{where}.toml".removeprefix(".")
+        raise refuse(code, expected=f"{called} in TOML and UTF-8", got=_reason(error)) from None
 
 
 def hexadecimal(value: object, code: str, refuse: Refuse, *sizes: int, form: re.Pattern[str] = LOWER_HEX) -> bytes:

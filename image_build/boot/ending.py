@@ -35,6 +35,7 @@ class Code(IntEnum):
     MODEL_REFUSED = 71
     RELEASE_FAILED = 72
     ENGINE_REFUSED = 73
+    KEY_REFUSED = 74
     NOT_STARTED = 126
 
 
@@ -46,6 +47,7 @@ MEANS: Final[Mapping[Code, str]] = MappingProxyType(
         Code.MODEL_REFUSED: "the pack beside it is not the model it was measured for",
         Code.RELEASE_FAILED: "no broker gave it a key",
         Code.ENGINE_REFUSED: "the engine is not what its profile states, or does not say what it must",
+        Code.KEY_REFUSED: "the key that the broker gave does not open the pack beside it",
         Code.NOT_STARTED: "process 1 could not start it",
     }
 )

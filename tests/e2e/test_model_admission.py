@@ -131,3 +131,16 @@ def test_another_pack_is_named_and_ends_the_cell(
         assert refused["differs"] == differs
         assert refused["exception"]["code"] == f"pack.{differs[0]}"  # type: ignore[index]
         assert cell.end(asked=False) == 71
+
+
+def test_a_key_that_does_not_open_the_pack_is_named_and_ends_the_cell(tmp_path: Path) -> None:
+    with key_owner(tmp_path, TinyModel().write) as owner:
+        TinyModel().write(tmp_path / "same")
+        owner.pack.unlink()
+        seal_pack(tmp_path / "same", owner.pack, Secret(b"\x01" * 32), threads=1)
+        cell = Cell(tmp_path, owner)
+        standing, _ = asyncio.run(owner.carry(cell.address))
+        assert standing.state is State.HAS_KEY
+        refused = cell.until("the key does not open this pack")
+        assert refused["exception"]["code"] == "key.wrong"  # type: ignore[index]
+        assert cell.end(asked=False) == 74

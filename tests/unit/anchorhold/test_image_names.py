@@ -27,6 +27,15 @@ def test_the_table_of_names_is_read_as_a_cell_reads_it() -> None:
     assert "models" in refused
 
 
-@pytest.mark.parametrize("config", [b"", b"\xff", RELEASE.replace("rrkah", "rrkbh").encode()])
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"",
+        b"\xff",
+        RELEASE.replace("rrkah", "rrkbh").encode(),
+        RELEASE.replace("scripted-1", "fixed-1").encode(),
+        RELEASE.replace("scripted-1", "fixed-3").encode(),
+    ],
+)
 def test_what_is_no_configuration_is_refused(config: bytes) -> None:
     assert served_as(config)[1] is not None

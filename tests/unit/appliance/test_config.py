@@ -109,6 +109,44 @@ def test_an_engine_with_a_model_has_a_profile_and_one_without_has_none() -> None
         assert refused.value.code == "profile"
 
 
+@pytest.mark.parametrize(
+    ("engine", "more", "code"),
+    [
+        ("fixed-1", "", "profile"),
+        ("fixed-1", "release", "profile"),
+        ("fixed-1", "profile", "profile"),
+        ("scripted-1", "profile", "profile"),
+        ("scripted-2", "", "engine"),
+        ("", "", "engine"),
+    ],
+)
+def test_a_configuration_whose_engine_would_not_start_is_none(engine: str, more: str, code: str) -> None:
+    """image.md I22: what builds and checks an image judges a configuration as the cell does, by `parse` alone."""
+    added = {"": "", "profile": f'profile = "{"07" * 32}"\n', "release": RELEASE}[more]
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse(GOOD.replace("scripted-1", engine).encode() + added.encode())
+    assert refused.value.code == code
+
+
+def test_missing_and_unknown_fields_are_named_beside_all_that_there_are() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse(GOOD.replace("gateway", "gatevay").encode())
+    assert refused.value.expected == (
+        "gateway, root_key, engine (optional: models, plaintext, price, profile, release)"
+    )
+    assert refused.value.got == "no gateway, unknown 'gatevay'"
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse((GOOD + "[release]\nmodel_root = 1\nkey = 1\n").encode())
+    assert refused.value.expected == "broker_key, resource, model_root (optional: model, service)"
+    assert refused.value.got == "no broker_key, no resource, unknown 'key'"
+
+
+def test_lists_without_end_are_refused() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        MeasuredConfig.parse(b"a = " + b"[" * 20000)
+    assert refused.value.code == "toml"
+
+
 RELEASE = f'''[release]
 broker_key = "{"00" * 32}"
 resource = "default/model-key/little"
