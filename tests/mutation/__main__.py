@@ -31,34 +31,39 @@ ROOMS = ("foundation", "measurements", "attestation", "appliance", "anchorhold",
 
 KEPT = ("tests", "tests.keys", "tests.mutation", "tests.mutation.mutants")
 
+TDX = tuple(
+    f"tests/unit/attestation/test_tdx_{subject}.py" for subject in ("verify", "collateral", "levels", "second_opinion")
+)
+GPU = tuple(f"tests/unit/attestation/test_gpu_{subject}.py" for subject in ("report", "rim", "published", "policy"))
+
 # Which tests answer for which code, the sharpest first; the longest matching prefix counts.
 TESTS: dict[str, tuple[str, ...]] = {
     "attestation/verify/tdx": (
-        "tests/unit/attestation/test_tdx_verify.py",
+        *TDX,
         "tests/cli/test_verify_tdx_gpu.py",
         "tests/unit/attestation/test_tdx_published.py",
     ),
     "attestation/sealed": ("tests/unit/attestation/sealed", "tests/cli/test_ask_open.py"),
     "attestation/verify/event_log.py": ("tests/unit/attestation/test_event_log.py",),
-    "attestation/verify/gpu": ("tests/unit/attestation/test_gpu.py", "tests/cli/test_verify_tdx_gpu.py"),
-    "attestation/verify/ec_chain.py": (
-        "tests/unit/attestation/test_ec_chain.py",
-        "tests/unit/attestation/test_tdx_verify.py",
-        "tests/unit/attestation/test_gpu.py",
-    ),
+    "attestation/verify/gpu": (*GPU, "tests/cli/test_verify_tdx_gpu.py"),
+    "attestation/verify/ec_chain.py": ("tests/unit/attestation/test_ec_chain.py", *TDX, *GPU),
     "attestation/policy/tdx.py": ("tests/unit/attestation/test_tdx_policy.py",),
-    "attestation/policy/gpu.py": ("tests/unit/attestation/test_gpu.py",),
-    "attestation/evidence/tdx": (
-        "tests/unit/attestation/test_tdx_parse.py",
-        "tests/unit/attestation/test_tdx_verify.py",
+    "attestation/policy/gpu.py": (
+        "tests/unit/attestation/test_gpu_policy.py",
+        "tests/unit/attestation/test_gpu_published.py",
     ),
+    "attestation/evidence/tdx": ("tests/unit/attestation/test_tdx_parse.py", *TDX),
     "attestation/evidence/sgx_extension.py": ("tests/unit/attestation/test_tdx_parse.py",),
     "foundation/document.py": ("tests/unit/foundation/test_document.py",),
     "attestation/evidence/event_log.py": ("tests/unit/attestation/test_event_log.py",),
-    "attestation/evidence/gpu": ("tests/unit/attestation/test_gpu.py",),
-    "attestation/evidence/canonical_xml.py": ("tests/unit/attestation/test_gpu.py",),
+    "attestation/evidence/gpu": GPU,
+    "attestation/evidence/canonical_xml.py": (
+        "tests/unit/attestation/test_canonical_xml.py",
+        "tests/unit/attestation/test_gpu_rim.py",
+    ),
     "attestation/verify": (
         "tests/unit/attestation/test_snp_verify.py",
+        "tests/unit/attestation/test_snp_chain.py",
         "tests/unit/attestation/test_snp_vectors.py",
         "tests/unit/anchorhold/test_verify_snp.py",
     ),
@@ -70,7 +75,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "attestation/policy/appraise.py": (
         "tests/unit/attestation/test_policy_document.py",
         "tests/unit/attestation/test_tdx_policy.py",
-        "tests/unit/attestation/test_gpu.py",
+        "tests/unit/attestation/test_gpu_policy.py",
         "tests/cli/test_verify_tdx_gpu.py",
     ),
     "attestation/policy": (
