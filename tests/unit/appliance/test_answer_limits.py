@@ -40,7 +40,7 @@ from foundation import limits
 from foundation.secrecy import Prompt, Secret
 from tests import little_text
 from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, ordered, receipt
-from tests.unit.appliance.serving.test_services import NOW, cell, chain_of, play
+from tests.unit.appliance.serving.service_cell import NOW, cell, chain_of, play
 
 TEXT = ModelText.of(little_text.files("chatml"), context_tokens=40_000)
 WORD = little_text.tokenizer("chatml").encode(" the").ids[0]

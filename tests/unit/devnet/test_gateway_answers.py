@@ -14,33 +14,15 @@ from attestation.consensus.answered import AnsweredProof, CertifiedAnswers, veri
 from attestation.consensus.blocks import Block, Ids, has_expired, header_from
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.receipts.body import body_digest
-from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, chat
+from devnet.gateway import Answered, Gateway, Position, Waiting
 from devnet.replica import ANONYMOUS, Rejected
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
 from foundation.limits import ANSWER_BYTES_MAX
 from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, canister, certified_root, report_on
+from tests.unit.devnet.gateway_calls import ALICE, BOB, STRANGER, ask, refused
 
-ALICE, BOB, STRANGER = caller(1), caller(2), b"\x02stranger"
 OTHER_ENGINE = b"\xe2" * 32
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def gateway(bench: Bench) -> Gateway:
-    return bench.gateway
-
-
-def refused(code: str) -> pytest.RaisesExc[GatewayRefused]:
-    return pytest.raises(GatewayRefused, match=code.replace(".", r"\."))
-
-
-def ask(text: str = "") -> dict[str, object]:
-    return chat("tiny", ("user", {"content": text}))
 
 
 def seal(gateway: Gateway, count: int = 1, payload: bytes = b"x") -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting,
 from devnet.replica import Call, NotAnswered, RejectCode, Rejected, Rejection
 from foundation.secrecy import Prompt
 from tests.gateways import OWNER, REPORTER, Bench, canister, person, report_on
+from tests.unit.devnet.gateway_calls import ask
 
 APP, ALICE, BOB = canister(0x77), person(1), person(2)
 SECOND = 1_000_000_000
@@ -20,20 +20,6 @@ V0 = {
     "model": "tiny",
     "messages": [{"role": ("system", None), "content": "be brief"}, {"role": ("user", None), "content": "hello"}],
 }
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def gateway(bench: Bench) -> Gateway:
-    return bench.gateway
-
-
-def ask(text: str = "hello", **options: Any) -> dict[str, Any]:
-    return chat("tiny", ("user", {"content": text}), **options)
 
 
 def step(bench: Bench, seconds: int = 1) -> None:

@@ -9,30 +9,17 @@ import pytest
 from attestation.auditor.audit_bundle import AskedPart
 from attestation.consensus.blocks import Request
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import Gateway, GatewayRefused, Position, Waiting, chat
+from devnet.gateway import Gateway, Position, Waiting, chat
 from devnet.replica import ANONYMOUS, Entry, Execution, Rejected
 from devnet.subnet import GATEWAY
 from foundation import merkle
 from foundation.candid import BLOB, BOOL, NAT64, PRINCIPAL, Record, Vec, encode
 from tests.gateways import OWNER, REPORTER, Bench, canister, person
+from tests.unit.devnet.gateway_calls import refused
 
 ALICE, BOB, STRANGER = person(1), person(2), person(99)
 NOTHING = encode([], [])
 PACE = Record({"soonest_ms": NAT64, "latest_ms": NAT64, "expiry_blocks": NAT64})
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
-@pytest.fixture
-def gateway(bench: Bench) -> Gateway:
-    return bench.gateway
-
-
-def refused(code: str) -> pytest.RaisesExc[GatewayRefused]:
-    return pytest.raises(GatewayRefused, match=code.replace(".", r"\."))
 
 
 def turned_away(gateway: Gateway, caller: bytes, method: str, argument: bytes) -> bool:

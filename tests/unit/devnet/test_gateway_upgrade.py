@@ -9,17 +9,12 @@ from attestation.consensus.answered import verify_answered
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import SliceProof, verify_slice
 from attestation.receipts.body import body_digest
-from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, chat, gateway_wasm
+from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, gateway_wasm
 from devnet.replica import RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from foundation.candid import NAT64, encode
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, certified_root, first_module, report_on
-
-ALICE, BOB = caller(1), caller(2)
-
-
-def ask(text: str = "hello") -> dict[str, object]:
-    return chat("tiny", ("user", {"content": text}))
+from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, certified_root, first_module, report_on
+from tests.unit.devnet.gateway_calls import ALICE, BOB, ask
 
 
 @pytest.fixture
@@ -110,11 +105,6 @@ def test_the_first_module_does_not_take_this_ones_state_back(old: Bench) -> None
     with pytest.raises(Rejected):
         old.replica.upgrade(first_module())
     assert old.gateway.status()["head_height"] == height
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
 
 
 def test_an_upgrade_continues_the_chain(bench: Bench) -> None:

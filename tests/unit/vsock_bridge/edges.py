@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vsock_bridge.codec import Decoder, encode
+from vsock_bridge.host import Host
 from vsock_bridge.limits import Limits
 from vsock_bridge.messages import Hello, Message
 from vsock_bridge.ports import Port
@@ -29,6 +30,10 @@ SMALL = Limits(
     connections_max=4,
     gather_bytes_max=2048,
 )
+
+
+def host_at(address: str, limits: Limits = SMALL) -> Host:
+    return Host(Address.parse(address), Port.STREAM, limits)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

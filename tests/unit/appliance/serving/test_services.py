@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from anchorhold.host.slice_feed import CellDeclined, evidence, feed, propose, says, standing
-from appliance.engine.protocol import Engine
 from appliance.identity import Identity
-from appliance.model_pack import ModelGate
-from appliance.ordering.sequencer import Sequencer
-from appliance.serving.answer_pipeline import Answering
-from appliance.serving.run_queue import BACKLOG_BYTES_MAX, Device
-from appliance.serving.services import ObserveService, ReleaseService, StreamService
 from appliance.serving.window import (
     Answered,
     Declined,
@@ -44,108 +33,28 @@ from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import SimulatedTee
 from tests.little_tee import snp_tee, tdx_tee
-from tests.unit.appliance.orders import GatedEngine, answering, chat_payload, receipt, until
+from tests.unit.appliance.orders import GatedEngine, chat_payload, receipt, until
+from tests.unit.appliance.serving.service_cell import (
+    CELL_NUMBERS,
+    CHAIN,
+    NOW,
+    PLACES,
+    SUBNET,
+    bodies,
+    cell,
+    ends,
+    extend,
+    heard,
+    observed,
+    play,
+    words,
+)
 from vsock_bridge.errors import StreamEnded
 from vsock_bridge.host import Host
 from vsock_bridge.messages import Mark
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
 from vsock_bridge.transport import Address
-
-NOW = 1_700_000_000_000_000_000
-SUBNET = Subnet(b"services", delegated=False)
-_names = itertools.count()
-
-
-def chain_of(*sizes: int, seed: bytes = b"services") -> Chain:
-    chain = Chain(SUBNET, GATEWAY, seed=seed)
-    for size in sizes:
-        extend(chain, size)
-    return chain
-
-
-def extend(chain: Chain, size: int) -> None:
-    height = chain.height + 1
-    chain.seal([chat_payload(f"{height}/{k} " + "of several pieces " * 4) for k in range(size)], NOW + height)
-
-
-CHAIN = chain_of(2, 3, 1, 2)
-
-
-def bodies(chain: Chain, *heights: int) -> dict[int, bytes]:
-    return {height: chain.body(height) for height in heights or range(1, chain.height + 1)}
-
-
-@dataclass
-class Cell:
-    address: Address
-    device: Device
-    server: CellServer
-    running: asyncio.Task[None]
-
-    @asynccontextmanager
-    async def host(self, port: Port = Port.STREAM) -> AsyncIterator[Host]:
-        async with Host(self.address, port) as host:
-            yield host
-
-
-@asynccontextmanager
-async def cell(
-    engine: Engine | None = None,
-    backlog_bytes_max: int = BACKLOG_BYTES_MAX,
-    identity: Identity | None = None,
-    answers: Answering | None = None,
-) -> AsyncIterator[Cell]:
-    engine = engine or GatedEngine()
-    sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
-    device = Device(answers or answering(engine), backlog_bytes_max=backlog_bytes_max)
-    gate = ModelGate(shut=False)
-    stream = StreamService(sequencer, device, gate)
-    observe = ObserveService(sequencer, device, stream, gate, engine.id, identity)
-    services = {Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}
-    async with CellServer(services) as server:
-        observe.server = server
-        address = Address.parse(f"memory:services-{next(_names)}")
-        await server.start(address)
-        running = asyncio.create_task(device.run())
-        try:
-            yield Cell(address, device, server, running)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-
-
-def play(work: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):  # a hang is a failure with a traceback; nothing waits for it otherwise
-            await work
-
-    asyncio.run(bounded())
-
-
-async def heard(host: Host, item: Propose | Supply | WhereAreYou) -> list[Say]:
-    return [say async for say in says(host, item)]
-
-
-async def observed(at: Cell, what: bytes) -> dict[str, Any]:
-    async with at.host(Port.OBSERVE) as host:
-        found: dict[str, Any] = json.loads(await host.ask(what))
-        return found
-
-
-def ends(heard: list[Say]) -> list[tuple[int, int]]:
-    return [(say.height, say.index) for say in heard if isinstance(say, Answered)]
-
-
-def words(heard: list[Say]) -> dict[tuple[int, int], bytes]:
-    said: dict[tuple[int, int], bytes] = {}
-    for say in heard:
-        if isinstance(say, Piece):
-            said[say.height, say.index] = said.get((say.height, say.index), b"") + say.words
-    return said
-
-
-PLACES = [(height, index) for height in range(1, 5) for index in range((2, 3, 1, 2)[height - 1])]
 
 
 def test_join_and_answer() -> None:
@@ -277,118 +186,6 @@ def test_sealed_and_broken_requests_keep_their_places() -> None:
     play(work())
 
 
-@pytest.mark.parametrize("hosts", [2, 5])
-def test_hosts_side_by_side_get_every_answer_once_between_them(hosts: int) -> None:
-    """window.md N7, N8: each proposes and supplies all it has; whoever is first with a body has its answers."""
-
-    async def one(at: Cell, number: int, told: list[Say]) -> None:
-        async with at.host() as host:
-            for last in range(1 + number % 2, CHAIN.height + 1):
-                await heard(host, Propose(CHAIN.proof(1, last, NOW + 9 + last)))
-                for height in range(1, last + 1):
-                    told.extend(await heard(host, Supply(CHAIN.body(height))))
-
-    async def work() -> None:
-        engine = GatedEngine()
-        async with cell(engine) as at:
-            told: list[list[Say]] = [[] for _ in range(hosts)]
-            await asyncio.gather(*(one(at, number, told[number]) for number in range(hosts)))
-            together = Counter(place for each in told for place in ends(each))
-            assert together == dict.fromkeys(PLACES, 1)
-            assert [text.split()[0].decode() for text in engine.asked] == [f"{h}/{k}" for h, k in PLACES]
-            for each in told:  # and nobody hears pieces of an answer somebody else was given
-                assert set(words(each)) == set(ends(each))
-
-    play(work())
-
-
-def test_a_host_that_is_cut_in_the_middle_has_every_piece() -> None:
-    async def work() -> None:
-        async with cell() as at, at.host() as host:
-            spoken = []
-            async for say in feed(host, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN)):
-                spoken.append(say)
-                if isinstance(say, Piece) and len(spoken) % 3 == 0:
-                    host.cut()
-            assert host.cuts > 0
-            assert ends(spoken) == PLACES
-            async with cell() as whole, whole.host() as calm:
-                assert spoken == [say async for say in feed(calm, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN))]
-
-    play(work())
-
-
-def test_a_host_that_is_gone_for_good_leaves_a_block_that_runs() -> None:
-    """window.md N7: supplied is run; another host goes on behind it."""
-
-    async def work() -> None:
-        engine = GatedEngine(opened=False)
-        async with cell(engine) as at, at.host() as other:
-            async with at.host() as host:
-                await propose(host, CHAIN.proof(1, 4, NOW + 9))
-                await host.submit(encode_ask(Supply(CHAIN.body(1))))
-                await asyncio.to_thread(engine.began.wait)
-            engine.gate.set()
-            spoken = [say async for say in feed(other, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN, 2, 3, 4))]
-            assert ends(spoken) == PLACES[2:]
-            assert len(engine.asked) == len(PLACES)
-
-    play(work())
-
-
-def test_a_cancelled_supply_gives_up_answers_and_not_order() -> None:
-    """window.md N11"""
-
-    async def work() -> None:
-        engine = GatedEngine(opened=False)
-        async with cell(engine) as at, at.host() as host:
-            await propose(host, CHAIN.proof(1, 4, NOW + 9))
-            exchange = await host.submit(encode_ask(Supply(CHAIN.body(1))))
-            await asyncio.to_thread(engine.began.wait)
-            exchange.cancel()
-            assert await exchange.read() == b""
-            assert exchange.outcome is Mark.CANCELLED
-            assert (await standing(host)).height == 1
-            engine.gate.set()
-            assert ends(await heard(host, Supply(CHAIN.body(2)))) == PLACES[2:5]
-            assert len(engine.asked) == 5
-            assert at.device._backlogs.unread_bytes == 0
-
-    play(work())
-
-
-def test_a_cancelled_supply_is_reported_as_such_by_the_library() -> None:
-    async def work() -> None:
-        engine = GatedEngine(opened=False)
-        async with cell(engine) as at, at.host() as host:
-            await propose(host, CHAIN.proof(1, 4, NOW + 9))
-            asking = asyncio.create_task(heard(host, Supply(CHAIN.body(1))))
-            await asyncio.to_thread(engine.began.wait)
-            next(iter(host._exchanges.values())).cancel()
-            with pytest.raises(CellDeclined) as declined:
-                await asking
-            assert (declined.value.code, declined.value.got) == ("ended-early", "cancelled")
-            engine.gate.set()
-
-    play(work())
-
-
-def test_answers_dropped_unread_end_as_failed_and_the_next_block_is_whole() -> None:
-    """window.md N10: what had been said before is still heard, then the word why there is no more."""
-
-    async def work() -> None:
-        engine = GatedEngine()
-        async with cell(engine, backlog_bytes_max=64) as at, at.host() as host:
-            await propose(host, CHAIN.proof(1, 4, NOW + 9))
-            with pytest.raises(CellDeclined) as declined:
-                await heard(host, Supply(CHAIN.body(1)))
-            assert declined.value.got == "unread-too-long"
-            assert (await standing(host)).height == 1
-            await until(lambda: len(engine.asked) == 2)
-
-    play(work())
-
-
 def test_what_a_failed_answer_said_before_is_not_lost() -> None:
     """The pieces that were there come out, though all frames have arrived when the first is read."""
     pieces = [Piece(1, 0, b"one"), Piece(1, 0, b"two"), Piece(1, 0, b"three")]
@@ -404,7 +201,7 @@ def test_what_a_failed_answer_said_before_is_not_lost() -> None:
 
     async def work() -> None:
         async with CellServer({Port.STREAM: Fails()}) as server:
-            address = Address.parse(f"memory:services-{next(_names)}")
+            address = Address.parse(f"memory:services-{next(CELL_NUMBERS)}")
             await server.start(address)
             async with Host(address, Port.STREAM) as host:
                 spoken: list[Say] = []
