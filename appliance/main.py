@@ -33,7 +33,7 @@ from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
 from appliance.serving.run_queue import Device
 from appliance.serving.services import ObserveService, ReleaseService, StreamService
-from attestation.consensus.chat import RAISED
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.delegation import DelegationCache
 from attestation.rcar.errors import GrantRefused
 from attestation.receipts.body import ServedBy

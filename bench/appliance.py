@@ -41,7 +41,8 @@ from appliance.serving.run_queue import Device
 from appliance.serving.services import StreamService
 from appliance.serving.window import Answered
 from attestation.consensus.blocks import Kind, Request
-from attestation.consensus.chat import RAISED, Sampling
+from attestation.consensus.chat import Sampling
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.delegation import DelegationCache
 from attestation.receipts.body import ServedBy
 from attestation.receipts.price import PriceSchedule

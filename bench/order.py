@@ -15,7 +15,8 @@ from time import perf_counter
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus import bls
 from attestation.consensus.certificate import parse_certificate
-from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
+from attestation.consensus.chat import ChatRequest, UserMessage
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.delegation import DelegationCache, signed_bytes
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet.chain import Chain

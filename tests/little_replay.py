@@ -19,7 +19,8 @@ from appliance.serving.window import Answered, Piece
 from attestation.auditor.audit_bundle import Answer, AuditBundle, audit_nonce
 from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED, ChatRequest, Sampling, UserMessage
+from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.body import ServedBy
 from attestation.sealed.request import Mode, Place, Unsealed, seal
 from attestation.sealed.ring import Ring

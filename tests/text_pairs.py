@@ -34,7 +34,7 @@ from appliance.serving.receipts import ReceiptBook
 from appliance.serving.window import Answered, Piece, Say, encode_say
 from appliance.text import ModelText
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import Finish, answer_digest
 from attestation.receipts.price import FREE

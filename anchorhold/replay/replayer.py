@@ -34,7 +34,8 @@ from attestation.auditor.audit_bundle import AnswersPart, AskedPart, AuditBundle
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Stage, Standing, Status
 from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
-from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
+from attestation.consensus.chat import ChatRequest, UserMessage
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import Opening

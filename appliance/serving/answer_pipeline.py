@@ -29,7 +29,8 @@ from appliance.serving.receipts import Conclusion, ReceiptBook
 from appliance.serving.window import Answered, Checkpoint, Piece, Say
 from appliance.text import TextRefused
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import AnyForm, ChatLimits, ChatRefused, ChatRequest, ModelRefused
+from attestation.consensus.chat import AnyForm, ChatRefused, ChatRequest, ModelRefused
+from attestation.consensus.chat_limits import ChatLimits
 from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in

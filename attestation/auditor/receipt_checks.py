@@ -13,7 +13,8 @@ from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered, Place, check_whole
 from attestation.auditor.terms import Terms
 from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
-from attestation.consensus.chat import NOT_SERVED, RAISED, ChatRefused, ChatRequest
+from attestation.consensus.chat import NOT_SERVED, ChatRefused, ChatRequest
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.body import Receipt, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.fork import Fork, Ground

@@ -16,6 +16,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Final, Self, TypeAlias, TypeVar
 
+from attestation.consensus.chat_limits import ChatLimits
 from foundation import cbor
 from foundation import limits as agreed
 from foundation.refusal import Refused, shape, shown
@@ -43,57 +44,6 @@ class ModelRefused(Refused):
 
     def __init__(self) -> None:
         super().__init__(NOT_SERVED, expected="a name of the model that is served", got="another")
-
-
-@dataclass(frozen=True, slots=True)
-class ChatLimits:
-    """What one request may ask for. Part of the engine profile, so measured; never a run-time choice."""
-
-    payload_bytes: int
-    messages: int
-    text_bytes: int  # any one text: a message, an argument's value, a description
-    tools: int
-    properties: int  # of one tool; also its required names, and the values of one enum
-    tool_calls: int  # of one message
-    arguments: int  # of one call
-    stops: int
-    stop_bytes: int
-    max_tokens: int
-    logit_biases: int
-    temperature_micro: int = agreed.TEMPERATURE_MICRO_MAX
-    top_k: int = agreed.TOP_K_MAX
-    items: int = 1 << 17  # CBOR items in all: what decoding may allocate
-
-
-LLM_CANISTER: Final = ChatLimits(
-    payload_bytes=16 << 10,
-    messages=10,
-    text_bytes=10 << 10,
-    tools=16,
-    properties=16,
-    tool_calls=16,
-    arguments=16,
-    stops=0,
-    stop_bytes=0,
-    max_tokens=1000,
-    logit_biases=0,
-)
-"""The limits of the IC's own LLM canister, as far as it states them."""
-
-RAISED: Final = ChatLimits(
-    payload_bytes=agreed.PAYLOAD_BYTES_MAX,
-    messages=agreed.MESSAGES_MAX,
-    text_bytes=agreed.PAYLOAD_BYTES_MAX,
-    tools=agreed.TOOLS_MAX,
-    properties=agreed.PROPERTIES_MAX,
-    tool_calls=agreed.TOOL_CALLS_MAX,
-    arguments=agreed.ARGUMENTS_MAX,
-    stops=agreed.STOPS_MAX,
-    stop_bytes=agreed.STOP_BYTES_MAX,
-    max_tokens=agreed.TOKENS_MAX,
-    logit_biases=agreed.LOGIT_BIASES_MAX,
-)
-"""What a cell takes, and the gateway with it: no request is ordered only to be refused for a limit."""
 
 
 @dataclass(frozen=True, slots=True)

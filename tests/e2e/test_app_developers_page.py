@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from attestation.consensus.blocks import Block
-from attestation.consensus.chat import RAISED, ChatRequest
+from attestation.consensus.chat import ChatRequest
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.principal import to_text
 from devnet import little_model
 from devnet.gateway import ARTEFACTS, Gateway, gateway_wasm

@@ -19,7 +19,6 @@ from anchorhold.host.slice_feed import CellDeclined, feed, propose, says, standi
 from appliance.serving.window import Answered, Piece, Say, Supply
 from attestation.consensus.blocks import Header, Kind
 from attestation.consensus.chat import (
-    RAISED,
     Argument,
     AssistantMessage,
     ChatRequest,
@@ -30,6 +29,7 @@ from attestation.consensus.chat import (
     ToolMessage,
     UserMessage,
 )
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.signed_receipt import SignedReceipt
 from devnet.chain import Chain

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from attestation.consensus.chat import (
-    RAISED,
     Argument,
     AssistantMessage,
     ChatRefused,
@@ -18,6 +17,7 @@ from attestation.consensus.chat import (
     ToolMessage,
     UserMessage,
 )
+from attestation.consensus.chat_limits import RAISED
 from foundation.secrecy import Prompt
 
 

@@ -5,7 +5,8 @@ raised; calls that were read are a message that a request can hold.
 from __future__ import annotations
 
 from appliance.text.tool_calls import Form, read_calls
-from attestation.consensus.chat import RAISED, ChatRequest, encode_message
+from attestation.consensus.chat import ChatRequest, encode_message
+from attestation.consensus.chat_limits import RAISED
 from foundation import cbor
 from foundation.secrecy import Prompt
 

@@ -26,7 +26,7 @@ from appliance.serving.window import (
 )
 from attestation.auditor import audit_bundle
 from attestation.consensus.blocks import BODY_BYTES_MAX, HEADER_BYTES_MAX, Block
-from attestation.consensus.chat import RAISED
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.body import BODY_BYTES_MAX as RECEIPT_BODY_BYTES_MAX
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX
 from attestation.receipts.outcome import Finish, Outcome

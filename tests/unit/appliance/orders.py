@@ -15,7 +15,8 @@ from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED, ChatLimits, ChatRequest, Sampling, UserMessage
+from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
+from attestation.consensus.chat_limits import RAISED, ChatLimits
 from attestation.receipts.body import Receipt, ServedBy
 from attestation.receipts.price import FREE, PriceSchedule
 from attestation.receipts.signed_receipt import SignedReceipt

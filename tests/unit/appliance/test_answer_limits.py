@@ -19,16 +19,9 @@ from appliance.serving.receipts import ReceiptBook
 from appliance.serving.window import Answered, Piece, encode_say
 from appliance.text import Finish, Listener, ModelText, room
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import (
-    RAISED,
-    AssistantMessage,
-    ChatRequest,
-    Tool,
-    ToolCall,
-    UserMessage,
-    encode_message,
-)
+from attestation.consensus.chat import AssistantMessage, ChatRequest, Tool, ToolCall, UserMessage, encode_message
 from attestation.consensus.chat import Sampling as Asked
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.outcome import answer_digest
 from attestation.receipts.price import FREE
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameReader, split

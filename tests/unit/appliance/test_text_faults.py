@@ -18,7 +18,8 @@ from appliance.serving.receipts import ReceiptBook
 from appliance.serving.window import Answered, Piece, Say
 from appliance.text import End
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED, ChatRequest
+from attestation.consensus.chat import ChatRequest
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.outcome import NO_ANSWER, Finish
 from attestation.receipts.price import FREE
 from attestation.sealed.request import Mode, Unsealed, seal

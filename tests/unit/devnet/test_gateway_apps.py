@@ -8,15 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from attestation.consensus.blocks import Block
-from attestation.consensus.chat import (
-    RAISED,
-    Argument,
-    AssistantMessage,
-    ChatRequest,
-    ToolCall,
-    ToolMessage,
-    encode_message,
-)
+from attestation.consensus.chat import Argument, AssistantMessage, ChatRequest, ToolCall, ToolMessage, encode_message
+from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.principal import from_text, to_text
 from attestation.receipts.outcome import Finish
 from devnet import little_model

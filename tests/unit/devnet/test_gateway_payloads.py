@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attestation.consensus.chat import RAISED, ChatRequest
+from attestation.consensus.chat import ChatRequest
+from attestation.consensus.chat_limits import RAISED
 from devnet.gateway import Gateway
 from foundation import cbor
 from foundation.secrecy import Prompt

@@ -20,8 +20,9 @@ from attestation.auditor.audit import audit
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Standing, Status
 from attestation.consensus.blocks import Kind
-from attestation.consensus.chat import RAISED, ChatRequest, UserMessage
+from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.chat import Sampling as ChatSampling
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.outcome import Finish
 from attestation.receipts.signed_receipt import SignedReceipt
 from attestation.sealed.errors import AnswerRefused

@@ -26,10 +26,8 @@ from appliance.serving.window import Answered, Checkpoint, Piece, Say, encode_sa
 from attestation.consensus.blocks import EXPIRED_CODE, Kind
 from attestation.consensus.chat import (
     NOT_SERVED,
-    RAISED,
     AnyForm,
     AssistantMessage,
-    ChatLimits,
     ChatRequest,
     JsonSchema,
     Sampling,
@@ -37,6 +35,7 @@ from attestation.consensus.chat import (
     ToolMessage,
     UserMessage,
 )
+from attestation.consensus.chat_limits import RAISED, ChatLimits
 from attestation.receipts.body import Receipt
 from attestation.receipts.checkpoint import SignedCheckpoint
 from attestation.receipts.outcome import Finish, answer_digest

@@ -12,7 +12,6 @@ from appliance.text import Finish, ModelText
 from appliance.text.scanning import DEPTH_MAX
 from appliance.text.tool_calls import CALLS_MAX, Form, read_calls
 from attestation.consensus.chat import (
-    RAISED,
     Argument,
     AssistantMessage,
     ChatRequest,
@@ -21,6 +20,7 @@ from attestation.consensus.chat import (
     UserMessage,
     encode_message,
 )
+from attestation.consensus.chat_limits import RAISED
 from foundation import cbor
 from foundation.secrecy import Prompt
 from tests.little_text import files, tokenizer

@@ -10,13 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.consensus.chat import (
-    LLM_CANISTER,
-    RAISED,
     SEED_MAX,
     AnyForm,
     Argument,
     AssistantMessage,
-    ChatLimits,
     ChatRefused,
     ChatRequest,
     JsonSchema,
@@ -29,6 +26,7 @@ from attestation.consensus.chat import (
     ToolMessage,
     UserMessage,
 )
+from attestation.consensus.chat_limits import RAISED, ChatLimits
 from foundation import cbor
 from foundation.limits import MILLION
 from foundation.secrecy import Prompt
@@ -278,6 +276,21 @@ def test_each_fault_has_its_code(path: tuple[Any, ...], value: Any, code: str) -
 def test_each_limit_has_its_code(limits: ChatLimits, code: str) -> None:
     # order.md O12
     assert refusal(simple(), limits).code == f"chat.{code}"
+
+
+LLM_CANISTER = ChatLimits(  # what the IC's own LLM canister takes, as far as it states it
+    payload_bytes=16 << 10,
+    messages=10,
+    text_bytes=10 << 10,
+    tools=16,
+    properties=16,
+    tool_calls=16,
+    arguments=16,
+    stops=0,
+    stop_bytes=0,
+    max_tokens=1000,
+    logit_biases=0,
+)
 
 
 def test_the_limits_of_the_canister_we_follow_hold_here_too() -> None:

@@ -20,7 +20,7 @@ from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
 from appliance.serving.window import Answered, Piece
 from attestation.consensus.blocks import Kind, Request
-from attestation.consensus.chat import RAISED
+from attestation.consensus.chat_limits import RAISED
 from attestation.receipts.outcome import Finish
 from attestation.receipts.price import FREE
 from attestation.receipts.signed_receipt import SignedReceipt
