@@ -1,4 +1,4 @@
-"""`anchorhold verify KIND`: judge one piece of evidence, offline. Each kind has a module, `verify_KIND`."""
+"""`anchorhold verify KIND`: judge one piece of evidence, offline. Each kind has a module here."""
 
 from __future__ import annotations
 

@@ -7,19 +7,10 @@ Without `--nonce` nobody can tell how old it is, and a policy that wants to know
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.verdict import (
-    Judgement,
-    add_judging_options,
-    hex_option,
-    judged,
-    judging_policy,
-    judging_references,
-    read_file,
-)
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, hex_option, judged, read_file
 
 if TYPE_CHECKING:
     from attestation.verify.verified_bundle import VerifiedBundle
@@ -47,20 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
     return judged("bundle", arguments, _judge)
 
 
-def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.evidence_bundle import EvidenceBundle
     from attestation.policy.bundle_appraisal import appraise_bundle
     from attestation.verify.evidence_bundle import verify_bundle
 
-    # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
-    policy = None if arguments.genuine_only else judging_policy(arguments)
-    references = judging_references(arguments)
     nonce = None if arguments.nonce is None else hex_option(arguments.nonce, "--nonce")
     root = None if arguments.simulated_root is None else _certificate(arguments.simulated_root)
     bundle = EvidenceBundle.parse(read_file(arguments.bundle))
-    verified = verify_bundle(bundle, at=at, nonce=nonce, simulated_root=root)
-    appraisal = appraise_bundle(verified, references, policy, nonce=nonce) if policy else None
-    return Judgement("bundle", at, _facts(verified), appraisal, None)
+    verified = verify_bundle(bundle, at=by.at, nonce=nonce, simulated_root=root)
+    appraisal = appraise_bundle(verified, by.references, by.policy, nonce=nonce) if by.policy else None
+    return _facts(verified), appraisal
 
 
 def _certificate(name: str) -> bytes:

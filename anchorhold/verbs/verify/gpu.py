@@ -7,20 +7,19 @@ say so. Manifests (`--rim`) are verified before anything is compared with them.
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 
 from anchorhold.command import Verbs
 from anchorhold.verbs.verify.published_layouts import gpu_evidence
 from anchorhold.verbs.verify.verdict import (
-    Judgement,
+    Criteria,
+    Found,
     UsageRefused,
     add_judging_options,
     hex_option,
     judged,
-    judging_policy,
-    judging_references,
     read_file,
 )
+from measurements.reference import ReferenceValues
 
 
 def add(verbs: Verbs) -> None:
@@ -51,18 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     return judged("gpu", arguments, _judge)
 
 
-def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.gpu_report import GpuReport
     from attestation.evidence.gpu_rim import GpuRim
-    from attestation.policy.appraise import appraise
     from attestation.verify.gpu import compare_with_rims, verify_gpu, verify_nonce
     from attestation.verify.gpu_facts import gpu_facts
     from attestation.verify.gpu_rim import verify_rim
-    from measurements.reference import ReferenceValues
 
-    policy = None if arguments.genuine_only else judging_policy(arguments)
     nonces = [hex_option(text, "--nonce", 32) for text in arguments.nonce]
-    references = judging_references(arguments).joined(ReferenceValues.of({"gpu.nonce": nonces}))
     raw, chain = gpu_evidence(read_file(arguments.report))
     if arguments.chain is not None:
         chain = read_file(arguments.chain)
@@ -70,11 +65,10 @@ def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
         raise UsageRefused("usage.chain", expected="--chain with the five certificates", got="none")
     report = GpuReport.parse(raw)
     manifests = [GpuRim.parse(read_file(name)) for name in arguments.rim]
-    verified = verify_gpu(report, chain, at=at)
+    verified = verify_gpu(report, chain, at=by.at)
     if nonces:
         verify_nonce(verified, nonces)
     if manifests:
-        rims = [verify_rim(manifest, at=at) for manifest in manifests]
+        rims = [verify_rim(manifest, at=by.at) for manifest in manifests]
         verified = compare_with_rims(verified, rims, report)
-    appraisal = appraise(verified, references, policy) if policy else None
-    return Judgement("gpu", at, gpu_facts(verified), appraisal, None)
+    return gpu_facts(verified), by.appraisal(verified, ReferenceValues.of({"gpu.nonce": nonces}))

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from anchorhold.command import Verbs
 from anchorhold.verbs.verify.verdict import (
-    Judgement,
+    Criteria,
+    Found,
     UsageRefused,
     add_judging_options,
     hex_option,
     judged,
-    judging_policy,
-    judging_references,
     read_file,
 )
+from measurements.reference import ReferenceValues
 
 if TYPE_CHECKING:
     from attestation.verify.pins import SnpRoots
@@ -81,22 +80,17 @@ def run(arguments: argparse.Namespace) -> int:
     return judged("snp", arguments, _judge)
 
 
-def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
-    from attestation.policy.appraise import appraise
+def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.verify.facts import snp_facts
     from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
-    from measurements.reference import ReferenceValues
 
-    # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
-    policy = None if arguments.genuine_only else judging_policy(arguments)
-    references = judging_references(arguments).joined(ReferenceValues.of(_stated_references(arguments)))
+    stated = ReferenceValues.of(_stated_references(arguments))
     evidence = SnpEvidence.parse(read_file(arguments.report), read_file(arguments.vek))
     collateral = SnpCollateral.parse(map(read_file, arguments.chain), map(read_file, arguments.crl))
     if arguments.certs is not None:
         collateral = collateral.with_certificates(_folder(Path(arguments.certs)))
-    verified = verify_snp(evidence, collateral, at=at, roots=_roots(arguments.simulated_root))
-    appraisal = appraise(verified, references, policy) if policy else None
-    return Judgement("snp", at, snp_facts(verified), appraisal, None)
+    verified = verify_snp(evidence, collateral, at=by.at, roots=_roots(arguments.simulated_root))
+    return snp_facts(verified), by.appraisal(verified, stated)
 
 
 def _stated_references(arguments: argparse.Namespace) -> dict[str, list[bytes]]:

@@ -7,22 +7,14 @@ Nothing is fetched. The quote brings its certificates; TCB info, QE identity and
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 
 from anchorhold.command import Verbs
 from anchorhold.verbs.verify.published_layouts import collateral_json, tdx_quote_bytes
-from anchorhold.verbs.verify.verdict import (
-    Judgement,
-    add_judging_options,
-    hex_option,
-    judged,
-    judging_policy,
-    judging_references,
-    read_file,
-)
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, hex_option, judged, read_file
 from attestation.errors import PolicyRefused
 from attestation.policy.document import Policy
 from attestation.policy.fields import OneOf
+from measurements.reference import ReferenceValues
 
 
 def add(verbs: Verbs) -> None:
@@ -53,35 +45,29 @@ def run(arguments: argparse.Namespace) -> int:
     return judged("tdx", arguments, _judge)
 
 
-def _judge(arguments: argparse.Namespace, at: datetime) -> Judgement:
+def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.event_log import parse_event_log
     from attestation.evidence.tdx_collateral import TdxCollateral
     from attestation.evidence.tdx_quote import TdxQuote
-    from attestation.policy.appraise import appraise
     from attestation.verify.event_log import verify_event_log
     from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
     from attestation.verify.tdx_facts import tdx_facts
-    from measurements.reference import ReferenceValues
 
-    # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
-    policy = None if arguments.genuine_only else judging_policy(arguments)
     stated = [hex_option(text, "--report-data", 64) for text in arguments.report_data]
-    references = judging_references(arguments).joined(ReferenceValues.of({"tdx.report_data": stated}))
     quote = TdxQuote.parse(tdx_quote_bytes(read_file(arguments.quote)))
     collateral = None
     if arguments.collateral is not None:
         collateral = TdxCollateral.parse(collateral_json(read_file(arguments.collateral), quote))
     log = None if arguments.event_log is None else parse_event_log(read_file(arguments.event_log))
     if arguments.simulated_root is None:
-        verified = verify_tdx(quote, collateral, at=at)
+        verified = verify_tdx(quote, collateral, at=by.at)
     else:
         root = read_file(arguments.simulated_root)
-        verified = verify_tdx_with_root_ca(quote, collateral, at=at, root_der=root)
+        verified = verify_tdx_with_root_ca(quote, collateral, at=by.at, root_der=root)
     if log is not None:
         verified = verify_event_log(log, verified)
-    _require_stated(verified.report.report_data, stated, policy)
-    appraisal = appraise(verified, references, policy) if policy else None
-    return Judgement("tdx", at, tdx_facts(verified), appraisal, None)
+    _require_stated(verified.report.report_data, stated, by.policy)
+    return tdx_facts(verified), by.appraisal(verified, ReferenceValues.of({"tdx.report_data": stated}))
 
 
 def _require_stated(got: bytes, stated: list[bytes], policy: Policy | None) -> None:

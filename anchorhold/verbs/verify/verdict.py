@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attestation.errors import CollateralMissing, NotGenuine, PolicyRefused
 from attestation.policy import document
@@ -22,6 +22,11 @@ from attestation.policy.document import Policy
 from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
+
+if TYPE_CHECKING:
+    from attestation.verify.verified import VerifiedSnp
+    from attestation.verify.verified_gpu import VerifiedGpu
+    from attestation.verify.verified_tdx import VerifiedTdx
 
 FILE_BYTES_MAX: Final = 32 * 1024 * 1024
 DEFAULT_POLICY: Final = "strict"
@@ -179,20 +184,38 @@ def add_judging_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
-def judged(tee: str, arguments: argparse.Namespace, judge: Callable[[argparse.Namespace, datetime], Judgement]) -> int:
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """By what a verb judges: `--at`, the policy and the reference values."""
+
+    at: datetime
+    policy: Policy | None  # none: whether the evidence is genuine is all that was asked
+    references: ReferenceValues
+
+    def appraisal(self, verified: VerifiedSnp | VerifiedTdx | VerifiedGpu, stated: ReferenceValues) -> Appraisal | None:
+        """Under the policy; `stated` are reference values of the command line itself."""
+        if self.policy is None:
+            return None
+        from attestation.policy.appraise import appraise
+
+        return appraise(verified, self.references.joined(stated), self.policy)
+
+
+Found = tuple[Mapping[str, object], Appraisal | None]
+"""The facts of genuine evidence, and how a policy judges it."""
+
+
+def judged(kind: str, arguments: argparse.Namespace, judge: Callable[[argparse.Namespace, Criteria], Found]) -> int:
     """What every verb that judges evidence does: judge, print the verdict or the refusal, give its status."""
-    at = judging_time(arguments)
+    at = arguments.at or datetime.now(UTC)  # the one place of the verb that reads the clock
     try:
-        judgement = judge(arguments, at)
+        # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
+        policy = None if arguments.genuine_only else judging_policy(arguments)
+        facts, appraisal = judge(arguments, Criteria(at, policy, judging_references(arguments)))
+        judgement = Judgement(kind, at, facts, appraisal, None)
     except Refused as refusal:
-        judgement = Judgement(tee, at, {}, None, refusal)
+        judgement = Judgement(kind, at, {}, None, refusal)
     return judgement.print(as_json=arguments.json)
-
-
-def judging_time(arguments: argparse.Namespace) -> datetime:
-    """`--at`, or the clock: the one place of the verb that reads it."""
-    at: datetime | None = arguments.at
-    return at or datetime.now(UTC)
 
 
 def judging_policy(arguments: argparse.Namespace) -> Policy:
