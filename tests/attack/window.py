@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,19 @@ def path_of(cell: PlainCell) -> Path:
     return Path(str(cell.address).removeprefix("unix:"))
 
 
+@asynccontextmanager
+async def reached(cell: PlainCell) -> AsyncIterator[Peer]:
+    peer = await Peer.reach(path_of(cell))
+    try:
+        yield peer
+    finally:
+        await peer.close()
+
+
+def opening(credit: int = 1 << 20) -> Open:
+    return Open(1, secrets.token_bytes(16), 0, credit)
+
+
 async def until_it_answers(peer: Peer, token: int = 7) -> Message | None:
     """Everything up to the answer to a ping, or an error, or the end."""
     with suppress(ConnectionError):
@@ -68,6 +81,18 @@ def ended_with(said: Message | None, code: Code) -> Outcome:
         case Data():
             return broken("answered")
     raise Unexpected(f"expected {code.name} or to go on, got {said}")
+
+
+def ended_after(room: Room, code: Code, *said: Message) -> Outcome:
+    """What a cell does with a peer that says all this at once: it ends the connection with `code`, or is broken."""
+
+    async def work(cell: PlainCell) -> Outcome:
+        async with reached(cell) as peer:
+            with suppress(ConnectionError):
+                peer.say(*said)
+            return ended_with(await until_it_answers(peer), code)
+
+    return against(room, work)
 
 
 # -- sizes
@@ -96,12 +121,11 @@ def frames_of_any_size(patch: Patch) -> None:
 )
 def frame_oversized(room: Room) -> Outcome:
     async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        peer.say(Open(1, secrets.token_bytes(16), 0, 1 << 20))
-        peer.writer.write(oversized(Kind.DATA, 2, 4 * PAYLOAD_BYTES_MAX))
-        while (said := await peer.hear()) is not None and not isinstance(said, Error | Data):
-            pass
-        await peer.close()
+        async with reached(cell) as peer:
+            peer.say(opening())
+            peer.writer.write(oversized(Kind.DATA, 2, 4 * PAYLOAD_BYTES_MAX))
+            while (said := await peer.hear()) is not None and not isinstance(said, Error | Data):
+                pass
         return ended_with(said, Code.OVERSIZED)
 
     return against(room, work)
@@ -124,19 +148,9 @@ def joined_whatever_its_size(self: Any, frame: Data) -> bytes | None:
     without=instead("vsock_bridge.streams:Reassembly.add", joined_whatever_its_size),
 )
 def item_without_end(room: Room) -> Outcome:
-    async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        peer.say(Open(1, secrets.token_bytes(16), 0, 1 << 20))
-        last = 9
-        with suppress(ConnectionError):
-            for sequence in range(last + 1):
-                mark = Mark.END if sequence == last else Mark.MORE
-                peer.say(Data(1, sequence, 1, mark, bytes(PAYLOAD_BYTES_MAX)))
-        said = await until_it_answers(peer)
-        await peer.close()
-        return ended_with(said, Code.ITEM)
-
-    return against(room, work)
+    marks = (*[Mark.MORE] * 9, Mark.END)
+    frames = (Data(1, sequence, 1, mark, bytes(PAYLOAD_BYTES_MAX)) for sequence, mark in enumerate(marks))
+    return ended_after(room, Code.ITEM, opening(), *frames)
 
 
 # -- credit
@@ -153,14 +167,7 @@ def any_credit(self: Any, lane: Any, bytes_more: int) -> None:
     without=instead("vsock_bridge.connection:Connection._on_credit", any_credit),
 )
 def credit_beyond_bounds(room: Room) -> Outcome:
-    async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        peer.say(Open(1, secrets.token_bytes(16), 0, CREDIT_BYTES_MAX), Credit(1, CREDIT_BYTES_MAX))
-        said = await until_it_answers(peer)
-        await peer.close()
-        return ended_with(said, Code.CREDIT)
-
-    return against(room, work)
+    return ended_after(room, Code.CREDIT, opening(CREDIT_BYTES_MAX), Credit(1, CREDIT_BYTES_MAX))
 
 
 def data_without_credit(self: Any, lane: Any, frame: Data) -> None:
@@ -177,16 +184,8 @@ def data_without_credit(self: Any, lane: Any, frame: Data) -> None:
     without=instead("vsock_bridge.connection:Connection._on_data", data_without_credit),
 )
 def more_than_granted(room: Room) -> Outcome:
-    async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        peer.say(Open(1, secrets.token_bytes(16), 0, 0))
-        with suppress(ConnectionError):
-            peer.say(*(Data(1, number, number + 1, Mark.END, b"") for number in range(20_000)))
-        said = await until_it_answers(peer)
-        await peer.close()
-        return ended_with(said, Code.CREDIT)
-
-    return against(room, work)
+    questions = (Data(1, number, number + 1, Mark.END, b"") for number in range(20_000))
+    return ended_after(room, Code.CREDIT, opening(0), *questions)
 
 
 # -- replays
@@ -205,15 +204,8 @@ def accepted_in_any_turn(self: Any, frame: Data) -> None:
     without=instead("vsock_bridge.streams:ReceivingHalf.accept", accepted_in_any_turn),
 )
 def frame_repeated(room: Room) -> Outcome:
-    async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        frame = Data(1, 0, 1, Mark.END, ASK)
-        peer.say(Open(1, secrets.token_bytes(16), 0, 1 << 20), frame, frame)
-        said = await until_it_answers(peer)
-        await peer.close()
-        return ended_with(said, Code.SEQUENCE)
-
-    return against(room, work)
+    frame = Data(1, 0, 1, Mark.END, ASK)
+    return ended_after(room, Code.SEQUENCE, opening(), frame, frame)
 
 
 # -- floods
@@ -231,13 +223,12 @@ def kept_however_many(self: Any, message: Message) -> None:
 )
 def answers_left_unread(room: Room) -> Outcome:
     async def work(cell: PlainCell) -> Outcome:
-        peer = await Peer.reach(path_of(cell))
-        with suppress(ConnectionError):
-            for _ in range(3000):
-                peer.say(*(Ping(1, False) for _ in range(100)))
-                await peer.writer.drain()
-        said = await until_it_answers(peer)
-        await peer.close()
+        async with reached(cell) as peer:
+            with suppress(ConnectionError):
+                for _ in range(3000):
+                    peer.say(*(Ping(1, False) for _ in range(100)))
+                    await peer.writer.drain()
+            said = await until_it_answers(peer)
         if said is None:  # what the cell wrote last went with the connection
             return held(f"cut off after {REPLIES_WAITING_MAX} that waited")
         return ended_with(said, Code.BUSY)
@@ -332,15 +323,13 @@ def nobody_makes_room(self: Any) -> None:
 def streams_abandoned(room: Room) -> Outcome:
     async def work(cell: PlainCell) -> Outcome:
         for _ in range(3):
-            peer = await Peer.reach(path_of(cell))
-            peer.say(*(Open(number, secrets.token_bytes(16), 0, 0) for number in range(1, 9)))
-            await until_it_answers(peer)
-            await peer.close()
-        peer = await Peer.reach(path_of(cell))
-        peer.say(Open(1, secrets.token_bytes(16), 0, 1 << 20), Data(1, 0, 1, Mark.END, ASK))
-        while not isinstance(said := await peer.hear(), Data | Error | None):
-            pass
-        await peer.close()
+            async with reached(cell) as peer:
+                peer.say(*(Open(number, secrets.token_bytes(16), 0, 0) for number in range(1, 9)))
+                await until_it_answers(peer)
+        async with reached(cell) as peer:
+            peer.say(opening(), Data(1, 0, 1, Mark.END, ASK))
+            while not isinstance(said := await peer.hear(), Data | Error | None):
+                pass
         match said:
             case Data():
                 return held("an honest host's stream is opened and answered")
