@@ -21,9 +21,10 @@ from appliance.key_release import Carry
 from attestation.broker.administration import add_release, add_secret
 from attestation.broker.broker import Broker, Judging, Keys, Reply, load_keys, new_keys
 from attestation.broker.errors import BrokerRefused
-from attestation.broker.session import Endorsements, Release, ReleaseState
+from attestation.broker.session import Endorsements, Release
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, SoftwareWrapping
+from attestation.decision_log.words import ReleaseState
 from attestation.policy import document
 from devnet.tee import SimulatedSnpTee, SimulatedTee, collateral_json, policy_document, reference_values
 from foundation import private_files

@@ -19,11 +19,12 @@ from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.auditor.terms import Terms
 from attestation.broker.administration import add_release, add_secret, append_release
 from attestation.broker.broker import new_keys
-from attestation.broker.session import EVERY_BLOCK, Release, ReleaseState
+from attestation.broker.session import EVERY_BLOCK, Release
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
 from attestation.consensus.blocks import Kind
 from attestation.consensus.principal import to_text
+from attestation.decision_log.words import ReleaseState
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
 from attestation.receipts.body import ServedBy

@@ -9,12 +9,14 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from attestation.broker.administration import add_release, add_secret, audit
+from attestation.broker.administration import add_release, add_secret
 from attestation.broker.broker import Broker, Keys, load_keys, new_keys
-from attestation.broker.log import Entry
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.log import audit
+from attestation.broker.session import Release
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.words import ReleaseState
 from attestation.evidence.keyset import Keyset
 from attestation.rcar.evidence import attestation_of, bound_members
 from attestation.rcar.grant import GrantContext, checked_context

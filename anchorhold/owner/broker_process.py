@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from attestation.broker.administration import audit
 from attestation.broker.broker import Broker, Keys, load_keys, new_keys
 from attestation.broker.config import Config
+from attestation.broker.log import audit
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping

@@ -18,7 +18,8 @@ from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
     from anchorhold.owner.broker_process import Opened
-    from attestation.broker.log import Entry, Head
+    from attestation.decision_log.chain import Head
+    from attestation.decision_log.codec import Entry
     from attestation.sealed.suites import SuiteId
 
 Work = Callable[["Opened", argparse.Namespace], int]
@@ -172,7 +173,7 @@ def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
 
 def _with_broker(work: Work, arguments: argparse.Namespace) -> int:
     from anchorhold.owner.broker_process import open_broker
-    from attestation.broker.errors import LogRefused
+    from attestation.decision_log.errors import LogRefused
 
     opened = open_broker(arguments.file)
     try:
@@ -210,7 +211,7 @@ def _key(opened: Opened, _arguments: argparse.Namespace) -> int:
 
 
 def _verify(opened: Opened, arguments: argparse.Namespace) -> int:
-    from attestation.broker.administration import audit
+    from attestation.broker.log import audit
 
     head = audit(opened.store, opened.keys.public, [_head(text) for text in arguments.seen])
     print(f"{head.position}:{head.digest.hex()}")
@@ -218,7 +219,7 @@ def _verify(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _show(opened: Opened, _arguments: argparse.Namespace) -> int:
-    from attestation.broker.log import Entry
+    from attestation.decision_log.codec import Entry
 
     with opened.store.change() as change:
         entries = [Entry.parse(raw) for raw, _ in change.entries()]
@@ -362,7 +363,8 @@ def _word(arguments: argparse.Namespace, approves: bool) -> bool:
 def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.broker.administration import add_release
-    from attestation.broker.session import Release, ReleaseState
+    from attestation.broker.session import Release
+    from attestation.decision_log.words import ReleaseState
 
     state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
     try:
@@ -389,7 +391,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
 
 def _state(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.administration import set_release
-    from attestation.broker.session import ReleaseState
+    from attestation.decision_log.words import ReleaseState
 
     state = ReleaseState(arguments.state)
     set_release(
@@ -400,7 +402,7 @@ def _state(opened: Opened, arguments: argparse.Namespace) -> int:
 
 def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.administration import revoke
-    from attestation.broker.session import RevocationKind
+    from attestation.decision_log.words import RevocationKind
 
     kind = RevocationKind(arguments.kind)
     value = arguments.value.encode() if kind is RevocationKind.RELEASE else _hex(arguments.value)
@@ -416,7 +418,7 @@ def _hex(text: str) -> bytes:
 
 def _head(text: str) -> Head:
     from anchorhold.verbs.verify.verdict import UsageRefused
-    from attestation.broker.log import Head
+    from attestation.decision_log.chain import Head
 
     position, _, digest = text.partition(":")
     if not position.isdecimal():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from attestation.auditor.audit_bundle import AuditBundle, Part, ReleasePart, audit_nonce
 from attestation.auditor.errors import AuditRefused
@@ -12,26 +10,21 @@ from attestation.auditor.findings import Ledger, Stage
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered, check_whole
 from attestation.auditor.terms import Adopted, Decided, Terms
-from attestation.broker.log import SIGNATURE_TAG, Details, Entry
+from attestation.decision_log.chain import is_signed
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import Granted, ReleaseAdded, ReleaseChanged
 from attestation.errors import CollateralMissing, PolicyRefused
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyAlgorithm, KeyUse
 from attestation.policy.bundle_appraisal import appraise_bundle
 from attestation.policy.claims import Appraisal
+from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from attestation.receipts.signed_receipt import check_key
 from attestation.report_data import Purpose
 from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
-from foundation import ed25519
-from foundation.digests import tagged_sha256
-from foundation.refusal import shown
 from measurements.release.heights import Heights
-
-NO_ADOPTION: Final = bytes(32)
-GRANTED, ADDED, CHANGED = "granted", "release-added", "release-changed"
-MODEL_PURPOSE, SERVICE_PURPOSE = "model-key", "service-key"
-_KINDS: Final = frozenset({GRANTED, ADDED, CHANGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +221,12 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for raw, signature in part.entries:
         entry = Entry.parse(raw)
-        if not ed25519.holds(measured.broker, signature, tagged_sha256(SIGNATURE_TAG, raw)):
+        if not is_signed(raw, signature, measured.broker):
             expected = f"entry {entry.position} signed by the broker {measured.broker.hex()}"
             raise AuditRefused("release", expected=expected, got="a signature that does not verify")
-        if entry.kind not in _KINDS or (found and entry.position <= found[-1].position):
+        if not isinstance(entry.event, Granted | ReleaseAdded | ReleaseChanged) or (
+            found and entry.position <= found[-1].position
+        ):
             raise AuditRefused("release", expected="grants and releases in the order of the log", got=entry.kind[:40])
         found.append(entry)
     return tuple(found)
@@ -239,21 +234,22 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
 
 def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes, Heights]:
     """The release, the decision behind it and the blocks it was granted, as the broker wrote them down."""
-    keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind.value
+    keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind
     grants = [
-        entry.details
+        entry.event
         for entry in entries
-        if entry.kind == GRANTED
-        and entry.details.get("keyset") == keyset
-        and entry.details.get("purpose") in (MODEL_PURPOSE, SERVICE_PURPOSE)
+        if isinstance(entry.event, Granted)
+        and entry.event.cell.keyset == keyset
+        and entry.event.purpose in (GrantPurpose.MODEL, GrantPurpose.SERVICE)
     ]
-    if not any(said.get("purpose") == MODEL_PURPOSE for said in grants):
+    if not any(grant.purpose is GrantPurpose.MODEL for grant in grants):
         raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
     found: tuple[str, bytes, Heights] | None = None
-    for said in grants:
-        if (said.get("measurement"), said.get("tee")) != (believed.measurement, tee):
-            raise AuditRefused("grant", expected=believed.measurement.hex()[:64], got=_shown(said, "measurement"))
-        one = _one_grant(said)
+    for grant in grants:
+        if (grant.cell.measurement, grant.cell.tee) != (believed.measurement, tee):
+            got = grant.cell.measurement.hex()[:64]
+            raise AuditRefused("grant", expected=believed.measurement.hex()[:64], got=got)
+        one = _one_grant(grant)
         if found is not None and one[:2] != found[:2]:
             raise AuditRefused("grant", expected=f"grants for release {found[0]} alone", got=one[0][:64])
         # A renewal goes on where the grant before it ends: one stretch of blocks (key-release.md R34).
@@ -267,17 +263,13 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
     return found
 
 
-def _one_grant(said: Details) -> tuple[str, bytes, Heights]:
-    release, adoption, first, last = (said.get(name) for name in ("release", "adoption", "first", "last"))
-    if not isinstance(release, str) or not release or not isinstance(adoption, bytes):
-        raise AuditRefused(
-            "grant",
-            expected="a release and the decision behind it",
-            got=f"release {shown(release)}, adoption {shown(adoption)}",
-        )
-    if not isinstance(first, int) or not isinstance(last, int) or not 1 <= first <= last:
+def _one_grant(grant: Granted) -> tuple[str, bytes, Heights]:
+    release, adoption = grant.cell.release, grant.cell.adoption
+    if not release:
+        raise AuditRefused("grant", expected="a release", got="a release without a name")
+    if grant.blocks is None:
         raise AuditRefused("grant", expected="the blocks that it is for", got="none")
-    return release, adoption, Heights(first, last)
+    return release, adoption, grant.blocks.heights
 
 
 def _check_approved(
@@ -290,9 +282,9 @@ def _check_approved(
 ) -> None:
     code, what = "release.approved", "the release it was granted under is this image, configuration and model"
     added = [
-        entry
+        (entry.position, entry.event)
         for entry in entries
-        if entry.kind == ADDED and released is not None and entry.details.get("release") == released.release
+        if isinstance(entry.event, ReleaseAdded) and released is not None and entry.event.release == released.release
     ]
     if not added:
         why = "the bundle has no entry of its approval"
@@ -300,19 +292,19 @@ def _check_approved(
         return
     with ledger.check(Stage.RELEASE, code, "audit.md U16", what, cell=cell) as it:
         # One decision may name a release's measurement on every kind of machine: an entry for each.
-        entry = next((each for each in added if each.details.get("measurement") == believed.measurement), added[-1])
-        expected = {
-            "measurement": believed.measurement,
-            "measured_config": measured.digest,
-            "model_root": measured.model_root,
-            "adoption": released.adoption if released else None,
-        }
-        for name, value in expected.items():
-            if entry.details.get(name) != value:
+        position, entry = next((each for each in added if each[1].measurement == believed.measurement), added[-1])
+        compared: tuple[tuple[str, bytes | None, bytes], ...] = (
+            ("measurement", believed.measurement, entry.measurement),
+            ("measured_config", measured.digest, entry.measured_config),
+            ("model_root", measured.model_root, entry.model_root),
+            ("adoption", released.adoption if released else None, entry.adoption),
+        )
+        for name, expected, got in compared:
+            if got != expected:
                 raise AuditRefused(
-                    "release", expected=f"{name} {value.hex()[:32] if value else None}", got=_shown(entry.details, name)
+                    "release", expected=f"{name} {expected.hex()[:32] if expected else None}", got=got.hex()[:64]
                 )
-        it.got = f"entry {entry.position}"
+        it.got = f"entry {position}"
 
 
 def check_decision(
@@ -371,8 +363,3 @@ def _check_heights(ordered: Ordered, release: str, heights: Heights) -> None:
     for header in ordered.slice.headers:
         if header.height not in heights:
             raise AuditRefused("heights", expected=f"{heights} for release {release}", got=f"block {header.height}")
-
-
-def _shown(said: Details | Mapping[str, object], name: str) -> str:
-    value = said.get(name)
-    return value.hex()[:64] if isinstance(value, bytes) else str(value)[:64]

@@ -14,12 +14,14 @@ from __future__ import annotations
 from hashlib import sha256
 
 from attestation.adoption import executed_reply
-from attestation.broker.administration import DECISION, append_release, append_revocation, change_release
+from attestation.broker.administration import append_release, append_revocation, change_release
 from attestation.broker.decisions import ledger_of
 from attestation.broker.errors import StoreRefused
-from attestation.broker.session import Release, ReleaseState, RevocationKind
+from attestation.broker.session import Release
 from attestation.broker.store import Change, Store
 from attestation.consensus.slices import SliceProof, verify_slice
+from attestation.decision_log.events import DecisionTaken, Governed, HeightShown, KeyRotated
+from attestation.decision_log.words import By, ReleaseState, RevocationKind
 from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw, describe
 from measurements.governance.authority import Authority, authority_digest, encode_authority, parse_authority
 from measurements.governance.decision import Decision
@@ -36,15 +38,8 @@ def govern(store: Store, document: bytes, now_ns: int) -> Authority:
             raise StoreRefused(
                 "store.authority", expected="no release approved on the administrator's word", got=approved[0]
             )
-        change.append(
-            "governed",
-            {
-                "authority": sha256(document).digest(),
-                "digest": authority_digest(authority),
-                "kind": type(authority).__name__.lower(),
-            },
-            now_ns,
-        )
+        kind = type(authority).__name__.lower()
+        change.append(Governed(sha256(document).digest(), authority_digest(authority), kind), now_ns)
         change.set_authority(encode_authority(authority))
     return authority
 
@@ -58,16 +53,15 @@ def adopt(store: Store, raw: bytes, now_ns: int) -> Decided:
         after, decided = before.advance(decision, executed_reply)
         kind, subject = describe(decided.action)
         change.append(
-            "decided",
-            {
-                "decision": decided.digest,
-                "at": decided.position,
-                "action": kind,
-                "subject": subject,
-                "by": ", ".join(decided.by)[:1024],
-                "file": sha256(raw).digest(),
-                "certified_ns": decided.certified_ns or 0,
-            },
+            DecisionTaken(
+                decision=decided.digest,
+                at=decided.position,
+                action=kind,
+                subject=subject,
+                by=", ".join(decided.by)[:1024],
+                file=sha256(raw).digest(),
+                certified_ns=decided.certified_ns or 0,
+            ),
             now_ns,
         )
         change.add_decision(decided.position, decided.digest, raw)
@@ -81,7 +75,7 @@ def show_height(store: Store, proof: bytes, *, root_key: bytes, gateway: bytes, 
     with store.change() as change:
         change.head()
         if height > change.height():
-            change.append("height-shown", {"height": height, "gateway": gateway}, now_ns)
+            change.append(HeightShown(height, gateway), now_ns)
             change.set_height(height)
         return change.height()
 
@@ -130,7 +124,7 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
                 if (RevocationKind.CHIP, chip) not in held_:  # the administrator may have been quicker
                     append_revocation(change, RevocationKind.CHIP, chip, now_ns)
         case RotateKey(resource, least_version):
-            change.append("key-rotated", {"resource": resource, "least_version": least_version}, now_ns)
+            change.append(KeyRotated(resource, least_version), now_ns)
             change.set_least_version(resource, least_version)
         case AmendCharter():
             pass  # it binds the next decision; the ledger holds it
@@ -144,4 +138,4 @@ def _change_adopted(
     if state is ReleaseState.SUPERSEDED and ReleaseState.RETIRED in states:
         state = ReleaseState.RETIRED
     if states:  # a release may have stated only launches that are judged by event log
-        change_release(change, version, state, now_ns, last_height, by=DECISION)
+        change_release(change, version, state, now_ns, last_height, by=By.DECISION)

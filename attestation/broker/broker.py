@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from attestation.broker.errors import BrokerRefused, Busy, Denied, StoreRefused, Unauthenticated, Unknown
-from attestation.broker.log import Entry
 from attestation.broker.session import (
     GRANTS_PER_SESSION_MAX,
     TOKEN_SECONDS,
@@ -42,6 +41,17 @@ from attestation.broker.session import (
 )
 from attestation.broker.store import Change, SecretRow, Store
 from attestation.broker.wrapping import Wrapping
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import (
+    Admitted,
+    Began,
+    Blocks,
+    Cell,
+    EvidenceDenied,
+    Granted,
+    ResourceDenied,
+    Started,
+)
 from attestation.policy.document import Policy
 from attestation.policy.ear import Verifier, ear_claims, sign_ear
 from attestation.rcar.errors import RcarRefused
@@ -119,7 +129,7 @@ class Broker:
         self._clock_ns, self._randomness = clock_ns, randomness
         store.signer = keys.signing
         with store.change() as change:
-            change.append("started", {"policy": judging.policy.id}, clock_ns())
+            change.append(Started(judging.policy.id), clock_ns())
 
     def auth(self, body: bytes) -> Reply:
         """A challenge for a request. Raises `RcarRefused` for what is no request, `Busy` for too many."""
@@ -152,7 +162,7 @@ class Broker:
         new_id = self._randomness(SESSION_ID_BYTES).hex()
         expires_ns = now_ns + TOKEN_SECONDS * _NS
         with self._store.change() as change:
-            change.append("admitted", _about(session, judged.admission), now_ns)
+            change.append(Admitted(_cell(session, judged.admission)), now_ns)
             change.admit(session.id, new_id, judged.admission.encode(), expires_ns)
         return Reply(encode_token(self._token(session, judged, now_ns, expires_ns)), new_id)
 
@@ -165,23 +175,14 @@ class Broker:
             session, admission = _admitted(change, session_id, now_ns)
             refusal, secret, heights = self._check(change, session, admission, path, purpose)
             if refusal is None and secret is not None and secret.wrapped is not None:
-                entry = change.append(
-                    "granted",
-                    _about(session, admission)
-                    | {"resource": path, "version": secret.version, "purpose": purpose.value}
-                    | _span(heights),
-                    now_ns,
-                )
+                granted = Granted(_cell(session, admission), path, secret.version, purpose, _blocks(heights))
+                entry = change.append(granted, now_ns)
                 change.add_grant(session.id, path, entry.position)
                 if heights is not None:
                     change.set_granted(admission.release, admission.adoption, Heights(heights.first, heights.last))
             else:
                 refusal = refusal or Unknown("resource.unknown", expected="a resource of this broker", got="none")
-                change.append(
-                    "denied",
-                    _about(session, admission) | {"resource": path, "purpose": purpose.value, "code": refusal.code},
-                    now_ns,
-                )
+                change.append(ResourceDenied(_cell(session, admission), path, purpose, refusal.code), now_ns)
                 entry = None
         if entry is None or secret is None or secret.wrapped is None:
             raise refusal or Unknown("resource.unknown", expected="a resource", got="none")
@@ -223,14 +224,9 @@ class Broker:
         )
 
     def _write_denial(self, session: Session, refusal: Refused, now_ns: int) -> None:
-        details = {
-            "tee": session.tee.value,
-            "nonce": session.nonce,
-            "code": refusal.code,
-            "policy": self._judging.policy.id,
-        }
+        denied = EvidenceDenied(session.tee, session.nonce, refusal.code, self._judging.policy.id)
         with self._store.change() as change:
-            change.append("denied", details, now_ns)
+            change.append(denied, now_ns)
             change.deny(session.id)
 
     def _check(
@@ -291,7 +287,7 @@ def new_keys(store: Store, wrapping: Wrapping, now_ns: int) -> Keys:
         change.begin_log(keys.public)
     store.signer = keys.signing
     with store.change() as change:
-        change.append("began", {"broker": keys.public}, now_ns)
+        change.append(Began(keys.public), now_ns)
     return keys
 
 
@@ -341,22 +337,22 @@ def _offer(secret: SecretRow) -> Offer:
     return Offer(secret.resource, secret.version, secret.purpose, secret.model_root)
 
 
-def _span(heights: GrantHeights | None) -> dict[str, int]:
-    return {} if heights is None else {"first": heights.first, "last": heights.last}
+def _blocks(heights: GrantHeights | None) -> Blocks | None:
+    return None if heights is None else Blocks(heights.first, heights.last)
 
 
-def _about(session: Session, admission: Admission) -> dict[str, str | bytes | int]:
-    return {
-        "tee": session.tee.value,
-        "nonce": session.nonce,
-        "release": admission.release,
-        "adoption": admission.adoption,
-        "measurement": admission.measurement,
-        "chip": admission.chip or b"",
-        "keyset": admission.keyset or b"",
-        "key": admission.key.thumbprint,
-        "policy": admission.policy_id,
-    }
+def _cell(session: Session, admission: Admission) -> Cell:
+    return Cell(
+        tee=session.tee,
+        nonce=session.nonce,
+        release=admission.release,
+        measurement=admission.measurement,
+        chip=admission.chip or b"",
+        keyset=admission.keyset or b"",
+        key=admission.key.thumbprint,
+        policy=admission.policy_id,
+        adoption=admission.adoption,
+    )
 
 
 def _as_denied(refusal: Refused) -> Denied:

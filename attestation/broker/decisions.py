@@ -7,8 +7,9 @@ A store holds the authority's document and every decision with its proof; `ledge
 from __future__ import annotations
 
 from attestation.adoption import executed_reply
-from attestation.broker.errors import LogRefused, StoreRefused
+from attestation.broker.errors import StoreRefused
 from attestation.broker.store import Change
+from attestation.decision_log.errors import LogRefused
 from foundation.refusal import Refused
 from measurements.governance.authority import parse_authority
 from measurements.governance.decision import Decision

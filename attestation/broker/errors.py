@@ -49,13 +49,6 @@ class StoreRefused(BrokerRefused):
     status: ClassVar[int] = 500
 
 
-class LogRefused(BrokerRefused):
-    """The log does not hold together."""
-
-    stage: ClassVar[str] = "log"
-    status: ClassVar[int] = 500
-
-
 class WrapRefused(BrokerRefused):
     """A secret at rest cannot be wrapped or unwrapped with the key-encryption key given."""
 

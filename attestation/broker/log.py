@@ -1,107 +1,151 @@
-"""The decision log: what was granted, denied and administered, each entry chained to the one before and signed.
+"""The broker's store held against its decision log, which says everything that ever changed it.
 
-    entry  = dCBOR [1, position, previous digest, time (ns), kind, {name: value}]
-    digest = SHA-256(tag anchorhold/broker/log/entry/v1, entry)      signed by the broker's key
-
-`verify` finds an entry that was changed, left out, added or put elsewhere. That the *end* was cut off shows only
-against something outside the store: the digest a grant carried, or one written down earlier (key-release.md R21).
-No entry holds a secret, wrapped or not.
+A change that is not in the log is found by `audit`, which replays the log against what the store holds and which the
+broker runs before it starts (docs/spec/key-release.md R23).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from collections.abc import Iterable
+from hashlib import sha256
 
-from attestation.broker.errors import LogRefused
-from foundation import cbor, ed25519
-from foundation.digests import tagged_sha256
-from foundation.ed25519 import Signer
-from foundation.refusal import difference, outline
-
-VERSION: Final = 1
-ENTRY_TAG: Final = "anchorhold/broker/log/entry/v1"
-GENESIS_TAG: Final = "anchorhold/broker/log/genesis/v1"
-SIGNATURE_TAG: Final = "anchorhold/broker/log/signature/v1"
-ENTRY_BYTES_MAX: Final = 64 * 1024
-_LIMITS: Final = cbor.Limits(bytes_max=ENTRY_BYTES_MAX, depth_max=4, items_max=1024)
-
-Details = Mapping[str, "str | bytes | int"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    position: int
-    previous: bytes
-    time_ns: int
-    kind: str
-    details: Details
-
-    def encode(self) -> bytes:
-        return cbor.encode([VERSION, self.position, self.previous, self.time_ns, self.kind, dict(self.details)])
-
-    @property
-    def digest(self) -> bytes:
-        return tagged_sha256(ENTRY_TAG, self.encode())
-
-    @classmethod
-    def parse(cls, raw: bytes) -> Self:
-        """Raises `LogRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise LogRefused("log.entry", expected=refusal.expected, got=refusal.got) from refusal
-        match value:
-            case [1, int(position), bytes(previous), int(time_ns), str(kind), dict() as details]:
-                found = {
-                    name: part
-                    for name, part in details.items()
-                    if isinstance(name, str) and isinstance(part, str | bytes | int)
-                }
-                entry = cls(position, previous, time_ns, kind, found)
-            case _:
-                raise LogRefused("log.entry", expected="an entry of version 1", got=outline(value))
-        if entry.encode() != raw:
-            raise LogRefused("log.entry", expected="its own encoding", got=difference(raw, entry.encode()))
-        return entry
+from attestation.broker.decisions import prove_decisions
+from attestation.broker.store import Change, Store, tcb_bytes
+from attestation.decision_log import chain
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.errors import LogRefused
+from attestation.decision_log.events import (
+    DecisionTaken,
+    Governed,
+    Granted,
+    HeightShown,
+    KeyRotated,
+    ReleaseAdded,
+    ReleaseChanged,
+    Revoked,
+    SecretAdded,
+    SecretRevoked,
+    SecretRotated,
+)
+from foundation.refusal import outline
+from measurements.release.heights import Heights
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How far a log goes: the position of its last entry (0: none) and the digest of it."""
-
-    position: int
-    digest: bytes
-
-
-def genesis(public: bytes) -> Head:
-    """The head of an empty log of the broker with this key: no other broker's entries fit behind it."""
-    return Head(0, tagged_sha256(GENESIS_TAG, public))
-
-
-def sign(entry: Entry, signer: Signer) -> bytes:
-    return signer.sign(tagged_sha256(SIGNATURE_TAG, entry.encode()))
-
-
-def verify(entries: Iterable[tuple[bytes, bytes]], public: bytes, known: Iterable[Head] = ()) -> Head:
-    """Walk (entry, signature) from the beginning. Raises `LogRefused` at the first that does not fit.
-
-    `known` are heads seen earlier, each of which must lie on the way: so that an end cut off is noticed.
-    """
-    expected = {head.position: head.digest for head in known}
-    head = genesis(public)
-    for raw, signature in entries:
-        entry = Entry.parse(raw)
-        place = f"entry {head.position + 1}"
-        if (entry.position, entry.previous) != (head.position + 1, head.digest):
-            raise LogRefused("log.chain", expected=f"{place} behind the one before it", got=f"entry {entry.position}")
-        if not ed25519.holds(public, signature, tagged_sha256(SIGNATURE_TAG, raw)):
-            wanted = f"{place} signed by the broker {public.hex()}"
-            raise LogRefused("log.signature", expected=wanted, got="a signature that does not verify")
-        head = Head(entry.position, entry.digest)
-        if expected.pop(entry.position, entry.digest) != entry.digest:
-            raise LogRefused("log.fork", expected=f"{place} as it was seen before", got=f"entry {entry.digest.hex()}")
-    if expected and (missing := max(expected)) > 0:
-        raise LogRefused("log.short", expected=f"at least {missing} entries", got=head.position)
+def audit(store: Store, public: bytes, known: Iterable[chain.Head] = ()) -> chain.Head:
+    """The log from its beginning, then the store against it. Raises `LogRefused` at the first disagreement."""
+    with store.change() as change:
+        stated = change.head()
+        entries = list(change.entries())
+        head = chain.verify(entries, public, known)
+        if head != stated:
+            raise LogRefused("log.head", expected=f"{stated.position} entries", got=head.position)
+        replayed = _Replay()
+        for raw, _ in entries:
+            replayed.apply(Entry.parse(raw))
+        replayed.compare(change)
+        prove_decisions(change)
     return head
+
+
+class _Replay:
+    """What the store must hold if the log is all that ever happened."""
+
+    def __init__(self) -> None:
+        self.releases: dict[bytes, tuple[object, ...]] = {}
+        self.authority: bytes | None = None
+        self.decisions: list[tuple[bytes, bytes]] = []
+        self.least_versions: dict[str, int] = {}
+        self.height = 0
+        self.revoked: set[tuple[object, bytes]] = set()
+        self.secrets: dict[tuple[str, int], bool] = {}
+        self.grants: dict[int, str] = {}
+        self.granted: dict[tuple[str, bytes], Heights] = {}
+
+    def apply(self, entry: Entry) -> None:
+        match entry.event:
+            case ReleaseAdded() as added:
+                self.releases[added.measurement] = (
+                    added.release,
+                    added.model_root,
+                    added.measured_config,
+                    added.adoption,
+                    added.minimum_tcb,
+                    added.first_height,
+                    added.lease,
+                    added.state,
+                    added.last_height,
+                )
+            case ReleaseChanged(release, state, _, last_height):
+                self.releases |= {
+                    measurement: (*held[:7], state, held[8] if last_height is None else last_height)
+                    for measurement, held in self.releases.items()
+                    if held[0] == release
+                }
+            case Governed() as governed:
+                self.authority = governed.authority
+            case DecisionTaken() as decided:
+                self.decisions.append((decided.decision, decided.file))
+            case KeyRotated(resource, least_version):
+                self.least_versions[resource] = least_version
+            case HeightShown(height):
+                self.height = height
+            case Revoked(what, value):
+                self.revoked.add((what, value))
+            case SecretAdded(resource, version) | SecretRotated(resource, version):
+                self._forget(resource)
+                self.secrets[resource, version] = True
+            case SecretRevoked(resource):
+                self._forget(resource)
+            case Granted() as granted:
+                self.grants[entry.position] = granted.resource
+                if granted.blocks is not None:
+                    self._lease((granted.cell.release, granted.cell.adoption), granted.blocks.heights)
+            case _:
+                pass
+
+    def _lease(self, release: tuple[str, bytes], heights: Heights) -> None:
+        """R35: no block was ever granted to two releases."""
+        for name, held in self.granted.items():
+            if name != release and held.overlaps(heights):
+                got = f"{heights} for {release[0]}"
+                raise LogRefused("log.heights", expected=f"no block granted to {name[0]}: {held}", got=got)
+        self.granted[release] = heights
+
+    def _forget(self, resource: str) -> None:
+        self.secrets |= {key: False for key in self.secrets if key[0] == resource}
+
+    def compare(self, change: Change) -> None:
+        releases = {
+            each.measurement: (
+                each.name,
+                each.model_root,
+                each.measured_config,
+                each.adoption,
+                tcb_bytes(each.minimum_tcb),
+                each.heights.first,
+                each.lease,
+                each.state,
+                each.heights.last or 0,
+            )
+            for each in change.releases().values()
+        }
+        authority = change.authority()
+        decisions = [(digest, sha256(raw).digest()) for digest, raw in change.decisions()]
+        found: tuple[tuple[str, object, object], ...] = (
+            ("releases", self.releases, releases),
+            ("authority", self.authority, None if authority is None else sha256(authority).digest()),
+            ("decisions", self.decisions, decisions),
+            ("least-versions", self.least_versions, change.least_versions()),
+            ("height", self.height, change.height()),
+            ("revocations", self.revoked, set(change.revocations())),
+            ("secrets", self.secrets, {(e.resource, e.version): e.wrapped is not None for e in change.secrets()}),
+            ("granted-heights", self.granted, change.granted_heights()),
+            ("grants", self.grants, {position: path for position, (_, path) in change.grants().items()}),
+        )
+        for what, logged, held in found:
+            if logged != held:
+                raise LogRefused(
+                    f"log.{what}",
+                    expected="the store to hold what was logged",
+                    got=f"{outline(held)} in the store, {outline(logged)} in the log",
+                )

@@ -21,6 +21,7 @@ from typing import Final, Self, TypeVar
 
 from attestation.broker.errors import Denied
 from attestation.broker.leases import lease_of
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.errors import EvidenceRefused
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.evidence_bundle import EvidenceBundle
@@ -69,21 +70,6 @@ class Phase(Enum):
     JUDGING = "judging"
     ADMITTED = "admitted"
     DENIED = "denied"
-
-
-class ReleaseState(Enum):
-    PROPOSED = "proposed"
-    APPROVED = "approved"
-    SUPERSEDED = "superseded"  # its blocks end; it may be started for one lease more, to answer what waits
-    RETIRED = "retired"
-    WITHDRAWN = "withdrawn"  # by decision, for good
-
-
-class RevocationKind(Enum):
-    CHIP = "chip"
-    MEASUREMENT = "measurement"
-    RELEASE = "release"
-    KEY = "key"  # of a cell: its keyset's digest, or the thumbprint of a key to seal to
 
 
 EVERY_BLOCK: Final = Heights(1, None)

@@ -5,7 +5,7 @@ SQLite or PostgreSQL:
     store = Store.open("sqlite:////var/lib/broker/broker.db")
     with store.change() as change:          # one transaction: all of it, or none
         change.claim(session_id, now_ns)
-        change.append("granted", {...}, now_ns)
+        change.append(Granted(...), now_ns)
 
 Whatever is decided and its entry in the log are written in one transaction (docs/spec/key-release.md R20), and whoever
 appends holds the head of the log until the end of it, so entries have one order. A reader's word "it is in the log"
@@ -24,7 +24,6 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from attestation.broker import log
 from attestation.broker.errors import StoreRefused
 from attestation.broker.schema import (
     DECISIONS,
@@ -42,7 +41,11 @@ from attestation.broker.schema import (
     SESSIONS,
     prepare,
 )
-from attestation.broker.session import Phase, Release, ReleaseState, RevocationKind, Session
+from attestation.broker.session import Phase, Release, Session
+from attestation.decision_log.chain import Head, genesis, sign
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import Event
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor, private_files
@@ -114,21 +117,21 @@ class Change:
 
     # -- the log
 
-    def head(self) -> log.Head:
+    def head(self) -> Head:
         """The end of the log, and the lock on it: nobody else appends before this transaction is over."""
         row = self._connection.execute(sa.select(HEAD.c.position, HEAD.c.digest).with_for_update()).one()
-        return log.Head(row.position, bytes(row.digest))
+        return Head(row.position, bytes(row.digest))
 
     def begin_log(self, public: bytes) -> None:
-        start = log.genesis(public)
+        start = genesis(public)
         self._connection.execute(HEAD.insert().values(one=1, position=start.position, digest=start.digest))
 
-    def append(self, kind: str, details: log.Details, now_ns: int) -> log.Entry:
+    def append(self, event: Event, now_ns: int) -> Entry:
         if self._signer is None:
             raise StoreRefused("store.signer", expected="the broker's key", got="none")
         head = self.head()
-        entry = log.Entry(head.position + 1, head.digest, now_ns, kind, details)
-        raw, signature = entry.encode(), log.sign(entry, self._signer)
+        entry = Entry(head.position + 1, head.digest, now_ns, event)
+        raw, signature = entry.encode(), sign(entry, self._signer)
         self._connection.execute(LOG.insert().values(position=entry.position, entry=raw, signature=signature))
         self._connection.execute(HEAD.update().values(position=entry.position, digest=entry.digest))
         return entry

@@ -24,11 +24,13 @@ from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Report, Standing
 from attestation.auditor.page import page
 from attestation.auditor.terms import Terms
-from attestation.broker.log import Entry
 from attestation.broker.store import Store
 from attestation.consensus.blocks import Kind
 from attestation.consensus.slices import Body
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import Granted, ReleaseAdded
 from attestation.evidence.evidence_bundle import EvidenceBundle
+from attestation.rcar.grant import GrantPurpose
 from attestation.sealed.ring import Ring
 from devnet.tee import SimulatedTee, endorsed, reference_values
 from foundation import private_files
@@ -110,12 +112,13 @@ def entries_about(store: Store, keyset: bytes, evidence: bytes) -> tuple[tuple[b
     granted = [
         pair
         for entry, pair in entries
-        if entry.kind == "granted" and entry.details["keyset"] == keyset and entry.details["purpose"] == "model-key"
+        if isinstance(entry.event, Granted)
+        and (entry.event.cell.keyset, entry.event.purpose) == (keyset, GrantPurpose.MODEL)
     ]
     added = [
         pair
         for entry, pair in entries
-        if entry.kind == "release-added" and entry.details["measured_config"] == measured
+        if isinstance(entry.event, ReleaseAdded) and entry.event.measured_config == measured
     ]
     return (*added[-1:], *granted[-1:])
 

@@ -32,9 +32,10 @@ from attestation.auditor.findings import Standing as FindingStanding
 from attestation.auditor.measured import Measured
 from attestation.auditor.terms import Terms
 from attestation.broker.authority import adopt, govern, history_of
-from attestation.broker.log import Entry
 from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import Granted, ReleaseAdded
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.price import PriceSchedule
@@ -229,7 +230,13 @@ class GovernedDemo(Demo):
 
 def _about(entry: Entry, measurement: bytes) -> bool:
     """A decision may have approved a release on a hundred kinds of machine: an auditor needs the entry for this one."""
-    return entry.kind in ("release-added", "granted") and entry.details.get("measurement") == measurement
+    match entry.event:
+        case ReleaseAdded() as added:
+            return added.measurement == measurement
+        case Granted() as granted:
+            return granted.cell.measurement == measurement
+        case _:
+            return False
 
 
 def devnet_manifest(

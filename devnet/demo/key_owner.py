@@ -20,7 +20,7 @@ from anchorhold.client import Service
 from anchorhold.host.broker_relay import relay
 from appliance.config import config_digest
 from appliance.key_release import Standing
-from attestation.broker.administration import audit
+from attestation.broker.log import audit
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
 from devnet import little_model

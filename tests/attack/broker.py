@@ -10,16 +10,20 @@ from typing import Any
 
 from anchorhold.host.broker_relay import BrokerAddress, RelayRefused
 from appliance.key_release import Carry
-from attestation.broker import administration, log
+from attestation.broker import log
 from attestation.broker.administration import add_release, revoke, set_release
 from attestation.broker.broker import load_keys
-from attestation.broker.errors import LogRefused
-from attestation.broker.log import Entry, Head
 from attestation.broker.rates import Rate
 from attestation.broker.server import ServerLimits
-from attestation.broker.session import Endorsements, Release, ReleaseState, RevocationKind, Session, Terms, judge
+from attestation.broker.session import Endorsements, Release, Session, Terms, judge
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
+from attestation.decision_log import chain
+from attestation.decision_log.chain import Head
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.errors import LogRefused
+from attestation.decision_log.events import Granted
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.evidence.auxblob import TableEntry
 from attestation.policy import document
 from attestation.rcar.messages import ATTESTATION_BYTES_MAX, Attestation, nonce_bytes
@@ -263,7 +267,7 @@ def starts_again(room: Room, known: tuple[Head, ...] = ()) -> Outcome:
     """Whether a broker would start over the store as it lies there now."""
     store = Store.open(f"sqlite:///{room.folder}/broker.db")
     try:
-        head = administration.audit(store, load_keys(store, SoftwareWrapping(KEK)).public, known)
+        head = log.audit(store, load_keys(store, SoftwareWrapping(KEK)).public, known)
     except LogRefused as refusal:
         return held(f"it does not start: {refusal.code}")
     finally:
@@ -291,7 +295,7 @@ def with_a_grant(room: Room, *, copied: str | None = None) -> Entry:
     "grant-hidden",
     tries="the newest entry of the broker's log is deleted, and its head set back",
     defence="a broker replays its log before it starts, and the store has to be what was logged (R23)",
-    without=without("attestation.broker.administration:_Replay.compare"),
+    without=without("attestation.broker.log:_Replay.compare"),
 )
 def grant_hidden(room: Room) -> Outcome:
     granted = with_a_grant(room)
@@ -305,9 +309,9 @@ def grant_hidden(room: Room) -> Outcome:
 
 def chained_alone(entries: Any, public: bytes, known: Any = ()) -> Head:
     """A log whose entries are counted and not checked."""
-    head = log.genesis(public)
+    head = chain.genesis(public)
     for raw, _ in entries:
-        entry = log.Entry.parse(raw)
+        entry = Entry.parse(raw)
         head = Head(entry.position, entry.digest)
     return head
 
@@ -316,11 +320,13 @@ def chained_alone(entries: Any, public: bytes, known: Any = ()) -> Head:
     "grant-rewritten",
     tries="the log's newest entry says that another policy let the cell in",
     defence="every entry is signed, and names the one before it (R19)",
-    without=instead("attestation.broker.log:verify", chained_alone),
+    without=instead("attestation.decision_log.chain:verify", chained_alone),
 )
 def grant_rewritten(room: Room) -> Outcome:
     granted = with_a_grant(room)
-    forged = replace(granted, details={**granted.details, "policy": "lax"})
+    event = granted.event
+    assert isinstance(event, Granted)
+    forged = replace(granted, event=replace(event, cell=replace(event.cell, policy="lax")))
     edited(
         room,
         f"update log set entry = x'{forged.encode().hex()}' where position = {granted.position}",
@@ -330,8 +336,8 @@ def grant_rewritten(room: Room) -> Outcome:
 
 
 def whatever_was_known(patch: Patch) -> None:
-    audited = patch.now("attestation.broker.administration:audit")
-    patch.put("attestation.broker.administration:audit", lambda store, public, known=(): audited(store, public))
+    audited = patch.now("attestation.broker.log:audit")
+    patch.put("attestation.broker.log:audit", lambda store, public, known=(): audited(store, public))
 
 
 @attack(

@@ -16,8 +16,9 @@ from appliance.config import config_digest
 from appliance.key_release import State
 from appliance.serving.window import Answered, Declined, Say, Supply
 from attestation.broker.administration import add_release
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.session import Release
 from attestation.consensus.principal import to_text
+from attestation.decision_log.words import ReleaseState
 from devnet.chain import Chain
 from devnet.demo.key_owner import KeyOwner
 from devnet.subnet import GATEWAY, Subnet

@@ -11,7 +11,8 @@ from anchorhold.client.answer import open_plain
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import audit_nonce
 from attestation.broker.administration import add_release
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.session import Release
+from attestation.decision_log.words import ReleaseState
 from attestation.rcar.grant import GrantHeights, checked_context
 from attestation.receipts.signed_receipt import SignedReceipt
 from devnet.demo.key_owner import key_owner

@@ -98,8 +98,8 @@ def test_serve_refuses_what_would_release_blindly(folder: Path, capsys: pytest.C
 def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None:
     """key-release.md R23."""
     from attestation.broker.config import Config
-    from attestation.broker.session import RevocationKind
     from attestation.broker.store import Store
+    from attestation.decision_log.words import RevocationKind
 
     store = Store.open(Config.read(folder / "broker.toml").store)
     with store.change() as change:

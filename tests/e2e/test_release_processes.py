@@ -12,9 +12,11 @@ import pytest
 
 from anchorhold.owner.broker_process import initialise, open_broker
 from appliance.config import config_digest
-from attestation.broker.administration import add_release, add_secret, audit, set_release
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.administration import add_release, add_secret, set_release
+from attestation.broker.log import audit
+from attestation.broker.session import Release
 from attestation.consensus.principal import to_text
+from attestation.decision_log.words import ReleaseState
 from devnet.broker import measurement_of
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import collateral_json, policy_document, reference_values, simulated_tdx

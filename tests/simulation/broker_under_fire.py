@@ -22,9 +22,12 @@ from pathlib import Path
 
 from anchorhold.owner.broker_process import initialise, open_broker
 from appliance.key_release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
-from attestation.broker.administration import add_release, add_secret, audit
-from attestation.broker.log import Entry, Head
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.administration import add_release, add_secret
+from attestation.broker.log import audit
+from attestation.broker.session import Release
+from attestation.decision_log.chain import Head
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.words import ReleaseState
 from attestation.rcar.grant import GrantContext, GrantPurpose
 from attestation.rcar.messages import COOKIE
 from devnet.broker import measurement_of

@@ -33,9 +33,10 @@ from anchorhold.host.slice_feed import feed
 from appliance.config import config_digest
 from appliance.key_release import Standing
 from attestation.broker.administration import add_release
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.session import Release
 from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.principal import to_text
+from attestation.decision_log.words import ReleaseState
 from devnet.broker import DevnetBroker, LocalSend, devnet_broker
 from devnet.chain import Chain
 from devnet.chip import chip_file

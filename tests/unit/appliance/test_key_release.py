@@ -29,7 +29,7 @@ from appliance.key_release import (
 from appliance.serving.services import ReleaseService
 from attestation.broker.administration import revoke
 from attestation.broker.broker import Broker
-from attestation.broker.session import RevocationKind
+from attestation.decision_log.words import RevocationKind
 from attestation.rcar.errors import RcarRefused
 from attestation.rcar.grant import GrantPurpose
 from attestation.rcar.messages import Challenge, nonce_text

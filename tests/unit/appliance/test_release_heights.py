@@ -25,7 +25,9 @@ from appliance.serving.window import Answered
 from attestation.broker.administration import add_release
 from attestation.broker.errors import Denied
 from attestation.broker.leases import lease_of
-from attestation.broker.session import Release, ReleaseState
+from attestation.broker.session import Release
+from attestation.decision_log.events import HeightShown
+from attestation.decision_log.words import ReleaseState
 from attestation.rcar.errors import GrantRefused
 from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from devnet.broker import LocalSend, measurement_of
@@ -66,7 +68,7 @@ def broker(folder: Path, heights: Heights, lease: int) -> LittleBroker:
 
 def show(little: LittleBroker, height: int) -> None:
     with little.store.change() as change:
-        change.append("height-shown", {"height": height, "gateway": GATEWAY}, NOW_NS)
+        change.append(HeightShown(height, GATEWAY), NOW_NS)
         change.set_height(height)
 
 

@@ -22,6 +22,7 @@ from appliance.serving.window import Answered, Say
 from attestation.broker import service
 from attestation.broker.administration import add_secret
 from attestation.broker.errors import StoreRefused
+from attestation.decision_log.events import HeightShown
 from attestation.rcar.grant import GrantPurpose
 from attestation.sealed.ring import Offer, Ring
 from attestation.sealed.suites import SuiteId
@@ -173,7 +174,7 @@ def test_offers_are_those_of_the_ring(little: LittleBroker) -> None:
     with pytest.raises(StoreRefused, match="at most 0, the height shown"):
         rotated(little, answered=12)
     with little.store.change() as change:
-        change.append("height-shown", {"height": 40, "gateway": GATEWAY}, NOW_NS)
+        change.append(HeightShown(40, GATEWAY), NOW_NS)
         change.set_height(40)
     assert not before <= published(little, rotated(little, answered=12))  # now the oldest is forgotten
     little.audit()

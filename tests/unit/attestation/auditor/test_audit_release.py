@@ -13,7 +13,9 @@ from attestation.auditor.decision_history import HistoryReader
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.findings import Finding, Stage, Standing
 from attestation.auditor.terms import Decided
-from attestation.broker.log import Entry, sign
+from attestation.decision_log.chain import sign
+from attestation.decision_log.codec import Entry
+from attestation.decision_log.events import Granted
 from measurements.governance.actions import Adopt
 from measurements.governance.authority import authority_digest
 from measurements.governance.history import History
@@ -182,7 +184,8 @@ def test_blocks_that_the_broker_granted_to_nobody_of_this_release(heights: Heigh
 def test_a_grant_that_names_no_blocks_is_none() -> None:  # audit.md U15
     added, (raw, _) = ReleasePart.parse(BUNDLE.cells[0].release).entries
     entry = Entry.parse(raw)
-    bent = replace(entry, details={name: said for name, said in entry.details.items() if name != "last"})
+    assert isinstance(entry.event, Granted)
+    bent = replace(entry, event=replace(entry.event, blocks=None))
     grant = (bent.encode(), sign(bent, broker().keys.signing))
     found = first(judged(with_cell(BUNDLE, release=ReleasePart((added, grant)).encode())))
     assert (found.code, found.expected) == ("release.granted", "the blocks that it is for")
@@ -191,7 +194,9 @@ def test_a_grant_that_names_no_blocks_is_none() -> None:  # audit.md U15
 def test_grants_of_two_releases_to_one_cell_are_none() -> None:  # audit.md U15
     added, (raw, signature) = ReleasePart.parse(BUNDLE.cells[0].release).entries
     entry = Entry.parse(raw)
-    other = replace(entry, position=entry.position + 1, details={**entry.details, "release": "little-2"})
+    assert isinstance(entry.event, Granted)
+    cell = replace(entry.event.cell, release="little-2")
+    other = replace(entry, position=entry.position + 1, event=replace(entry.event, cell=cell))
     entries = (added, (raw, signature), (other.encode(), sign(other, broker().keys.signing)))
     found = first(judged(with_cell(BUNDLE, release=ReleasePart(entries).encode())))
     assert (found.code, found.got) == ("release.granted", "little-2 (audit.grant)")

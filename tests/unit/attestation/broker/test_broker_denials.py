@@ -11,7 +11,8 @@ import pytest
 
 from attestation.broker.administration import revoke, set_release
 from attestation.broker.errors import Denied, StoreRefused
-from attestation.broker.session import SESSION_SECONDS, ReleaseState, RevocationKind, Terms
+from attestation.broker.session import SESSION_SECONDS, Terms
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
 from attestation.rcar.encodings import to_base64url

@@ -13,10 +13,12 @@ import sqlalchemy as sa
 
 from attestation.broker.administration import add_release, revoke, set_release
 from attestation.broker.authority import adopt, govern, history_of, show_height
-from attestation.broker.errors import Denied, LogRefused, StoreRefused
-from attestation.broker.session import Release, ReleaseState, RevocationKind
+from attestation.broker.errors import Denied, StoreRefused
+from attestation.broker.session import Release
 from attestation.broker.store import Store
 from attestation.consensus.refusals import ConsensusRefused
+from attestation.decision_log.errors import LogRefused
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.rcar.grant import NO_ADOPTION
 from devnet.broker import measurement_of
 from devnet.chain import Chain as GatewayChain

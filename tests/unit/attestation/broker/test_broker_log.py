@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from attestation.broker import log
-from attestation.broker.administration import add_release, add_secret, audit, forget_secret, revoke, set_release
+from attestation.broker.administration import add_release, add_secret, forget_secret, revoke, set_release
 from attestation.broker.broker import load_keys
-from attestation.broker.errors import LogRefused, StoreRefused, WrapRefused
+from attestation.broker.errors import StoreRefused, WrapRefused
+from attestation.broker.log import audit
 from attestation.broker.rates import ADDRESSES_MAX, Rate, RateLimits
-from attestation.broker.session import Release, ReleaseState, RevocationKind
+from attestation.broker.session import Release
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping, TokenWrapping, open_wrapping
+from attestation.decision_log import chain
+from attestation.decision_log.errors import LogRefused
+from attestation.decision_log.words import ReleaseState, RevocationKind
 from foundation.secrecy import Secret
 from tests import postgres
 from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, LittleCell, MakeBroker
@@ -110,20 +113,20 @@ def test_every_bit_of_an_entry_counts(tmp_path: Path, make_broker: MakeBroker) -
     with little.store.change() as change:
         entries = list(change.entries())
     public = little.keys.public
-    head = log.verify(entries, public)
+    head = chain.verify(entries, public)
     raw, signature = entries[2]
     for bit in range(8 * len(raw)):
         bent = bytearray(raw)
         bent[bit // 8] ^= 1 << bit % 8
         with pytest.raises(LogRefused):
-            log.verify([*entries[:2], (bytes(bent), signature), *entries[3:]], public)
+            chain.verify([*entries[:2], (bytes(bent), signature), *entries[3:]], public)
     with pytest.raises(LogRefused):
-        log.verify(entries[:-1], public, [head])
+        chain.verify(entries[:-1], public, [head])
     with pytest.raises(LogRefused):
-        log.verify(entries, public, [log.Head(2, bytes(32))])
+        chain.verify(entries, public, [chain.Head(2, bytes(32))])
     with pytest.raises(LogRefused):
-        log.verify(entries, make_broker(_made(tmp_path)).keys.public)
-    assert log.verify(entries, public, [head]) == head
+        chain.verify(entries, make_broker(_made(tmp_path)).keys.public)
+    assert chain.verify(entries, public, [head]) == head
 
 
 def _made(folder: Path) -> Path:
