@@ -94,8 +94,8 @@ class GovernedDemo(Demo):
         govern(owner.broker.store, authority, time.time_ns())
         screen.say(f"     canister   {to_text(CANISTER)}, function {FUNCTION}; 3 neurons, 2 of them decide")
         screen.step("A cell starts before anybody decided anything")
-        async with self._cell(owner) as (address, model_open), open_host(address, screen) as host:
-            await self._denied(owner, address, "snp.measurement tdx.mr-td release.unapproved")
+        async with self._cell(owner) as cell, open_host(cell.address, screen) as host:
+            await self._denied(owner, cell.address, "snp.measurement tdx.mr-td release.unapproved")
             screen.step("A release is proposed; voters read what it is")
             manifest = self._manifest(owner)
             proposal = self._propose(Adopt(manifest), "1-adopt")
@@ -104,23 +104,23 @@ class GovernedDemo(Demo):
             screen.step("One vote is not a decision, two are")
             self._decide(owner, proposal)
             screen.step("The cell gets its keys, and answers")
-            standing, denials = await owner.carry(address)
+            standing, denials = await owner.carry(cell.address)
             if standing.state is not State.HAS_KEY:
                 raise DemoFailed(f"the adopted cell stands at {standing.state.value}: {denials}")
-            await model_open.wait()
-            log = await self._meet(address)
+            await cell.model_open()
+            log = await self._meet(cell.address)
             self._ask(self._prompts, owner.service(GATEWAY), owner.identity.name)
             self._seal()
             await self._carry(host, 1, log, cut=False)
             self._show_answers()
             log.close()
             screen.step("Every receipt cites the decision; an auditor follows it back")
-            await self._follow_back(owner, address, manifest)
+            await self._follow_back(owner, cell.address, manifest)
         screen.step("The release is withdrawn")
         self._decide(owner, self._propose(Withdraw(VERSION, manifest.digest, "a demonstration"), "2-withdraw"))
         screen.step("The next start is denied")
-        async with self._cell(owner) as (address, _):
-            await self._denied(owner, address, "release.withdrawn")
+        async with self._cell(owner) as cell:
+            await self._denied(owner, cell.address, "release.withdrawn")
         screen.say(f"     broker     {owner.entries()} entries in its log, every decision in it proven again")
         screen.say("\ndemo-governance: ok (proposed, voted, executed, released, followed back, withdrawn, denied)")
 

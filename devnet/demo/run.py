@@ -8,7 +8,6 @@ so is the TEE.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import sys
@@ -40,6 +39,7 @@ from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import PriceSchedule
 from attestation.sealed.errors import AnswerRefused
 from attestation.sealed.frames import FRAME_BYTES
+from devnet.cell_process import CellEnded, CellProcess, started
 from devnet.demo.audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, replay_of, roots_of
 from devnet.demo.engines import Choice, EngineAbsent
 from devnet.demo.key_owner import KeyOwner, key_owner
@@ -154,11 +154,11 @@ class Demo:
         screen = self._screen
         self._tell_of_the_owner(owner)
         screen.step("The cell starts: a process of its own, one window, no key")
-        async with self._cell(owner) as (address, model_open), open_host(address, screen) as host:
+        async with self._cell(owner) as cell, open_host(cell.address, screen) as host:
             screen.step("No key without proof")
-            await self._release(owner, address, host, model_open)
+            await self._release(owner, cell, host)
             screen.step("Anyone may ask the cell who it is")
-            log = await self._meet(address)
+            log = await self._meet(cell.address)
             screen.step("Apps ask the gateway canister, every second one sealed; it seals blocks")
             service = owner.service(GATEWAY)
             half = (len(self._prompts) + 1) // 2
@@ -181,7 +181,7 @@ class Demo:
             screen.step("Anyone checks the certificate")
             self._check_certificate()
             screen.step("An auditor who was not there checks all of it, from one file")
-            await self._audit(owner, address, log)
+            await self._audit(owner, cell.address, log)
             log.close()
         asked, answered = len(self._tickets), len(self._hearing.told)
         if asked != answered:
@@ -205,10 +205,10 @@ class Demo:
         say(f"     pack       {owner.pack}, {owner.pack.stat().st_size} B, every bit of it signed")
         say(f"     broker     key {_start(owner.broker.public)}, its decisions in a signed log")
 
-    async def _release(self, owner: KeyOwner, address: Address, host: Host, model_open: asyncio.Event) -> None:
+    async def _release(self, owner: KeyOwner, cell: CellProcess, host: Host) -> None:
         """Denied before the configuration is approved, granted after; the cell serves only with its model open."""
         say = self._screen.say
-        standing_, denials = await owner.carry(address)
+        standing_, denials = await owner.carry(cell.address)
         if standing_.state is not State.NEEDS_KEY or not denials:
             raise DemoFailed(f"a cell nobody approved stands at {standing_.state.value}")
         say(f"     genuine evidence of a configuration nobody approved: denied, {denials[-1]}")
@@ -219,15 +219,15 @@ class Demo:
         else:
             raise DemoFailed("a cell without its model took a proof")
         owner.approve((self._folder / "cell.toml").read_bytes())
-        standing_, _ = await owner.carry(address)
+        standing_, _ = await owner.carry(cell.address)
         if standing_.state is not State.HAS_KEY:
             raise DemoFailed(f"the approved cell stands at {standing_.state.value}: {standing_.failure}")
-        await model_open.wait()
+        await cell.model_open()
         say("     approved: the key is sealed to the quoted one, and opens the pack; the cell serves")
         say(f"     broker     {owner.entries()} entries in its log, each signed and linked to the one before")
 
     @asynccontextmanager
-    async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
+    async def _cell(self, owner: KeyOwner) -> AsyncIterator[CellProcess]:
         config, socket, log = (self._folder / name for name in ("cell.toml", "cell.sock", "cell.log"))
         config.write_text(
             CONFIG.format(
@@ -238,32 +238,14 @@ class Demo:
             )
             + owner.config_section()
         )
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "devnet.cell",
-            "--config",
-            str(config),
-            "--listen",
-            f"unix:{socket}",
-            *owner.cell_arguments(),
-            stderr=asyncio.subprocess.PIPE,
-        )
         private_files.replace(log, b"")
-        with log.open("w") as kept:
-            news = {event: asyncio.Event() for event in ("serving", "model open")}
-            reading = asyncio.create_task(_follow(process, kept, news))
+        async with started(config, socket, log, owner.cell_arguments()) as cell:
             try:
-                await news["serving"].wait()
-                if process.returncode is not None:
-                    raise DemoFailed(f"the cell did not start; see {log}")
-                self._screen.say(f"     process {process.pid} serves unix:{socket}; its log is {log}")
-                yield Address.parse(f"unix:{socket}"), news["model open"]
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-                await process.wait()
-                await reading
+                await cell.serving()
+            except CellEnded:
+                raise DemoFailed(f"the cell did not start; see {log}") from None
+            self._screen.say(f"     process {cell.pid} serves {cell.address}; its log is {log}")
+            yield cell
 
     async def _meet(self, address: Address) -> ReceiptLog:
         """The cell's evidence, kept for an auditor; its receipt key, and the log of what is signed with it."""
@@ -458,29 +440,6 @@ async def open_host(address: Address, screen: Screen) -> AsyncIterator[Host]:
         yield host
 
 
-async def _follow(process: asyncio.subprocess.Process, kept: TextIO, news: Mapping[str, asyncio.Event]) -> None:
-    """Keep the cell's log, and notice the words in it that somebody waits for; its end is news for all."""
-    if process.stderr is None:
-        raise DemoFailed("the cell has no log")
-    async for raw in process.stderr:
-        kept.write(raw.decode("utf-8", "replace"))
-        kept.flush()
-        if (event := _event(raw)) in news:
-            news[event].set()
-    await process.wait()
-    for each in news.values():
-        each.set()
-
-
-def _event(raw: bytes) -> str:
-    """Of a line of the cell's log; none in one that an engine's library wrote past it."""
-    try:
-        line = json.loads(raw)
-    except ValueError:
-        return ""
-    return str(line.get("event")) if isinstance(line, dict) else ""
-
-
 def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool, engine: Choice = Choice.FIXED) -> int:
     """0 when all held, 2 with the reason when something did not."""
     try:
@@ -489,6 +448,7 @@ def run(folder: Path, prompts: Sequence[Prompt], out: TextIO, *, words: bool, en
     except (
         EngineAbsent,
         DemoFailed,
+        CellEnded,
         CellDeclined,
         BridgeError,
         ReportRefused,

@@ -81,7 +81,7 @@ async def _run(plan: Plan) -> int:
         hosts = [
             asyncio.create_task(
                 CellHost(
-                    cell.address, agent, plan.folder / f"cell{cell.number}.done", seals=cell is made[0], say=say
+                    cell.process.address, agent, plan.folder / f"cell{cell.number}.done", seals=cell is made[0], say=say
                 ).run()
             )
             for cell, agent in zip(made, agents, strict=True)
@@ -99,9 +99,9 @@ async def _run(plan: Plan) -> int:
                     "model": owner.identity.name,
                     "cells": [
                         {
-                            "address": str(cell.address),
+                            "address": str(cell.process.address),
                             "reporter": to_text(agent.principal),
-                            "log": str(cell.log),
+                            "log": str(cell.process.log),
                             "receipt_key": (await cells.receipt_key(cell)).hex(),
                         }
                         for cell, agent in zip(made, agents, strict=True)
@@ -111,7 +111,7 @@ async def _run(plan: Plan) -> int:
             ),
             flush=True,
         )
-        await _until(told_to_stop, [rounds, *hosts, *(cell.ended for cell in made)])
+        await _until(told_to_stop, [rounds, *hosts, *(cell.process.ended for cell in made)])
         say("stopping")
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.price import PriceSchedule
 from devnet.broker import measurement_of
+from devnet.cell_process import started
 from devnet.demo.governance import GovernedDemo, devnet_manifest
 from devnet.demo.key_owner import MEASUREMENT, KeyOwner, key_owner
 from devnet.demo.run import CONFIG, PRICE, Screen
@@ -39,7 +39,6 @@ from measurements.governance.actions import Adopt
 from measurements.governance.authority import encode_authority
 from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest, Serves
-from tests.cell_process import environment
 from tests.switches import sized
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
@@ -96,48 +95,17 @@ class Upgrade(GovernedDemo):
 
     @asynccontextmanager
     async def started(self, owner: KeyOwner, machine: Machine) -> AsyncIterator[Address]:
-        config, socket = (self._folder / f"{machine.version}.{what}" for what in ("toml", "sock"))
+        config, socket, log = (self._folder / f"{machine.version}.{what}" for what in ("toml", "sock", "log"))
         config.write_bytes(machine.config)
         arguments = owner.cell_arguments()
         arguments[arguments.index("--measurement") + 1] = machine.tee.fields.mrtd.hex()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "devnet.cell",
-            "--config",
-            str(config),
-            "--listen",
-            f"unix:{socket}",
-            *arguments,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(),
-        )
-        assert process.stderr is not None
-        self.pid = process.pid
-        serving, opened = asyncio.Event(), asyncio.Event()
-
-        async def follow() -> None:
-            assert process.stderr is not None
-            async for line in process.stderr:
-                if b'"serving"' in line:
-                    serving.set()
-                if b'"model open"' in line:
-                    opened.set()
-            serving.set()
-            opened.set()
-
-        following = asyncio.create_task(follow())
-        address = Address.parse(f"unix:{socket}")
-        try:
-            await serving.wait()
-            standing, denials = await owner.carry(address)
+        async with started(config, socket, log, arguments) as cell:
+            self.pid = cell.pid
+            await cell.serving()
+            standing, denials = await owner.carry(cell.address)
             assert standing.state is State.HAS_KEY, denials
-            await opened.wait()
-            yield address
-        finally:
-            process.terminate()
-            await process.wait()
-            await following
+            await cell.model_open()
+            yield cell.address
 
     def ask_and_seal(self, owner: KeyOwner, count: int) -> None:
         prompts = [Prompt(b"prompt %d" % number) for number in range(self._asked, self._asked + count)]
