@@ -11,7 +11,7 @@ VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_LOCK  := requirements/vllm.txt
 VLLM_TESTS := tests/vllm tests/unit/appliance/engine/test_vllm_sampling.py
 LOCK_TOOLS := build/lock-tools
-KERNELS := setup.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
+KERNELS := setup.py appliance/engine/fixed/kernels_build.py $(wildcard appliance/engine/fixed/kernels/*.[ch] appliance/engine/sampling/*.[ch])
 # Which tests an environment without more than `make setup` has, and which of them are quick (docs/testing.md).
 HERE     := not vm and not image and not vllm and not torch and not node
 NEWCOMER := $(HERE) and not browser and not full

@@ -21,12 +21,12 @@ from typing import Final
 
 from appliance.engine.fixed.architecture import Architecture, Format, Quantization, Weights
 from appliance.engine.fixed.engine import FixedEngine
+from appliance.engine.fixed.kernels_build import build_for_device
 from appliance.engine.fixed.library import Library
 from appliance.engine.fixed.proven import open_device, open_library
 from appliance.engine.fixed.quantization import QuantizedWeights
 from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import MICRO, EngineRequest, Sampling, Step
-from bench._device_library import build
 
 SHAPES: Final = {
     "1B": Architecture(
@@ -147,7 +147,7 @@ def main() -> None:
         print("no GPU here")
         return
     if not arguments.library.exists():
-        build(arguments.library)
+        build_for_device(arguments.library)
     library, host = open_device(arguments.library), open_library()
     print("the self-test's digest holds on the device")
     for name, bits in itertools.product(arguments.shapes, arguments.bits):

@@ -42,7 +42,8 @@ class Compiled:
     file: str
     why: str
     needed_by: tuple[str, ...]
-    of: tuple[str, ...]  # patterns of the sources, what tells the compiler included
+    built_by: str  # a program of the sources, with Python's own modules alone: it takes the library's path
+    of: tuple[str, ...]  # patterns of the sources it compiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Contents:
             tuple(each for each in wheels if not each.trees),
             next(each for each in wheels if each.trees == (COMPILER,)),
             tuple(
-                Compiled(each["file"], each["why"], tuple(each["needed_by"]), tuple(each["of"]))
+                Compiled(each["file"], each["why"], tuple(each["needed_by"]), each["built_by"], tuple(each["of"]))
                 for each in said["compiled"]
             ),
         )

@@ -19,7 +19,7 @@ from image_build.errors import ImageRefused
 
 
 def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, tell: Told) -> bytes:
-    """The library that setup.py of the sources builds with the compiler of that wheel."""
+    """The library that its program among the sources builds with the compiler of that wheel."""
     files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in _sources(what, sources)}
     parts = [compiler.name.encode(), *(part for name in files for part in (name.encode(), files[name]))]
     key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
@@ -33,10 +33,10 @@ def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, tell: To
 
 
 def _sources(what: Compiled, sources: Path) -> list[Path]:
-    found = sorted({path for pattern in what.of for path in sources.glob(pattern)})
+    found = {path for pattern in what.of for path in sources.glob(pattern)}
     if not found:
         raise ImageRefused("compiled.sources", expected=f"files like {', '.join(what.of)}", got="none")
-    return found
+    return sorted(found | {sources / what.built_by})
 
 
 def _compile(what: Compiled, files: dict[str, bytes], compiler: Path) -> bytes:
@@ -50,7 +50,7 @@ def _compile(what: Compiled, files: dict[str, bytes], compiler: Path) -> bytes:
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             (work / name).write_bytes(content)
         told = subprocess.run(
-            [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "out"],
+            [sys.executable, what.built_by, f"out/{what.file}"],
             check=False,
             capture_output=True,
             text=True,
@@ -66,5 +66,5 @@ def _compile(what: Compiled, files: dict[str, bytes], compiler: Path) -> bytes:
             },
         )
         if told.returncode != 0 or not (work / "out" / what.file).is_file():
-            raise ImageRefused("compiled", expected=f"setup.py to build {what.file}", got=told.stderr[-400:])
+            raise ImageRefused("compiled", expected=f"{what.built_by} to build {what.file}", got=told.stderr[-400:])
         return (work / "out" / what.file).read_bytes()

@@ -41,12 +41,16 @@ def test_a_wheel_that_is_not_to_be_had_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_what_was_compiled_is_kept_by_all_that_went_in(tmp_path: Path) -> None:  # image.md I3
     """With one other byte of a source it is not what is kept: the compiler is asked, and here is none."""
-    what = Compiled("x.so", "why", (), ("*.c",))
+    what = Compiled("x.so", "why", (), "build.py", ("*.c",))
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources/x.c").write_bytes(b"int x;")
+    (tmp_path / "sources/build.py").write_bytes(b"# compiles x")
     (compiler := tmp_path / "compiler").write_bytes(b"no zip")
     key = hashlib.sha256(
-        b"".join(hashlib.sha256(part).digest() for part in (compiler.name.encode(), b"x.c", b"int x;"))
+        b"".join(
+            hashlib.sha256(part).digest()
+            for part in (compiler.name.encode(), b"build.py", b"# compiles x", b"x.c", b"int x;")
+        )
     ).hexdigest()
     (tmp_path / f"compiled-{key}").write_bytes(b"library")
     assert compiled(what, tmp_path / "sources", compiler, tmp_path, silent) == b"library"

@@ -140,6 +140,7 @@ def test_the_cell_has_no_broker_no_devnet_and_no_command_line() -> None:  # imag
     assert {"appliance/main.py", "foundation/__init__.py", "attestation/tee/configfs.py"} <= files.keys()
     for name in files:
         assert not name.startswith(("devnet/", "anchorhold/", "image_build/", "attestation/broker/"))
+    assert {each.built_by for each in CONTENTS.compiled}.isdisjoint(files)
 
 
 def test_what_the_cell_imports_from_elsewhere_is_in_the_image() -> None:  # image.md I6, I19
@@ -195,7 +196,8 @@ def test_a_wheel_with_a_path_outside_itself_is_refused(tmp_path: Path) -> None:
 def test_a_library_of_ours_is_compiled_where_it_is_needed_alone() -> None:  # image.md I6
     """Its sources are there, and whoever asks for it brings it and the compiler."""
     (what,) = CONTENTS.compiled
-    assert {path.suffix for pattern in what.of for path in SOURCES.glob(pattern)} == {".c", ".h", ".py"}
+    assert {path.suffix for pattern in what.of for path in SOURCES.glob(pattern)} == {".c", ".h"}
+    assert (SOURCES / what.built_by).is_file()
     without = Closure({"appliance/main.py": SOURCES / "appliance/main.py"}, frozenset())
     assert needed_libraries(CONTENTS, without) == []
     assert CONTENTS.compiler.name not in {each.name for each in needed_inputs(CONTENTS, LOCKED, without)}

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from appliance.engine.fixed import self_test
 from appliance.engine.fixed.architecture import GROUPS, Architecture, Format, Quantization, Tensor, Weights
 from appliance.engine.fixed.engine import FixedEngine
+from appliance.engine.fixed.kernels_build import build_for_device
 from appliance.engine.fixed.library import CMatrix, Library
 from appliance.engine.fixed.memory import Held
 from appliance.engine.fixed.model import Model, row_bytes
 from appliance.engine.fixed.proven import open_device, open_library
 from appliance.engine.fixed.quantization import QuantizedWeights, quantized
 from appliance.engine.fixed.random_weights import MadeWeights
-from bench._device_library import build
 from tests import fixed_reference as plain
 from tests.fixed_models import BITS, FAMILIES, engine, multiplied, request, steps, weights
 
@@ -43,7 +43,7 @@ needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to bu
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Opened as a device is: `open_device` has already held it against the self-test's digest (engine.md X18)."""
     path = tmp_path_factory.mktemp("cuda") / "emulated.so"
-    build(path, emulated=True)
+    build_for_device(path, emulated=True)
     return open_device(path)
 
 
@@ -201,7 +201,7 @@ def test_wide_heads_and_room_for_few_scores(emulated: Library, bits: Quantizatio
 @pytest.mark.full
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc here")
 def test_the_sources_compile_for_a_gpu(tmp_path: Path) -> None:
-    build(tmp_path / "fixed_cuda.so")
+    build_for_device(tmp_path / "fixed_cuda.so")
     assert (tmp_path / "fixed_cuda.so").stat().st_size > 100_000
 
 
@@ -209,6 +209,6 @@ def test_the_sources_compile_for_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="no GPU here")
 def test_a_gpu_gives_the_same_bits(tmp_path: Path) -> None:
     """engine.md X18 and X20, where there is a GPU."""
-    build(tmp_path / "fixed_cuda.so")
+    build_for_device(tmp_path / "fixed_cuda.so")
     device = FixedEngine(weights("llama"), library=open_device(tmp_path / "fixed_cuda.so"))
     assert steps(device, request()) == steps(engine(), request())
