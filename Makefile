@@ -84,7 +84,7 @@ test-all: setup ## What `make test` leaves out: full samples, booted machines, i
 		elif [ "$${ANCHORHOLD_REQUIRE_ALL:-0}" != 0 ]; then exit 1; \
 		else echo "vllm: unavailable here; its tests, and the demo with it, are skipped"; fi
 	@$(BIN)/anchorhold image kernel || echo "kernel: unavailable here; the tests of the sealed machine say that they skip"
-	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; the tests of a booted guest say that they skip"
+	@$(BIN)/python -m image_build.boot.vm_tools || echo "vm-tools: unavailable here; the tests of a booted guest say that they skip"
 	$(BIN)/python -m pytest -m vm tests/vm tests/attack
 	@$(BIN)/anchorhold image build || echo "image: unavailable here; the test of a whole image says that it skips"
 	$(BIN)/python -m pytest -m image tests/image
@@ -111,10 +111,10 @@ kernel-again: setup ## Build the guest kernel anew and hold it against the diges
 	$(BIN)/anchorhold image kernel --again
 
 vm-tools: setup ## Fetch and unpack what boots that guest: locked Debian packages, no root, nothing installed
-	$(BIN)/python -m tests.vm.tools
+	$(BIN)/python -m image_build.boot.vm_tools
 
 attack: setup ## Try every attack on what runs here, a line each; PROVE=1: each without its defence; NAMES="order broker"
-	@$(BIN)/python -m tests.vm.tools || echo "vm-tools: unavailable here; attacks on the booted machine say that they were not tried"
+	@$(BIN)/python -m image_build.boot.vm_tools || echo "vm-tools: unavailable here; attacks on the booted machine say that they were not tried"
 	@$(BIN)/anchorhold image kernel || echo "kernel: unavailable here; the same"
 	$(BIN)/python -m tests.attack $(if $(PROVE),--prove) $(NAMES)
 

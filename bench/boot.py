@@ -12,12 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from devnet.sealed_machine import World, world
 from image_build.boot.plan import Image
+from image_build.boot.vm_tools import LOCK as TOOLS_LOCK
+from image_build.boot.vm_tools import why_not
 from image_build.contents import LOCK
 from image_build.lock import ImageLock
-from tests.vm.machine import why_not
-from tests.vm.sealed import World, world
-from tests.vm.tools import LOCK as TOOLS_LOCK
 
 BOOTS = 5
 

@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from tests.vm.guest.window import Echo
-from tests.vm.machine import Machine, why_not
+from image_build.boot.bare_machine import BareMachine
+from image_build.boot.guest.window import Echo
+from image_build.boot.vm_tools import why_not
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
@@ -91,7 +92,7 @@ def _boot_times() -> list[float]:
     for _ in range(BOOTS):
         with tempfile.TemporaryDirectory(prefix="vm-") as folder:
             began = time.perf_counter()
-            with Machine(Path(folder), program=["/opt/cell/window.py"]) as machine:
+            with BareMachine(Path(folder), program=["/opt/cell/window.py"]) as machine:
                 asyncio.run(_ask_once(machine.address))
                 times.append(time.perf_counter() - began)
     return sorted(times)
@@ -117,7 +118,7 @@ def main() -> None:
         if not ready.wait(60):
             raise RuntimeError("the server beside the guest did not start")
         try:
-            with Machine(Path(folder), program=["/opt/cell/window.py"]) as machine:
+            with BareMachine(Path(folder), program=["/opt/cell/window.py"]) as machine:
                 _compare(machine.address, Address.parse(f"unix:{folder}/here"))
         finally:
             server.terminate()

@@ -8,21 +8,27 @@ still: the processes used this much processor time, or wanted none for this long
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 PROCESSOR_SECONDS_MAX: Final = 120  # without a sign; a whole start takes ten
 IDLE_SECONDS_MAX: Final = 300  # without a sign and without wanting the processor
 LOOK_SECONDS: Final = 0.05
+DURING_LOOK_SECONDS: Final = 0.2
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 T = TypeVar("T")
 
 
 class StandsStill(Exception):
     """Nothing happens any more. The text says what was waited for and what there was last."""
+
+
+class MachineEnded(Exception):
+    """While something was waited for; the text says what."""
 
 
 class Watch:
@@ -64,6 +70,23 @@ def until(what: str, found: Callable[[], T | None], watch: Watch, every: float =
         watch.look(what)
         time.sleep(every)
     return value
+
+
+async def during(
+    what: str, work: Coroutine[object, object, T], watch: Watch, is_running: Callable[[], bool] = lambda: True
+) -> T:
+    """Do it as long as something gets on; no total of seconds is waited for."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=DURING_LOOK_SECONDS))[0]:
+            if not is_running():
+                raise MachineEnded(what)
+            watch.look(what)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    return task.result()
 
 
 def processor_seconds(process: int) -> float:

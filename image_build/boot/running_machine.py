@@ -29,7 +29,7 @@ HELD_LOOK_PROCESSOR_SECONDS: Final = 0.3
 HELD_LOOK_SECONDS_MAX: Final = 20  # for a processor that halted, which uses no time
 _ACCEPTS: Final = 1 << 16  # the kernel's __SO_ACCEPTCON
 _LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
-_ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")  # no emulator outlives whoever started it
+ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")  # no emulator outlives whoever started it
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Running:
     def _spawn(self, command: Sequence[str], *, stdout: int) -> subprocess.Popen[bytes]:
         with (self.plan.run / "said").open("ab") as said:
             process = subprocess.Popen(
-                [*_ORPHANS_DIE, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=said, umask=0o077
+                [*ORPHANS_DIE, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=said, umask=0o077
             )
         self._processes.append(process)
         return process
@@ -202,7 +202,7 @@ class Running:
         """QEMU asks once. The device says nothing when it listens, so the kernel's table is looked at."""
         device = self._processes[-1]
         watch = progress.Watch([device.pid], lambda: progress.moved_bytes(device.pid))
-        while not _accepts(path):
+        while not is_listening(path):
             if device.poll() is not None:
                 raise BootRefused("device", expected="one that listens", got=self._said())
             watch.look("the VSOCK device to listen")
@@ -299,6 +299,7 @@ def _shut(listener: socket.socket) -> None:
         return
 
 
-def _accepts(path: Path) -> bool:
+def is_listening(path: Path) -> bool:
+    """Somebody accepts connections there: a device that says nothing when it does is asked this way."""
     rows = (row.split() for row in Path("/proc/net/unix").read_text().splitlines())
     return any(row[-1] == os.fspath(path) and int(row[3], 16) & _ACCEPTS for row in rows if len(row) == 8)

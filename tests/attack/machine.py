@@ -18,6 +18,8 @@ import google_crc32c
 import pytest
 
 from appliance.key_release import State
+from devnet.sealed_machine import Cell, World, world
+from image_build.boot import vm_tools
 from image_build.boot.ending import Ending, How
 from image_build.verity import BLOCK_BYTES
 from tests.attack.outcome import NotTried, Outcome, Unexpected, broken, held
@@ -26,7 +28,8 @@ from tests.attack.room import Room
 from tests.attack.weakening import Patch
 from tests.vm import acpi_attacks
 from tests.vm.acpi_attacks import AcpiAttack, Genuine
-from tests.vm.sealed import Cell, World, firmware, flip, flipped, need_tools, told, world
+from tests.vm.changed_image import flip, flipped, told
+from tests.vm.needs import need_tools
 
 PRICED: Final = b"[price]\nrequest = "  # in the measured configuration; the second digit of its first number is changed
 SUPERBLOCK_AT: Final = 1024
@@ -156,7 +159,9 @@ for name, tries, change in (
 def firmware_changed(room: Room) -> Outcome:
     of = made()
     of.approve()
-    flip(firmware(), room.folder / "firmware", 0x1000)  # where variables are kept, none of which this firmware has
+    flip(
+        vm_tools.FIRMWARE, room.folder / "firmware", 0x1000
+    )  # where variables are kept, none of which this firmware has
     with of.boot(firmware_file=room.folder / "firmware") as cell:
         outcome = without_key(of, cell)
     return held("it starts, and gets no key: snp.measurement") if outcome.held else outcome

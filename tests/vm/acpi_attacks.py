@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from image_build.boot import progress
+from devnet.sealed_machine import VCPU_TYPE, World
+from image_build.boot import progress, vm_tools
 from image_build.boot.plan import Image, Plan, Platform
 from image_build.boot.running_machine import Running, Tools
 from image_build.boot.text_disk import Handed
-from tests.vm import tables, tools
+from tests.vm import tables
 from tests.vm.memory import GuestMemory
-from tests.vm.sealed import VCPU_TYPE, World, firmware
 
 TARGET: Final = 0x50000
 PAGE_BYTES: Final = 4096
@@ -116,13 +116,20 @@ def stock(words: Sequence[str], vcpus: int = 1) -> Iterator[tuple[Running, Guest
     with tempfile.TemporaryDirectory(prefix="vm-") as name:
         run = Path(name)
         (run / "root").write_bytes(bytes(1 << 20))
-        image = Image(tools.TOOLS / "kernel/vmlinuz", run / "root", "console=ttyS0 loglevel=7")
-        table = Handed.of(firmware(), image).write_table(run / "table")
+        image = Image(vm_tools.TOOLS / "kernel/vmlinuz", run / "root", "console=ttyS0 loglevel=7")
+        table = Handed.of(vm_tools.FIRMWARE, image).write_table(run / "table")
         plan = Plan(
-            Platform.EMULATED, image, firmware(), run, vcpus=vcpus, vcpu_type=VCPU_TYPE, console=True, table=table
+            Platform.EMULATED,
+            image,
+            vm_tools.FIRMWARE,
+            run,
+            vcpus=vcpus,
+            vcpu_type=VCPU_TYPE,
+            console=True,
+            table=table,
         )
         with (
-            Running(plan, Tools(tools.TOOLS / "host"), host_words=words) as running,
+            Running(plan, Tools(vm_tools.TOOLS / "host"), host_words=words) as running,
             GuestMemory(running.emulator) as memory,
         ):
             memory.write(TARGET, PATTERN)

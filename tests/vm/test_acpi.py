@@ -10,8 +10,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from devnet.sealed_machine import World, world
 from tests.vm.acpi_attacks import ATTACKS, MARK, TARGET, AcpiAttack, Genuine, genuine_tables
-from tests.vm.sealed import World, need_tools, world
+from tests.vm.needs import need_tools
 from tests.vm.tables import is_table, store, table
 
 pytestmark = pytest.mark.vm

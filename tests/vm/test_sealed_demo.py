@@ -22,13 +22,14 @@ from attestation.consensus.principal import to_text
 from devnet import engine_profiles
 from devnet.demo.key_owner import KeyOwner, key_owner
 from devnet.demo.run import CONFIG, PRICE, Demo, Screen
+from devnet.sealed_machine import booted, built, new_platform
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
 from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt
-from image_build.boot.progress import Watch, moved_bytes
+from image_build.boot.progress import Watch, during, moved_bytes
 from image_build.boot.running_machine import Running
-from tests.vm.sealed import booted, built, need_tools, new_platform, watched
+from tests.vm.needs import need_tools
 from vsock_bridge.transport import Address
 
 pytestmark = pytest.mark.vm
@@ -98,7 +99,7 @@ def test_the_demo_holds_with_its_cell_in_a_machine(tmp_path: Path) -> None:
     out = io.StringIO()
     demo = MachineDemo(tmp_path, Screen(out, words=False), new_platform())
     watch = Watch([os.getpid()], lambda: (out.tell(), demo.signs()))
-    asyncio.run(watched("the demo", demo.run(), watch))
+    asyncio.run(during("the demo", demo.run(), watch))
     said = out.getvalue()
     assert f"demo: ok ({ASKED + 1} prompts" in said
     assert f"{ASKED // 2} could be opened by nobody else; every receipt holds" in said

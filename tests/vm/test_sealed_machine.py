@@ -26,31 +26,16 @@ from appliance.key_release import State
 from appliance.serving.services import ReleaseService
 from devnet.broker import LocalSend
 from devnet.chip import chip_file
+from devnet.sealed_machine import PATIENT, PROMPTS, TIME_NS, Cell, World, built, chat, fed, world
+from image_build.boot import progress, vm_tools
 from image_build.boot.ending import Code, Ending, How, Stage, Told
 from image_build.boot.plan import Image
 from image_build.boot.progress import Watch, moved_bytes
 from image_build.build import Order, build
 from image_build.verity import BLOCK_BYTES, Verity
 from tests.switches import sized
-from tests.vm import tools
-from tests.vm.sealed import (
-    PATIENT,
-    PROMPTS,
-    ROOT,
-    TIME_NS,
-    Cell,
-    World,
-    built,
-    chat,
-    fed,
-    firmware,
-    flip,
-    flipped,
-    need_tools,
-    told,
-    watched,
-    world,
-)
+from tests.vm.changed_image import flip, flipped, told
+from tests.vm.needs import need_tools
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
@@ -129,7 +114,7 @@ class HostProcess:
                 str(self._made.pack),
             ],
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(vm_tools.ROOT)},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -151,7 +136,7 @@ class HostProcess:
     def _during(self, what: str, work: Coroutine[object, object, T]) -> T:
         pid = self._process.pid
         watch = Watch([pid], lambda: moved_bytes(pid))
-        return asyncio.run(watched(what, work, watch, lambda: self._process.poll() is None))
+        return asyncio.run(progress.during(what, work, watch, lambda: self._process.poll() is None))
 
     def _until(self, word: str) -> None:
         assert self._process.stderr is not None
@@ -349,7 +334,7 @@ def test_a_table_of_other_files_is_another_measurement(made: World, tmp_path: Pa
 
 def test_another_firmware_is_another_measurement(made: World, tmp_path: Path) -> None:
     made.approve()
-    flip(firmware(), tmp_path / "firmware", 0x1000)  # where variables are kept, none of which this firmware has
+    flip(vm_tools.FIRMWARE, tmp_path / "firmware", 0x1000)  # where variables are kept, none of which this firmware has
     with made.boot(firmware_file=tmp_path / "firmware") as cell:
         _is_denied(made, cell, "snp.measurement")
 
@@ -469,7 +454,7 @@ def test_a_release_image_believes_no_simulated_chip_and_says_nothing(
     made: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the command itself, a console and a chip: its configuration asks for a key, and it finds no TEE to show."""
-    build(Order("release", tmp_path / "release", tools.CACHE, made.config))
+    build(Order("release", tmp_path / "release", vm_tools.CACHE, made.config))
     status = main(
         [
             "image",
@@ -481,7 +466,7 @@ def test_a_release_image_believes_no_simulated_chip_and_says_nothing(
             str(tmp_path / "devnet"),
             "--console",
             "--tools",
-            str(tools.TOOLS),
+            str(vm_tools.TOOLS),
         ]
     )
     first, *said, last = capsys.readouterr().out.splitlines()

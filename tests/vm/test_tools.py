@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from image_build import deb
+from image_build.boot import cpio
+from image_build.boot.cpio import File
+from image_build.boot.vm_tools import LOCK, REFRESH
 from image_build.downloads import MIRROR_VARIABLE, fetch
 from image_build.lock import Missing, Package, read_lock
-from tests.vm import cpio, tools
-from tests.vm.cpio import File
-
-REFRESH = "python -m tests.vm.tools --refresh"
 
 
 def a_deb(**files: bytes | str) -> bytes:
@@ -87,7 +86,7 @@ def test_a_path_that_leaves_the_tree_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_lock_names_no_host_and_every_digest() -> None:
-    packages = read_lock(tools.LOCK)
+    packages = read_lock(LOCK)
     assert {tree for each in packages for tree in each.trees} == {"host", "guest", "kernel", "firmware"}
     for each in packages:
         assert re.fullmatch(r"pool/[a-zA-Z0-9./+~_-]+\.deb", each.path)

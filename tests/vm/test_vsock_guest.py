@@ -26,9 +26,10 @@ from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Prompt
-from tests.vm.guest.window import PIECE_BYTES, piece
-from tests.vm.machine import BootFailed, Machine, why_not
-from tests.vm.sealed import watched
+from image_build.boot import progress
+from image_build.boot.bare_machine import BareMachine, BootFailed
+from image_build.boot.guest.window import PIECE_BYTES, piece
+from image_build.boot.vm_tools import why_not
 from vsock_bridge import transport
 from vsock_bridge.errors import ConnectFailed
 from vsock_bridge.host import Host
@@ -39,31 +40,31 @@ T = TypeVar("T")
 
 
 @contextmanager
-def booted(program: list[str], files: Mapping[str, bytes] | None = None) -> Iterator[Machine]:
+def booted(program: list[str], files: Mapping[str, bytes] | None = None) -> Iterator[BareMachine]:
     if (reason := why_not()) is not None:
         pytest.skip(reason)
     with (
         tempfile.TemporaryDirectory(prefix="vm-") as folder,  # a socket's path must be short
-        Machine(Path(folder), program=program, files=files) as machine,
+        BareMachine(Path(folder), program=program, files=files) as machine,
     ):
         yield machine
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[Machine]:
+def window() -> Iterator[BareMachine]:
     with booted(["/opt/cell/window.py"]) as machine:
         yield machine
 
 
-def during(machine: Machine, work: Coroutine[object, object, T]) -> T:
-    return asyncio.run(watched("the guest's part", work, machine.watch()))
+def during(machine: BareMachine, work: Coroutine[object, object, T]) -> T:
+    return asyncio.run(progress.during("the guest's part", work, machine.watch()))
 
 
 # -- bytes
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 3 << 19])
-def test_an_item_of_any_size_comes_back(window: Machine, size: int) -> None:
+def test_an_item_of_any_size_comes_back(window: BareMachine, size: int) -> None:
     item = Random(size).randbytes(size)
 
     async def work() -> bytes:
@@ -73,7 +74,7 @@ def test_an_item_of_any_size_comes_back(window: Machine, size: int) -> None:
     assert during(window, work()) == item
 
 
-def test_an_answer_comes_in_pieces_and_survives_cuts_in_its_middle(window: Machine) -> None:
+def test_an_answer_comes_in_pieces_and_survives_cuts_in_its_middle(window: BareMachine) -> None:
     count, cut_after = 64, (3 * PIECE_BYTES, 21 * PIECE_BYTES + 5)
 
     async def work() -> tuple[bytes, int, int]:
@@ -93,7 +94,7 @@ def test_an_answer_comes_in_pieces_and_survives_cuts_in_its_middle(window: Machi
     assert cuts == len(cut_after)
 
 
-def test_several_hosts_are_served_side_by_side(window: Machine) -> None:
+def test_several_hosts_are_served_side_by_side(window: BareMachine) -> None:
     async def one(number: int) -> None:
         random = Random(number)
         async with Host(window.address, Port.STREAM) as host:
@@ -110,7 +111,7 @@ def test_several_hosts_are_served_side_by_side(window: Machine) -> None:
 # -- ports
 
 
-def test_the_three_ports_are_three_services(window: Machine) -> None:
+def test_the_three_ports_are_three_services(window: BareMachine) -> None:
     item = secrets.token_bytes(1000)
 
     async def ask(port: Port) -> bytes:
@@ -124,7 +125,7 @@ def test_the_three_ports_are_three_services(window: Machine) -> None:
 
 
 @pytest.mark.parametrize("port", [0, max(Port) + 1, 22, 2**32 - 1])
-def test_another_port_is_refused(window: Machine, port: int) -> None:
+def test_another_port_is_refused(window: BareMachine, port: int) -> None:
     with pytest.raises(ConnectFailed):
         during(window, transport.connect(window.address, port, asyncio.Protocol))
 
@@ -132,7 +133,9 @@ def test_another_port_is_refused(window: Machine, port: int) -> None:
 # -- hostility
 
 
-async def _speak(window: Machine, opening: bytes, words: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _speak(
+    window: BareMachine, opening: bytes, words: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_unix_connection(window.address.place)
     writer.write(opening)
     if opening.startswith(b"CONNECT 500"):
@@ -153,7 +156,7 @@ async def _end(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def test_fifty_hostile_connections_cost_nobody_else_anything(window: Machine) -> None:
+def test_fifty_hostile_connections_cost_nobody_else_anything(window: BareMachine) -> None:
     random = Random(50)
     refused = {  # the cell must end these itself
         "garbage": [random.randbytes(random.randrange(100, 5000)) for _ in range(14)],
@@ -211,7 +214,7 @@ def test_the_cell_answers_slices_and_powers_off() -> None:
         assert "canary" not in machine.console  # the console is the host's to read
 
 
-async def _fed_with_a_cut(machine: Machine, chain: Chain, time_ns: int) -> dict[tuple[int, int], bytes]:
+async def _fed_with_a_cut(machine: BareMachine, chain: Chain, time_ns: int) -> dict[tuple[int, int], bytes]:
     words: dict[tuple[int, int], bytes] = {}
     complete: set[tuple[int, int]] = set()
     async with Host(machine.address, Port.STREAM) as host:
@@ -230,7 +233,7 @@ async def _fed_with_a_cut(machine: Machine, chain: Chain, time_ns: int) -> dict[
     return words
 
 
-async def _lied_to(machine: Machine, chain: Chain, time_ns: int) -> None:
+async def _lied_to(machine: BareMachine, chain: Chain, time_ns: int) -> None:
     async with Host(machine.address, Port.STREAM) as host:
         stranger = Chain(Subnet(b"a stranger"), GATEWAY, seed=b"", blocks=chain.blocks)
         for proof in (
@@ -242,7 +245,7 @@ async def _lied_to(machine: Machine, chain: Chain, time_ns: int) -> None:
                 await propose(host, proof)
 
 
-async def _asked(machine: Machine, port: Port, item: bytes) -> bytes:
+async def _asked(machine: BareMachine, port: Port, item: bytes) -> bytes:
     async with Host(machine.address, port) as host:
         return await host.ask(item)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from image_build import elf, uki
+from image_build.boot import cpio
 from image_build.build import needed_inputs, needed_libraries
 from image_build.closure import Closure, closure
 from image_build.contents import LOCK, Contents, Part, _part, _wheel_fields
@@ -26,7 +27,6 @@ from image_build.tree import Entry, Kind, Tree
 from image_build.verity import BLOCK_BYTES, Verity, append_tree, tree_over
 from image_build.wheels import our_wheel, wheel_members
 from tests.images import SOURCES, a_stub, an_elf
-from tests.vm import cpio
 
 CONTENTS = Contents.read()
 LOCKED = ImageLock.read(LOCK)

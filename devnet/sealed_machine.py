@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -24,8 +22,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-import pytest
 
 from anchorhold.host.answer_reports import Hearing
 from anchorhold.host.broker_relay import relay
@@ -47,16 +43,13 @@ from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt, Secret
-from image_build.boot import progress
+from image_build.boot import progress, vm_tools
 from image_build.boot.plan import Disk, Image, Plan, Platform
 from image_build.boot.running_machine import Running, Tools
 from image_build.boot.text_disk import Handed, disk_of_text
 from image_build.build import Order, build
-from image_build.kernel.inputs import Inputs
-from image_build.kernel.kernel_cache import is_kept
 from measurements.pack.identity import Identity
 from measurements.pack.pack_writer import seal_pack
-from tests.vm import tools
 from vsock_bridge.errors import BridgeError
 from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
@@ -64,19 +57,10 @@ from vsock_bridge.transport import Address
 
 VCPU_TYPE: Final = "EPYC-v4"
 RESOURCE: Final = "default/model-key/vm"
-ROOT: Final = tools.ROOT
 LOOK_SECONDS: Final = 0.2
 TIME_NS: Final = 1_700_000_000_000_000_000
 PATIENT: Final = Patience(total_seconds=math.inf)  # whoever waits watches the machine instead
 T = TypeVar("T")
-
-
-def firmware() -> Path:
-    return tools.TOOLS / "firmware/usr/share/ovmf/OVMF.amdsev.fd"
-
-
-class MachineEnded(Exception):
-    """While something was waited for."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +82,7 @@ class Cell:
         """What the cell says of itself as soon as it says anything; None if the machine ended."""
         try:
             said: dict[str, Any] = json.loads(self.ask(Port.OBSERVE, b"health"))
-        except MachineEnded:
+        except progress.MachineEnded:
             return None
         return said
 
@@ -122,8 +106,8 @@ class Cell:
         return self.during(f"an answer on {port.name}", work())
 
     def during(self, what: str, work: Coroutine[object, object, T]) -> T:
-        """Do it as long as the machine gets on. Raises `MachineEnded` and `StandsStill`."""
-        return asyncio.run(watched(what, work, self.running.watch(), lambda: self.running.is_running))
+        """Do it as long as the machine gets on. Raises `progress.MachineEnded` and `StandsStill`."""
+        return asyncio.run(progress.during(what, work, self.running.watch(), lambda: self.running.is_running))
 
     def until(self, what: str, found: Callable[[], T | None]) -> T:
         return progress.until(what, found, self.running.watch())
@@ -145,7 +129,7 @@ def booted(
     """`host_words` are what the host adds to the emulator's command line."""
     with tempfile.TemporaryDirectory(prefix="vm-") as name:  # a socket's path must be short
         run = Path(name)
-        parts, firmware_file = Image.below(image), firmware_file or firmware()
+        parts, firmware_file = Image.below(image), firmware_file or vm_tools.FIRMWARE
         handed = Handed.of(firmware_file, Image.below(table_of) if table_of else parts)
         measurement = handed.measurement(VCPU_TYPE, vcpus)
         disks = [Disk("anchorhold-model", pack), _disk(run, "machine", chip_file(platform, measurement))]
@@ -162,7 +146,7 @@ def booted(
             console=True,
             table=handed.write_table(run / "table"),
         )
-        with Running(plan, Tools(tools.TOOLS / "host"), on_console=on_console, host_words=host_words) as running:
+        with Running(plan, Tools(vm_tools.TOOLS / "host"), on_console=on_console, host_words=host_words) as running:
             yield Cell(running, measurement)
 
 
@@ -186,7 +170,7 @@ class World:
     def approve(self, image: Path | None = None, vcpus: int = 1) -> None:
         """The broker's owner vouches for this image, with the configuration of ours. Once is enough. Another number of
         processors is another measurement, so another release, for other blocks: it has a world of its own."""
-        measurement = Handed.of(firmware(), Image.below(image or self.image)).measurement(VCPU_TYPE, vcpus)
+        measurement = Handed.of(vm_tools.FIRMWARE, Image.below(image or self.image)).measurement(VCPU_TYPE, vcpus)
         if measurement not in self._approved:
             self._approved.add(measurement)
             release = Release(
@@ -292,58 +276,5 @@ def chat(words: str) -> bytes:
 
 
 def built(out: Path, config: bytes) -> Path:
-    build(Order("dev", out, tools.CACHE, config))
+    build(Order("dev", out, vm_tools.CACHE, config))
     return out
-
-
-def flipped(source: Path, out: Path, name: str, offset: int) -> Path:
-    """A copy of an image with one bit of one file turned over. What is not changed is linked."""
-    out.mkdir()
-    for each in ("vmlinuz", "root.img", "cmdline"):
-        if each != name:
-            os.link(source / each, out / each)
-    flip(source / name, out / name, offset)
-    return out
-
-
-def told(made: World, folder: Path, *words: str) -> Path:
-    """A copy of the image whose kernel is told more: another table, another measurement."""
-    other = flipped(made.image, folder / "told", "cmdline", 0)
-    (other / "cmdline").write_text(" ".join([*words, (made.image / "cmdline").read_text()]))
-    return other
-
-
-def flip(source: Path, out: Path, offset: int) -> None:
-    shutil.copyfile(source, out)
-    with out.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
-
-
-async def watched(
-    what: str, work: Coroutine[object, object, T], watch: progress.Watch, is_running: Callable[[], bool] = lambda: True
-) -> T:
-    """Do it as long as something gets on; no total of seconds is waited for."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
-            if not is_running():
-                raise MachineEnded(what)
-            watch.look(what)
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    return task.result()
-
-
-def need_tools() -> None:
-    from tests.vm.machine import why_not
-
-    reason = why_not()
-    if reason is None and not is_kept(Inputs.read()):
-        reason = "the guest kernel is not built: `make kernel` builds it once"
-    if reason is not None:
-        pytest.skip(reason)

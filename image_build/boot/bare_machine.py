@@ -1,15 +1,15 @@
-"""One guest: QEMU and vhost-device-vsock as processes of ours, everything watched, everything ended.
+"""A guest with one program and no image: to try or measure the bridge in, everything watched, everything ended.
 
-    with Machine(folder, program=[...], files={...}) as machine:
+    with BareMachine(folder, program=[...], files={...}) as machine:
         Host(machine.address, Port.STREAM)
 
+The kernel is Debian's, and process 1 is `guest/init.py`: nothing is verified and nothing sealed.
 The processor is emulated (TCG), so it runs where there is no KVM, and the device is in user space, so there is no
 kernel module to load. `__enter__` returns when the program inside says on the console that it serves.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 import time
@@ -17,24 +17,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from image_build.boot import cpio, vm_tools
+from image_build.boot.cpio import File
 from image_build.boot.progress import StandsStill, Watch, moved_bytes, until
-from tests.vm import cpio, tools
-from tests.vm.cpio import File
+from image_build.boot.running_machine import ORPHANS_DIE, Tools, is_listening
 from vsock_bridge.transport import Address
 
 GUEST_CID: Final = 42
 MEMORY_MIB: Final = 384
 SERVING: Final = '"event": "serving"'
 ROOMS: Final = ("foundation", "vsock_bridge", "measurements", "attestation", "appliance")
-_ACCEPTS: Final = 1 << 16  # the kernel's __SO_ACCEPTCON
-_ORPHANS_DIE: Final = ("setpriv", "--pdeathsig", "KILL")  # no emulator outlives a killed test run
+_TOOLS: Final = Tools(vm_tools.TOOLS / "host")
 
 
 class BootFailed(Exception):
     """The guest did not come as far as it should; the console says how far it came."""
 
 
-class Machine:
+class BareMachine:
     def __init__(self, folder: Path, *, program: Sequence[str], files: Mapping[str, bytes] | None = None) -> None:
         self.address: Final = Address.parse(f"unix:{folder}/vsock")
         self.seconds_to_serving = 0.0
@@ -74,8 +74,8 @@ class Machine:
     def power_off(self) -> int:
         """Ask over the console, wait for the emulator to end, return its status."""
         emulator = self._emulator
-        assert emulator is not None
-        assert emulator.stdin is not None
+        if emulator is None or emulator.stdin is None:
+            raise BootFailed("the guest was never started")
         emulator.stdin.write(b"stop\n")
         emulator.stdin.flush()
         until("the guest to power off", lambda: self._ended.is_set() or None, self.watch())
@@ -89,39 +89,36 @@ class Machine:
     # -- the two processes
 
     def _start(self) -> None:
-        host = tools.TOOLS / "host"
-        binary = [*_ORPHANS_DIE, *tools.through_loader(host)]
         with (self._folder / "said").open("ab") as said:
             self._device = subprocess.Popen(
-                [*binary, str(host / "usr/bin/vhost-device-vsock"), *self._device_arguments()],
+                [*ORPHANS_DIE, *_TOOLS.command(self._device_command())],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
             )
-            self._wait_for_device()
+            self._wait_for(self._device)
             self._emulator = subprocess.Popen(
-                [*binary, str(host / "usr/bin/qemu-system-x86_64"), *self._emulator_arguments(host)],
+                [*ORPHANS_DIE, *_TOOLS.command(self._emulator_command())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
             )
         threading.Thread(target=self._read_console, args=(self._emulator,), daemon=True).start()
 
-    def _wait_for_device(self) -> None:
+    def _wait_for(self, device: subprocess.Popen[bytes]) -> None:
         """QEMU asks once. The device says nothing when it listens, so the kernel's table is looked at."""
-        device = self._device
-        assert device is not None
 
         def listens() -> bool | None:
             if device.poll() is not None:
                 raise BootFailed(f"vhost-device-vsock does not listen.\n{self._said()}")
-            return _is_listening(f"{self._folder}/vhost") or None
+            return is_listening(self._folder / "vhost") or None
 
         until("vhost-device-vsock to listen", listens, Watch([device.pid], lambda: moved_bytes(device.pid)))
 
-    def _device_arguments(self) -> list[str]:
+    def _device_command(self) -> list[str]:
         # 0.3.0 loses packets of the guest over 32 KiB; a guest sends none larger than this buffer.
         return [
+            "vhost-device-vsock",
             "--guest-cid",
             str(GUEST_CID),
             "--socket",
@@ -132,12 +129,12 @@ class Machine:
             "32768",
         ]
 
-    def _emulator_arguments(self, host: Path) -> list[str]:
+    def _emulator_command(self) -> list[str]:
         return [
+            "qemu-system-x86_64",
+            *_TOOLS.data(),
             "-L",
-            str(host / "usr/share/qemu"),
-            "-L",
-            str(host / "usr/share/seabios"),
+            str(vm_tools.TOOLS / "host/usr/share/seabios"),
             "-accel",
             "tcg",
             "-cpu",
@@ -162,7 +159,7 @@ class Machine:
             "-device",
             "vhost-user-vsock-pci,chardev=vsock",
             "-kernel",
-            str(tools.TOOLS / "kernel/vmlinuz"),
+            str(vm_tools.TOOLS / "kernel/vmlinuz"),
             "-initrd",
             f"{self._folder}/initrd",
             "-append",
@@ -170,12 +167,12 @@ class Machine:
         ]
 
     def _read_console(self, emulator: subprocess.Popen[bytes]) -> None:
-        assert emulator.stdout is not None
-        with emulator.stdout as console:
-            for raw in console:
-                self.lines.append(line := raw.decode("utf-8", "replace").rstrip())
-                if SERVING in line:
-                    self._serving.set()
+        if emulator.stdout is not None:
+            with emulator.stdout as console:
+                for raw in console:
+                    self.lines.append(line := raw.decode("utf-8", "replace").rstrip())
+                    if SERVING in line:
+                        self._serving.set()
         self._ended.set()
         self._serving.set()  # whoever waits must look
 
@@ -203,23 +200,9 @@ class Machine:
             "opt/cell/window.py": File((inside / "window.py").read_bytes()),
         }
         for room in ROOMS:
-            for path in (tools.ROOT / room).rglob("*.py"):
-                files[f"opt/cell/{path.relative_to(tools.ROOT)}"] = File(path.read_bytes())
+            for path in (vm_tools.ROOT / room).rglob("*.py"):
+                files[f"opt/cell/{path.relative_to(vm_tools.ROOT)}"] = File(path.read_bytes())
         files |= {name: File(content) for name, content in self._files.items()}
         with (self._folder / "initrd").open("wb") as sink:
-            sink.write((tools.TOOLS / "base.cpio").read_bytes())
+            sink.write((vm_tools.TOOLS / "base.cpio").read_bytes())
             cpio.write_files(files, sink)
-
-
-def _is_listening(path: str) -> bool:
-    rows = (row.split() for row in Path("/proc/net/unix").read_text().splitlines())
-    return any(row[-1] == path and int(row[3], 16) & _ACCEPTS for row in rows if len(row) == 8)
-
-
-def why_not() -> str | None:
-    """What keeps this machine from running a guest, or None."""
-    if os.uname().machine != "x86_64":
-        return "the guest's packages are for x86-64"
-    if not tools.is_made():
-        return "build/tools/vm is not there or not what the locks say: `make vm-tools` makes it"
-    return None

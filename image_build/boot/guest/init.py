@@ -1,5 +1,5 @@
 #!/usr/bin/python3.11 -ISB
-"""Process 1 of the test guest: load the modules, run one program, power off when it ends or the console says so.
+"""Process 1 of a bare machine: load the modules, run one program, power off when it ends or the console says so.
 
 The program is in /run.txt, an argument a line. A line on the console asks it to stop, as SIGTERM.
 Not the image's init: no verified root, no unprivileged user, nothing sealed.
@@ -53,8 +53,9 @@ def power_off() -> NoReturn:
     os._exit(1)  # the kernel panics when process 1 ends, and says so
 
 
-try:
-    main()
-except BaseException as reason:  # noqa: BLE001  # whatever it was, the machine must not stand there
-    say(f"failed: {type(reason).__name__}: {reason}")
-power_off()
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException as reason:  # noqa: BLE001  # whatever it was, the machine must not stand there
+        say(f"failed: {type(reason).__name__}: {reason}")
+    power_off()

@@ -1,4 +1,4 @@
-"""`python -m tests.vm.tools [--refresh]`: have what the machine tests need, below build/, nothing installed.
+"""`python -m image_build.boot.vm_tools [--refresh]`: what a machine needs to boot, below build/, nothing installed.
 
     build/cache/DIGEST              packages as fetched, kept when the lock changes
     build/tools/vm/host             QEMU and vhost-device-vsock with their own libraries and loader
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -26,16 +27,18 @@ from pathlib import Path
 from typing import Final
 
 from image_build import apt, contents, deb, downloads, lock
+from image_build.boot import cpio
 from image_build.contents import Contents
 from image_build.lock import Missing
 from image_build.wheels import wheel_members
-from tests.vm import cpio
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LOCK: Final = Path(__file__).with_name("packages.lock.json")
+LOCK: Final = Path(__file__).with_name("vm_tools.lock.json")
 WHEELS_LOCK: Final = contents.LOCK
 CACHE: Final = ROOT / "build" / "cache"
 TOOLS: Final = ROOT / "build" / "tools" / "vm"
+FIRMWARE: Final = TOOLS / "firmware/usr/share/ovmf/OVMF.amdsev.fd"
+REFRESH: Final = "python -m image_build.boot.vm_tools --refresh"
 LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
 LOADER: Final = f"{LIBRARIES}/ld-linux-x86-64.so.2"
 
@@ -77,7 +80,7 @@ NOT_KEPT: Final = tuple(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="vm-tools", description="Fetch what the machine tests need.")
+    parser = argparse.ArgumentParser(prog="vm-tools", description="Fetch what a machine needs to boot.")
     parser.add_argument("--refresh", action="store_true", help="lock the newest packages first (needs apt)")
     try:
         if parser.parse_args().refresh:
@@ -95,11 +98,20 @@ def is_made() -> bool:
     return stamp.is_file() and stamp.read_text() == _stamp()
 
 
+def why_not() -> str | None:
+    """What keeps this machine from booting another, or None."""
+    if os.uname().machine != "x86_64":
+        return "the guest's packages are for x86-64"
+    if not is_made():
+        return "build/tools/vm is not there or not what the locks say: `make vm-tools` makes it"
+    return None
+
+
 def make() -> None:
     if is_made():
         return
     packages = lock.read_lock(LOCK)
-    fetched = downloads.fetch(packages, CACHE, refresh="python -m tests.vm.tools --refresh")
+    fetched = downloads.fetch(packages, CACHE, refresh=REFRESH)
     print(f"vm-tools: {len(packages)} packages, {sum(each.size for each in packages)} bytes, {fetched} fetched now")
     new = TOOLS.with_name("vm.new")
     shutil.rmtree(new, ignore_errors=True)
