@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from devnet.gateway import Gateway, chat
+from devnet.lone_gateway import OWNER, REPORTER, LoneGateway, canister, person, report_on
 from devnet.replica import Entry, Execution, Replica, prices
-from tests.gateways import OWNER, REPORTER, Bench, canister, person, report_on
 
 SECOND_NS = 1_000_000_000
 PROMPT = 1_000
@@ -52,7 +52,7 @@ def _deliver(replica: Replica) -> None:
 
 def main() -> dict[str, float]:
     """Prints the table and returns its figures."""
-    bench = Bench()
+    bench = LoneGateway()
     gateway, replica, meter = bench.gateway, bench.replica, Meter(bench.gateway)
     replica.fire_timer()
     replica.settle()

@@ -14,12 +14,13 @@ from attestation.consensus.answered import AnsweredProof, verify_answered
 from attestation.consensus.blocks import Block
 from attestation.consensus.refusals import ConsensusRefused
 from devnet.gateway import GatewayRefused, chat
+from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, person, receipt_for
 from devnet.replica import Entry, Execution, Rejected
 from devnet.subnet import GATEWAY, Subnet
 from foundation.candid import BLOB, NAT64, CandidRefused, Opt, Record, Type, Variant, Vec, decode, encode
 from foundation.limits import PAYLOAD_BYTES_MAX
 from tests.attack.outcome import Outcome, Unexpected, broken, held
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, person, receipt_for, with_history_bound
+from tests.gateways import Bench, caller, with_history_bound
 
 ALICE: Final = caller(1)
 STRANGER: Final = person(99)

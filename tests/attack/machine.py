@@ -159,9 +159,7 @@ for name, tries, change in (
 def firmware_changed(room: Room) -> Outcome:
     of = made()
     of.approve()
-    flip(
-        vm_tools.FIRMWARE, room.folder / "firmware", 0x1000
-    )  # where variables are kept, none of which this firmware has
+    flip(vm_tools.FIRMWARE, room.folder / "firmware", 0x1000)  # where variables are kept; this firmware has none
     with of.boot(firmware_file=room.folder / "firmware") as cell:
         outcome = without_key(of, cell)
     return held("it starts, and gets no key: snp.measurement") if outcome.held else outcome

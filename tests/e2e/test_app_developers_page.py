@@ -14,11 +14,11 @@ from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.principal import to_text
 from devnet import little_model
 from devnet.gateway import ARTEFACTS, Gateway, gateway_wasm
+from devnet.lone_gateway import OWNER, REPORTER, Clock, canister, person, report_on
 from devnet.replica import NO_ARGUMENTS, Network, Replica
 from devnet.subnet import GATEWAY
 from foundation.candid import TEXT, decode, encode
 from tests.devnet_up import up
-from tests.gateways import OWNER, REPORTER, Clock, canister, person, report_on
 from tests.node_packages import fetched
 
 pytestmark = pytest.mark.node

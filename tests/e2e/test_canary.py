@@ -34,13 +34,14 @@ from attestation.consensus.slices import SliceProof
 from attestation.receipts.signed_receipt import SignedReceipt
 from devnet.chain import Chain
 from devnet.gateway import chat
+from devnet.lone_gateway import OWNER
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
 from foundation.secrecy import Prompt
 from tests.canary import Canary, found, found_below, found_of_process
 from tests.cell_process import ROOT, CellProcess
-from tests.gateways import OWNER, Bench, caller
+from tests.gateways import Bench, caller
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address

@@ -16,8 +16,9 @@ import pytest
 from anchorhold.host.answer_reports import Report
 from attestation.consensus.blocks import Block
 from devnet.gateway import Answered, Gateway, chat
+from devnet.lone_gateway import OWNER, REPORTER, canister, receipt_for
 from devnet.replica import Call, Rejected
-from tests.gateways import OWNER, REPORTER, Bench, canister, receipt_for
+from tests.gateways import Bench
 
 PROMPTS = 1_000
 CALLERS = 50

@@ -20,9 +20,10 @@ from attestation.consensus.blocks import Block, genesis
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet.gateway import Answered, GatewayRefused, Position, Waiting
+from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, canister, receipt_for
 from devnet.replica import Call, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, canister, receipt_for
+from tests.gateways import Bench, caller
 
 PROMPTS = 1_000
 CALLERS = 50

@@ -34,9 +34,10 @@ from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt,
 from attestation.sealed.buckets import STEP
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameWriter
 from devnet.gateway import ARTEFACTS, GatewayRefused
+from devnet.lone_gateway import OWNER, REPORTER, receipt_for
 from foundation import limits
 from foundation.secrecy import Prompt, Secret
-from tests.gateways import OWNER, REPORTER, Bench, caller, receipt_for
+from tests.gateways import Bench, caller
 from tests.little_receipts import raw, receipt_key
 from vsock_bridge.limits import Limits
 from vsock_bridge.ports import PORT_LIMITS, Port

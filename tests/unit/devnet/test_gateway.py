@@ -13,11 +13,12 @@ from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, Header, Kind, genesis
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet.gateway import ARTEFACTS, Gateway, chat, gateway_wasm
+from devnet.lone_gateway import OWNER, REPORTER
 from devnet.replica import ANONYMOUS, Rejected
 from devnet.replica.module import exported_functions
 from devnet.subnet import GATEWAY
 from foundation.digests import tagged_sha256
-from tests.gateways import OWNER, REPORTER, Bench, caller, certified_root
+from tests.gateways import Bench, caller, certified_root
 from tests.unit.devnet.gateway_calls import ALICE, BOB, ask, biases, blocks_of, refused
 
 SILENT = ("user", {"content": ""})

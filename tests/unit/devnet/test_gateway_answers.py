@@ -15,11 +15,12 @@ from attestation.consensus.blocks import Block, Ids, has_expired, header_from
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.receipts.body import body_digest
 from devnet.gateway import Answered, Gateway, Position, Waiting
+from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, canister, report_on
 from devnet.replica import ANONYMOUS, Rejected
 from devnet.subnet import GATEWAY, Subnet
 from foundation import cbor
 from foundation.limits import ANSWER_BYTES_MAX
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, caller, canister, certified_root, report_on
+from tests.gateways import Bench, caller, certified_root
 from tests.unit.devnet.gateway_calls import ALICE, BOB, STRANGER, ask, refused
 
 OTHER_ENGINE = b"\xe2" * 32

@@ -14,11 +14,11 @@ from attestation.consensus.principal import from_text, to_text
 from attestation.receipts.outcome import Finish
 from devnet import little_model
 from devnet.gateway import ARTEFACTS, Gateway, gateway_wasm
+from devnet.lone_gateway import OWNER, REPORTER, Clock, canister, person, report_on
 from devnet.replica import NO_ARGUMENTS, Call, Network, Rejected, Replica
 from devnet.subnet import GATEWAY
 from foundation.candid import NAT64, TEXT, Record, Vec, decode, encode
 from foundation.secrecy import Prompt
-from tests.gateways import OWNER, REPORTER, Clock, canister, person, report_on
 
 PUBLIC = from_text("w36hm-eqaaa-aaaal-qr76a-cai")
 APP = canister(0x4242)

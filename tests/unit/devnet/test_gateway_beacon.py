@@ -6,9 +6,10 @@ import pytest
 
 from attestation.consensus.blocks import genesis
 from devnet.gateway import Gateway, Position, Waiting
+from devnet.lone_gateway import OWNER, REPORTER, canister
 from devnet.replica import RejectCode, Rejected, Rejection, management
 from devnet.subnet import GATEWAY
-from tests.gateways import OWNER, REPORTER, Bench, caller, canister, certified_root
+from tests.gateways import Bench, caller, certified_root
 from tests.unit.devnet.gateway_calls import ALICE, BOB, STRANGER, blocks_of, refused
 
 

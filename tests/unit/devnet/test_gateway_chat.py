@@ -9,9 +9,10 @@ import pytest
 from attestation.consensus.chat import Argument, AssistantMessage, ToolCall, encode_message
 from attestation.receipts.outcome import Finish
 from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, chat
+from devnet.lone_gateway import OWNER, REPORTER, canister, person, report_on
 from devnet.replica import Call, NotAnswered, RejectCode, Rejected, Rejection
 from foundation.secrecy import Prompt
-from tests.gateways import OWNER, REPORTER, Bench, canister, person, report_on
+from tests.gateways import Bench
 from tests.unit.devnet.gateway_calls import ask
 
 APP, ALICE, BOB = canister(0x77), person(1), person(2)

@@ -10,11 +10,12 @@ from attestation.auditor.audit_bundle import AskedPart
 from attestation.consensus.blocks import Request
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet.gateway import Gateway, Position, Waiting, chat
+from devnet.lone_gateway import OWNER, REPORTER, canister, person
 from devnet.replica import ANONYMOUS, Entry, Execution, Rejected
 from devnet.subnet import GATEWAY
 from foundation import merkle
 from foundation.candid import BLOB, BOOL, NAT64, PRINCIPAL, Record, Vec, encode
-from tests.gateways import OWNER, REPORTER, Bench, canister, person
+from tests.gateways import Bench
 from tests.unit.devnet.gateway_calls import refused
 
 ALICE, BOB, STRANGER = person(1), person(2), person(99)

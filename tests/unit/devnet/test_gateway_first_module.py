@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
+from devnet.lone_gateway import OWNER, REPORTER
 from tests.attack.outcome import Outcome
 from tests.gateway_holes import HOLES, queue_of_invented_callers
-from tests.gateways import OWNER, REPORTER, Bench, first_module, with_history_bound
+from tests.gateways import Bench, first_module, with_history_bound
 
 EACH = pytest.mark.parametrize(
     "hole",

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from attestation.consensus.chat import ChatRequest
 from attestation.consensus.chat_limits import RAISED
 from devnet.gateway import Gateway
+from devnet.lone_gateway import OWNER
 from foundation import cbor
 from foundation.secrecy import Prompt
-from tests.gateways import OWNER, Bench, caller
+from tests.gateways import Bench, caller
 from tests.unit.devnet.gateway_calls import ALICE, BOB, biases, blocks_of
 
 # The request in every shape the interface allows; text of any script.

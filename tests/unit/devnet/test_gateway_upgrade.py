@@ -10,10 +10,11 @@ from attestation.consensus.blocks import Block
 from attestation.consensus.slices import SliceProof, verify_slice
 from attestation.receipts.body import body_digest
 from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, gateway_wasm
+from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, report_on
 from devnet.replica import RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
 from foundation.candid import NAT64, encode
-from tests.gateways import OWNER, REPORTER, SECOND_REPORTER, Bench, certified_root, first_module, report_on
+from tests.gateways import Bench, certified_root, first_module
 from tests.unit.devnet.gateway_calls import ALICE, BOB, ask
 
 
