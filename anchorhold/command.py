@@ -1,7 +1,8 @@
 """`anchorhold`: find the verb, run it, turn a refusal into one line and an exit status.
 
 Exit status, for every verb: 0 done, 1 usage or malformed input, 2 signature or chain refused, 3 collateral
-missing, 4 refused by policy or by lookup, 5 log or receipt. A verb documents which of these it uses.
+missing, 4 refused by policy or by lookup, 5 log or receipt. A verb documents which of these it uses, and says with
+`status_of` which refusal ends in which; no verb prints a refusal or catches an `OSError` itself.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import NoReturn, Protocol
 
+from anchorhold.input_files import line_of, refused_file
 from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
 
@@ -68,6 +71,7 @@ def build_parser() -> Parser:
         prog="anchorhold",
         description="Verify what a sealed inference cell claims, release keys to it, and speak with it.",
     )
+    parser.add_argument("--version", action="version", version=f"anchorhold {version('anchorhold')}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=Parser)
     for name in VERBS:
         importlib.import_module(ELSEWHERE.get(name, f"anchorhold.verbs.{name}")).add(verbs)
@@ -86,21 +90,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        arguments = build_parser().parse_args(argv)
-        status: int = arguments.run(arguments)
+        return carry_out(build_parser().parse_args(argv))
     except SystemExit as leaving:  # argparse: help was shown, or the usage was wrong
         return leaving.code if isinstance(leaving.code, int) else 0
-    except Refused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        raise
-    except OSError as reason:
-        print(f"anchorhold: {reason.strerror or reason}: {reason.filename or 'no file'}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def carry_out(arguments: argparse.Namespace) -> int:
+    """Run the verb; what is refused is one line, and the exit status that the verb gives it."""
+    try:
+        status: int = arguments.run(arguments)
+    except BrokenPipeError:
+        raise
+    except (Refused, OSError) as reason:
+        refusal = reason if isinstance(reason, Refused) else refused_file(reason)
+        complain(refusal)
+        status = exit_status(arguments, refusal)
     return status
+
+
+def complain(refusal: Refused) -> None:
+    """What a person reads of a refusal: one line."""
+    print(f"anchorhold: {line_of(refusal)}", file=sys.stderr)
+
+
+def exit_status(arguments: argparse.Namespace, refusal: Refused) -> int:
+    """The status of a refusal: 1, unless the verb's parser was given a `status_of` that says otherwise."""
+    status_of: Callable[[Refused], int] = getattr(arguments, "status_of", lambda _: 1)
+    return status_of(refusal)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def json_value(
         read_float = float if floats else refuse_number
         value: object = json.loads(text, object_pairs_hook=unique, parse_constant=refuse_number, parse_float=read_float)
     except (ValueError, RecursionError) as error:
-        raise refuse(code, expected=f"{called} to be JSON in {encoding.upper()}", got=_reason(error)) from None
+        raise refuse(code, expected=f"{called} to be JSON in {encoding.upper()}", got=undecoded(error)) from None
     return value
 
 
@@ -102,7 +102,7 @@ def toml_table(
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         code = f"{where}.toml".removeprefix(".")
-        raise refuse(code, expected=f"{called} in TOML and UTF-8", got=_reason(error)) from None
+        raise refuse(code, expected=f"{called} in TOML and UTF-8", got=undecoded(error)) from None
 
 
 def hexadecimal(value: object, code: str, refuse: Refuse, *sizes: int, form: re.Pattern[str] = LOWER_HEX) -> bytes:
@@ -286,8 +286,18 @@ def _bound(raw: bytes | str, code: str, refuse: Refuse, bytes_max: int, called: 
         raise refuse(code, expected=f"{called} of at most {bytes_max} bytes", got=f"{len(raw)} bytes")
 
 
-def _reason(error: Exception) -> str:
-    return "too many levels" if isinstance(error, RecursionError) else str(error)[:SHOWN_CHARACTERS_MAX]
+def undecoded(error: Exception) -> str:
+    """Why bytes or a text are no document, in words, without the name of an exception."""
+    match error:
+        case RecursionError():
+            return "too many levels"
+        case UnicodeDecodeError(start=at, encoding=encoding):
+            return f"a byte that is not {encoding.upper()}, at {at}"
+        case json.JSONDecodeError(msg=text, lineno=line, colno=column):
+            return f"{text[:1].lower()}{text[1:]} at line {line}, column {column}"[:SHOWN_CHARACTERS_MAX]
+        case _:
+            text = str(error)
+            return f"{text[:1].lower()}{text[1:]}"[:SHOWN_CHARACTERS_MAX]
 
 
 def _depth(raw: bytes) -> int:

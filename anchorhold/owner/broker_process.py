@@ -21,13 +21,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from anchorhold.input_files import BROKER_CONFIG, PACK, SECRET, UsageRefused, key_file, reason_of
 from attestation.broker.broker import Broker, Keys, load_keys, new_keys
 from attestation.broker.config import Config
 from attestation.broker.log import audit
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.broker.store import Store
 from attestation.broker.wrapping import KEY_BYTES, Wrapping, open_wrapping
+from attestation.rcar.grant import GrantPurpose
 from foundation import logs, private_files
+from foundation.refusal import shown
+from foundation.secrecy import Secret
+from measurements.pack.keys import check_key, parse_key
+from measurements.pack.pack_check import inspect_pack
 
 CONFIG_NAME: Final = "broker.toml"
 TLS_DAYS: Final = 365
@@ -74,7 +80,8 @@ def initialise(folder: Path, *, store: str, wrapping: str, policy: str) -> Keys:
 
 def open_broker(path: Path) -> Opened:
     """Raises `Refused` for a store that is not there or does not agree with its log."""
-    config = Config.read(path)
+    with BROKER_CONFIG.at(path):
+        config = Config.read(path)
     wrapping = open_wrapping(config.wrapping, os.environ)
     store = Store.open(config.store)
     try:
@@ -104,7 +111,13 @@ async def serve(opened: Opened) -> int:
         loop.add_signal_handler(number, told_to_stop.set)
     context = tls_context(opened.config.certificate, opened.config.key)
     async with BrokerServer(broker, context, opened.config.limits) as server:
-        port = await server.start(opened.config.host, opened.config.port)
+        try:
+            port = await server.start(opened.config.host, opened.config.port)
+        except OSError as error:
+            address = f"{opened.config.host}:{opened.config.port}"
+            raise UsageRefused(
+                "usage.listen", expected=f"to listen at {address}, as the configuration says", got=reason_of(error)
+            ) from None
         _log.info("serving", port=port, log_entries=head.position, policy=opened.config.judging.policy.id)
         await told_to_stop.wait()
     _log.info("stopped")
@@ -135,6 +148,26 @@ def write_certificate(folder: Path) -> None:
     (folder / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
 
 
-def read_secret(source: str) -> bytes:
-    """The bytes of a secret: a file, or `-` for standard input. Never an argument: a process list shows those."""
-    return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+def read_secret(
+    source: str, purpose: GrantPurpose, pack: Path | None, model_root: bytes | None
+) -> tuple[Secret, bytes]:
+    """A secret and the model it is for, out of a file, or of standard input for `-`. Never an argument: a process list
+    shows those. A model key comes in a key file, and opens the header of `pack` where one is named (R12)."""
+    if purpose is not GrantPurpose.MODEL:
+        if pack is not None:
+            raise UsageRefused("usage.pack", expected="--pack with a model key alone", got=f"a {purpose.value} key")
+        raw = sys.stdin.buffer.read() if source == "-" else SECRET.read(source)
+        return Secret(raw), model_root or b""
+    key = parse_key(sys.stdin.buffer.read(), "standard input") if source == "-" else key_file(Path(source))
+    if pack is None:
+        if model_root is None:
+            raise UsageRefused(
+                "usage.model-root", expected="--pack with the pack, or --model-root of its model", got="neither option"
+            )
+        return key, model_root
+    with PACK.at(pack):
+        header = inspect_pack(pack).header
+    check_key(key, header.file_id, header.key_check)
+    if model_root not in (None, header.model_root):
+        raise UsageRefused("usage.model-root", expected=f"{header.model_root.hex()}, of {pack}", got=shown(model_root))
+    return key, header.model_root

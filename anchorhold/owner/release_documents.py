@@ -6,30 +6,30 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from anchorhold.input_files import AUTHORITY, HISTORY, MANIFEST, UsageRefused
 from anchorhold.pages.voter import voters_page
-from anchorhold.verbs.verify.verdict import UsageRefused
 from attestation.adoption import executed_reply
 from foundation.refusal import difference
+from foundation.secrecy import Secret
 from measurements.governance.actions import Adopt, Payload
 from measurements.governance.authority import Authority, Chain, authority_digest, parse_authority
 from measurements.governance.charter import sign
 from measurements.governance.decision import CertifiedReply, Decision, Signatures, decision_digest
 from measurements.governance.history import Decided, History, Ledger
 from measurements.governance.proposal import Proposal, launch_measurements
+from measurements.pack.keys import signing_key
 from measurements.release.manifest import Manifest
 
-SEED_BYTES: Final = 32
 PAYLOAD_FILE: Final = "payload.bin"
+HISTORY_FILE: Final = "history.cbor"
 
 
 def read_manifest(path: Path) -> Manifest:
-    return Manifest.parse(path.read_bytes())
+    return MANIFEST.parsed(path, Manifest.parse)
 
 
 def read_authority(path: Path) -> Authority:
-    return parse_authority(path.read_bytes())
+    return AUTHORITY.parsed(path, parse_authority)
 
 
 def read_ledger(
@@ -38,11 +38,16 @@ def read_ledger(
     """Where a history stands, every decision of it proven; without a file, its beginning."""
     if history is None:
         return Ledger.begin(authority), ()
-    return History.parse(history.read_bytes()).verify(authority_digest(authority), executed_reply, known)
+    stated = authority_digest(authority)
+    return HISTORY.parsed(history, lambda raw: History.parse(raw).verify(stated, executed_reply, known))
 
 
-def write_proposal(proposal: Proposal, folder: Path, subaccount: bytes | None) -> list[Path]:
-    """What is submitted and what voters read, in a new folder. Nothing is written where something stands."""
+def write_proposal(
+    proposal: Proposal, folder: Path, subaccount: bytes | None, history: Path | None = None
+) -> list[Path]:
+    """What is submitted and what voters read, in a new folder. Nothing is written where something stands.
+
+    With a later proposal go the decisions before it: without them nobody can make its text again."""
     files = {
         PAYLOAD_FILE: proposal.payload.encode(),
         "summary.md": proposal.summary.encode(),
@@ -51,6 +56,8 @@ def write_proposal(proposal: Proposal, folder: Path, subaccount: bytes | None) -
     if isinstance(proposal.payload.action, Adopt):
         manifest = proposal.payload.action.manifest
         files |= {"manifest.json": manifest.encode(), "launch-measurements.json": launch_measurements(manifest.launch)}
+    if history is not None:
+        files[HISTORY_FILE] = HISTORY.read(history)
     if proposal.function is not None:
         if subaccount is None:
             raise UsageRefused("usage.subaccount", expected="--subaccount of the neuron that proposes", got="none")
@@ -62,7 +69,17 @@ def write_proposal(proposal: Proposal, folder: Path, subaccount: bytes | None) -
 
 
 def again(ledger: Ledger, payload: Payload) -> Proposal:
-    """The proposal that made this payload, made from it alone. Refused unless the history would accept it next."""
+    """The proposal that made this payload, made from it and the decisions before it. Refused at another place."""
+    before = payload.position - 1
+    if len(ledger.digests) != before:
+        raise UsageRefused(
+            "usage.history",
+            expected=f"--history with the {before} decisions before this one"
+            if before
+            else "no --history: it is first",
+            got=f"{len(ledger.digests)} decisions",
+            hint=HISTORY.remedy,
+        )
     proposal = Proposal.of(ledger, payload.action)
     if proposal.payload != payload:
         raise UsageRefused(
@@ -73,16 +90,17 @@ def again(ledger: Ledger, payload: Payload) -> Proposal:
     return proposal
 
 
-def member_signature(seed: bytes, authority: Authority, payload: bytes) -> str:
+def member_signature(seed: Secret, authority: Authority, payload: bytes) -> str:
     """One member's voice, as a text to be sent around."""
-    if len(seed) != SEED_BYTES:
-        raise UsageRefused(
-            "usage.key", expected=f"a key file of {SEED_BYTES} bytes in hexadecimal", got=f"{len(seed)} bytes"
-        )
-    Payload.parse(payload)
-    digest = decision_digest(authority_digest(authority), payload)
-    key, signature = sign(Ed25519PrivateKey.from_private_bytes(seed), digest)
+    digest = decision_digest(authority_digest(authority), checked_payload(payload))
+    key, signature = sign(signing_key(seed), digest)
     return f"{key.hex()}:{signature.hex()}"
+
+
+def checked_payload(raw: bytes) -> bytes:
+    """The same bytes, once they are the payload of a proposal."""
+    Payload.parse(raw)
+    return raw
 
 
 def certified_decision(payload: bytes, authority: Authority, reply: CertifiedReply) -> Decision:

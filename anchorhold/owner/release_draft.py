@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, cast
 
-from anchorhold.verbs.verify.verdict import UsageRefused
+from anchorhold.input_files import UsageRefused
 from attestation.auditor.measured import Measured
 from attestation.policy.claims import Unchecked
 from attestation.policy.document import Policy

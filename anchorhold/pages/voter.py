@@ -106,7 +106,7 @@ def _sections(proposal: Proposal) -> list[Section]:
 def _ties(proposal: Proposal) -> Html:
     payload = proposal.payload.encode()
     return table(
-        "Make this page again from the payload: anchorhold release proposal",
+        "Make this page again from the payload and the decisions before it: anchorhold release proposal",
         [
             ("payload", f"{len(payload)} bytes, digest {proposal.payload.digest.hex()}", "what executes", False),
             (

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from anchorhold.client.hand_over import HANDED_BYTES_MAX, HandedOver
+from anchorhold.input_files import KEY, UsageRefused, key_file, read_file
 from anchorhold.replay.replayer import Openings, Record, Replayed, Replayer, records
-from anchorhold.verbs.verify.verdict import UsageRefused, read_file
 from appliance.config import MeasuredConfig
 from appliance.main import choose_mind
 from appliance.model_runtime import Mind
 from attestation.auditor.audit_bundle import AuditBundle
 from attestation.sealed.ring import RING_BYTES_MAX, Ring
 from foundation.secrecy import Secret
+from measurements.pack.errors import PackKeyRefused
 from measurements.pack.pack_reader import OpenedPack, open_pack
 from measurements.pack.parallel import default_threads
 
-KEY_BYTES: Final = 32
 WITHHELD: Final = "the bundle has its digest alone"
 
 
@@ -141,9 +141,8 @@ def _share(source: Source, share: list[int]) -> list[Replayed]:
 
 def _key(name: str) -> Secret:
     try:
-        raw = bytes.fromhex(read_file(name).decode("ascii").strip())
-    except ValueError:
-        raw = b""
-    if len(raw) != KEY_BYTES:
-        raise UsageRefused("usage.model-key", expected="64 hexadecimal digits in the file", got=f"{len(raw)} bytes")
-    return Secret(raw)
+        return key_file(Path(name))
+    except PackKeyRefused as refusal:  # of the command line, not of the engine
+        raise UsageRefused(
+            "usage.model-key", expected=refusal.expected, got=refusal.got, hint=refusal.hint or KEY.remedy
+        ) from None

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from anchorhold.command import Verbs
+from anchorhold.input_files import OFFER, UsageRefused, hex_option
+from foundation.document import SPACED_HEX, hexadecimal, undecoded
+from foundation.refusal import Refused
 
 
 def add(verbs: Verbs) -> None:
@@ -34,12 +37,17 @@ def add(verbs: Verbs) -> None:
         help="also the prompt and the answer's key, for an auditor of this one request; must not exist",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the payload; must not exist")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, status_of=_status_of)
+
+
+def _status_of(refusal: Refused) -> int:
+    from anchorhold.client import KeysRefused
+
+    return 2 if isinstance(refusal, KeysRefused) else 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from anchorhold.client import KeysRefused, Mode, Service, chat
-    from anchorhold.verbs.verify.verdict import hex_option
+    from anchorhold.client import Mode, Service, chat
     from attestation.consensus.chat import Sampling
     from attestation.consensus.principal import from_text
     from foundation import private_files
@@ -47,21 +55,22 @@ def _run(arguments: argparse.Namespace) -> int:
     broker = hex_option(arguments.broker, "--broker", 32)
     model_root = hex_option(arguments.model_root, "--model-root", 32)
     gateway, caller = from_text(arguments.gateway), from_text(arguments.caller) if arguments.caller else None
-    try:
-        offer = bytes.fromhex(arguments.offer.read_text("ascii").strip())
-        service = Service.checked(offer, broker, gateway=gateway, model_root=model_root)
-    except KeysRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 2
-    except ValueError:
-        print("anchorhold: usage: expected an offer in hexadecimal, got other text", file=sys.stderr)
-        return 1
+    service = OFFER.parsed(
+        arguments.offer,
+        lambda raw: Service.checked(
+            hexadecimal(raw.decode("ascii").strip(), "usage.offer", UsageRefused, form=SPACED_HEX),
+            broker,
+            gateway=gateway,
+            model_root=model_root,
+        ),
+    )
     sampling = None if arguments.max_tokens is None else Sampling(max_tokens=arguments.max_tokens)
     try:
         words = sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError:
-        print("anchorhold: usage: expected a prompt in UTF-8, got other bytes", file=sys.stderr)
-        return 1
+    except UnicodeDecodeError as error:
+        raise UsageRefused(
+            "usage.prompt", expected="a prompt in UTF-8 on standard input", got=undecoded(error)
+        ) from None
     question = service.ask(
         chat(arguments.model, words, sampling=sampling),
         expiry=arguments.expiry,

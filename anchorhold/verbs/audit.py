@@ -9,15 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.verdict import (
-    DEFAULT_POLICY,
-    UsageRefused,
-    hex_option,
-    judging_policy,
-    judging_references,
-    read_file,
-    read_time,
-)
+from anchorhold.input_files import UsageRefused, hex_option, read_file
+from anchorhold.verbs.verify.verdict import DEFAULT_POLICY, judging_policy, judging_references, read_time
 
 if TYPE_CHECKING:
     from attestation.auditor.findings import Finding, Report

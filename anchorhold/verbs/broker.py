@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anchorhold.command import Parser, Verbs
+from anchorhold.command import Parser, Verbs, hex_argument
+from anchorhold.input_files import AUTHORITY, DECISION, SLICE_PROOF, UsageRefused, hex_option
+from foundation.refusal import Refused
 from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
@@ -71,8 +72,20 @@ def _add_secret(jobs: Verbs) -> None:
     for name, text in (("add", "a new secret"), ("rotate", "a new version of a secret; the old bytes go")):
         job = _job(parts, name, text, _keep_secret)
         job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG", help="type: model-key, service-key or another")
-        job.add_argument("--from", dest="source", required=True, metavar="FILE", help="its bytes; - for standard input")
-        job.add_argument("--model-root", default="", metavar="HEX", help="the model a model key is for")
+        job.add_argument(
+            "--from",
+            dest="source",
+            required=True,
+            metavar="FILE",
+            help="of a model key its key file, as `anchorhold pack seal` takes it; of another its bytes; - for "
+            "standard input",
+        )
+        job.add_argument(
+            "--pack", type=Path, metavar="FILE", help="the pack a model key is for: the key has to open its header"
+        )
+        job.add_argument(
+            "--model-root", type=hex_argument(32), metavar="HEX", help="the model a model key is for, without --pack"
+        )
         job.set_defaults(rotate=name == "rotate")
     job = _job(parts, "revoke", "forget a secret's bytes", _forget)
     job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG")
@@ -167,22 +180,24 @@ def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
         metavar="FILE",
         help="the broker's configuration (default broker.toml)",
     )
-    parser.set_defaults(run=lambda arguments: _with_broker(work, arguments))
+    parser.set_defaults(run=lambda arguments: _with_broker(work, arguments), status_of=_status_of)
     return parser
 
 
 def _with_broker(work: Work, arguments: argparse.Namespace) -> int:
     from anchorhold.owner.broker_process import open_broker
-    from attestation.decision_log.errors import LogRefused
 
     opened = open_broker(arguments.file)
     try:
         return work(opened, arguments)
-    except LogRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 5
     finally:
         opened.store.close()
+
+
+def _status_of(refusal: Refused) -> int:
+    from attestation.decision_log.errors import LogRefused
+
+    return 5 if isinstance(refusal, LogRefused) else 1
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -230,19 +245,15 @@ def _show(opened: Opened, _arguments: argparse.Namespace) -> int:
 
 def _keep_secret(opened: Opened, arguments: argparse.Namespace) -> int:
     from anchorhold.owner.broker_process import read_secret
-    from attestation.broker.administration import add_secret
-    from foundation.secrecy import Secret
+    from attestation.broker.administration import add_secret, purpose_of
 
+    purpose = purpose_of(arguments.resource)
+    secret, model_root = read_secret(arguments.source, purpose, arguments.pack, arguments.model_root)
     row = add_secret(
-        opened.store,
-        opened.wrapping,
-        arguments.resource,
-        Secret(read_secret(arguments.source)),
-        _hex(arguments.model_root),
-        time.time_ns(),
-        rotate=arguments.rotate,
+        opened.store, opened.wrapping, arguments.resource, secret, model_root, time.time_ns(), rotate=arguments.rotate
     )
-    print(f"{row.resource} version {row.version}")
+    opens = "" if arguments.pack is None else f", opens {arguments.pack}"
+    print(f"{row.resource} version {row.version}{opens}")
     return 0
 
 
@@ -312,7 +323,8 @@ def _govern(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.authority import govern
     from measurements.governance.authority import authority_digest
 
-    print(authority_digest(govern(opened.store, arguments.authority.read_bytes(), time.time_ns())).hex())
+    authority = AUTHORITY.parsed(arguments.authority, lambda raw: govern(opened.store, raw, time.time_ns()))
+    print(authority_digest(authority).hex())
     return 0
 
 
@@ -320,7 +332,7 @@ def _adopt(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.authority import adopt
     from measurements.governance.actions import describe
 
-    decided = adopt(opened.store, arguments.decision.read_bytes(), time.time_ns())
+    decided = DECISION.parsed(arguments.decision, lambda raw: adopt(opened.store, raw, time.time_ns()))
     kind, subject = describe(decided.action)
     print(f"decision {decided.position}: {kind} {subject}")
     print(decided.digest.hex())
@@ -332,13 +344,11 @@ def _height(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.consensus.principal import from_text
     from attestation.consensus.roots import parse_root_key
 
+    root_key, gateway = parse_root_key(hex_option(arguments.root_key, "--root-key")), from_text(arguments.gateway)
     print(
-        show_height(
-            opened.store,
-            arguments.proof.read_bytes(),
-            root_key=parse_root_key(_hex(arguments.root_key)),
-            gateway=from_text(arguments.gateway),
-            now_ns=time.time_ns(),
+        SLICE_PROOF.parsed(
+            arguments.proof,
+            lambda raw: show_height(opened.store, raw, root_key=root_key, gateway=gateway, now_ns=time.time_ns()),
         )
     )
     return 0
@@ -353,7 +363,6 @@ def _history(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _word(arguments: argparse.Namespace, approves: bool) -> bool:
-    from anchorhold.verbs.verify.verdict import UsageRefused
 
     if approves and not arguments.on_my_word:
         raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="no --on-my-word")
@@ -361,7 +370,6 @@ def _word(arguments: argparse.Namespace, approves: bool) -> bool:
 
 
 def _add(opened: Opened, arguments: argparse.Namespace) -> int:
-    from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.broker.administration import add_release
     from attestation.broker.session import Release
     from attestation.decision_log.words import ReleaseState
@@ -411,13 +419,12 @@ def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _hex(text: str) -> bytes:
-    from anchorhold.verbs.verify.verdict import hex_option
+    from anchorhold.input_files import hex_option
 
     return hex_option(text, "the option")
 
 
 def _head(text: str) -> Head:
-    from anchorhold.verbs.verify.verdict import UsageRefused
     from attestation.decision_log.chain import Head
 
     position, _, digest = text.partition(":")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.verdict import read_file
+from anchorhold.input_files import BUNDLE
 
 EQUAL, DIVERGED = 0, 5
 
@@ -27,7 +28,9 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from attestation.auditor.comparison import Output, compare
 
-    found = compare([output for name in arguments.bundles for output in Output.all_of(name, read_file(name))])
+    found = compare(
+        [output for name in arguments.bundles for output in BUNDLE.parsed(name, partial(Output.all_of, name))]
+    )
     differs = found.divergence
     if arguments.json:
         print(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
+from anchorhold.input_files import MODEL, PACK, UsageRefused, key_file
+from foundation.refusal import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +62,7 @@ def add(verbs: Verbs) -> None:
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
-    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    parser.set_defaults(run=lambda arguments: _each_difference(work, arguments), status_of=_status_of)
     return parser
 
 
@@ -70,10 +72,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    from appliance.engine.golden import GoldenMissed
+def _each_difference(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Of a profile that differs every field is named, a line for each."""
     from appliance.engine.profile import ProfileDrift
-    from measurements.pack.errors import PackKeyRefused, PackMalformed, PackRefused
 
     try:
         return work(arguments)
@@ -81,18 +82,21 @@ def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Names
         for name, stated, observed in drift.differences:
             print(f"anchorhold: profile: {name}: expected {stated}, got {observed}", file=sys.stderr)
         return 4
-    except GoldenMissed as missed:
-        print(f"anchorhold: {missed}", file=sys.stderr)
-        return 5
-    except PackRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        match refusal:
-            case PackMalformed():
-                return 1
-            case PackKeyRefused():
-                return 2
-            case _:
-                return 5
+
+
+def _status_of(refusal: Refused) -> int:
+    from appliance.engine.golden import GoldenMissed
+    from measurements.pack.errors import PackKeyRefused, PackMalformed, PackRefused
+
+    match refusal:
+        case PackMalformed():
+            return 1
+        case PackKeyRefused():
+            return 2
+        case GoldenMissed() | PackRefused():
+            return 5
+        case _:
+            return 1
 
 
 def _profile(arguments: argparse.Namespace) -> int:
@@ -102,8 +106,9 @@ def _profile(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.out or arguments.model / FILE
     if arguments.out is None and not arguments.model.is_dir():
-        print("anchorhold: engine: usage: --out names the file, because a sealed pack takes none", file=sys.stderr)
-        return 1
+        raise UsageRefused(
+            "usage.out", expected="--out with the file to write, since a pack takes none", got=f"{arguments.model}"
+        )
     with _opened(arguments) as (model, sampling):
         loaded = load(
             model,
@@ -149,19 +154,22 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[ModelFiles, Mapping
     from appliance.models.folder import open_folder
     from measurements.pack.card import Claims
     from measurements.pack.files import CARD
-    from measurements.pack.keys import read_key
+    from measurements.pack.pack_check import inspect_pack
     from measurements.pack.pack_reader import open_pack
     from measurements.pack.parallel import default_threads
 
     if arguments.model.is_dir():
-        sampling = Claims.parse((arguments.model / CARD).read_bytes()).sampling
-        with open_folder(arguments.model) as folder:
-            yield folder, sampling
+        with MODEL.at(arguments.model):
+            sampling = Claims.parse((arguments.model / CARD).read_bytes()).sampling
+            with open_folder(arguments.model) as folder:
+                yield folder, sampling
         return
     if arguments.key is None:
-        print("anchorhold: engine: usage: a pack opens with --key", file=sys.stderr)
-        raise SystemExit(1)
-    with open_pack(arguments.model, read_key(arguments.key), threads=default_threads()) as pack:
+        with PACK.at(arguments.model):
+            inspect_pack(arguments.model)
+        raise UsageRefused("usage.key", expected="--key with the key file of the pack", got="none")
+    key = key_file(arguments.key)
+    with PACK.at(arguments.model), open_pack(arguments.model, key, threads=default_threads()) as pack:
         yield pack, pack.card.claims.sampling
 
 

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anchorhold.command import Parser, Verbs
+from anchorhold.input_files import BODY, SLICE_PROOF, hex_option
+from foundation.refusal import Refused
 from vsock_bridge.errors import AddressRefused, BridgeError
 from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
@@ -57,7 +59,7 @@ def add(verbs: Verbs) -> None:
 def _job(jobs: Verbs, name: str, text: str, port: Port, work: Work) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
-    parser.set_defaults(run=lambda arguments: asyncio.run(_with_host(port, work, arguments)))
+    parser.set_defaults(run=lambda arguments: asyncio.run(_with_host(port, work, arguments)), status_of=_status_of)
     return parser
 
 
@@ -69,17 +71,18 @@ def _address(text: str) -> Address:
 
 
 async def _with_host(port: Port, work: Work, arguments: argparse.Namespace) -> int:
-    from anchorhold.host.slice_feed import CellDeclined
-
     try:
         async with Host(arguments.address, port, patience=Patience(total_seconds=10)) as host:
             return await work(host, arguments)
-    except CellDeclined as declined:
-        print(f"anchorhold: {declined}", file=sys.stderr)
-        return 4
-    except BridgeError as reason:
+    except BridgeError as reason:  # no refusal: the bridge knows none of ours
         print(f"anchorhold: {reason}", file=sys.stderr)
         return 1
+
+
+def _status_of(refusal: Refused) -> int:
+    from anchorhold.host.slice_feed import CellDeclined
+
+    return 4 if isinstance(refusal, CellDeclined) else 1
 
 
 async def _ping(host: Host, arguments: argparse.Namespace) -> int:
@@ -104,7 +107,6 @@ async def _observe(host: Host, arguments: argparse.Namespace) -> int:
 
 async def _identity(host: Host, arguments: argparse.Namespace) -> int:
     from anchorhold.host.slice_feed import CellDeclined, evidence
-    from anchorhold.verbs.verify.verdict import hex_option
     from vsock_bridge.errors import StreamEnded
 
     nonce = hex_option(arguments.nonce, "--nonce")
@@ -138,9 +140,9 @@ async def _feed(host: Host, arguments: argparse.Namespace) -> int:
     from anchorhold.host.slice_feed import feed
     from attestation.consensus.slices import Body
 
-    raws = [path.read_bytes() for path in arguments.body]
-    bodies = {Body.parse(raw).height: raw for raw in raws}
-    async for say in feed(host, arguments.proof.read_bytes(), bodies):
+    read = [(BODY.read(path), BODY.parsed(path, Body.parse)) for path in arguments.body]
+    bodies = {body.height: raw for raw, body in read}
+    async for say in feed(host, SLICE_PROOF.read(arguments.proof), bodies):
         print(json.dumps(_shown(say, arguments.words)))
     return 0
 

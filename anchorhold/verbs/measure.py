@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from anchorhold.command import Parser, Verbs
+from anchorhold.input_files import FIRMWARE, IMAGE, UsageRefused
 from foundation.refusal import shown
 
 if TYPE_CHECKING:
     from measurements.launch.launch_manifest import LaunchManifest
 
+_OF_FIRMWARE: Final = ("firmware.", "sev.", "tdvf.")
+_OF_IMAGE: Final = ("cmdline.", "pe.")
 _STATUS = "Exit status: 0 done, 1 usage or a file that is not what it has to be."
 
 
@@ -74,45 +77,43 @@ def _integer(text: str) -> int:
 
 
 def _snp(arguments: argparse.Namespace) -> int:
-    from measurements.launch.launch_manifest import COUNTS, GUEST_FEATURES, measure_snp
+    from measurements.launch.launch_manifest import COUNTS, GUEST_FEATURES
     from measurements.launch.snp import signature_of
 
     counts, features = arguments.vcpus or COUNTS, arguments.guest_features or GUEST_FEATURES
-    made = measure_snp(arguments.snp_firmware.read_bytes(), *_files(arguments.image), counts=counts, features=features)
+    made = _measured_snp(arguments, counts, features)
     if arguments.vcpu_type is None:
         return _print(made)
     if len(counts) != 1 or (arguments.guest_features and len(features) != 1):
-        print("anchorhold measure: usage: --vcpu-type needs one --vcpus and one --guest-features", file=sys.stderr)
-        return 1
+        raise UsageRefused(
+            "usage.vcpu-type",
+            expected="one --vcpus and at most one --guest-features with --vcpu-type",
+            got=f"{len(counts)} and {len(features)}",
+        )
     found = made.find_snp(signature_of(arguments.vcpu_type), counts[0], features[0])
     print("" if found is None else found.hex())
     return 0
 
 
 def _tdx(arguments: argparse.Namespace) -> int:
-    from measurements.launch.launch_manifest import measure_tdx
-
-    return _print(measure_tdx(arguments.tdx_firmware.read_bytes(), *_files(arguments.image)))
+    return _print(_measured_tdx(arguments))
 
 
 def _both(arguments: argparse.Namespace) -> int:
-    from measurements.launch.launch_manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.launch_manifest import COUNTS, GUEST_FEATURES, joined
 
-    files = _files(arguments.image)
-    snp = measure_snp(arguments.snp_firmware.read_bytes(), *files)
-    return _print(joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)))
+    return _print(joined(_measured_snp(arguments, COUNTS, GUEST_FEATURES), _measured_tdx(arguments)))
 
 
 def _part(arguments: argparse.Namespace) -> int:
     import json
 
-    from measurements.launch.launch_manifest import joined, measure_snp, measure_tdx
+    from measurements.launch.launch_manifest import joined
     from measurements.launch.published import launch_part
 
-    files, features = _files(arguments.image), arguments.guest_features or [1]
-    snp = measure_snp(arguments.snp_firmware.read_bytes(), *files, counts=arguments.vcpus, features=features)
+    features = arguments.guest_features or [1]
     made = launch_part(
-        joined(snp, measure_tdx(arguments.tdx_firmware.read_bytes(), *files)),
+        joined(_measured_snp(arguments, arguments.vcpus, features), _measured_tdx(arguments)),
         vcpu_types=arguments.vcpu_type,
         counts=arguments.vcpus,
         guest_features=features,
@@ -121,17 +122,48 @@ def _part(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _files(image: Path) -> tuple[bytes, bytes, str]:
+def _measured_snp(arguments: argparse.Namespace, counts: Sequence[int], features: Sequence[int]) -> LaunchManifest:
+    from measurements.launch.launch_manifest import measure_snp
+
+    firmware, files = FIRMWARE.read(arguments.snp_firmware), _files(arguments.image)
+    with _named(arguments.snp_firmware, arguments.image):
+        return measure_snp(firmware, *files, counts=counts, features=features)
+
+
+def _measured_tdx(arguments: argparse.Namespace) -> LaunchManifest:
+    from measurements.launch.launch_manifest import measure_tdx
+
+    firmware, files = FIRMWARE.read(arguments.tdx_firmware), _files(arguments.image)
+    with _named(arguments.tdx_firmware, arguments.image):
+        return measure_tdx(firmware, *files)
+
+
+@contextmanager
+def _named(firmware: Path, image: Path) -> Iterator[None]:
+    """Which of the two a refusal is about, its code says."""
     from measurements.launch.errors import LaunchRefused
 
     try:
-        cmdline = (image / "cmdline").read_bytes().decode("ascii")
-    except UnicodeDecodeError:
-        raise LaunchRefused(
-            "cmdline.text", expected="printable ASCII on one line", got=shown((image / "cmdline").read_bytes())
-        ) from None
-    initrd = (image / "initrd.img").read_bytes() if (image / "initrd.img").exists() else b""
-    return (image / "vmlinuz").read_bytes(), initrd, cmdline
+        yield
+    except LaunchRefused as refusal:
+        if refusal.code.startswith(_OF_FIRMWARE):
+            FIRMWARE.note(refusal, firmware)
+        elif refusal.code.startswith(_OF_IMAGE):
+            IMAGE.note(refusal, image)
+        raise
+
+
+def _files(image: Path) -> tuple[bytes, bytes, str]:
+    from measurements.launch.errors import LaunchRefused
+
+    with IMAGE.at(image):
+        line = (image / "cmdline").read_bytes()
+        try:
+            cmdline = line.decode("ascii")
+        except UnicodeDecodeError:
+            raise LaunchRefused("cmdline.text", expected="printable ASCII on one line", got=shown(line)) from None
+        initrd = (image / "initrd.img").read_bytes() if (image / "initrd.img").exists() else b""
+        return (image / "vmlinuz").read_bytes(), initrd, cmdline
 
 
 def _print(manifest: LaunchManifest) -> int:

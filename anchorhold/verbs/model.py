@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anchorhold.command import Parser, Verbs
+from anchorhold.input_files import MODEL
 
 GROUPS = (32, 64, 128)
 
@@ -43,7 +44,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     from appliance.models import describe, load_model
     from appliance.models.folder import open_folder
 
-    with open_folder(arguments.folder) as folder:
+    with MODEL.at(arguments.folder), open_folder(arguments.folder) as folder:
         described = describe(folder.file("config.json"))
         model = load_model(folder.tensors(), described)
         print(f"{'family':<16}{described.family.value}")
@@ -66,10 +67,11 @@ def _convert(arguments: argparse.Namespace, name: str, group: int) -> int:
     from anchorhold.owner.weight_conversion import convert
     from appliance.engine.fixed.architecture import Format, Quantization
 
-    convert(
-        arguments.folder,
-        arguments.out,
-        Quantization(Format(name), group),
-        lambda shard: print(f"converting {shard}", file=sys.stderr),
-    )
+    with MODEL.at(arguments.folder):
+        convert(
+            arguments.folder,
+            arguments.out,
+            Quantization(Format(name), group),
+            lambda shard: print(f"converting {shard}", file=sys.stderr),
+        )
     return 0

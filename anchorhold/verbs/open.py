@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
+from anchorhold.input_files import ANSWER, QUESTION, RECEIPT, UsageRefused, hex_option
+from foundation.refusal import Refused
 
 if TYPE_CHECKING:
     from anchorhold.client import Expected
@@ -43,14 +45,19 @@ def add(verbs: Verbs) -> None:
         help="with --manifest: of the release that was adopted behind it, where its blocks end",
     )
     parser.add_argument("--json", action="store_true", help="words and facts of the receipt, as JSON")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, status_of=_status_of)
+
+
+def _status_of(refusal: Refused) -> int:
+    from anchorhold.client import AnswerRefused
+    from attestation.receipts.errors import ReceiptRefused
+
+    return 5 if isinstance(refusal, AnswerRefused | ReceiptRefused) else 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from anchorhold.client import AnswerRefused, Expected, Question, Taken
-    from anchorhold.verbs.verify.verdict import hex_option
+    from anchorhold.client import Expected, Question, Taken
     from attestation.consensus.principal import from_text
-    from attestation.receipts.errors import ReceiptRefused
     from attestation.receipts.signed_receipt import SignedReceipt
     from foundation.secrecy import Secret
 
@@ -64,15 +71,12 @@ def _run(arguments: argparse.Namespace) -> int:
             profile=arguments.profile and hex_option(arguments.profile, "--profile", 32),
         )
     )
-    try:
-        question = Question.parse(Secret(arguments.question.read_bytes()))
-        signed = SignedReceipt.parse(arguments.receipt.read_bytes())
-        of = signed.receipt
-        taken = Taken(of.height, of.index, of.id, arguments.answer.read_bytes(), signed.body, signed.signature)
-        answer = question.open(taken, key, expected, caller=caller)
-    except (AnswerRefused, ReceiptRefused) as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 5
+    question = QUESTION.parsed(arguments.question, lambda raw: Question.parse(Secret(raw)))
+    signed = RECEIPT.parsed(arguments.receipt, SignedReceipt.parse)
+    of = signed.receipt
+    frames = ANSWER.read(arguments.answer, empty=True)  # what was refused has none
+    taken = Taken(of.height, of.index, of.id, frames, signed.body, signed.signature)
+    answer = question.open(taken, key, expected, caller=caller)
     words = answer.words.reveal()
     if arguments.json:
         finish = answer.finish if isinstance(answer.finish, str) else answer.finish.name.lower()
@@ -101,7 +105,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _of_manifests(arguments: argparse.Namespace) -> Expected:
     from anchorhold.client import Expected
     from anchorhold.owner.release_documents import read_manifest
-    from anchorhold.verbs.verify.verdict import UsageRefused
 
     if any((arguments.release, arguments.config, arguments.profile)):
         raise UsageRefused(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
+from anchorhold.input_files import MODEL, PACK, key_file
+from foundation.refusal import Refused
 
 if TYPE_CHECKING:
     from measurements.pack.header import SignedHeader
@@ -53,7 +55,7 @@ def add(verbs: Verbs) -> None:
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
-    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    parser.set_defaults(run=work, status_of=_status_of)
     return parser
 
 
@@ -69,30 +71,28 @@ def _threads(text: str) -> int:
     return int(text)
 
 
-def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+def _status_of(refusal: Refused) -> int:
     from measurements.pack import errors
 
-    try:
-        return work(arguments)
-    except errors.PackRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        match refusal:
-            case errors.PackMalformed():
-                return 1
-            case errors.PackSignatureRefused() | errors.PackKeyRefused():
-                return 2
-            case _:
-                return 5
+    match refusal:
+        case errors.PackSignatureRefused() | errors.PackKeyRefused():
+            return 2
+        case errors.PackContentRefused() | errors.PackIdentityRefused():
+            return 5
+        case _:
+            return 1
 
 
 def _seal(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
-    from measurements.pack.keys import read_key, signing_key
+    from measurements.pack.disk import refuse_existing
+    from measurements.pack.keys import signing_key
     from measurements.pack.pack_writer import seal_pack
 
-    key = read_key(arguments.key)
-    signer = signing_key(read_key(arguments.sign_key)) if arguments.sign_key else None
-    with Bar("sealing") as bar:
+    key = key_file(arguments.key)
+    signer = signing_key(key_file(arguments.sign_key)) if arguments.sign_key else None
+    refuse_existing(arguments.out)
+    with MODEL.at(arguments.folder), Bar("sealing") as bar:
         signed = seal_pack(
             arguments.folder, arguments.out, key, signer=signer, threads=_how_many(arguments), progress=bar
         )
@@ -103,7 +103,8 @@ def _seal(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     from measurements.pack.pack_check import inspect_pack
 
-    signed = inspect_pack(arguments.file)
+    with PACK.at(arguments.file):
+        signed = inspect_pack(arguments.file)
     if arguments.json:
         print(json.dumps(_described(signed), indent=2))
     else:
@@ -118,7 +119,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
     from measurements.pack.pack_check import verify_pack
 
-    with Bar("verifying") as bar:
+    with PACK.at(arguments.file), Bar("verifying") as bar:
         signed = verify_pack(arguments.file, threads=_how_many(arguments), signer=arguments.signer, progress=bar)
     _print_identity(signed)
     compared = "as expected" if arguments.signer else "not compared: no --signer was given"
@@ -130,14 +131,14 @@ def _open(arguments: argparse.Namespace) -> int:
     from anchorhold.progress import Bar
     from foundation import private_files
     from measurements.pack.disk import whole_folder
-    from measurements.pack.keys import read_key
     from measurements.pack.pack_reader import open_pack
 
     print("anchorhold: for development only: this writes the model to disk in the clear", file=sys.stderr)
-    key = read_key(arguments.key)
+    key = key_file(arguments.key)
     with (
         whole_folder(arguments.folder) as folder,
         Bar("opening") as bar,
+        PACK.at(arguments.file),
         open_pack(arguments.file, key, threads=_how_many(arguments), progress=bar) as opened,
     ):
         for name in opened.names:

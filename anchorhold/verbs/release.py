@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
-from foundation.refusal import listed
+from anchorhold.input_files import (
+    AUTHORITY,
+    CELL_CONFIG,
+    CERTIFICATE,
+    LAUNCH,
+    PAYLOAD,
+    UsageRefused,
+    hex_option,
+    key_file,
+)
+from foundation.refusal import Refused, listed
 from measurements.release.heights import LEASE, Heights
 
 if TYPE_CHECKING:
@@ -42,7 +51,9 @@ def add(verbs: Verbs) -> None:
     diff.add_argument("--json", action="store_true", help="as JSON")
     _add_draft(jobs)
     _add_propose(jobs)
-    again = _job(jobs, "proposal", "the summary of a payload, made again from the payload alone", _again)
+    again = _job(
+        jobs, "proposal", "the text of a proposal, made again from its payload and the decisions before it", _again
+    )
     again.add_argument("payload", type=Path, metavar="PAYLOAD")
     _add_history(again)
     sign = _job(jobs, "sign", "one member's signature for a payload, where a charter decides", _sign)
@@ -149,25 +160,23 @@ def _add_history(parser: Parser) -> None:
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {_STATUS}")
-    parser.set_defaults(run=lambda arguments: _judged(work, arguments))
+    parser.set_defaults(run=work, status_of=_status_of)
     return parser
 
 
-def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+def _status_of(refusal: Refused) -> int:
     from attestation.consensus.refusals import ConsensusRefused, FormatRefused
     from measurements.governance.errors import AuthorityRefused, HistoryRefused
 
-    try:
-        return work(arguments)
-    except FormatRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 1
-    except (AuthorityRefused, ConsensusRefused) as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 2
-    except HistoryRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
-        return 5
+    match refusal:
+        case FormatRefused():
+            return 1
+        case AuthorityRefused() | ConsensusRefused():
+            return 2
+        case HistoryRefused():
+            return 5
+        case _:
+            return 1
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -218,8 +227,8 @@ def _draft(arguments: argparse.Namespace) -> int:
             Serves(_heights(arguments), arguments.lease),
         ),
         image=arguments.image,
-        launch=LaunchManifest.parse(arguments.launch.read_bytes().removesuffix(b"\n")),
-        config=arguments.config.read_bytes(),
+        launch=LAUNCH.parsed(arguments.launch, lambda raw: LaunchManifest.parse(raw.removesuffix(b"\n"))),
+        config=CELL_CONFIG.read(arguments.config),
         policy=judging_policy(arguments),
         before=None if arguments.supersedes is None else read_manifest(arguments.supersedes),
     )
@@ -230,7 +239,6 @@ def _draft(arguments: argparse.Namespace) -> int:
 
 
 def _heights(arguments: argparse.Namespace) -> Heights:
-    from anchorhold.verbs.verify.verdict import UsageRefused
 
     try:
         return Heights(arguments.first, arguments.last)
@@ -247,7 +255,7 @@ def _propose(arguments: argparse.Namespace) -> int:
     ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
     proposal = Proposal.of(ledger, _action(arguments, ledger), arguments.url)
     Payload.parse(proposal.payload.encode())  # what was typed is held to the same rules as what is received
-    for path in write_proposal(proposal, arguments.out, arguments.subaccount):
+    for path in write_proposal(proposal, arguments.out, arguments.subaccount, arguments.history):
         print(path)
     print(f"decision {proposal.payload.position}: {proposal.digest.hex()}")
     return 0
@@ -255,7 +263,6 @@ def _propose(arguments: argparse.Namespace) -> int:
 
 def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
     from anchorhold.owner.release_documents import read_manifest
-    from anchorhold.verbs.verify.verdict import UsageRefused, hex_option
     from measurements.governance.actions import Adopt, AmendCharter, RevokeChips, RotateKey, Withdraw
     from measurements.governance.charter import Charter
 
@@ -275,7 +282,7 @@ def _action(arguments: argparse.Namespace, ledger: Ledger) -> Action:
         return RevokeChips(tuple(sorted(chips)), arguments.reason)
     if arguments.rotate_key is not None:
         return RotateKey(arguments.rotate_key, arguments.least_version, arguments.reason)
-    return AmendCharter(Charter.parse(arguments.amend_charter.read_bytes()))
+    return AmendCharter(AUTHORITY.parsed(arguments.amend_charter, Charter.parse))
 
 
 def _again(arguments: argparse.Namespace) -> int:
@@ -283,30 +290,30 @@ def _again(arguments: argparse.Namespace) -> int:
     from measurements.governance.actions import Payload
 
     ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
-    print(again(ledger, Payload.parse(arguments.payload.read_bytes())).summary, end="")
+    print(again(ledger, PAYLOAD.parsed(arguments.payload, Payload.parse)).summary, end="")
     return 0
 
 
 def _sign(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_documents import member_signature, read_authority
-    from anchorhold.verbs.verify.verdict import UsageRefused
 
-    try:
-        seed = bytes.fromhex(arguments.key.read_text(encoding="ascii"))
-    except ValueError:  # which says what it read
-        raise UsageRefused("usage.key", expected="a key in hexadecimal", got="a file that is not hexadecimal") from None
-    print(member_signature(seed, read_authority(arguments.authority), arguments.payload.read_bytes()))
+    seed, authority = key_file(arguments.key), read_authority(arguments.authority)
+    print(PAYLOAD.parsed(arguments.payload, lambda payload: member_signature(seed, authority, payload)))
     return 0
 
 
 def _decide(arguments: argparse.Namespace) -> int:
-    from anchorhold.owner.release_documents import certified_decision, chartered_decision, read_authority
-    from anchorhold.verbs.verify.verdict import UsageRefused
+    from anchorhold.owner.release_documents import (
+        certified_decision,
+        chartered_decision,
+        checked_payload,
+        read_authority,
+    )
     from attestation.adoption import get_proposal_argument
     from attestation.consensus.principal import from_text
     from measurements.governance.decision import CertifiedReply
 
-    payload = arguments.payload.read_bytes()
+    payload = PAYLOAD.parsed(arguments.payload, checked_payload)
     if arguments.signature:
         decision = chartered_decision(payload, arguments.signature)
     elif None in (arguments.authority, arguments.proposal, arguments.expiry_ns):
@@ -317,7 +324,7 @@ def _decide(arguments: argparse.Namespace) -> int:
         )
     else:
         reply = CertifiedReply(
-            arguments.certificate.read_bytes(),
+            CERTIFICATE.read(arguments.certificate),
             get_proposal_argument(arguments.proposal),
             from_text(arguments.sender),
             arguments.expiry_ns,
@@ -331,7 +338,6 @@ def _decide(arguments: argparse.Namespace) -> int:
 
 def _history(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_documents import read_authority, read_ledger
-    from anchorhold.verbs.verify.verdict import hex_option
     from measurements.governance.actions import describe
 
     seen = [hex_option(text, "--seen") for text in arguments.seen]

@@ -133,7 +133,7 @@ def add_secret(
     rotate: bool = False,
 ) -> SecretRow:
     """A new name, or with `rotate` a new version of a known one; the older ones are then forgotten."""
-    purpose = _purpose(resource)
+    purpose = purpose_of(resource)
     if not 0 < len(secret.reveal()) <= SECRET_BYTES_MAX:
         raise StoreRefused(
             "store.secret", expected=f"1 to {SECRET_BYTES_MAX} bytes", got=f"{len(secret.reveal())} bytes"
@@ -161,7 +161,8 @@ def forget_secret(store: Store, resource: str, now_ns: int) -> None:
             raise StoreRefused("store.secret", expected="a secret that is held", got=resource)
 
 
-def _purpose(resource: str) -> GrantPurpose:
+def purpose_of(resource: str) -> GrantPurpose:
+    """What a secret is for, as its name says. Raises `StoreRefused` for a name that is none."""
     if not RESOURCE.fullmatch(resource):
         raise StoreRefused("store.resource", expected="repository/type/tag", got=resource[:64])
     named = resource.split("/")[1]

@@ -415,7 +415,9 @@ def _keep_private(database: str | None, *, create: bool) -> None:
     try:
         private_files.database(path, create=create)
     except OSError as reason:
-        raise StoreRefused("store.open", expected="a file of ours alone", got=type(reason).__name__) from None
+        raise StoreRefused(
+            "store.open", expected="a file of ours alone", got=f"{path}: {(reason.strerror or 'no such file').lower()}"
+        ) from None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

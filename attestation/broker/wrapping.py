@@ -136,7 +136,9 @@ def _from_file(path: Path) -> Secret:
             raise WrapRefused("wrapping.file", expected="a file only its owner can read", got=oct(mode & 0o777))
         return owned(path.read_bytes())
     except OSError as error:
-        raise WrapRefused("wrapping.file", expected="a readable key file", got=type(error).__name__) from None
+        raise WrapRefused(
+            "wrapping.file", expected="a readable key file", got=f"{path}: {(error.strerror or 'no such file').lower()}"
+        ) from None
 
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> Secret:

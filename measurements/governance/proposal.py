@@ -157,8 +157,17 @@ class Proposal:
             f"- decision {self.payload.position} behind `{self.payload.previous.hex()}`",
             f"- decision digest, which grants and receipts will carry: `{self.digest.hex()}`",
             "",
-            "`anchorhold release proposal PAYLOAD --authority AUTHORITY` makes this text again from the payload alone.",
+            self._again(),
         ]
+
+    def _again(self) -> str:
+        """A later text says what changes, so it takes the decisions before it as well."""
+        command = "anchorhold release proposal PAYLOAD --authority AUTHORITY"
+        before = self.payload.position - 1
+        if not before:
+            return f"`{command}` makes this text again from the payload alone."
+        count = "the decision" if before == 1 else f"the {before} decisions"
+        return f"`{command} --history HISTORY` makes this text again from the payload and {count} before it."
 
 
 def launch_measurements(launch: Launch) -> bytes:

@@ -55,11 +55,18 @@ def read_key(path: Path) -> Secret:
                 hint=f"chmod 600 {path.name}",
             )
         raw = file.read(66)
+    return parse_key(raw, path.name)
+
+
+def parse_key(raw: bytes, called: str) -> Secret:
+    """The key that a key file's bytes are; `called` is for people. Raises `PackKeyRefused`."""
     if not _HEX.fullmatch(raw):
+        hint = f"xxd -p -c 64 {called} writes raw bytes so" if len(raw) == KEY_BYTES else None
         raise PackKeyRefused(
             "key.form",
-            expected=f"64 lower-case hexadecimal digits in {path.name}",
+            expected=f"64 lower-case hexadecimal digits in {called}",
             got=f"{len(raw)} bytes of another form",
+            hint=hint,
         )
     return Secret(bytes.fromhex(raw.decode()))
 

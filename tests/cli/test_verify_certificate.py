@@ -174,7 +174,7 @@ def test_time_is_held_against_at(verify: Any) -> None:
 
 @pytest.mark.parametrize(
     ("data", "stage"),
-    [(b"", "format"), (little_certificate() + b"\x00", "format"), (b"\xa0", "format"), (b"text", "format")],
+    [(b"", "file"), (little_certificate() + b"\x00", "format"), (b"\xa0", "format"), (b"text", "format")],
 )
 def test_malformed_input_is_status_1_and_names_its_stage(verify: Any, data: bytes, stage: str) -> None:
     ran = verify(data, *OURS)

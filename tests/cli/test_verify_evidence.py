@@ -155,4 +155,5 @@ def test_usage(run: Run, bundle: EvidenceBundle, options: tuple[str, ...]):  # e
 
 def test_no_bundle_at_all(capsys: pytest.CaptureFixture[str]):
     assert main(["verify", "evidence", "/nowhere/bundle"]) == 1
-    assert "/nowhere/bundle" in capsys.readouterr().out
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/nowhere/bundle" in line

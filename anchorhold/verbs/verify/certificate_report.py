@@ -7,9 +7,10 @@ import json
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Self
 
+from anchorhold.command import complain
+from anchorhold.input_files import CERTIFICATE, HASH_TREE, FileRefused, Kind
 from attestation.consensus import certified_time, hashtree, principal
 from attestation.consensus.certificate import (
     VerifiedCertificate,
@@ -23,6 +24,7 @@ from attestation.consensus.hashtree import FoundTree, HashTree
 from attestation.consensus.refusals import ConsensusRefused, FormatRefused, LookupRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
 from foundation.document import SPACED_HEX, hexadecimal
+from foundation.refusal import Refused
 
 _FILE_BYTES_MAX: Final = 8 << 20
 _SHOWN_DIGITS: Final = 96
@@ -34,8 +36,8 @@ def give(arguments: argparse.Namespace) -> int:
     """Prints the verdict and returns the exit status."""
     try:
         facts = _judge(arguments)
-    except ConsensusRefused as refusal:
-        print(f"anchorhold: {refusal}", file=sys.stderr)
+    except (ConsensusRefused, FileRefused) as refusal:
+        complain(refusal)
         if arguments.json:
             _print_json(_refused(refusal))
         return _status(refusal)
@@ -46,9 +48,9 @@ def give(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _status(refusal: ConsensusRefused) -> int:
+def _status(refusal: Refused) -> int:
     match refusal:
-        case FormatRefused():
+        case FormatRefused() | FileRefused():
             return 1
         case LookupRefused():
             return 4
@@ -84,15 +86,20 @@ class _Asked:
 
 def _judge(arguments: argparse.Namespace) -> dict[str, Any]:
     asked = _Asked.parse(arguments)
-    envelope = open_envelope(_read(arguments.file))
-    verified = verify_certificate(
-        parse_certificate(envelope.certificate), root_key=asked.root_key, canister=asked.canister, subnet=asked.subnet
-    )
+    raw = _read(arguments.file, CERTIFICATE)
+    with CERTIFICATE.at(arguments.file):
+        envelope = open_envelope(raw)
+        certificate = parse_certificate(envelope.certificate)
+    verified = verify_certificate(certificate, root_key=asked.root_key, canister=asked.canister, subnet=asked.subnet)
     if arguments.at is not None:
         certified_time.check_near(verified.time_ns, arguments.at)
     facts = _facts(verified, asked.root_key)
     facts["shown"] = _shown(verified) if asked.path is None else _demanded(verified, asked.path)
-    data_tree = envelope.tree if arguments.data_tree is None else hashtree.parse(_read(arguments.data_tree))
+    data_tree = envelope.tree
+    if arguments.data_tree is not None:
+        tree = _read(arguments.data_tree, HASH_TREE)
+        with HASH_TREE.at(arguments.data_tree):
+            data_tree = hashtree.parse(tree)
     if data_tree is not None:
         facts["data_tree"] = _data_tree(verified.certified_tree(data_tree), asked.data_path)
     elif asked.data_path is not None:
@@ -153,7 +160,7 @@ def _data_tree(tree: HashTree, path: tuple[bytes, ...] | None) -> dict[str, Any]
     return {"digest": tree.digest.hex(), "shown": shown}
 
 
-def _refused(refusal: ConsensusRefused) -> dict[str, Any]:
+def _refused(refusal: Refused) -> dict[str, Any]:
     return {
         "verdict": "refused",
         "stage": refusal.stage,
@@ -166,15 +173,8 @@ def _refused(refusal: ConsensusRefused) -> dict[str, Any]:
 # --- arguments ----------------------------------------------------------------------------------------------
 
 
-def _read(name: str) -> bytes:
-    try:
-        if name == "-":
-            return sys.stdin.buffer.read(_FILE_BYTES_MAX + 1)
-        with Path(name).open("rb") as file:
-            return file.read(_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        reason = error.strerror or "none"
-        raise FormatRefused("usage.file", expected="a readable file", got=reason.lower()) from error
+def _read(name: str, kind: Kind) -> bytes:
+    return sys.stdin.buffer.read(_FILE_BYTES_MAX + 1) if name == "-" else kind.read(name, _FILE_BYTES_MAX)
 
 
 def _hex(text: str) -> bytes:

@@ -10,7 +10,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, hex_option, judged, read_file
+from anchorhold.input_files import EVIDENCE, ROOT_CERTIFICATE, hex_option
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, judged
 
 if TYPE_CHECKING:
     from attestation.verify.verified_bundle import VerifiedBundle
@@ -45,7 +46,7 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
 
     nonce = None if arguments.nonce is None else hex_option(arguments.nonce, "--nonce")
     root = None if arguments.simulated_root is None else _certificate(arguments.simulated_root)
-    bundle = EvidenceBundle.parse(read_file(arguments.bundle))
+    bundle = EVIDENCE.parsed(arguments.bundle, EvidenceBundle.parse)
     verified = verify_bundle(bundle, at=by.at, nonce=nonce, simulated_root=root)
     appraisal = appraise_bundle(verified, by.references, by.policy, nonce=nonce) if by.policy else None
     return _facts(verified), appraisal
@@ -56,7 +57,7 @@ def _certificate(name: str) -> bytes:
 
     from attestation.evidence.certificates import read_certificate
 
-    return read_certificate(read_file(name)).public_bytes(Encoding.DER)
+    return ROOT_CERTIFICATE.parsed(name, read_certificate).public_bytes(Encoding.DER)
 
 
 def _facts(verified: VerifiedBundle) -> dict[str, object]:

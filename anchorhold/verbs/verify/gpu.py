@@ -9,16 +9,9 @@ from __future__ import annotations
 import argparse
 
 from anchorhold.command import Verbs
+from anchorhold.input_files import CHAIN, GPU_REPORT, GPU_RIM, UsageRefused, hex_option
 from anchorhold.verbs.verify.published_layouts import gpu_evidence
-from anchorhold.verbs.verify.verdict import (
-    Criteria,
-    Found,
-    UsageRefused,
-    add_judging_options,
-    hex_option,
-    judged,
-    read_file,
-)
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, judged
 from measurements.reference import ReferenceValues
 
 
@@ -58,13 +51,14 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.verify.gpu_rim import verify_rim
 
     nonces = [hex_option(text, "--nonce", 32) for text in arguments.nonce]
-    raw, chain = gpu_evidence(read_file(arguments.report))
+    raw, chain = GPU_REPORT.parsed(arguments.report, gpu_evidence)
     if arguments.chain is not None:
-        chain = read_file(arguments.chain)
+        chain = CHAIN.read(arguments.chain)
     if chain is None:
         raise UsageRefused("usage.chain", expected="--chain with the five certificates", got="none")
-    report = GpuReport.parse(raw)
-    manifests = [GpuRim.parse(read_file(name)) for name in arguments.rim]
+    with GPU_REPORT.at(arguments.report):
+        report = GpuReport.parse(raw)
+    manifests = [GPU_RIM.parsed(name, GpuRim.parse) for name in arguments.rim]
     verified = verify_gpu(report, chain, at=by.at)
     if nonces:
         verify_nonce(verified, nonces)

@@ -12,15 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from anchorhold.command import Verbs
-from anchorhold.verbs.verify.verdict import (
-    Criteria,
-    Found,
-    UsageRefused,
-    add_judging_options,
-    hex_option,
-    judged,
-    read_file,
-)
+from anchorhold.input_files import CHAIN, CRL, SNP_REPORT, VEK, UsageRefused, hex_option
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, judged
 from measurements.reference import ReferenceValues
 
 if TYPE_CHECKING:
@@ -81,12 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
+    from attestation.evidence.snp_report import SnpReport
     from attestation.verify.facts import snp_facts
     from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
 
     stated = ReferenceValues.of(_stated_references(arguments))
-    evidence = SnpEvidence.parse(read_file(arguments.report), read_file(arguments.vek))
-    collateral = SnpCollateral.parse(map(read_file, arguments.chain), map(read_file, arguments.crl))
+    SNP_REPORT.parsed(arguments.report, SnpReport.parse)  # so that what is refused below is the certificate's
+    report = SNP_REPORT.read(arguments.report)
+    evidence = VEK.parsed(arguments.vek, lambda vek: SnpEvidence.parse(report, vek))
+    collateral = SnpCollateral.parse(map(CHAIN.read, arguments.chain), map(CRL.read, arguments.crl))
     if arguments.certs is not None:
         collateral = collateral.with_certificates(_folder(Path(arguments.certs)))
     verified = verify_snp(evidence, collateral, at=by.at, roots=_roots(arguments.simulated_root))
@@ -120,4 +116,4 @@ def _folder(folder: Path) -> Iterator[bytes]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in CERTIFICATE_SUFFIXES)
     if len(files) > FOLDER_FILES_MAX:
         raise UsageRefused("usage.certs", expected=f"<= {FOLDER_FILES_MAX} certificate files", got=len(files))
-    return map(read_file, files)
+    return map(CHAIN.read, files)

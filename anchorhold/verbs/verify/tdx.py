@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 
 from anchorhold.command import Verbs
+from anchorhold.input_files import COLLATERAL, EVENT_LOG, ROOT_CERTIFICATE, TDX_QUOTE, hex_option
 from anchorhold.verbs.verify.published_layouts import collateral_json, tdx_quote_bytes
-from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, hex_option, judged, read_file
+from anchorhold.verbs.verify.verdict import Criteria, Found, add_judging_options, judged
 from attestation.errors import PolicyRefused
 from attestation.policy.document import Policy
 from attestation.policy.fields import OneOf
@@ -54,16 +55,19 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.verify.tdx_facts import tdx_facts
 
     stated = [hex_option(text, "--report-data", 64) for text in arguments.report_data]
-    quote = TdxQuote.parse(tdx_quote_bytes(read_file(arguments.quote)))
+    quote = TDX_QUOTE.parsed(arguments.quote, lambda raw: TdxQuote.parse(tdx_quote_bytes(raw)))
     collateral = None
     if arguments.collateral is not None:
-        collateral = TdxCollateral.parse(collateral_json(read_file(arguments.collateral), quote))
-    log = None if arguments.event_log is None else parse_event_log(read_file(arguments.event_log))
+        collateral = COLLATERAL.parsed(
+            arguments.collateral, lambda raw: TdxCollateral.parse(collateral_json(raw, quote))
+        )
+    log = None if arguments.event_log is None else EVENT_LOG.parsed(arguments.event_log, parse_event_log)
     if arguments.simulated_root is None:
         verified = verify_tdx(quote, collateral, at=by.at)
     else:
-        root = read_file(arguments.simulated_root)
-        verified = verify_tdx_with_root_ca(quote, collateral, at=by.at, root_der=root)
+        root = ROOT_CERTIFICATE.read(arguments.simulated_root)
+        with ROOT_CERTIFICATE.at(arguments.simulated_root):
+            verified = verify_tdx_with_root_ca(quote, collateral, at=by.at, root_der=root)
     if log is not None:
         verified = verify_event_log(log, verified)
     _require_stated(verified.report.report_data, stated, by.policy)

@@ -12,14 +12,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from anchorhold.input_files import POLICY, REFERENCES
 from attestation.errors import CollateralMissing, NotGenuine, PolicyRefused
 from attestation.policy import document
 from attestation.policy.claims import Appraisal, Claim, Standing
 from attestation.policy.document import Policy
-from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
 
@@ -28,24 +27,8 @@ if TYPE_CHECKING:
     from attestation.verify.verified_gpu import VerifiedGpu
     from attestation.verify.verified_tdx import VerifiedTdx
 
-FILE_BYTES_MAX: Final = 32 * 1024 * 1024
 DEFAULT_POLICY: Final = "strict"
 CELL_WIDTH_MAX: Final = 56
-
-
-class UsageRefused(Refused):
-    """The command line names something that can't be used."""
-
-    stage = "usage"
-
-
-def hex_option(text: str, option: str, *sizes: int) -> bytes:
-    """The value of a command-line option that is so many bytes in hexadecimal. Raises `UsageRefused`."""
-
-    def refuse(code: str, *, expected: str, got: object) -> UsageRefused:
-        return UsageRefused(code, expected=f"{expected} after {option}", got=got)
-
-    return hexadecimal(text, "usage.hex", refuse, *sizes, form=SPACED_HEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +197,8 @@ def judged(kind: str, arguments: argparse.Namespace, judge: Callable[[argparse.N
         facts, appraisal = judge(arguments, Criteria(at, policy, judging_references(arguments)))
         judgement = Judgement(kind, at, facts, appraisal, None)
     except Refused as refusal:
+        if status_of(refusal) == 1 and not arguments.json:
+            raise  # nothing was judged: the command says in one line which file is not what it has to be
         judgement = Judgement(kind, at, {}, None, refusal)
     return judgement.print(as_json=arguments.json)
 
@@ -222,13 +207,13 @@ def judging_policy(arguments: argparse.Namespace) -> Policy:
     name: str = arguments.policy
     if name in document.builtin_names():
         return document.builtin(name)
-    return document.parse(read_file(name), called=name)
+    return POLICY.parsed(name, lambda raw: document.parse(raw, called=name))
 
 
 def judging_references(arguments: argparse.Namespace) -> ReferenceValues:
     if arguments.references is None:
         return ReferenceValues.none()
-    return ReferenceValues.parse(read_file(arguments.references))
+    return REFERENCES.parsed(arguments.references, ReferenceValues.parse)
 
 
 def read_time(text: str) -> datetime:
@@ -240,15 +225,3 @@ def read_time(text: str) -> datetime:
     except (ValueError, OverflowError, OSError):
         raise argparse.ArgumentTypeError(f"not a time: {text!r} (use 2026-06-01T00:00:00Z or Unix seconds)") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def read_file(name: str | Path) -> bytes:
-    """A file of bounded size; raises `UsageRefused` where there is none."""
-    try:
-        with Path(name).open("rb") as file:
-            content = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise UsageRefused("usage.file", expected="a readable file", got=f"{name}: {error.strerror}") from None
-    if len(content) > FILE_BYTES_MAX:
-        raise UsageRefused("usage.file", expected=f"<= {FILE_BYTES_MAX} bytes", got=f"{name}: more")
-    return content

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from anchorhold.command import Parser
+from anchorhold.command import Parser, carry_out
+from anchorhold.input_files import SNP_REPORT, FileRefused, UsageRefused
 from anchorhold.verbs import policy as policy_verb
 from anchorhold.verbs import verify
 from anchorhold.verbs.verify import verdict
-from anchorhold.verbs.verify.verdict import Judgement, UsageRefused, read_time, status_of
+from anchorhold.verbs.verify.verdict import Judgement, read_time, status_of
 from attestation.errors import (
     BindingRefused,
     ChainRefused,
@@ -40,8 +41,7 @@ def run(*arguments: str) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=Parser)
     verify.add(verbs)
     policy_verb.add(verbs)
-    parsed = parser.parse_args(arguments)
-    return int(parsed.run(parsed))
+    return carry_out(parser.parse_args(arguments))
 
 
 class Desk:
@@ -313,12 +313,11 @@ def test_what_is_no_time(text: str) -> None:
         read_time(text)
 
 
-def test_a_file_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "FILE_BYTES_MAX", 1184)
-    assert len(verdict.read_file(desk.path("report.bin"))) == 1184
+def test_a_file_is_bounded(desk: Desk) -> None:
+    assert len(SNP_REPORT.read(desk.path("report.bin"), 1184)) == 1184
     (desk.folder / "report.bin").write_bytes(bytes(1185))
-    with pytest.raises(UsageRefused, match="<= 1184 bytes"):
-        verdict.read_file(desk.path("report.bin"))
+    with pytest.raises(FileRefused, match=r"at most 1184 bytes in .*report\.bin"):
+        SNP_REPORT.read(desk.path("report.bin"), 1184)
 
 
 @pytest.mark.parametrize(
