@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from foundation.document import SPACED_HEX, hexadecimal, undecoded
 from foundation.refusal import Refused
 from foundation.secrecy import Secret
+from measurements.pack.errors import PackKeyRefused
 from measurements.pack.keys import read_key
 
 FILE_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -111,7 +112,11 @@ class Kind:
 
     def note(self, refusal: Refused, path: str | Path) -> None:
         """Says of a refusal that it is about this file. The first to say so is right: it read the file."""
-        if not isinstance(refusal, UsageRefused) and not notes(refusal):
+        if isinstance(refusal, UsageRefused) or notes(refusal):
+            return
+        if isinstance(refusal, PackKeyRefused) and self is PACK:  # it is a pack, and the key is another's
+            refusal.add_note(f"{path} was sealed with the key of another file")
+        else:
             refusal.add_note(f"{path} has to be {self.called}: {self.remedy}")
 
 

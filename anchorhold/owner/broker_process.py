@@ -32,6 +32,7 @@ from attestation.rcar.grant import GrantPurpose
 from foundation import logs, private_files
 from foundation.refusal import shown
 from foundation.secrecy import Secret
+from measurements.pack.errors import PackKeyRefused
 from measurements.pack.keys import check_key, parse_key
 from measurements.pack.pack_check import inspect_pack
 
@@ -162,12 +163,18 @@ def read_secret(
     if pack is None:
         if model_root is None:
             raise UsageRefused(
-                "usage.model-root", expected="--pack with the pack, or --model-root of its model", got="neither option"
+                "usage.model-root",
+                expected="--pack with the pack, or --model-root of its model",
+                got="no --pack and no --model-root",
             )
         return key, model_root
     with PACK.at(pack):
         header = inspect_pack(pack).header
-    check_key(key, header.file_id, header.key_check)
+    try:
+        check_key(key, header.file_id, header.key_check)
+    except PackKeyRefused as refusal:
+        refusal.add_note(f"the key in {source} does not open {pack}")
+        raise
     if model_root not in (None, header.model_root):
         raise UsageRefused("usage.model-root", expected=f"{header.model_root.hex()}, of {pack}", got=shown(model_root))
     return key, header.model_root

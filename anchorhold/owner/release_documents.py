@@ -72,11 +72,10 @@ def again(ledger: Ledger, payload: Payload) -> Proposal:
     """The proposal that made this payload, made from it and the decisions before it. Refused at another place."""
     before = payload.position - 1
     if len(ledger.digests) != before:
+        earlier = {0: "no --history, since it is the first", 1: "--history with the decision before this one"}
         raise UsageRefused(
             "usage.history",
-            expected=f"--history with the {before} decisions before this one"
-            if before
-            else "no --history: it is first",
+            expected=earlier.get(before, f"--history with the {before} decisions before this one"),
             got=f"{len(ledger.digests)} decisions",
             hint=HISTORY.remedy,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,18 +158,20 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[ModelFiles, Mapping
     from measurements.pack.pack_reader import open_pack
     from measurements.pack.parallel import default_threads
 
-    if arguments.model.is_dir():
-        with MODEL.at(arguments.model):
-            sampling = Claims.parse((arguments.model / CARD).read_bytes()).sampling
-            with open_folder(arguments.model) as folder:
-                yield folder, sampling
-        return
-    if arguments.key is None:
+    with ExitStack() as kept:  # what is refused while the model is open is not about its files
+        if arguments.model.is_dir():
+            with MODEL.at(arguments.model):
+                sampling = Claims.parse((arguments.model / CARD).read_bytes()).sampling
+                folder = kept.enter_context(open_folder(arguments.model))
+            yield folder, sampling
+            return
+        if arguments.key is None:
+            with PACK.at(arguments.model):
+                inspect_pack(arguments.model)
+            raise UsageRefused("usage.key", expected="--key with the key file of the pack", got="none")
+        key = key_file(arguments.key)
         with PACK.at(arguments.model):
-            inspect_pack(arguments.model)
-        raise UsageRefused("usage.key", expected="--key with the key file of the pack", got="none")
-    key = key_file(arguments.key)
-    with PACK.at(arguments.model), open_pack(arguments.model, key, threads=default_threads()) as pack:
+            pack = kept.enter_context(open_pack(arguments.model, key, threads=default_threads()))
         yield pack, pack.card.claims.sampling
 
 

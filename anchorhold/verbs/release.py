@@ -51,9 +51,7 @@ def add(verbs: Verbs) -> None:
     diff.add_argument("--json", action="store_true", help="as JSON")
     _add_draft(jobs)
     _add_propose(jobs)
-    again = _job(
-        jobs, "proposal", "the text of a proposal, made again from its payload and the decisions before it", _again
-    )
+    again = _job(jobs, "proposal", "make a proposal's text again, from what executes", _again)
     again.add_argument("payload", type=Path, metavar="PAYLOAD")
     _add_history(again)
     sign = _job(jobs, "sign", "one member's signature for a payload, where a charter decides", _sign)

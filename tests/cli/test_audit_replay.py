@@ -11,6 +11,7 @@ import pytest
 from anchorhold.command import main
 from anchorhold.replay.runs import Source, choose, run, run_on_ray
 from attestation.auditor.audit_bundle import AnswersPart, AskedPart
+from foundation import private_files
 from tests.cli.test_audit import ROOTS
 from tests.little_replay import BLOCK, bundle, ring
 
@@ -89,7 +90,7 @@ def test_usage(folder: Path) -> None:  # audit.md U55
         ["--model", str(folder / "bundle"), "--model-key", str(folder / "key")],
     ):
         assert replay(folder, *wrong) == 1
-    (folder / "key").write_bytes(b"00" * 32)
+    private_files.replace(folder / "key", b"00" * 32)
     assert replay(folder, "--model", str(folder / "bundle"), "--model-key", str(folder / "key")) == 5
     assert replay(folder, "--service-keys", str(folder / "bent")) == 5
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from anchorhold.command import main
+from devnet.model import TinyModel
+from foundation.private_files import write_new
 
+KEY = b"the key itself, all 32 bytes of it"[:32]
 MEASUREMENT, ROOT, CONFIG = "4d" * 48, "30" * 32, "c0" * 32
 
 
@@ -29,7 +32,7 @@ def broker(*arguments: str) -> int:
 def test_a_day_of_an_operator(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"the key itself")))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(KEY.hex().encode())))
     assert broker("secret", "add", "default/model-key/m", "--from", "-", "--model-root", ROOT) == 0
     assert (
         broker(
@@ -48,7 +51,7 @@ def test_a_day_of_an_operator(
     )
     assert broker("release", "approve", "1.0") == 1  # governance.md V17: a word must be given as one
     assert broker("release", "approve", "1.0", "--on-my-word") == 0
-    (folder / "new").write_bytes(b"another key")
+    write_new(folder / "new", bytes(32).hex().encode())
     assert broker("secret", "rotate", "default/model-key/m", "--from", "new", "--model-root", ROOT) == 0
     assert broker("revoke", "chip", "01" * 64) == 0
     assert broker("secret", "revoke", "default/model-key/m") == 0
@@ -64,8 +67,8 @@ def test_a_day_of_an_operator(
         "revoked",
         "secret-revoked",
     ]
-    assert "the key itself" not in shown
-    assert b"the key itself".hex() not in shown
+    assert KEY.hex() not in shown
+    assert KEY.hex().encode().hex() not in shown
     assert broker("log", "verify") == 0
     head = capsys.readouterr().out.strip()
     assert head.startswith("7:")
@@ -124,6 +127,67 @@ def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None
 def test_what_is_wrong_ends_with_1_and_changes_nothing(folder: Path, arguments: list[str]) -> None:
     before = (folder / "broker.db").read_bytes()
     assert broker(*arguments) == 1
+    assert (folder / "broker.db").read_bytes() == before
+
+
+@pytest.fixture
+def pack(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A little model's pack beside the broker, with its key file."""
+    TinyModel().write(folder / "model")
+    write_new(folder / "pack.key", KEY.hex().encode())
+    assert main(["pack", "seal", "model", "m.pack", "--key", "pack.key"]) == 0
+    capsys.readouterr()
+    return folder / "m.pack"
+
+
+def test_the_key_file_of_a_pack_is_what_a_broker_takes(
+    folder: Path, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """key-release.md R12, pack.md P17: one form of key files, and the model's root comes from the pack."""
+    from anchorhold.owner.broker_process import open_broker
+    from measurements.pack.pack_check import inspect_pack
+
+    assert broker("secret", "add", "default/model-key/m", "--from", "pack.key", "--pack", "m.pack") == 0
+    assert capsys.readouterr().out == "default/model-key/m version 1, opens m.pack\n"
+    opened = open_broker(folder / "broker.toml")
+    try:
+        with opened.store.change() as change:
+            row = change.secret("default/model-key/m")
+        assert row is not None
+        assert row.wrapped is not None
+        assert row.model_root == inspect_pack(pack).header.model_root
+        assert opened.wrapping.unwrap(row.wrapped, row.name).reveal() == KEY
+    finally:
+        opened.store.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more", "said"),
+    [
+        ("other.key", bytes(32).hex().encode(), ["--pack", "m.pack"], "the key in other.key does not open m.pack"),
+        ("raw.key", KEY, ["--pack", "m.pack"], "xxd -p -c 64 raw.key"),
+        ("raw.key", KEY, ["--model-root", ROOT], "key.form: expected 64 lower-case hexadecimal digits in raw.key"),
+        ("pack.key", None, ["--pack", "pack.key"], "pack.key has to be a model pack"),
+        ("pack.key", None, ["--pack", "m.pack", "--model-root", ROOT], "usage.model-root: expected "),
+        ("pack.key", None, [], "usage.model-root: expected --pack with the pack, or --model-root"),
+    ],
+)
+def test_a_key_that_would_not_open_the_model_is_not_added(
+    folder: Path,
+    pack: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | None,
+    more: list[str],
+    said: str,
+) -> None:
+    if content is not None:
+        write_new(folder / name, content)
+    before = (folder / "broker.db").read_bytes()
+    assert broker("secret", "add", "default/model-key/m", "--from", name, *more) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert KEY.hex() not in line
     assert (folder / "broker.db").read_bytes() == before
 
 

@@ -15,6 +15,7 @@ from anchorhold.command import main
 from attestation.consensus.principal import to_text
 from devnet.governance import FUNCTION, Governance
 from devnet.subnet import Subnet
+from foundation.private_files import write_new
 from measurements.governance.actions import Adopt
 from measurements.governance.authority import Chain, encode_authority
 from measurements.governance.decision import CertifiedReply
@@ -36,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{manifest.version}.json").write_bytes(manifest.encode())
     Path("authority.json").write_bytes(encode_authority(AUTHORITY))
     for name in ("ada", "ben", "cyd"):
-        Path(f"{name}.key").write_text(sha256(name.encode()).hexdigest())
+        write_new(Path(f"{name}.key"), sha256(name.encode()).hexdigest().encode())
     return tmp_path
 
 
@@ -104,6 +105,38 @@ def test_the_text_comes_again_from_the_payload_alone(folder: Path, capsys: pytes
     capsys.readouterr()
     assert release("proposal", "one/payload.bin", "--authority", "authority.json") == 0
     assert capsys.readouterr().out.encode() == (folder / "one" / "summary.md").read_bytes()
+
+
+def test_a_later_text_comes_again_from_the_folder_of_its_proposal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text says what changes, so it takes the decisions before it: the folder has them."""
+    assert main(["broker", "init", "broker"]) == 0
+    config = ("--config", "broker/broker.toml")
+    assert main(["broker", "govern", *config, "--authority", "authority.json"]) == 0
+    assert main(["broker", "adopt", *config, "--decision", str(decided(capsys, "one", "--adopt", "0.1.0.json"))]) == 0
+    assert main(["broker", "history", *config, "--out", "history.cbor"]) == 0
+    given = ("--authority", "authority.json", "--history", "history.cbor")
+    for name, what in (
+        ("two", ("--adopt", "0.2.0.json")),
+        ("end", ("--withdraw", "0.1.0", "--reason", "its engine was wrong")),
+    ):
+        assert release("propose", *what, *given, "--out", name) == 0
+        assert Path(name, "history.cbor").read_bytes() == Path("history.cbor").read_bytes()
+        text = Path(name, "summary.md").read_text()
+        assert text.splitlines()[-1] == (
+            "`anchorhold release proposal PAYLOAD --authority AUTHORITY --history HISTORY` makes this text again from "
+            "the payload and the decision before it."
+        )
+        capsys.readouterr()
+        again = ["proposal", f"{name}/payload.bin", "--authority", "authority.json"]
+        assert release(*again, "--history", f"{name}/history.cbor") == 0
+        assert capsys.readouterr().out == text
+        assert release(*again) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected --history with the decision before this one, got 0 decisions" in line
+    assert release("proposal", "one/payload.bin", *given) == 1
+    assert "usage.history" in capsys.readouterr().err
 
 
 def test_a_chain_decides(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
