@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
@@ -99,12 +99,6 @@ class SimulatedTdx:
         )
         tcb_signing = _issued("SIMULATED TCB Signing", key("tcb"), root, seed, validity)
         return cls(seed, validity, root, pck_authority, pck, tcb_signing)
-
-    def with_tcb_status(self, status: str) -> SimulatedTdx:
-        return replace(self, tcb_status=status)
-
-    def revoking_pck(self) -> SimulatedTdx:
-        return replace(self, pck_revoked=True)
 
     @property
     def ppid(self) -> bytes:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from foundation import leb128
 from foundation.refusal import Refused, shown
 
 MAGIC = b"DIDL"
@@ -113,22 +114,6 @@ def label(name: str) -> int:
     return value
 
 
-def unsigned_leb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def signed_leb(value: int) -> bytes:
-    out = bytearray()
-    while not -64 <= value < 64:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value & 0x7F])
-
-
 # ---- encoding
 
 
@@ -139,21 +124,21 @@ class _TypeTable:
 
     def reference(self, of: Type) -> bytes:
         if isinstance(of, Primitive):
-            return signed_leb(of.code)
+            return leb128.signed(of.code)
         if of not in self._numbers:
             self._numbers[of] = len(self.entries)
             self.entries.append(b"")
             self.entries[self._numbers[of]] = self._entry(of)
-        return signed_leb(self._numbers[of])
+        return leb128.signed(self._numbers[of])
 
     def _entry(self, of: Opt | Vec | Record | Variant) -> bytes:
         if isinstance(of, Opt):
-            return signed_leb(_OPT) + self.reference(of.of)
+            return leb128.signed(_OPT) + self.reference(of.of)
         if isinstance(of, Vec):
-            return signed_leb(_VEC) + self.reference(of.of)
-        fields = b"".join(unsigned_leb(number) + self.reference(field) for number, _, field in of.fields)
+            return leb128.signed(_VEC) + self.reference(of.of)
+        fields = b"".join(leb128.unsigned(number) + self.reference(field) for number, _, field in of.fields)
         code = _RECORD if isinstance(of, Record) else _VARIANT
-        return signed_leb(code) + unsigned_leb(len(of.fields)) + fields
+        return leb128.signed(code) + leb128.unsigned(len(of.fields)) + fields
 
 
 def encode(types: Sequence[Type], values: Sequence[Any]) -> bytes:
@@ -167,7 +152,7 @@ def _preamble(types: tuple[Type, ...]) -> bytes:
     table = _TypeTable()
     references = b"".join(table.reference(of) for of in types)
     entries = b"".join(table.entries)
-    return MAGIC + unsigned_leb(len(table.entries)) + entries + unsigned_leb(len(types)) + references
+    return MAGIC + leb128.unsigned(len(table.entries)) + entries + leb128.unsigned(len(types)) + references
 
 
 def _encoded(of: Type, value: Any) -> bytes:
@@ -178,15 +163,15 @@ def _encoded(of: Type, value: Any) -> bytes:
             return b"\0" if value is None else b"\1" + _encoded(of.of, value)
         case Vec():
             if of == BLOB:
-                return unsigned_leb(len(value)) + bytes(value)
-            return unsigned_leb(len(value)) + b"".join(_encoded(of.of, item) for item in value)
+                return leb128.unsigned(len(value)) + bytes(value)
+            return leb128.unsigned(len(value)) + b"".join(_encoded(of.of, item) for item in value)
         case Record():
             return b"".join(_encoded(field, value[name]) for _, name, field in of.fields)
         case Variant():
             tag, inner = value
             for index, (_, name, field) in enumerate(of.fields):
                 if name == tag:
-                    return unsigned_leb(index) + _encoded(field, inner)
+                    return leb128.unsigned(index) + _encoded(field, inner)
     raise CandidRefused("variant.tag", expected="a tag of the variant", got=shown(value[0]))
 
 
@@ -198,11 +183,11 @@ def _encoded_primitive(of: Primitive, value: Any) -> bytes:
     if of == BOOL:
         return bytes([bool(value)])
     if of == NAT:
-        return unsigned_leb(value)
+        return leb128.unsigned(value)
     if of == TEXT:
         utf8: bytes = value.encode()
-        return unsigned_leb(len(utf8)) + utf8
-    return b"\1" + unsigned_leb(len(value)) + bytes(value)
+        return leb128.unsigned(len(utf8)) + utf8
+    return b"\1" + leb128.unsigned(len(value)) + bytes(value)
 
 
 # ---- decoding

@@ -12,8 +12,8 @@ from typing import TypeAlias, Union
 from py_arkworks_bls12381 import G1Point, G2Point, Scalar
 
 from attestation.consensus.bls import public_key_to_der
-from attestation.consensus.certified_time import encode_time
 from attestation.consensus.hashtree import Empty, Fork, HashTree, Labeled, Leaf, Pruned, siblings, to_cbor
+from foundation import leb128
 from foundation.cbor import SELF_DESCRIBED, Encodable, Tag, encode
 
 DST = b"BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"
@@ -95,7 +95,7 @@ def flat_delegation(
     """The root's word on the subnet, ranges in the older layout."""
     below: dict[bytes, Shape] = {b"public_key": der}
     below[b"canister_ranges"] = ranges(RANGE) if listed is None else listed
-    return certificate_bytes(grow({b"subnet": {subnet: below}, b"time": encode_time(NOW_NS)}), root)
+    return certificate_bytes(grow({b"subnet": {subnet: below}, b"time": leb128.unsigned(NOW_NS)}), root)
 
 
 def sharded_delegation(
@@ -106,7 +106,7 @@ def sharded_delegation(
     if flat is not None:
         below[b"canister_ranges"] = flat
     return certificate_bytes(
-        grow({b"canister_ranges": {subnet: shards}, b"subnet": {subnet: below}, b"time": encode_time(NOW_NS)}), root
+        grow({b"canister_ranges": {subnet: shards}, b"subnet": {subnet: below}, b"time": leb128.unsigned(NOW_NS)}), root
     )
 
 
@@ -116,7 +116,7 @@ class LittleState:
 
     canister: bytes = CANISTER
     certified_data: bytes = bytes(range(32))
-    time: bytes = field(default_factory=lambda: encode_time(NOW_NS))
+    time: bytes = field(default_factory=lambda: leb128.unsigned(NOW_NS))
     request_status: Mapping[bytes, Shape] = field(default_factory=dict)
 
     def tree(self) -> HashTree:

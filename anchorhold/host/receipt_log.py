@@ -28,6 +28,7 @@ from attestation.receipts.checkpoint import NOTE_BYTES_MAX, Checkpoint, SignedCh
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt, key_id
 from foundation import cbor, merkle, private_files
+from foundation.durability import sync_folder
 from foundation.refusal import outline, shown
 
 MAGIC: Final = b"anchorhold receipt log 1\n"
@@ -73,7 +74,7 @@ class ReceiptLog:
             except BlockingIOError:
                 raise LogRefused("open", expected="one process at a time", got="a log that is locked") from None
             log._read()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             if known is not None:
                 log._check_reaches(SignedCheckpoint.parse(known).verify(key))
         except BaseException:
@@ -287,12 +288,3 @@ def _whole(descriptor: int) -> bytes:
         parts.append(part)
         at += len(part)
     return b"".join(parts)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A file that was just made is there after a loss of power only once its folder is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,15 +29,6 @@ def parse_time(raw: bytes) -> int:
     return number
 
 
-def encode_time(time_ns: int) -> bytes:
-    out = bytearray()
-    while time_ns >= 0x80:
-        out.append(time_ns & 0x7F | 0x80)
-        time_ns >>= 7
-    out.append(time_ns)
-    return bytes(out)
-
-
 def check_near(time_ns: int, now_ns: int, skew_ns: int = SKEW_NS_MAX) -> None:
     """Refuses a certified time more than `skew_ns` after or before `now_ns`."""
     if time_ns > now_ns + skew_ns:

@@ -13,8 +13,8 @@ from typing import TypeAlias, Union
 
 from attestation.consensus import principal
 from attestation.consensus.certificate import VerifiedCertificate
-from attestation.consensus.certified_time import encode_time
 from attestation.consensus.refusals import FormatRefused, LookupRefused, RangesRefused
+from foundation import leb128
 
 Field: TypeAlias = Union[bytes, str, int, "Sequence[Field]", "Mapping[str, Field]"]
 
@@ -33,7 +33,7 @@ def _hash(value: Field) -> bytes:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise FormatRefused("request.field", expected="a natural number", got=f"{value}")
-        return sha256(encode_time(value)).digest()
+        return sha256(leb128.unsigned(value)).digest()
     if isinstance(value, Mapping):
         return representation_independent_hash(value)
     if isinstance(value, Sequence):

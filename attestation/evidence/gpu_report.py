@@ -34,7 +34,6 @@ class OpaqueField(IntEnum):
     DRIVER_VERSION = 3
     VBIOS_VERSION = 6
     NVDEC0_STATUS = 11
-    BOARD_ID = 14
     CHIP_SKU = 15
     PROJECT = 17
     PROJECT_SKU = 18

@@ -113,7 +113,6 @@ class GuestPolicy:
 
     raw: int
 
-    ABI_MASK = 0xFFFF
     KNOWN_MASK = 0x03FF_FFFF
 
     def _bit(self, number: int) -> bool:

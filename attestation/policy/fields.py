@@ -68,6 +68,16 @@ def ruled(rule: str, about: str, reader: Reader, *, may_be_unchecked: bool = Tru
     return field(metadata={"rule": rule, "about": about, "reader": reader, "may_be_unchecked": may_be_unchecked})
 
 
+def believed_simulated_roots(rule: str) -> Any:
+    """The field that every section has: the simulated roots it believes, by their keys' digests."""
+    return ruled(
+        rule,
+        "a simulated root proves nothing about hardware; each must be named by its key digest",
+        set_of(lambda value: hexadecimal(value, 32)),
+        may_be_unchecked=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FieldRule:
     """One declared field, as `document` and `explain` see it."""

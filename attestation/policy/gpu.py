@@ -14,7 +14,7 @@ from attestation.policy.claims import Claim, Unchecked
 from attestation.policy.fields import (
     OneOf,
     Required,
-    hexadecimal,
+    believed_simulated_roots,
     integer,
     member_of,
     one_of,
@@ -28,20 +28,11 @@ from attestation.verify.verified_gpu import RimKind, VerifiedGpu
 from measurements.reference import ReferenceValues
 
 
-def _read_root(value: object) -> bytes:
-    return hexadecimal(value, 32)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuPolicy:
     """What a relying party wants of GPU evidence. No field has a default."""
 
-    simulated_roots: frozenset[bytes] = ruled(
-        "E105",
-        "a simulated root proves nothing about hardware; each must be named by its key digest",
-        set_of(_read_root),
-        may_be_unchecked=False,
-    )
+    simulated_roots: frozenset[bytes] = believed_simulated_roots("E105")
     products: frozenset[str] = ruled(
         "E106", "a device whose measurements nobody studied", set_of(read_text), may_be_unchecked=False
     )

@@ -19,7 +19,7 @@ from attestation.policy.fields import (
     OneOf,
     Required,
     Unfit,
-    hexadecimal,
+    believed_simulated_roots,
     integer,
     member_of,
     one_of,
@@ -107,10 +107,6 @@ def read_abi(value: object) -> tuple[int, int]:
     return int(version[1]), int(version[2])
 
 
-def _read_root(value: object) -> bytes:
-    return hexadecimal(value, 32)
-
-
 _read_product: Final = member_of(Product)
 Requirement: TypeAlias = "Callable[[SnpPolicy, VerifiedSnp], object] | None"
 _UINT32: Final = (1 << 32) - 1
@@ -121,12 +117,7 @@ _UINT64: Final = (1 << 64) - 1
 class SnpPolicy:
     """What a relying party wants of SNP evidence. No field has a default."""
 
-    simulated_roots: frozenset[bytes] = ruled(
-        "E140",
-        "a simulated root proves nothing about hardware; each must be named by its key digest",
-        set_of(_read_root),
-        may_be_unchecked=False,
-    )
+    simulated_roots: frozenset[bytes] = believed_simulated_roots("E140")
     products: frozenset[Product] = ruled(
         "E141",
         "a product whose endorsement seed can be extracted lets anyone forge reports (Milan)",

@@ -15,7 +15,7 @@ from attestation.policy.fields import (
     Flag,
     OneOf,
     Required,
-    hexadecimal,
+    believed_simulated_roots,
     integer,
     member_of,
     one_of,
@@ -44,20 +44,11 @@ _XFAM_REQUIRED: Final = 0x3
 _XFAM_PERMITTED: Final = 0x0006_DBE7
 
 
-def _read_root(value: object) -> bytes:
-    return hexadecimal(value, 32)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TdxPolicy:
     """What a relying party wants of TDX evidence. No field has a default."""
 
-    simulated_roots: frozenset[bytes] = ruled(
-        "E79",
-        "a simulated root proves nothing about hardware; each must be named by its key digest",
-        set_of(_read_root),
-        may_be_unchecked=False,
-    )
+    simulated_roots: frozenset[bytes] = believed_simulated_roots("E79")
     tcb_status: frozenset[TcbStatus] | Unchecked = ruled(
         "E80", "a platform with known holes signs as readily as a patched one", set_of(member_of(TcbStatus))
     )

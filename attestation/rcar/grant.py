@@ -27,7 +27,6 @@ GRANT_TAG: Final = "anchorhold/broker/grant/v1"
 CONTEXT_MEMBER: Final = "anchorhold"
 SIGNATURE_MEMBER: Final = "anchorhold-signature"
 SIGNATURE_BYTES: Final = 64
-RESOURCE_CHARACTERS_MAX: Final = 200
 CONTEXT_BYTES_MAX: Final = 2048
 NO_ADOPTION: Final = bytes(DIGEST_BYTES)
 """In the place of a decision: an administrator approved, and nobody else was asked."""

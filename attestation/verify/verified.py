@@ -98,6 +98,3 @@ class VerifiedSnp:
     def chip(self) -> bytes | None:
         """E49: the chip that signed, whatever the report hides; None where a VLEK signed and the report is masked."""
         return self.hwid or self.chip_id
-
-
-VerifiedEvidence = VerifiedSnp

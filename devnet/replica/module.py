@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from foundation import leb128
 from foundation.refusal import Refused
 
 GLOBAL_EXPORT: Final = "devnet:global:"
@@ -43,7 +44,6 @@ class Reachable:
 
     wasm: bytes
     global_names: tuple[str, ...]
-    has_memory: bool
     has_table: bool
     pointer: str  # `i32` or `i64`: how wide the module's addresses are
     custom_sections: Mapping[str, bytes]
@@ -104,17 +104,8 @@ class _Reader:
                     raise ModuleRefused("global.initialiser", expected="a constant", got=hex(opcode))
 
 
-def _unsigned(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _section(number: int, body: bytes) -> bytes:
-    return bytes([number]) + _unsigned(len(body)) + body
+    return bytes([number]) + leb128.unsigned(len(body)) + body
 
 
 def _sections(wasm: bytes) -> Iterator[tuple[int, bytes]]:
@@ -160,9 +151,10 @@ def _exports_with(body: bytes, added: list[tuple[str, int, int]]) -> bytes:
     reader = _Reader(body)
     count = reader.unsigned()
     entries = b"".join(
-        _unsigned(len(name.encode())) + name.encode() + bytes([kind]) + _unsigned(index) for name, kind, index in added
+        leb128.unsigned(len(name.encode())) + name.encode() + bytes([kind]) + leb128.unsigned(index)
+        for name, kind, index in added
     )
-    return _unsigned(count + len(added)) + body[reader.at :] + entries
+    return leb128.unsigned(count + len(added)) + body[reader.at :] + entries
 
 
 def _count(body: bytes | None) -> int:
@@ -222,7 +214,7 @@ def make_reachable(wasm: bytes) -> Reachable:
             name = reader.name()
             custom[name] = body[reader.at :]
     pointer = "i64" if _is_wide(bodies.get(_MEMORY)) else "i32"
-    return Reachable(_MAGIC + edited, names, memories > 0, tables > 0, pointer, custom)
+    return Reachable(_MAGIC + edited, names, tables > 0, pointer, custom)
 
 
 def exported_functions(wasm: bytes) -> frozenset[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from foundation import private_files
+from foundation.durability import sync_folder
 from measurements.pack.errors import PackMalformed
 
 SECTOR_BYTES: Final = 512
@@ -54,7 +55,7 @@ def whole_file(out: Path) -> Iterator[int]:
             os.close(descriptor)
         refuse_existing(out)
         part.rename(out)
-        _sync_folder(out.parent)
+        sync_folder(out.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -78,15 +79,6 @@ def whole_folder(out: Path) -> Iterator[Path]:
 def refuse_existing(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise PackMalformed("pack.exists", expected=f"{out.name} not to be there yet", got="it is")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new name in it last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _part(out: Path) -> Path:

@@ -460,7 +460,7 @@ def test_a_revoked_chip():
 
 
 def test_a_revoked_platform():
-    tee = replace(tdx_tee(), platform=tdx_platform().revoking_pck())
+    tee = replace(tdx_tee(), platform=replace(tdx_platform(), pck_revoked=True))
     assert isinstance(refused("tdx", identity_bundle(tee, NONCE, KEYSET, CONFIG)), Revoked)
 
 

@@ -100,7 +100,7 @@ def test_a_quote_is_judged_by_both_verifiers_of_hardware():
     "status", [TcbStatus.OUT_OF_DATE, TcbStatus.SW_HARDENING_NEEDED, TcbStatus.CONFIGURATION_NEEDED]
 )
 def test_a_platform_may_be_simulated_as_badly_patched(status: TcbStatus):
-    platform = tdx_platform().with_tcb_status(status.value)
+    platform = replace(tdx_platform(), tcb_status=status.value)
     quote = TdxQuote.parse(platform.quote(REPORT_DATA, QuoteFields(MEASUREMENT)))
     collateral = TdxCollateral.parse(collateral_json(platform))
     assert verify_tdx_with_root_ca(quote, collateral, at=AT, root_der=platform.root.der).tcb.status is status

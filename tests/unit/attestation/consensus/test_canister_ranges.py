@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.consensus.certificate import parse_certificate
-from attestation.consensus.certified_time import encode_time
 from attestation.consensus.hashtree import Fork, Labeled, Pruned
 from attestation.consensus.ranges import parse_ranges
 from attestation.consensus.refusals import RangesRefused
+from foundation import leb128
 from foundation.cbor import SELF_DESCRIBED, Tag, encode
 from tests.little_subnet import (
     CANISTER,
@@ -80,7 +80,7 @@ def test_a_list_that_is_no_list_of_ranges_authorises_nothing(listed: bytes, code
 
 def test_ranges_that_are_missing_or_pruned_authorise_nothing() -> None:
     # certificates.md K7
-    shape: Shape = {b"subnet": {SUBNET: {b"public_key": SUBNET_SIGNER.der}}, b"time": encode_time(NOW_NS)}
+    shape: Shape = {b"subnet": {SUBNET: {b"public_key": SUBNET_SIGNER.der}}, b"time": leb128.unsigned(NOW_NS)}
     bare = certificate_bytes(grow(shape), ROOT)
     assert refusal(little_certificate(delegation=bare), RangesRefused) == "ranges.missing"
     inner = parse_certificate(flat_delegation())

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from attestation.consensus import hashtree
 from attestation.consensus.certificate import VerifiedCertificate, describe_path, open_envelope, parse_certificate
-from attestation.consensus.certified_time import encode_time
 from attestation.consensus.delegation import DelegationCache, VerifiedDelegation, verify_delegation
 from attestation.consensus.hashtree import Empty, Fork, Found, Labeled, Leaf, Pruned, to_cbor
 from attestation.consensus.refusals import (
@@ -25,6 +24,7 @@ from attestation.consensus.refusals import (
     TimeRefused,
     TreeRefused,
 )
+from foundation import leb128
 from foundation.cbor import SELF_DESCRIBED, Encodable, Tag, decode_foreign, encode
 from tests.little_subnet import (
     CANISTER,
@@ -138,7 +138,7 @@ def test_identity_points_are_refused_wherever_they_stand() -> None:
 
 def test_a_delegation_by_a_subnet_is_refused() -> None:
     # certificates.md K5
-    inner = certificate_bytes(grow({b"time": encode_time(NOW_NS)}), SUBNET_SIGNER, flat_delegation())
+    inner = certificate_bytes(grow({b"time": leb128.unsigned(NOW_NS)}), SUBNET_SIGNER, flat_delegation())
     assert refusal(little_certificate(delegation=inner), DelegationRefused) == "delegation.nested"
 
 
@@ -166,7 +166,7 @@ def test_a_verified_delegation_is_kept_and_only_for_its_own_bytes_and_root() -> 
     kept = DelegationCache(entries_max=2)
     first = verify(little_certificate(), kept=kept)
     assert len(kept) == 1
-    again = verify(little_certificate(LittleState(time=encode_time(NOW_NS + 1))), kept=kept)
+    again = verify(little_certificate(LittleState(time=leb128.unsigned(NOW_NS + 1))), kept=kept)
     assert again.delegation is first.delegation
     with pytest.raises(DelegationRefused):
         verify(little_certificate(), root=Signer(7).public_key, kept=kept)
@@ -356,7 +356,7 @@ def test_no_flipped_bit_verifies_to_anything_else(data: st.DataObject, sharded: 
 def test_a_level_s_pruned_siblings_are_not_proof_of_absence() -> None:
     tree = Fork(
         Fork(Labeled(b"canister", Fork(Pruned(bytes(32)), Pruned(bytes(32)))), Pruned(bytes(32))),
-        Labeled(b"time", Leaf(encode_time(NOW_NS))),
+        Labeled(b"time", Leaf(leb128.unsigned(NOW_NS))),
     )
     verified = verify(certificate_bytes(tree, SUBNET_SIGNER, flat_delegation()))
     assert verified.lookup(CERTIFIED_DATA) == hashtree.Unknown()
