@@ -40,10 +40,6 @@ KEPT: Final = {
     ): "the refusal is one for every request, so that it tells nothing of it",
     ("attestation/sealed/request.py", "a request that another caller sealed"): "the caller stands in sealed plaintext",
     (
-        "attestation/auditor/cell_checks.py",
-        "its nonce is neither of a block shown here nor one of yours; your policy decides",
-    ): "the reason of a finding in a sentence, no value that came",
-    (
         "anchorhold/replay/replayer.py",
         "the bundle shows no request to compute again",
     ): "the reason of a finding in a sentence, no value that came",

@@ -99,6 +99,12 @@ class AuditBundle:
         parts = [self.config, self.order, self.asked, self.answers, *(part for cell in self.cells for part in cell.all)]
         return cbor.encode([FORMAT, [part_digest(part) for part in parts], parts])
 
+    def raw(self, part: Part, cell: int | None = None) -> bytes:
+        """A part as it stands in the file: a common one, or one of a cell."""
+        if cell is None:
+            return dict(zip(_COMMON_PARTS, (self.config, self.order, self.asked, self.answers), strict=True))[part]
+        return dict(zip(_CELL_PARTS, self.cells[cell].all, strict=True))[part]
+
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `AuditRefused`, nothing else."""

@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, unique
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from attestation.errors import CollateralMissing, PolicyRefused
 from attestation.policy.claims import Appraisal
 from foundation.refusal import Refused
-
-SHOWN_MAX: Final = 200
 
 
 @unique
@@ -116,81 +113,8 @@ class Report:
         return replace(self, findings=(*self.findings, *findings))
 
 
-class Check:
-    """One check while it is made. Whoever makes it says in `got` what was found."""
-
-    def __init__(self, ledger: Ledger, finding: Finding) -> None:
-        self._ledger: Final = ledger
-        self._finding: Final = finding
-        self.got = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, reason: BaseException | None, at: TracebackType | None
-    ) -> bool:
-        of = self._finding
-        if reason is None:
-            self._ledger.add(replace(of, got=self.got[:SHOWN_MAX]))
-            return False
-        if not isinstance(reason, Refused):
-            return False
-        self._ledger.add(
-            replace(
-                of,
-                standing=Standing.FAILS,
-                expected=reason.expected[:SHOWN_MAX],
-                got=f"{reason.got} ({reason.code})"[:SHOWN_MAX],
-                status=_status(of.stage, reason),
-            )
-        )
-        return True
-
-
-class Ledger:
-    """Collects findings. The one mutable thing of an audit, alive only while it is made."""
-
-    def __init__(self) -> None:
-        self._findings: list[Finding] = []
-        self._appraisals: list[tuple[int, Appraisal]] = []
-        self._facts: list[tuple[str, str]] = []
-        self._forks: list[bytes] = []
-        self.simulated = False
-
-    def check(self, stage: Stage, code: str, rule: str, what: str, *, cell: int | None = None) -> Check:
-        """Around what checks: a refusal of ours inside it is the finding that it fails, and goes no further."""
-        return Check(self, Finding(stage, code, rule, what, Standing.HOLDS, cell=cell))
-
-    def add(self, finding: Finding) -> None:
-        self._findings.append(finding)
-
-    def unchecked(self, stage: Stage, code: str, rule: str, what: str, why: str, *, cell: int | None = None) -> None:
-        self.add(Finding(stage, code, rule, what, Standing.UNCHECKED, got=why, cell=cell))
-
-    def not_reached(
-        self, stage: Stage, code: str, rule: str, what: str, *, wants: str, cell: int | None = None
-    ) -> None:
-        self.add(Finding(stage, code, rule, what, Standing.NOT_REACHED, got=f"it rests on: {wants}", cell=cell))
-
-    def appraised(self, cell: int, appraisal: Appraisal) -> None:
-        self._appraisals.append((cell, appraisal))
-
-    def fact(self, name: str, value: object) -> None:
-        """Something worth knowing that was found on the way, for people."""
-        self._facts.append((name, str(value)[:SHOWN_MAX]))
-
-    def forked(self, document: bytes) -> None:
-        self._forks.append(document)
-
-    def report(self) -> Report:
-        """In the order of the chain, whatever order the checks were made in."""
-        stages = list(Stage)
-        findings = sorted(self._findings, key=lambda finding: stages.index(finding.stage))
-        return Report(tuple(findings), tuple(self._appraisals), tuple(self._facts), tuple(self._forks), self.simulated)
-
-
-def _status(stage: Stage, refusal: Refused) -> Status:
+def status_of(stage: Stage, refusal: Refused) -> Status:
+    """The exit status of a check of this stage that fails so."""
     match refusal:
         case CollateralMissing():
             return Status.COLLATERAL

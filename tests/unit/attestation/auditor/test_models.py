@@ -9,9 +9,11 @@ import pytest
 from anchorhold.replay.replayer import records
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import AuditBundle
-from attestation.auditor.findings import Finding, Ledger, Standing
+from attestation.auditor.checks import CHECKS, STAGES
+from attestation.auditor.findings import Finding, Standing
 from attestation.auditor.measured import Measured
-from attestation.auditor.receipt_checks import Receipted, check_models
+from attestation.auditor.receipt_checks import Receipted
+from attestation.auditor.rows import FILE, Held, Row, Scope, judge_all
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import NOT_SERVED
 from attestation.receipts.body import Receipt
@@ -25,10 +27,17 @@ MEASURED = Measured.parse(measured_config())
 
 
 def judged(bundle: AuditBundle, measured: Measured, receipts: list[object]) -> Finding:
-    ledger = Ledger()
+    """The finding of that row alone, over other receipts than those of the bundle."""
     signed = tuple(_Signed(receipt) for receipt in receipts)
-    check_models(ledger, bundle, 0, measured, Receipted(signed))  # type: ignore[arg-type]
-    (finding,) = ledger.report().findings
+    found = Receipted(signed)  # type: ignore[arg-type]
+    rows = [
+        Row("form.bundle", "", "", lambda _: Held(bundle), needs=(FILE,), scope=Scope.BUNDLE),
+        Row("configuration.read", "", "", lambda: Held(measured), scope=Scope.BUNDLE),
+        Row("order.asked-whole", "", "", lambda: Held(bundle.asked), scope=Scope.BUNDLE),
+        Row("receipts.complete", "", "", lambda: Held(found)),
+        next(row for row in CHECKS if row.code == "receipts.model"),
+    ]
+    [finding, *_] = [each for each in judge_all(rows, STAGES, b"", terms()).findings if each.code == "receipts.model"]
     return finding
 
 
