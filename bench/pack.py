@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from devnet.model import TinyModel
 from foundation.secrecy import Secret
-from measurements.pack.arena import Arena, Memory
+from measurements.pack.arena import Arena
 from measurements.pack.disk import read_at
 from measurements.pack.pack_check import verify_pack
 from measurements.pack.pack_manifest import CHUNK_BYTES
@@ -117,7 +117,7 @@ def _read(path: Path, threads: int) -> None:
 
 
 def _touch(size: int, threads: int) -> None:
-    arena = Arena(size, Memory.PRIVATE)
+    arena = Arena(size)
 
     def work(first: int) -> None:
         for at in range(first * CHUNK_BYTES, size, threads * CHUNK_BYTES):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import struct
 
-from appliance.engine.fixed.architecture import BLOCK, LANES, LINE, Architecture, Format, Tensor, Weights
+from appliance.engine.fixed.architecture import BLOCK, LINE, Architecture, Format, Tensor, Weights
 
+LANES = 32
 SPAN = 128
 _F, _I = struct.Struct("<f"), struct.Struct("<I")
 _D = struct.Struct("<d")

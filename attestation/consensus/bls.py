@@ -57,37 +57,26 @@ def public_key_to_der(public_key: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _public_point(raw: bytes) -> Any:
     # Kept because decoding checks the subgroup each time; a point is never changed once made.
-    if len(raw) != PUBLIC_KEY_BYTES:
-        raise _refused("key-length", f"{PUBLIC_KEY_BYTES} bytes", f"{len(raw)}")
-    try:
-        point = G2Point.from_compressed_bytes(raw)
-    except ValueError:
-        raise _refused("key-point", "a point of the subgroup of G2", shown(raw)) from None
-    if point == _IDENTITY_2:
-        raise _refused("key-identity", "a key", "the identity point")
-    if bytes(point.to_compressed_bytes()) != raw:
-        raise _refused(
-            "key-point",
-            "the point's own encoding",
-            f"{shown(raw)} instead of {shown(bytes(point.to_compressed_bytes()))}",
-        )
-    return point
+    return _point("G2", G2Point, _IDENTITY_2, raw, PUBLIC_KEY_BYTES, "key-", "a key")
 
 
 def _signature_point(raw: bytes) -> Any:
-    if len(raw) != SIGNATURE_BYTES:
-        raise _refused("length", f"{SIGNATURE_BYTES} bytes", f"{len(raw)}")
+    return _point("G1", G1Point, _IDENTITY_1, raw, SIGNATURE_BYTES, "", "a signature")
+
+
+def _point(name: str, group: Any, identity: Any, raw: bytes, size: int, prefix: str, what: str) -> Any:
+    if len(raw) != size:
+        raise _refused(f"{prefix}length", f"{size} bytes", f"{len(raw)}")
     try:
-        point = G1Point.from_compressed_bytes(raw)
+        point = group.from_compressed_bytes(raw)
     except ValueError:
-        raise _refused("point", "a point of the subgroup of G1", shown(raw)) from None
-    if point == _IDENTITY_1:
-        raise _refused("identity", "a signature", "the identity point")
+        raise _refused(f"{prefix}point", f"a point of the subgroup of {name}", shown(raw)) from None
+    if point == identity:
+        raise _refused(f"{prefix}identity", what, "the identity point")
+    own = bytes(point.to_compressed_bytes())
     # The library reads 48 bytes of 0xff as the identity: only the round trip shows a second encoding.
-    if bytes(point.to_compressed_bytes()) != raw:
-        raise _refused(
-            "point", "the point's own encoding", f"{shown(raw)} instead of {shown(bytes(point.to_compressed_bytes()))}"
-        )
+    if own != raw:
+        raise _refused(f"{prefix}point", "the point's own encoding", f"{shown(raw)} instead of {shown(own)}")
     return point
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from foundation.secrecy import Secret
-from measurements.pack.arena import Arena, Memory
+from measurements.pack.arena import Arena
 from measurements.pack.card import Card
 from measurements.pack.contents import measure
 from measurements.pack.errors import PackContentRefused
@@ -70,11 +70,6 @@ class OpenedPack:
     def names(self) -> tuple[str, ...]:
         return tuple(file.name for file in self.signed.header.manifest.files)
 
-    @property
-    def memory_file(self) -> int | None:
-        """The descriptor of SHARED memory, for another process to map."""
-        return self._arena.descriptor
-
     def file(self, name: str) -> memoryview:
         """A file's bytes. KeyError if there is none of that name."""
         for placed in self.signed.header.manifest.files:
@@ -94,13 +89,7 @@ class OpenedPack:
 
 @contextmanager
 def open_pack(
-    path: Path,
-    key: Secret,
-    *,
-    threads: int,
-    expected: Expected | None = None,
-    memory: Memory = Memory.PRIVATE,
-    progress: Progress = silent,
+    path: Path, key: Secret, *, threads: int, expected: Expected | None = None, progress: Progress = silent
 ) -> Iterator[OpenedPack]:
     """The model of a pack, for the length of the block. Raises the family of `PackRefused`, and OSError."""
     with PackFile.open(path) as pack:
@@ -108,7 +97,7 @@ def open_pack(
         if expected is not None:  # before the work: what the header says is signed, and proven below
             check_expected(Identity.of(pack.signed), expected)
         check_key(key, header.file_id, header.key_check)
-        arena = Arena(pack.manifest.plain_bytes, memory)
+        arena = Arena(pack.manifest.plain_bytes)
         try:
             _fill(pack, key, arena.view, threads, progress)
             weights = _proven(header.card, pack.manifest, arena.view)

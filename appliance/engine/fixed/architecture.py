@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final, Protocol
 
-LANES: Final = 32
 LINE: Final = 64  # elements of bf16 that a product takes at once: a pair for each lane
 BLOCK: Final = 32  # elements of a quantized product that are summed as integers
-PIECE: Final = 512  # elements of a quantized row that are kept together
 GROUPS: Final = (32, 64, 128)
 EMBEDDING: Final = "model.embed_tokens.weight"
 FINAL_NORM: Final = "model.norm.weight"

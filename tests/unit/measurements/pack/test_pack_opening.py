@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from devnet.model import TinyModel
-from measurements.pack.arena import Arena, Memory
+from measurements.pack.arena import Arena
 from measurements.pack.errors import (
     PackContentRefused,
     PackIdentityRefused,
@@ -48,37 +48,27 @@ def refused(path: Path, **options: Any) -> PackRefused:
     return caught.value
 
 
-@pytest.mark.parametrize("memory", list(Memory))
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_what_was_sealed_comes_back_in_place(path: Path, memory: Memory, threads: int):
-    with open_pack(path, KEY, threads=threads, memory=memory) as opened:
+def test_what_was_sealed_comes_back_in_place(path: Path, threads: int):
+    with open_pack(path, KEY, threads=threads) as opened:
         assert {name: bytes(opened.file(name)) for name in opened.names} == FILES
         tensors = opened.tensors()
         assert (tensors["a"].dtype, tensors["a"].shape, bytes(tensors["a"].data)) == ("BF16", (2, 3), bytes(range(12)))
         assert bytes(tensors["b"].data) == bytes(70)
         with pytest.raises(KeyError):
             opened.file("card.json")
-        assert (opened.memory_file is None) is (memory is Memory.PRIVATE)
 
 
-@pytest.mark.parametrize("memory", list(Memory))
-def test_opened_memory_cannot_be_written_and_outlives_the_block_while_it_is_held(path: Path, memory: Memory):
-    with open_pack(path, KEY, threads=1, memory=memory) as opened:
+def test_opened_memory_cannot_be_written_and_outlives_the_block_while_it_is_held(path: Path):
+    with open_pack(path, KEY, threads=1) as opened:
         view = opened.tensors()["a"].data
         with pytest.raises(TypeError):
             view[0] = 1
-        if opened.memory_file is not None:
-            with pytest.raises(PermissionError):
-                mmap.mmap(opened.memory_file, 0)
-            with pytest.raises(PermissionError):
-                os.ftruncate(opened.memory_file, 1)
-            with mmap.mmap(opened.memory_file, 0, access=mmap.ACCESS_READ) as elsewhere:
-                assert elsewhere[:14] == FILES["chat_template.jinja"]
     assert bytes(view) == bytes(range(12))
 
 
-def test_private_memory_is_read_only_to_the_kernel_too():
-    arena = Arena(3 << 20, Memory.PRIVATE)
+def test_memory_is_read_only_to_the_kernel_too():
+    arena = Arena(3 << 20)
     arena.view[:4] = b"once"
     arena.freeze()
     areas = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
@@ -90,10 +80,9 @@ def test_private_memory_is_read_only_to_the_kernel_too():
         arena.view[0]
 
 
-@pytest.mark.parametrize("memory", list(Memory))
-def test_memory_of_a_model_is_in_no_core_dump(memory: Memory):
+def test_memory_of_a_model_is_in_no_core_dump():
     """pack.md P18: the kernel marks it `dd`, before and after freezing."""
-    arena = Arena(SIZE, memory)
+    arena = Arena(SIZE)
     assert dumped(SIZE) == [False]
     arena.freeze()
     assert dumped(SIZE) == [False]
@@ -273,23 +262,27 @@ def test_the_wrong_model_is_refused_before_the_work(path: Path):
     assert isinstance(refused(path, expected=Expected(model_root=bytes(32))), PackIdentityRefused)
 
 
-def test_a_failed_opening_leaves_no_memory_and_no_descriptor(path: Path):
+def test_a_failed_opening_leaves_no_memory_and_no_descriptor(tmp_path: Path):
+    path = tmp_path / "x.pack"
+    big = weights(a=("U8", [SIZE], bytes(SIZE)))
+    seal_pack(write_folder(tmp_path / "m", {"model.safetensors": big}), path, KEY, threads=1)
+    with open_pack(path, KEY, threads=1) as opened:
+        size = -(-opened.signed.header.manifest.plain_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        assert dumped(size) == [False]
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    mapped = Path("/proc/self/maps").read_text(encoding="utf-8").count("memfd:model")
-    for memory in Memory:
-        refused(path, memory=memory)
+    refused(path)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
-    assert Path("/proc/self/maps").read_text(encoding="utf-8").count("memfd:model") == mapped == 0
+    assert dumped(size) == []
 
 
 def test_an_opened_pack_comes_from_opening_alone(path: Path):
     with pytest.raises(TypeError), open_pack(path, KEY, threads=1) as opened:
-        OpenedPack(object(), opened.signed, Arena(1, Memory.PRIVATE), {})
+        OpenedPack(object(), opened.signed, Arena(1), {})
 
 
 def test_progress_counts_every_byte_once_and_upwards(path: Path, tmp_path: Path):
