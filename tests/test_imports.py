@@ -58,6 +58,7 @@ NARROWER = (
     ("anchorhold.client", "vsock_bridge", "an app speaks with a gateway"),
     ("appliance", "attestation.broker", "a cell holds no key of the broker's"),
     ("appliance", "attestation.auditor", "a cell does not audit itself"),
+    ("appliance", "attestation.verify.openssl_opinion", "a second opinion is asked outside the image"),
     ("appliance.engine", "appliance.ordering", "the engine sees token ids and nothing else"),
     ("appliance.engine", "attestation", "the engine sees token ids and nothing else"),
     ("appliance.engine", "vsock_bridge", "the engine sees token ids and nothing else"),

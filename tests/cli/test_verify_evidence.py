@@ -80,6 +80,8 @@ def test_as_json(run: Run, bundle: EvidenceBundle, kind: str):
     assert value["evidence"]["keyset"] == KEYSET.digest.hex()
     assert value["evidence"]["measured_config"] == CONFIG.hex()
     assert value["claims"][0]["code"] == "bundle.nonce"
+    chains = ["VCEK"] if kind == "snp" else ["PCK", "TCB info", "QE identity"]
+    assert value["second_opinion"] == dict.fromkeys(chains, "accepted")
 
 
 def test_genuine_only(run: Run, bundle: EvidenceBundle):  # evidence-production.md E129

@@ -181,6 +181,7 @@ def test_real_gpu_evidence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, *base)[0] == 0
     status, said = run(capsys, *base, "--nonce", nonce, "--rim", rims / "NV_GPU_DRIVER_GH100_550.144.03.xml")
     assert (status, said["evidence"]["rim_matched"], said["evidence"]["rim_differing"]) == (0, 20, "")
+    assert said["second_opinion"] == dict.fromkeys(["GPU", "GPU manifest 550.144.03"], "accepted")
     assert run(capsys, *base, "--nonce", "00" * 32)[1]["refusal"]["code"] == "gpu.nonce"
     spoiled = published.FOLDER / "gpu-neg" / "incorrect_signature_driver_rim.xml"
     assert run(capsys, *base, "--rim", spoiled)[0] == 2
@@ -204,3 +205,4 @@ def test_real_tdx_evidence(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, *words)[0] == 4
     status, said = run(capsys, *words, "--genuine-only")
     assert (status, said["verdict"], said["evidence"]["tcb_status"]) == (0, "genuine", "UpToDate")
+    assert said["second_opinion"] == dict.fromkeys(["PCK", "TCB info", "QE identity"], "accepted")

@@ -43,13 +43,14 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.evidence_bundle import EvidenceBundle
     from attestation.policy.bundle_appraisal import appraise_bundle
     from attestation.verify.evidence_bundle import verify_bundle
+    from attestation.verify.evidence_chains import bundle_chains
 
     nonce = None if arguments.nonce is None else hex_option(arguments.nonce, "--nonce")
     root = None if arguments.simulated_root is None else _certificate(arguments.simulated_root)
     bundle = EVIDENCE.parsed(arguments.bundle, EvidenceBundle.parse)
     verified = verify_bundle(bundle, at=by.at, nonce=nonce, simulated_root=root)
     appraisal = appraise_bundle(verified, by.references, by.policy, nonce=nonce) if by.policy else None
-    return _facts(verified), appraisal
+    return Found(_facts(verified), appraisal, bundle_chains(bundle, verified))
 
 
 def _certificate(name: str) -> bytes:

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.gpu_report import GpuReport
     from attestation.evidence.gpu_rim import GpuRim
+    from attestation.verify.evidence_chains import gpu_chains
     from attestation.verify.gpu import compare_with_rims, verify_gpu, verify_nonce
     from attestation.verify.gpu_facts import gpu_facts
     from attestation.verify.gpu_rim import verify_rim
@@ -65,4 +66,5 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     if manifests:
         rims = [verify_rim(manifest, at=by.at) for manifest in manifests]
         verified = compare_with_rims(verified, rims, report)
-    return gpu_facts(verified), by.appraisal(verified, ReferenceValues.of({"gpu.nonce": nonces}))
+    appraisal = by.appraisal(verified, ReferenceValues.of({"gpu.nonce": nonces}))
+    return Found(gpu_facts(verified), appraisal, gpu_chains("GPU", chain, manifests, verified.root))

@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.snp_report import SnpReport
+    from attestation.verify.evidence_chains import snp_chains
     from attestation.verify.facts import snp_facts
     from attestation.verify.snp import SnpCollateral, SnpEvidence, verify_snp
 
@@ -86,7 +87,7 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     if arguments.certs is not None:
         collateral = collateral.with_certificates(_folder(Path(arguments.certs)))
     verified = verify_snp(evidence, collateral, at=by.at, roots=_roots(arguments.simulated_root))
-    return snp_facts(verified), by.appraisal(verified, stated)
+    return Found(snp_facts(verified), by.appraisal(verified, stated), snp_chains(evidence, collateral, verified))
 
 
 def _stated_references(arguments: argparse.Namespace) -> dict[str, list[bytes]]:

@@ -51,6 +51,7 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     from attestation.evidence.tdx_collateral import TdxCollateral
     from attestation.evidence.tdx_quote import TdxQuote
     from attestation.verify.event_log import verify_event_log
+    from attestation.verify.evidence_chains import tdx_chains
     from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
     from attestation.verify.tdx_facts import tdx_facts
 
@@ -71,7 +72,8 @@ def _judge(arguments: argparse.Namespace, by: Criteria) -> Found:
     if log is not None:
         verified = verify_event_log(log, verified)
     _require_stated(verified.report.report_data, stated, by.policy)
-    return tdx_facts(verified), by.appraisal(verified, ReferenceValues.of({"tdx.report_data": stated}))
+    appraisal = by.appraisal(verified, ReferenceValues.of({"tdx.report_data": stated}))
+    return Found(tdx_facts(verified), appraisal, tdx_chains(quote, collateral, verified.root))
 
 
 def _require_stated(got: bytes, stated: list[bytes], policy: Policy | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -23,6 +23,7 @@ from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
 
 if TYPE_CHECKING:
+    from attestation.verify.openssl_opinion import AskedChain, ChainOpinion
     from attestation.verify.verified import VerifiedSnp
     from attestation.verify.verified_gpu import VerifiedGpu
     from attestation.verify.verified_tdx import VerifiedTdx
@@ -40,6 +41,7 @@ class Judgement:
     facts: Mapping[str, object]
     appraisal: Appraisal | None
     refusal: Refused | None
+    opinions: tuple[ChainOpinion, ...] = ()
 
     @property
     def status(self) -> int:
@@ -76,6 +78,7 @@ class Judgement:
                 "status": self.status,
                 "at": f"{self.at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
                 "evidence": dict(self.facts),
+                "second_opinion": {opinion.name: opinion.refused or "accepted" for opinion in self.opinions},
                 "policy": self.appraisal.policy_id if self.appraisal else None,
                 "claims": [_claim_json(claim) for claim in self.appraisal.claims] if self.appraisal else [],
                 "refusal": _refusal_json(self.refusal) if self.refusal else None,
@@ -86,6 +89,9 @@ class Judgement:
     def as_text(self) -> str:
         lines = [f"{self.kind} evidence, judged at {self.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"]
         lines += [f"  {name:<20} {_short(value)}" for name, value in self.facts.items()]
+        if self.opinions:
+            names = ", ".join(opinion.name for opinion in self.opinions)
+            lines.append(f"  {'second opinion':<20} OpenSSL accepts the chains: {names}")
         if self.appraisal:
             lines += ["", f"claims under {self.appraisal.policy_id}", *claim_table(self.appraisal.claims)]
         if self.refusal:
@@ -184,18 +190,26 @@ class Criteria:
         return appraise(verified, self.references.joined(stated), self.policy)
 
 
-Found = tuple[Mapping[str, object], Appraisal | None]
-"""The facts of genuine evidence, and how a policy judges it."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The facts of genuine evidence, how a policy judges it, and the chains to ask OpenSSL about as well."""
+
+    facts: Mapping[str, object]
+    appraisal: Appraisal | None
+    chains: Iterable[AskedChain]
 
 
 def judged(kind: str, arguments: argparse.Namespace, judge: Callable[[argparse.Namespace, Criteria], Found]) -> int:
     """What every verb that judges evidence does: judge, print the verdict or the refusal, give its status."""
+    from attestation.verify.openssl_opinion import require_openssl
+
     at = arguments.at or datetime.now(UTC)  # the one place of the verb that reads the clock
     try:
         # A policy that can't be read is a usage error whatever the evidence is, so it is read first.
         policy = None if arguments.genuine_only else judging_policy(arguments)
-        facts, appraisal = judge(arguments, Criteria(at, policy, judging_references(arguments)))
-        judgement = Judgement(kind, at, facts, appraisal, None)
+        found = judge(arguments, Criteria(at, policy, judging_references(arguments)))
+        opinions = require_openssl(found.chains, at)
+        judgement = Judgement(kind, at, found.facts, found.appraisal, None, opinions)
     except Refused as refusal:
         if status_of(refusal) == 1 and not arguments.json:
             raise  # nothing was judged: the command says in one line which file is not what it has to be

@@ -131,6 +131,31 @@ def test_accepted(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert (spoken["evidence"]["simulated"], spoken["evidence"]["measurement"]) == (True, "11" * 48)
 
 
+def test_the_second_opinion_stands_beside_the_verdict(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:  # evidence.md E183
+    assert run(*desk.evidence(), *desk.chain(), "--genuine-only") == 0
+    assert "\n  second opinion       OpenSSL accepts the chains: VCEK\n" in capsys.readouterr().out
+    assert run(*desk.evidence(), *desk.chain(), "--genuine-only", "--json") == 0
+    assert said(capsys)["second_opinion"] == {"VCEK": "accepted"}
+
+
+def test_a_chain_that_openssl_refuses_is_not_genuine(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:  # evidence.md E185
+    case = FORGE.case()
+    case.chain[0] = FORGE.make_intermediate(critical_oid="1.2.3.4")
+    case.verify()
+    desk.lay(case)
+    assert run(*desk.evidence(), *desk.chain(), "--genuine-only", "--json") == 2
+    spoken = said(capsys)
+    assert (spoken["verdict"], spoken["second_opinion"], spoken["refusal"]["code"]) == (
+        "not-genuine",
+        {},
+        "chain.second-opinion",
+    )
+
+
 def test_the_default_policy_takes_no_simulated_root(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:  # evidence.md E137

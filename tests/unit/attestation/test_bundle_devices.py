@@ -20,7 +20,9 @@ from attestation.report_data import identity_device_nonce, release_device_nonce
 from attestation.tee.produce import identity, release
 from attestation.verify import evidence_bundle as module
 from attestation.verify.evidence_bundle import verify_bundle
+from attestation.verify.evidence_chains import bundle_chains
 from attestation.verify.gpu import verify_gpu_with_root_ca
+from attestation.verify.openssl_opinion import require_openssl
 from attestation.verify.verified_bundle import VerifiedBundle
 from devnet.tee import policy_document, reference_values
 from tests.little_tee import AT, CONFIG, KEYSET, NONCE, snp_platform, snp_tee
@@ -61,6 +63,12 @@ def test_two_devices_of_one_challenge(our_root: None):
     verified = verify(bundle_with(shown(DEVICE), shown(OTHER)))
     assert [device.nonce for device in verified.devices] == [DEVICE_NONCE, DEVICE_NONCE]
     assert verified.device_nonce == DEVICE_NONCE
+
+
+def test_openssl_is_asked_about_every_chain_of_a_bundle(our_root: None):  # evidence.md E183
+    bundle = bundle_with(shown(DEVICE), shown(OTHER))
+    opinions = require_openssl(bundle_chains(bundle, verify(bundle)), AT)
+    assert [(opinion.name, opinion.refused) for opinion in opinions] == [("VCEK", ""), ("GPU 0", ""), ("GPU 1", "")]
 
 
 def test_devices_of_a_release(our_root: None):
