@@ -51,6 +51,9 @@ class Source:
         """Raises a `Refused`: the pack is not the measured model, or the engine not the measured engine."""
         config = MeasuredConfig.parse(AuditBundle.parse(read_file(self.bundle)).config)
         if self.pack is None:
+            if config.profile is not None:
+                model = "" if config.release is None else f" of root {config.release.model_root.hex()}"
+                raise UsageRefused("usage.model", expected=f"--model PACK: the pack of the model{model}", got="none")
             yield self._checked(Replayer(mind_of(config, None), config, record.receipt, self._openings()), record)
             return
         if self.model_key is None:

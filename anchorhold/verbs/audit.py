@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Verbs
-from anchorhold.input_files import UsageRefused, hex_option, read_file
-from anchorhold.verbs.verify.verdict import DEFAULT_POLICY, judging_policy, judging_references, read_time
+from anchorhold.input_files import AUTHORITY, BUNDLE, CHECKPOINT, DEVNET_ROOTS, UsageRefused, hex_option
+from anchorhold.verbs.verify.verdict import DEFAULT_POLICY, judging_references, policy_named, read_time
 
 if TYPE_CHECKING:
     from attestation.auditor.findings import Finding, Report
@@ -31,8 +31,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "--policy",
         metavar="FILE",
-        default=DEFAULT_POLICY,
-        help=f"what a machine has to be, as `anchorhold policy` shows it (default: {DEFAULT_POLICY})",
+        help="what a machine has to be, as `anchorhold policy` shows it "
+        f"(default: {DEFAULT_POLICY}, and with --devnet the same for simulated silicon)",
     )
     parser.add_argument("--references", metavar="FILE", help="reference values the policy may ask for")
     parser.add_argument("--root-key", metavar="HEX", help="the network's root key (default: the Internet Computer's)")
@@ -43,7 +43,13 @@ def add(verbs: Verbs) -> None:
         type=read_time,
         help="the time to judge evidence at (default: when the network certified the order)",
     )
-    parser.add_argument("--nonce", metavar="HEX", action="append", default=[], help="a nonce you asked a cell with")
+    parser.add_argument(
+        "--nonce",
+        metavar="HEX",
+        action="append",
+        default=[],
+        help="a nonce you asked a cell with: its evidence must answer it",
+    )
     parser.add_argument(
         "--seen",
         metavar="NOTE",
@@ -51,7 +57,7 @@ def add(verbs: Verbs) -> None:
         default=[],
         help="a checkpoint seen elsewhere: must be of the same log",
     )
-    parser.add_argument("--authority", metavar="FILE", help="who may decide which release runs")
+    parser.add_argument("--authority", metavar="FILE", help="who must have decided which release runs")
     parser.add_argument(
         "--decided",
         metavar="HEX",
@@ -92,46 +98,75 @@ def _place(text: str) -> tuple[int, int]:
 def run(arguments: argparse.Namespace) -> int:
     from attestation.auditor.audit import audit
 
+    _refuse_idle(arguments)
     terms = _terms(arguments)
-    report = audit(read_file(arguments.bundle), terms)
+    raw = BUNDLE.read(arguments.bundle, empty=True)
+    report = audit(raw, terms)
+    hint = _hint(report, raw, arguments)
     if arguments.replay:
         report = report.also(_replayed(report, arguments))
     if arguments.page is not None:
         _write_page(report, arguments.bundle, arguments.page)
     if arguments.fork is not None and report.forks:
         arguments.fork.write_bytes(report.forks[0])
-    print(_as_json(report) if arguments.json else _as_text(report))
+    print(_as_json(report, hint) if arguments.json else _as_text(report, hint))
     return int(report.status)
 
 
+def _refuse_idle(arguments: argparse.Namespace) -> None:
+    """U39: an option that would change nothing in this run is refused by name."""
+    alone = "{} alone, which changes nothing"
+    needs_replay = ("model", "model_key", "service_keys", "handed", "sample", "only", "processes", "cluster")
+    rows: list[tuple[str, bool, str, str]] = [
+        *((name, not arguments.replay, "--replay beside {}", alone) for name in needs_replay),
+        ("decided", arguments.authority is None, "--authority beside {}", alone),
+        ("model_key", arguments.model is None, "--model beside {}", alone),
+        ("cluster", arguments.processes is None, "--processes beside {}", alone),
+        ("root_key", arguments.devnet is not None, "{} or --devnet", "both, and --devnet's file has a root key"),
+        ("sample", bool(arguments.only), "{} or --only", "both, and --only names the requests"),
+    ]
+    for name, idle, expected, got in rows:
+        if idle and getattr(arguments, name) not in (None, []):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageRefused("usage.idle", expected=expected.format(option), got=got.format(option))
+
+
+def _hint(report: Report, raw: bytes, arguments: argparse.Namespace) -> str:
+    """How to go on, where a devnet's bundle was held against the roots of real networks and silicon."""
+    from attestation.auditor.evidence_checks import states_simulated
+
+    if report.ok or arguments.devnet is not None or not states_simulated(raw):
+        return ""
+    if report.failed[0].code not in ("configuration.subnet", "evidence.genuine"):
+        return ""
+    return "the roots in this bundle are a devnet's: pass --devnet ROOTS to accept them, and simulated silicon"
+
+
 def _terms(arguments: argparse.Namespace) -> Terms:
+    from attestation.auditor.devnet_roots import DevnetRoots
     from attestation.auditor.terms import Terms
     from attestation.consensus.principal import from_text
     from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
+    from attestation.receipts.checkpoint import without_cosignatures
 
     gateway = None if arguments.gateway is None else from_text(arguments.gateway)
     nonces = tuple(hex_option(text, "--nonce") for text in arguments.nonce)
-    seen = tuple(read_file(name) for name in arguments.seen)
+    seen = tuple(CHECKPOINT.parsed(name, without_cosignatures) for name in arguments.seen)
+    references = judging_references(arguments)
     if arguments.devnet is None:
-        root_key = MAINNET_ROOT_KEY
+        root_key, simulated_root = MAINNET_ROOT_KEY, None
         if arguments.root_key is not None:
             root_key = parse_root_key(hex_option(arguments.root_key, "--root-key"))
-        return Terms(
-            judging_policy(arguments),
-            judging_references(arguments),
-            root_key,
-            gateway,
-            arguments.at,
-            nonces=nonces,
-            seen=seen,
-            decisions=_reader(arguments),
-        )
-    from attestation.auditor.devnet_roots import DevnetRoots
-
-    roots = DevnetRoots.parse(read_file(arguments.devnet))
-    policy = judging_policy(arguments) if arguments.policy != DEFAULT_POLICY else roots.policy
-    references = roots.references.joined(judging_references(arguments))
-    return Terms(policy, references, roots.subnet, gateway, arguments.at, roots.tee, nonces, seen, _reader(arguments))
+        policy = policy_named(arguments.policy or DEFAULT_POLICY)
+    else:
+        roots = DEVNET_ROOTS.parsed(arguments.devnet, DevnetRoots.parse)
+        root_key, simulated_root = roots.subnet, roots.tee
+        policy = roots.policy if arguments.policy is None else policy_named(arguments.policy)
+        references = roots.references.joined(references)
+    if arguments.references is not None and not policy.uses_references:
+        got = f"--references with {policy.id}, which compares with none"
+        raise UsageRefused("usage.idle", expected="a --policy that compares with reference values", got=got)
+    return Terms(policy, references, root_key, gateway, arguments.at, simulated_root, nonces, seen, _reader(arguments))
 
 
 def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
@@ -140,7 +175,7 @@ def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
 
     if arguments.authority is None:
         return None
-    authority = authority_digest(parse_authority(read_file(arguments.authority)))
+    authority = authority_digest(AUTHORITY.parsed(arguments.authority, parse_authority))
     return HistoryReader(authority, tuple(hex_option(text, "--decided") for text in arguments.decided))
 
 
@@ -190,7 +225,7 @@ def _write_page(report: Report, bundle: str, path: Path) -> None:
 # -- what is printed
 
 
-def _as_text(report: Report) -> str:
+def _as_text(report: Report, hint: str) -> str:
     from attestation.auditor.findings import Standing
 
     marks = {
@@ -209,7 +244,7 @@ def _as_text(report: Report) -> str:
             lines += [f"    expected {finding.expected}", f"    got      {finding.got}"]
         elif finding.standing is not Standing.HOLDS:
             lines.append(f"    {finding.got}")
-    return "\n".join([*lines, "", _verdict(report)])
+    return "\n".join([*lines, "", *([f"hint: {hint}"] if hint else []), _verdict(report)])
 
 
 def _name(finding: Finding) -> str:
@@ -227,7 +262,7 @@ def _verdict(report: Report) -> str:
     return f"{held} checks held, {len(report.findings) - held} had nothing to look at{silicon}\naudit: ok"
 
 
-def _as_json(report: Report) -> str:
+def _as_json(report: Report, hint: str) -> str:
     """One object. Keys are only ever added; codes and standings are stable."""
     return json.dumps(
         {
@@ -262,6 +297,7 @@ def _as_json(report: Report) -> str:
                 for claim in appraisal.claims
             ],
             "forks": [document.hex() for document in report.forks],
+            "hint": hint,
         },
         indent=2,
     )

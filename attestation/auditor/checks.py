@@ -299,6 +299,26 @@ _OF_CELL: Final = (
 
 _OF_CELLS: Final = (
     Row(
+        "policy.nonce",
+        "audit.md U12",
+        "a cell's evidence answers every nonce that you named",
+        evidence_checks.nonces,
+        needs=(TERMS,),
+        after=("order.requests",),
+        across=("evidence.genuine",),
+        scope=Scope.CELLS,
+    ),
+    Row(
+        "log.named",
+        "audit.md U27",
+        "every checkpoint that you brought is of a log shown here",
+        log_checks.named,
+        needs=(TERMS,),
+        after=("order.requests",),
+        across=("evidence.receipt-key",),
+        scope=Scope.CELLS,
+    ),
+    Row(
         "receipts.same",
         "audit.md U21",
         "every cell says the same about every request",

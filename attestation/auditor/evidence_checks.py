@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from attestation.auditor.audit_bundle import audit_nonce
+from attestation.auditor.audit_bundle import AuditBundle, audit_nonce
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered
@@ -21,6 +21,7 @@ from attestation.report_data import Purpose
 from attestation.verify.evidence_bundle import verify_bundle
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
+from foundation.refusal import Refused, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,15 @@ def genuine(terms: Terms, ordered: Ordered, raw: bytes) -> Held[VerifiedBundle]:
     at = terms.at or ordered.certified_at
     verified = verify_bundle(EvidenceBundle.parse(raw), at=at, simulated_root=terms.simulated_root)
     return Held(verified, f"{verified.statement.kind.value}, root {verified.evidence.root.name}")
+
+
+def states_simulated(raw: bytes) -> bool:
+    """Whether a bundle says of any cell that its silicon is simulated. Nothing is verified: it is for a hint."""
+    try:
+        cells = AuditBundle.parse(raw).cells
+        return any(EvidenceBundle.parse(cell.evidence).kind.simulated for cell in cells)
+    except Refused:
+        return False
 
 
 def identity(verified: VerifiedBundle) -> Held[None]:
@@ -95,6 +105,16 @@ def fresh(terms: Terms, ordered: Ordered, believed: Believed) -> Held[Answered] 
         return Held(Answered(nonce), nonce.hex(), what="the evidence answers a nonce of yours")
     why = "its nonce is neither of a block shown here nor one of yours; your policy decides"
     return Unchecked(why, Answered(None))
+
+
+def nonces(terms: Terms, cells: Mapping[int, VerifiedBundle]) -> Held[None] | None:
+    """U12: nothing where the auditor named none."""
+    answered = {verified.statement.nonce for verified in cells.values()}
+    for nonce in terms.nonces:
+        if nonce not in answered:
+            got = f"evidence over {listed(answered)}"
+            raise AuditRefused("nonce", expected=f"evidence over {nonce.hex()}", got=got)
+    return Held(None, f"{len(terms.nonces)} answered") if terms.nonces else None
 
 
 def claims(terms: Terms, believed: Believed, answered: Answered) -> Held[Appraisal] | Failed[Appraisal]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from attestation.auditor.audit_bundle import LogPart
 from attestation.auditor.errors import AuditRefused
@@ -16,6 +17,8 @@ from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin
 from attestation.receipts.fork import Fork, Ground
 from foundation import merkle
 from foundation.refusal import listed, shown
+
+LINE: Final = b"\n"
 
 
 class ForkFound(AuditRefused):
@@ -100,7 +103,7 @@ def seen(
     terms: Terms, believed: Believed, found: Receipted, log: Shown, earlier: tuple[Vouched, ...] | None
 ) -> Unchecked[None] | list[Outcome]:
     """U27: what others have seen of this log, held against it."""
-    notes = _notes_of(terms, believed)
+    notes = [note for note in map(without_cosignatures, terms.seen) if _is_of(note, believed)]
     if not notes:
         return Unchecked("you brought none of this log")
     known, leaves = _known(log, earlier), _leaves(found)
@@ -136,10 +139,20 @@ def _held_against(
     )
 
 
-def _notes_of(terms: Terms, believed: Believed) -> list[bytes]:
-    """Of the checkpoints that the auditor brought, those of this cell's log."""
-    origin = origin_of(believed.receipt_key).encode() + b"\n"
-    return [note for note in map(without_cosignatures, terms.seen) if note.startswith(origin)]
+def named(terms: Terms, cells: Mapping[int, Believed]) -> Held[None] | None:
+    """U27: a checkpoint of a log that is not shown is held against nothing. No finding without checkpoints."""
+    notes = [without_cosignatures(note) for note in terms.seen]
+    for note in notes:
+        if not any(_is_of(note, believed) for believed in cells.values()):
+            origins = listed(origin_of(believed.receipt_key) for believed in cells.values())
+            got = f"a checkpoint that begins with {shown(note.partition(LINE)[0])}"
+            raise AuditRefused("seen", expected=f"a checkpoint of {origins}", got=got)
+    return Held(None, f"{len(notes)} of these logs") if notes else None
+
+
+def _is_of(note: bytes, believed: Believed) -> bool:
+    """Whether a checkpoint names this cell's log."""
+    return note.startswith(origin_of(believed.receipt_key).encode() + LINE)
 
 
 def _known(log: Shown, earlier: tuple[Vouched, ...] | None) -> list[Vouched]:

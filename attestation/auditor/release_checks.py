@@ -160,6 +160,8 @@ def decision(
         why = "no broker, no decision" if adoption is None else "the owner of the key decided alone"
         if released.document is not None:
             raise AuditRefused("decision", expected="no document, since no decision is named", got="a document")
+        if terms.decisions is not None:
+            raise AuditRefused("decision", expected="a decision of the authority that you named", got=f"none: {why}")
         return Unchecked(why)
     if released.document is None:
         raise AuditRefused("decision", expected=f"the decision {adoption.hex()}", got="none")

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from attestation.errors import PolicyMalformed
-from attestation.policy.fields import Unfit, rules_of
+from attestation.policy.fields import OneOf, Unfit, rules_of
 from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import SnpPolicy
 from attestation.policy.tdx import TdxPolicy
@@ -52,6 +52,12 @@ class Policy:
     def id(self) -> str:
         """Name and digest, as they stand in an appraisal."""
         return f"{self.name}@{self.digest.hex()[:16]}"
+
+    @property
+    def uses_references(self) -> bool:
+        """Whether anything is compared with reference values."""
+        values = (getattr(part, rule.name) for part in self.sections.values() for rule in rules_of(type(part)))
+        return any(isinstance(value, OneOf) and value.from_references for value in values)
 
     @property
     def snp(self) -> SnpPolicy | None:

@@ -218,7 +218,11 @@ def judged(kind: str, arguments: argparse.Namespace, judge: Callable[[argparse.N
 
 
 def judging_policy(arguments: argparse.Namespace) -> Policy:
-    name: str = arguments.policy
+    return policy_named(arguments.policy)
+
+
+def policy_named(name: str) -> Policy:
+    """A built-in policy, or the document of that path."""
     if name in document.builtin_names():
         return document.builtin(name)
     return POLICY.parsed(name, lambda raw: document.parse(raw, called=name))
