@@ -142,7 +142,7 @@ gateway: ## Compile both canisters (needs node); changes gateway.wasm, governanc
 gateway-check: setup ## Prove that both checked-in canisters are what their sources compile to; what needs Node
 	cd gateway && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check && node examples/build.mjs --check
 	cd governance && npm ci --no-audit --no-fund --loglevel=error && node build.mjs --check
-	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p no:xdist -m node
+	ANCHORHOLD_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -p no:xdist --ignore tests/vllm -m node
 
 little-model: $(VLLM_VENV)/.ready ## Make the little model anew (some minutes) and compare every byte with what is checked in
 	$(VLLM_BIN)/python -m devnet.little_model --check
