@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 import structlog
 
+from appliance import stages
 from appliance.config import ConfigRefused, MeasuredConfig, config_digest
 from appliance.engine.errors import EngineRefused
 from appliance.engine.golden import GoldenMissed
@@ -23,32 +24,25 @@ from appliance.engine.profile import ProfileDrift, ProfileRefused
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
-from appliance.key_release import Held, Releaser
-from appliance.model_pack import ModelGate
+from appliance.key_release import Releaser
 from appliance.model_runtime import ByteScript, MakeMind, Mind, ModelScript
 from appliance.ordering.sequencer import Sequencer
 from appliance.process_hardening import SealingFailed, seal_process, take_output
 from appliance.service_keys import Rings
-from appliance.serving.answer_pipeline import Answering, Terms
-from appliance.serving.receipts import ReceiptBook
 from appliance.serving.run_queue import Device
-from appliance.serving.services import ObserveService, ReleaseService, StreamService
-from attestation.consensus.chat_limits import RAISED
+from appliance.serving.services import NoBroker, ObserveService, ReleaseService, StreamService
+from appliance.stages import Booted, LaidPack, Opened, Proven
 from attestation.consensus.delegation import DelegationCache
-from attestation.rcar.errors import GrantRefused
-from attestation.receipts.body import ServedBy
-from attestation.sealed.request import Place
 from attestation.tee.configfs import ConfigfsTee
 from attestation.tee.errors import TeeRefused
 from attestation.tee.tee import Tee
 from foundation import logs
 from foundation.refusal import Refused
 from measurements.pack.errors import PackIdentityRefused, PackKeyRefused
-from measurements.pack.identity import Expected
 from measurements.pack.pack_reader import OpenedPack
 from vsock_bridge.errors import AddressRefused
 from vsock_bridge.ports import Port
-from vsock_bridge.server import CellServer, Service
+from vsock_bridge.server import CellServer
 from vsock_bridge.transport import Address, Scheme
 
 REFUSED: Final = 1
@@ -57,6 +51,7 @@ REFUSED_MODEL: Final = 71
 NO_KEY: Final = 72
 REFUSED_ENGINE: Final = 73
 WRONG_KEY: Final = 74
+FIRST_SAID: Final = (NO_KEY, REFUSED_ENGINE, WRONG_KEY, REFUSED_MODEL, FAILED, 0)  # of what ends a boot at one time
 
 _log = structlog.get_logger()
 
@@ -83,7 +78,7 @@ def main() -> int:
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(config, make_mind, identity, arguments.listen, arguments.model))
+    return asyncio.run(serve(Booted.of(config, make_mind, identity, arguments.model), arguments.listen))
 
 
 def _window(text: str) -> Address:
@@ -106,7 +101,7 @@ def choose_mind(config: MeasuredConfig) -> MakeMind:
 
 
 def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
-    """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `profiled.start` does."""
+    """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `engine_start.start` does."""
     from appliance import engine_start  # noqa: PLC0415 - an engine's libraries are loaded only where it serves
 
     if model is None:
@@ -126,134 +121,135 @@ def detect_tee(*, needed: bool) -> Tee | None:
         return None
 
 
-class Cell:
-    """The parts of one boot of the cell, put together."""
+class Window:
+    """The three ports of one boot, whatever stage it is at."""
 
-    def __init__(self, config: MeasuredConfig, make_mind: MakeMind, identity: Identity, pack: Path | None) -> None:
-        self._config: Final = config
-        self._make_mind: Final = make_mind
-        self._identity: Final = identity
-        self._pack: Final = pack
-        self._releaser: Final = None if config.release is None else identity.releaser(config.release)
-        self._rings: Final = Rings()
+    def __init__(self, booted: Booted) -> None:
+        config, identity = booted.config, booted.identity
         sequencer = Sequencer(root_key=config.root_key, canister=config.gateway, cache=DelegationCache())
-        self.device: Final = Device(on_answered=self._rings.answered)
-        self.gate: Final = ModelGate(shut=True)
-        stream = StreamService(sequencer, self.device, self.gate, self._rings)
-        self.observe: Final = ObserveService(
-            sequencer, self.device, stream, self.gate, config.engine, identity, self._rings, self._releaser
+        releaser = None if config.release is None else identity.releaser(config.release)
+        self.rings: Final = Rings()
+        self.device: Final[asyncio.Future[Device]] = asyncio.get_running_loop().create_future()
+        self.release: Final = None if releaser is None else self._release(releaser, sequencer)
+        stream = StreamService(sequencer, self.device, self.rings)
+        observe = ObserveService(
+            sequencer, stream, self.device, config.engine, lambda: self.server.ports, identity, self.rings, releaser
         )
-        self.release: Final = ReleaseService(
-            self._releaser, self._rings, lambda: sequencer.position.height if sequencer.position else 0, sequencer.grant
+        self.server: Final = CellServer(
+            {Port.STREAM: stream, Port.RELEASE: self.release or NoBroker(), Port.OBSERVE: observe}
         )
-        self.services: Final[dict[Port, Service]] = {
-            Port.STREAM: stream,
-            Port.RELEASE: self.release,
-            Port.OBSERVE: self.observe,
-        }
-        if self._releaser is None:
-            self._open(None, None)
 
-    async def admit_model(self) -> None:
-        """Once there is a key, open the pack with it. Raises what opening raises; the cell then ends."""
-        config, releaser = self._config, self._releaser
-        if releaser is None or self._pack is None or config.model is None:
-            return
-        await self.release.has_key.wait()
-        model = await asyncio.to_thread(self._admit, self._pack, releaser, config.model)
-        await asyncio.to_thread(self._open, model, releaser.held)
-        _log.info("model open", name=model.identity.name, model_root=model.identity.model_root.hex())
+    def _release(self, releaser: Releaser, sequencer: Sequencer) -> ReleaseService:
+        def height() -> int:
+            return sequencer.position.height if sequencer.position else 0
 
-    def _admit(self, pack: Path, releaser: Releaser, expected: Expected) -> OpenedPack:
-        """The key lives as long as this call: nothing keeps it once the pack is open, or was refused."""
-        key = releaser.take_key()
-        if key is None:
-            raise GrantRefused("grant.key", expected="a model key that nobody took", got="none")
-        try:
-            return self.gate.admit(pack, key, expected, threads=os.cpu_count() or 1)
-        finally:
-            key.wipe()
+        return ReleaseService(releaser, self.rings, height, sequencer.grant)
 
-    def _open(self, model: OpenedPack | None, held: Held | None) -> None:
-        """With everything there that an answer depends on, begin to serve."""
-        config, mind = self._config, self._make_mind(model)
-        book = ReceiptBook(
-            self._identity.key,
-            served_by(mind, self._identity.measured_config, model, held),
-            config.gateway,
-            config.price,
-        )
-        sealable = config.release is not None and config.release.service is not None
-        place = Place(config.gateway, config.release.model_root) if config.release and sealable else None
-        terms = Terms(config.gateway, RAISED, config.plaintext, place, config.names)
-        self.device.serve_with(Answering(mind, book, terms, self._rings))
-        self.gate.unlock()
+    def serve(self, proven: Proven) -> None:
+        """From now on the stream port takes proofs and bodies."""
+        self.device.set_result(stages.device(proven, self.rings))
 
 
-def served_by(mind: Mind, measured_config: bytes, model: OpenedPack | None, held: Held | None) -> ServedBy:
-    """The half of every receipt that does not change in a boot: what was granted, measured, opened and observed."""
-    of = None if model is None else model.identity
-    root, tokenizer, template = (None, None, None) if of is None else (of.model_root, of.tokenizer, of.template)
-    return ServedBy(
-        release="" if held is None else held.context.release,
-        adoption=None if held is None else held.context.adoption,
-        config=measured_config,
-        model_root=root,
-        tokenizer=tokenizer,
-        template=template,
-        profile=mind.profile,
-        fingerprint=mind.engine.fingerprint,
-    )
+class Ended(Exception):
+    """A boot is over: with which status, and what the log says of it. The cause is the reason, where there is one."""
+
+    def __init__(self, status: int, event: str, **said: object) -> None:
+        super().__init__(event)
+        self.status: Final = status
+        self.event: Final = event
+        self.said: Final = said
+
+    def log(self) -> None:
+        if self.status == 0:
+            _log.info(self.event)
+        elif self.__cause__ is None:
+            _log.error(self.event, **self.said)
+        else:
+            _log.error(self.event, **self.said, exc_info=self.__cause__)
 
 
-async def serve(
-    config: MeasuredConfig, make_mind: MakeMind, identity: Identity, address: Address, pack: Path | None = None
-) -> int:
-    """Until told to stop. With a broker configured the stream stays shut until its key has opened `pack`."""
+async def serve(booted: Booted, address: Address) -> int:
+    """Until told to stop. With a broker configured the stream stays shut until its key has opened the pack."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(logs.on_loop_exception)
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
-    cell = Cell(config, make_mind, identity, pack)
-    async with CellServer(cell.services) as server:
-        cell.observe.server = server
+    window, kept = Window(booted), ExitStack()
+    if window.release is None:
+        window.serve(stages.proven_without_model(booted))
+    async with window.server as server:
         try:
             await server.start(address)
         except OSError as reason:
             _log.error("refused to start", address=str(address), exc_info=reason)
             return REFUSED
-        _log.info("serving", address=str(address), engine=config.engine)
-        running, stopping = loop.create_task(cell.device.run()), loop.create_task(told_to_stop.wait())
-        opening = loop.create_task(cell.admit_model())
-        giving_up = loop.create_task(cell.release.gave_up.wait())
-        ending = {running, stopping}
-        await asyncio.wait({*ending, opening, giving_up}, return_when=asyncio.FIRST_COMPLETED)
-        if giving_up.done():
-            _log.error("no broker gave a key", attempts=cell.release.ATTEMPTS_MAX)
-            return NO_KEY
-        giving_up.cancel()
-        if opening.done() and (why_not := opening.exception()) is not None:
-            differs = None
-            if isinstance(why_not, PackIdentityRefused | ProfileDrift):
-                differs = [name for name, _, _ in why_not.differences]
-            if isinstance(why_not, ProfileRefused | GoldenMissed | EngineRefused | SamplingRefused):
-                _log.error("refused the engine", differs=differs, exc_info=why_not)
-                return REFUSED_ENGINE
-            if isinstance(why_not, PackKeyRefused):
-                _log.error("the key does not open this pack", exc_info=why_not)
-                return WRONG_KEY
-            _log.error("refused the model", differs=differs, exc_info=why_not)
-            return REFUSED_MODEL
-        await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
-        opening.cancel()
-        if running.done():
-            _log.error("the engine failed", exc_info=running.exception())
-            return FAILED
-        running.cancel()
-    cell.gate.close()
-    _log.info("stopped")
+        _log.info("serving", address=str(address), engine=booted.config.engine)
+        ended = await _until_ended(booted, window, told_to_stop, kept)
+        if ended.status != 0:
+            ended.log()
+            return ended.status
+    kept.close()
+    ended.log()
     return 0
+
+
+async def _until_ended(booted: Booted, window: Window, told_to_stop: asyncio.Event, kept: ExitStack) -> Ended:
+    """Through the stages that are left, and on until something ends the boot."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_stopped(told_to_stop))
+            if window.release is not None and booted.pack is not None:
+                without_key = tasks.create_task(_gave_up(window.release))
+                opened, proven = await _proven(booted, booted.pack, window.release, kept)
+                window.serve(proven)
+                without_key.cancel()
+                model = opened.model.identity
+                _log.info("model open", name=model.name, model_root=model.model_root.hex())
+            if window.device.done():
+                tasks.create_task(_run(window.device.result()))
+    except* Ended as group:
+        endings = [each for each in group.exceptions if isinstance(each, Ended)]
+    return min(endings, key=lambda ended: FIRST_SAID.index(ended.status))
+
+
+async def _stopped(told_to_stop: asyncio.Event) -> Never:
+    await told_to_stop.wait()
+    raise Ended(0, "stopped")
+
+
+async def _gave_up(release: ReleaseService) -> Never:
+    await release.gave_up.wait()
+    raise Ended(NO_KEY, "no broker gave a key", attempts=release.ATTEMPTS_MAX)
+
+
+async def _run(device: Device) -> None:
+    try:
+        await device.run()
+    except Exception as reason:
+        raise Ended(FAILED, "the engine failed") from reason
+
+
+async def _proven(booted: Booted, pack: LaidPack, release: ReleaseService, kept: ExitStack) -> tuple[Opened, Proven]:
+    """Once there is a key. Whatever opening or proving raises ends the boot."""
+    try:
+        keyed = await stages.keyed(booted, pack, release)
+        opened = await asyncio.to_thread(stages.opened, keyed, kept)
+        return opened, await asyncio.to_thread(stages.proven, opened)
+    except Exception as reason:
+        raise _refused(reason) from reason
+
+
+def _refused(reason: Exception) -> Ended:
+    """What does not open, or is not what is measured."""
+    if isinstance(reason, PackKeyRefused):
+        return Ended(WRONG_KEY, "the key does not open this pack")
+    differs = None
+    if isinstance(reason, PackIdentityRefused | ProfileDrift):
+        differs = [name for name, _, _ in reason.differences]
+    if isinstance(reason, ProfileRefused | GoldenMissed | EngineRefused | SamplingRefused):
+        return Ended(REFUSED_ENGINE, "refused the engine", differs=differs)
+    return Ended(REFUSED_MODEL, "refused the model", differs=differs)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from appliance.engine.fixed.architecture import Architecture
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Step
-from appliance.model_pack import ModelGate
 from appliance.model_runtime import ByteScript, Mind
 from appliance.ordering.sequencer import OrderedRequest, Sequencer
 from appliance.service_keys import Rings
@@ -215,12 +214,10 @@ def _served(kind: Kind, ring: Ring, tokens: int) -> float:
 
 async def _fed(subnet: Subnet, chain: Chain, proofs: list[bytes], ring: Ring) -> float:
     device = Device(_make(ring))
-    stream = StreamService(
-        Sequencer(root_key=subnet.root_key, canister=GATEWAY, cache=DelegationCache()),
-        device,
-        ModelGate(shut=False),
-        Rings(ring),
-    )
+    serving: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
+    serving.set_result(device)
+    sequencer = Sequencer(root_key=subnet.root_key, canister=GATEWAY, cache=DelegationCache())
+    stream = StreamService(sequencer, serving, Rings(ring))
     address = Address.parse(f"memory:bench-{next(_names)}")
     running = asyncio.create_task(device.run())
     async with CellServer({Port.STREAM: stream}) as server:

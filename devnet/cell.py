@@ -24,6 +24,7 @@ from appliance.config import MeasuredConfig, config_digest
 from appliance.identity import Identity
 from appliance.main import REFUSED, choose_mind, serve
 from appliance.process_hardening import SealingFailed, seal_process, take_output
+from appliance.stages import Booted
 from attestation.tee.tee import Tee
 from devnet.chip import ChipTee
 from devnet.pki import Validity
@@ -75,7 +76,7 @@ def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[]
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(measured, make_mind, identity, listen, model))
+    return asyncio.run(serve(Booted.of(measured, make_mind, identity, model), listen))
 
 
 def _end_with_parent() -> None:

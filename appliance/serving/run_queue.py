@@ -126,16 +126,13 @@ class Device:
 
     def __init__(
         self,
-        answering: Answering | None = None,
+        answering: Answering,
         *,
         backlog_bytes_max: int = BACKLOG_BYTES_MAX,
         on_answered: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Without `answering` nothing may be queued: `serve_with` comes once there is a model.
-
-        `on_answered` is told the height of each block whose last receipt is there.
-        """
-        self._answering = answering
+        """`on_answered` is told the height of each block whose last receipt is there."""
+        self._answering: Final = answering
         self._on_answered: Final = on_answered
         self._thread: Final = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._stopping: Final = threading.Event()
@@ -148,11 +145,6 @@ class Device:
     @property
     def queued(self) -> int:
         return self._queue.qsize()
-
-    def serve_with(self, answering: Answering) -> None:
-        if self._answering is not None:
-            raise AssertionError("a boot answers with one thing")
-        self._answering = answering
 
     async def has_room(self) -> None:
         """Wait until another block may be queued: the queue is bounded, whoever supplies."""
@@ -196,8 +188,6 @@ class Device:
             loop.call_soon_threadsafe(self._put, queued.backlog, encode_say(say))
 
     def _said(self, queued: _Queued) -> Iterator[Say]:
-        if self._answering is None:
-            raise AssertionError("a request was released before there was anything to answer it with")
         yield from self._answering.answer(queued.request)
         if queued.closes:
             yield self._answering.close(queued.request.height)

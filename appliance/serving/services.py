@@ -1,10 +1,13 @@
-"""What stands behind the three ports. Thin: they join the sequencer and the device to the bridge."""
+"""What stands behind the three ports. Thin: they join the sequencer and the device to the bridge.
+
+The window opens before there is a device: a future has it, from the moment on at which the cell serves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar, assert_never
 
 import structlog
@@ -15,7 +18,6 @@ from appliance.key_release import Held, Releaser
 from appliance.key_release import Standing as ReleaseStanding
 from appliance.key_release import decode_ask as decode_release_ask
 from appliance.key_release import encode_say as encode_release_say
-from appliance.model_pack import ModelGate
 from appliance.ordering.refusals import Forked
 from appliance.ordering.sequencer import Sequencer
 from appliance.service_keys import Rings
@@ -32,10 +34,13 @@ from appliance.serving.window import (
     decode_ask,
     encode_say,
 )
+from attestation.rcar.errors import GrantRefused
 from foundation.limits import DECLINED_CHARACTERS_MAX
 from foundation.refusal import Refused
+from foundation.secrecy import Secret
 from measurements.release.heights import Heights
-from vsock_bridge.server import Answer, CellServer, Failed
+from vsock_bridge.ports import Port
+from vsock_bridge.server import Answer, Failed, PortServer
 
 IDENTITY: Final = b"identity:"
 
@@ -53,10 +58,9 @@ class NotReady(Refused):
 class StreamService:
     """`stream`: proofs and bodies in, answers out. Hosts come and go; the sequencer is one."""
 
-    def __init__(self, sequencer: Sequencer, device: Device, gate: ModelGate, rings: Rings | None = None) -> None:
+    def __init__(self, sequencer: Sequencer, device: asyncio.Future[Device], rings: Rings | None = None) -> None:
         self._sequencer: Final = sequencer
         self._device: Final = device
-        self._gate: Final = gate
         self._rings: Final = rings or Rings()
         self.refused = 0
         self.forks = 0
@@ -74,19 +78,20 @@ class StreamService:
         match ask:
             case WhereAreYou():
                 await answer.end(encode_say(self.standing()))
-            case _ if not self._gate.is_open:  # window.md N16: nothing is ordered for a model that is not there
+            case _ if not self._device.done():  # window.md N16: nothing is ordered for a model that is not there
                 raise NotReady("cell.not-ready", expected="a released key and the model it opens", got="no model yet")
             case Propose(proof):
                 verdict = self._sequencer.propose(proof)
                 _log.info("proof", step=verdict.step, wants=verdict.wants, through=verdict.through)
                 await answer.end(encode_say(Judged.of(verdict)))
             case Supply(body):
-                await self._device.has_room()
-                await self._run(body, answer)
+                device = self._device.result()
+                await device.has_room()
+                await self._run(device, body, answer)
             case _:
                 assert_never(ask)
 
-    async def _run(self, body: bytes, answer: Answer) -> None:
+    async def _run(self, device: Device, body: bytes, answer: Answer) -> None:
         wants = self._sequencer.wants
         if wants is not None and not self._rings.covers(wants):  # window.md N17
             raise NotReady("cell.service-keys", expected=f"service keys for block {wants}", got="none that reach it")
@@ -95,7 +100,7 @@ class StreamService:
             height = released[0].height
             _log.info("released", height=height, requests=len(released))
             self._rings.hold(height)
-            backlog = self._device.enqueue(height, released)
+            backlog = device.enqueue(height, released)
             try:
                 await self._tell(backlog, answer)
             finally:
@@ -120,8 +125,8 @@ class StreamService:
 class ReleaseService:
     """`release`: the host carries the broker's messages; the releaser believes the broker's key alone.
 
-    The TEE is asked on a thread, one message at a time whoever brings it; `has_key` is set once there is a key, and
-    the newest service keys are in `rings` from then on, and `granted` is told of the blocks; `gave_up` once
+    The TEE is asked on a thread, one message at a time whoever brings it. With the first grant `first_grant` is done;
+    the newest service keys are in `rings` from then on, and `granted` is told of the blocks. `gave_up` is set once
     ATTEMPTS_MAX attempts have failed: each costs a quote, and a host with no key to bring has no use for a cell
     (boot.md J12). `height` says where the cell stands.
     """
@@ -130,7 +135,7 @@ class ReleaseService:
 
     def __init__(
         self,
-        releaser: Releaser | None = None,
+        releaser: Releaser,
         rings: Rings | None = None,
         height: Callable[[], int] = lambda: 0,
         granted: Callable[[Heights], None] = lambda _: None,
@@ -142,12 +147,10 @@ class ReleaseService:
         self._height: Final = height
         self._turn: Final = asyncio.Lock()
         self._failed = 0
-        self.has_key: Final = asyncio.Event()
+        self.first_grant: Final[asyncio.Future[Held]] = asyncio.get_running_loop().create_future()
         self.gave_up: Final = asyncio.Event()
 
     async def serve(self, item: bytes, answer: Answer) -> None:
-        if self._releaser is None:
-            raise Failed("no-broker")
         try:
             ask = decode_release_ask(item)
         except Refused as refusal:
@@ -165,8 +168,17 @@ class ReleaseService:
                 if held.ring is not None:
                     self._rings.renew(held.ring)
                 self._granted(Heights(held.heights.first, held.heights.last))
-                self.has_key.set()
+                if not self.first_grant.done():
+                    self.first_grant.set_result(held)
         await answer.end(encode_release_say(say))
+
+    async def first_key(self) -> tuple[Held, Secret]:
+        """The first grant, and the model key that came with it: whoever asks a second time is refused."""
+        held = await self.first_grant
+        key = self._releaser.take_key()
+        if key is None:
+            raise GrantRefused("grant.key", expected="a model key that nobody took", got="none")
+        return held, key
 
     def _count(self, before: ReleaseStanding, after: ReleaseStanding) -> None:
         if after.failure is not None and before.failure is None:
@@ -175,16 +187,23 @@ class ReleaseService:
                 self.gave_up.set()
 
 
+class NoBroker:
+    """`release` of a cell that asks for no key."""
+
+    async def serve(self, item: bytes, answer: Answer) -> None:  # noqa: ARG002  # whatever was asked
+        raise Failed("no-broker")
+
+
 class ObserveService:
     """`observe`: health and counts, as JSON, numbers and words of ours only; and evidence of who this is."""
 
     def __init__(
         self,
         sequencer: Sequencer,
-        device: Device,
         stream: StreamService,
-        gate: ModelGate,
+        device: asyncio.Future[Device],
         engine_id: str,
+        ports: Callable[[], Mapping[Port, PortServer]] = dict,
         identity: Identity | None = None,
         rings: Rings | None = None,
         releaser: Releaser | None = None,
@@ -193,12 +212,11 @@ class ObserveService:
         self._releaser: Final = releaser
         self._device: Final = device
         self._stream: Final = stream
-        self._gate: Final = gate
         self._engine_id: Final = engine_id
+        self._ports: Final = ports
         self._identity: Final = identity
         self._rings: Final = rings or Rings()
         self._turn: Final = asyncio.Lock()
-        self.server: CellServer | None = None
 
     async def serve(self, item: bytes, answer: Answer) -> None:
         match item:
@@ -226,7 +244,7 @@ class ObserveService:
         ready = "serving" if position else "waiting for a first proof"
         ring = self._rings.newest
         return {
-            "state": ready if self._gate.is_open else "waiting for its model",
+            "state": ready if self._device.done() else "waiting for its model",
             "engine": self._engine_id,
             "height": position.height if position else None,
             "link": position.link.hex() if position else None,
@@ -245,10 +263,10 @@ class ObserveService:
         return {"name": held.context.release, "first": heights.first, "renew": heights.renew, "last": heights.last}
 
     def _metrics(self) -> dict[str, object]:
-        ports = self.server.ports if self.server else {}
+        device = self._device.result() if self._device.done() else None
         return {
-            "requests_answered": self._device.answered,
-            "requests_queued": self._device.queued,
+            "requests_answered": 0 if device is None else device.answered,
+            "requests_queued": 0 if device is None else device.queued,
             "refused": self._stream.refused,
             "forks": self._stream.forks,
             "ports": {
@@ -261,7 +279,7 @@ class ObserveService:
                     "cancelled": server.counters.cancelled,
                     "evicted": server.counters.evicted,
                 }
-                for port, server in ports.items()
+                for port, server in self._ports().items()
             },
         }
 

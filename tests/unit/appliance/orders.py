@@ -14,6 +14,7 @@ from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
+from appliance.serving.run_queue import Device
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import ChatRequest, Sampling, UserMessage
 from attestation.consensus.chat_limits import RAISED, ChatLimits
@@ -125,6 +126,13 @@ class GatedEngine:
                 self.more.wait()
         finally:
             self.ended.set()
+
+
+def there(device: Device) -> asyncio.Future[Device]:
+    """Of a cell that serves from the start."""
+    serving: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
+    serving.set_result(device)
+    return serving
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -220,7 +220,7 @@ def test_messages_that_are_none(little: LittleBroker) -> None:
     assert cell.hear(WhereAreYou()) == Standing(State.NEEDS_KEY, 0, None)
 
 
-def over_the_bridge(cell: Releaser | None, send: Callable[[Carry], tuple[int, bytes]], *, cut: bool) -> Standing:
+def over_the_bridge(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], *, cut: bool) -> Standing:
     async def run() -> Standing:
         address = Address.parse("memory:release")
         service = ReleaseService(cell)
@@ -234,7 +234,7 @@ def over_the_bridge(cell: Releaser | None, send: Callable[[Carry], tuple[int, by
 
                 loop = asyncio.get_running_loop()
                 standing = await relay(host, cutting if cut else send)
-            assert service.has_key.is_set() is holds_key(standing)
+            assert service.first_grant.done() is holds_key(standing)
             return standing
 
     return asyncio.run(run())

@@ -22,6 +22,7 @@ from appliance.identity import Identity
 from appliance.main import choose_mind, serve
 from appliance.model_runtime import ByteScript, Mind
 from appliance.serving.window import Supply, encode_ask
+from appliance.stages import Booted
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from tests.cell_process import ROOT, CellProcess
@@ -153,7 +154,7 @@ def one_block(*texts: str) -> Chain:
 async def served(engine: GatedEngine, chain: Chain, address: Address, then: signal.Signals | None) -> int:
     """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
     mind, nobody = Mind(engine, ByteScript()), Identity(bytes(32), None)
-    serving = asyncio.create_task(serve(CONFIG, lambda _: mind, nobody, address))
+    serving = asyncio.create_task(serve(Booted.of(CONFIG, lambda _: mind, nobody), address))
     try:
         await until(Path(address.place).exists)
         async with Host(address, Port.STREAM) as host:
@@ -220,9 +221,9 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
 def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
     async def twice() -> int:
         address = Address.parse("memory:taken")
-        first = asyncio.create_task(serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address))
+        first = asyncio.create_task(serve(Booted.of(CONFIG, SCRIPTED, Identity(bytes(32), None)), address))
         await until(lambda: any(line["event"] == "serving" for line in quiet))
-        status = await serve(CONFIG, SCRIPTED, Identity(bytes(32), None), address)
+        status = await serve(Booted.of(CONFIG, SCRIPTED, Identity(bytes(32), None)), address)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         return status

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from anchorhold.host.broker_relay import relay
 from anchorhold.host.slice_feed import CellDeclined, feed, propose, standing
 from appliance.key_release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
-from appliance.model_pack import ModelGate
 from appliance.ordering.refusals import OrderRefused
 from appliance.ordering.sequencer import Sequencer
 from appliance.serving.run_queue import Device
@@ -36,7 +35,7 @@ from devnet.subnet import GATEWAY, Subnet
 from measurements.release.heights import Heights
 from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, LittleBroker
 from tests.little_tee import CONFIG, KEYSET, snp_tee
-from tests.unit.appliance.orders import BY, GatedEngine, answering, chat_payload
+from tests.unit.appliance.orders import BY, GatedEngine, answering, chat_payload, there
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
@@ -266,14 +265,14 @@ def test_no_block_is_ever_granted_to_two_releases(releases: dict[str, Named], st
 
 @asynccontextmanager
 async def cell_of(little: LittleBroker, release: str) -> AsyncIterator[Address]:
-    sequencer, gate, device = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY), ModelGate(shut=False), Device()
+    sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
+    device = Device(answering(GatedEngine(), by=replace(BY, release=release)))
     held = releaser(little)
-    stream = StreamService(sequencer, device, gate)
+    stream = StreamService(sequencer, there(device))
     releasing = ReleaseService(
         held, height=lambda: sequencer.position.height if sequencer.position else 0, granted=sequencer.grant
     )
-    observe = ObserveService(sequencer, device, stream, gate, "gated", releaser=held)
-    device.serve_with(answering(GatedEngine(), by=replace(BY, release=release)))
+    observe = ObserveService(sequencer, stream, there(device), "gated", releaser=held)
     running = asyncio.create_task(device.run())
     async with CellServer({Port.STREAM: stream, Port.RELEASE: releasing, Port.OBSERVE: observe}) as server:
         address = Address.parse(f"memory:{release}")

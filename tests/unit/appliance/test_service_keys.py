@@ -13,7 +13,6 @@ import pytest
 from anchorhold.host.broker_relay import relay
 from anchorhold.host.slice_feed import CellDeclined, feed
 from appliance.key_release import Attester, Begin, Brought, Carry, Releaser, Standing, State, Wanted
-from appliance.model_pack import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.service_keys import Rings
 from appliance.serving.run_queue import Device
@@ -195,10 +194,9 @@ def test_no_block_is_released_that_the_ring_does_not_reach(little: LittleBroker)
         cell = releaser(little)
         sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
         release = ReleaseService(cell, rings, lambda: sequencer.position.height if sequencer.position else 0)
-        device = Device()
-        stream = StreamService(sequencer, device, ModelGate(shut=False), rings)
-        running = asyncio.create_task(device.run())
-        observe = ObserveService(sequencer, device, stream, ModelGate(shut=False), "gated", rings=rings)
+        serving: asyncio.Future[Device] = asyncio.get_running_loop().create_future()
+        stream = StreamService(sequencer, serving, rings)
+        observe = ObserveService(sequencer, stream, serving, "gated", rings=rings)
         async with CellServer({Port.STREAM: stream, Port.RELEASE: release, Port.OBSERVE: observe}) as server:
             address = Address.parse("memory:ring")
             await server.start(address)
@@ -206,7 +204,9 @@ def test_no_block_is_released_that_the_ring_does_not_reach(little: LittleBroker)
                 assert (await relay(host, LocalSend(little.broker))).state is State.HAS_KEY
             async with Host(address, Port.OBSERVE) as host:
                 assert json.loads(await host.ask(b"health"))["service_keys"] == {"renew": 11, "through": 20}
-            device.serve_with(answering(GatedEngine(), ring=rings.newest))
+            device = Device(answering(GatedEngine(), ring=rings.newest))
+            running = asyncio.create_task(device.run())
+            serving.set_result(device)
             said: list[Say] = []
 
             async def feeding(host: Host) -> None:

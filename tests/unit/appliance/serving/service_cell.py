@@ -13,15 +13,14 @@ from typing import Any
 from anchorhold.host.slice_feed import says
 from appliance.engine.protocol import Engine
 from appliance.identity import Identity
-from appliance.model_pack import ModelGate
 from appliance.ordering.sequencer import Sequencer
 from appliance.serving.answer_pipeline import Answering
 from appliance.serving.run_queue import BACKLOG_BYTES_MAX, Device
-from appliance.serving.services import ObserveService, ReleaseService, StreamService
+from appliance.serving.services import NoBroker, ObserveService, StreamService
 from appliance.serving.window import Answered, Piece, Propose, Say, Supply, WhereAreYou
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
-from tests.unit.appliance.orders import GatedEngine, answering, chat_payload
+from tests.unit.appliance.orders import GatedEngine, answering, chat_payload, there
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
@@ -74,12 +73,10 @@ async def cell(
     engine = engine or GatedEngine()
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
     device = Device(answers or answering(engine), backlog_bytes_max=backlog_bytes_max)
-    gate = ModelGate(shut=False)
-    stream = StreamService(sequencer, device, gate)
-    observe = ObserveService(sequencer, device, stream, gate, engine.id, identity)
-    services = {Port.STREAM: stream, Port.RELEASE: ReleaseService(), Port.OBSERVE: observe}
+    stream = StreamService(sequencer, there(device))
+    observe = ObserveService(sequencer, stream, there(device), engine.id, lambda: server.ports, identity)
+    services = {Port.STREAM: stream, Port.RELEASE: NoBroker(), Port.OBSERVE: observe}
     async with CellServer(services) as server:
-        observe.server = server
         address = Address.parse(f"memory:services-{next(CELL_NUMBERS)}")
         await server.start(address)
         running = asyncio.create_task(device.run())
