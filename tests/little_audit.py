@@ -16,7 +16,7 @@ from appliance.ordering.sequencer import OrderedRequest
 from appliance.serving.receipts import Conclusion, ReceiptBook
 from attestation.auditor.audit_bundle import Answer, AuditBundle, audit_nonce
 from attestation.auditor.bundle_builder import CellSource, assemble
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.broker.administration import add_release, add_secret, append_release
 from attestation.broker.broker import new_keys
 from attestation.broker.session import EVERY_BLOCK, Release
@@ -278,10 +278,10 @@ def world() -> World:
     )
 
 
-def terms(**changes: object) -> Terms:
+def terms(**changes: object) -> AuditTerms:
     """An auditor of this devnet: its subnet, its simulated root, its one image and machine."""
     tee = snp_tee()
-    made = Terms(
+    made = AuditTerms(
         policy=document.parse(policy_document(tee)),
         references=reference_values(tee),
         root_key=SUBNET.root_key,

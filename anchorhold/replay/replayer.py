@@ -32,7 +32,7 @@ from appliance.serving.receipts import Conclusion, ReceiptBook
 from appliance.serving.window import Piece, Say
 from attestation.auditor.audit_bundle import AnswersPart, AskedPart, AuditBundle, ReceiptsPart
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Finding, Stage, Standing, Status
+from attestation.auditor.findings import Finding, FindingStanding, Stage, Status
 from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
 from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.chat_limits import RAISED
@@ -344,7 +344,7 @@ def findings_of(replayed: Sequence[Replayed], chosen: int, there: int) -> list[F
             "replay.answer",
             FIRST_RULE,
             f"height {each.place[0]}, index {each.place[1]} gives the same answer again",
-            Standing.FAILS,
+            FindingStanding.FAILS,
             f"{each.differs} as recorded",
             each.detail,
             status=Status.LOG,
@@ -361,14 +361,19 @@ def findings_of(replayed: Sequence[Replayed], chosen: int, there: int) -> list[F
                 "replay.answers",
                 RULE,
                 what,
-                Standing.UNCHECKED,
+                FindingStanding.UNCHECKED,
                 got=unread[0].unread if unread else "the bundle shows no request to compute again",
             )
         ]
     rest = f"; {len(unread)} could not be read" if unread else ""
     return [
         Finding(
-            Stage.REPLAY, "replay.answers", RULE, what, Standing.HOLDS, got=f"{done} of {there}, {chosen} chosen{rest}"
+            Stage.REPLAY,
+            "replay.answers",
+            RULE,
+            what,
+            FindingStanding.HOLDS,
+            got=f"{done} of {there}, {chosen} chosen{rest}",
         )
     ]
 
@@ -380,7 +385,7 @@ def refused_engine(refusal: Refused) -> Finding:
         "replay.engine",
         "audit.md U51",
         "this is the engine, the profile and the model of the receipts",
-        Standing.FAILS,
+        FindingStanding.FAILS,
         refusal.expected[:200],
         f"{refusal.got} ({refusal.code})"[:200],
         status=Status.LOG,

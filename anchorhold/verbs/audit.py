@@ -14,7 +14,7 @@ from anchorhold.verbs.verify.verdict import DEFAULT_POLICY, judging_references, 
 
 if TYPE_CHECKING:
     from attestation.auditor.findings import Finding, Report
-    from attestation.auditor.terms import DecisionReader, Terms
+    from attestation.auditor.terms import AuditTerms, DecisionReader
 
 
 def add(verbs: Verbs) -> None:
@@ -142,9 +142,9 @@ def _hint(report: Report, raw: bytes, arguments: argparse.Namespace) -> str:
     return "the roots in this bundle are a devnet's: pass --devnet ROOTS to accept them, and simulated silicon"
 
 
-def _terms(arguments: argparse.Namespace) -> Terms:
+def _terms(arguments: argparse.Namespace) -> AuditTerms:
     from attestation.auditor.devnet_roots import DevnetRoots
-    from attestation.auditor.terms import Terms
+    from attestation.auditor.terms import AuditTerms
     from attestation.consensus.principal import from_text
     from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
     from attestation.receipts.checkpoint import without_cosignatures
@@ -166,7 +166,9 @@ def _terms(arguments: argparse.Namespace) -> Terms:
     if arguments.references is not None and not policy.uses_references:
         got = f"--references with {policy.id}, which compares with none"
         raise UsageRefused("usage.idle", expected="a --policy that compares with reference values", got=got)
-    return Terms(policy, references, root_key, gateway, arguments.at, simulated_root, nonces, seen, _reader(arguments))
+    return AuditTerms(
+        policy, references, root_key, gateway, arguments.at, simulated_root, nonces, seen, _reader(arguments)
+    )
 
 
 def _reader(arguments: argparse.Namespace) -> DecisionReader | None:
@@ -185,7 +187,7 @@ def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
 
     from anchorhold.replay.replayer import findings_of, refused_engine
     from anchorhold.replay.runs import Source, choose, run, run_on_ray
-    from attestation.auditor.findings import Finding, Stage, Standing
+    from attestation.auditor.findings import Finding, FindingStanding, Stage
     from foundation.refusal import Refused
 
     if not report.ok:
@@ -195,7 +197,7 @@ def _replayed(report: Report, arguments: argparse.Namespace) -> list[Finding]:
                 "replay.answers",
                 "audit.md U50",
                 "the same requests give the same answers",
-                Standing.NOT_REACHED,
+                FindingStanding.NOT_REACHED,
                 got="it rests on: the audit",
             )
         ]
@@ -226,13 +228,13 @@ def _write_page(report: Report, bundle: str, path: Path) -> None:
 
 
 def _as_text(report: Report, hint: str) -> str:
-    from attestation.auditor.findings import Standing
+    from attestation.auditor.findings import FindingStanding
 
     marks = {
-        Standing.HOLDS: "ok",
-        Standing.FAILS: "FAILED",
-        Standing.UNCHECKED: "unchecked",
-        Standing.NOT_REACHED: "not reached",
+        FindingStanding.HOLDS: "ok",
+        FindingStanding.FAILS: "FAILED",
+        FindingStanding.UNCHECKED: "unchecked",
+        FindingStanding.NOT_REACHED: "not reached",
     }
     rows = [(marks[f.standing], _name(f), f.rule, f.what) for f in report.findings]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -240,9 +242,9 @@ def _as_text(report: Report, hint: str) -> str:
     for finding, row in zip(report.findings, rows, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
         lines.append("  ".join([*cells, row[3]]))
-        if finding.standing is Standing.FAILS:
+        if finding.standing is FindingStanding.FAILS:
             lines += [f"    expected {finding.expected}", f"    got      {finding.got}"]
-        elif finding.standing is not Standing.HOLDS:
+        elif finding.standing is not FindingStanding.HOLDS:
             lines.append(f"    {finding.got}")
     return "\n".join([*lines, "", *([f"hint: {hint}"] if hint else []), _verdict(report)])
 
@@ -252,12 +254,12 @@ def _name(finding: Finding) -> str:
 
 
 def _verdict(report: Report) -> str:
-    from attestation.auditor.findings import Standing
+    from attestation.auditor.findings import FindingStanding
 
     if not report.ok:
         failed = f"{len(report.failed)} of {len(report.findings)} checks failed"
         return f"{failed}\naudit: refused, {_name(report.failed[0])}"
-    held = sum(finding.standing is Standing.HOLDS for finding in report.findings)
+    held = sum(finding.standing is FindingStanding.HOLDS for finding in report.findings)
     silicon = "; the silicon is simulated" if report.simulated else ""
     return f"{held} checks held, {len(report.findings) - held} had nothing to look at{silicon}\naudit: ok"
 

@@ -8,7 +8,7 @@ from attestation.auditor.audit_bundle import AnswersPart
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
 from attestation.auditor.receipt_checks import Receipted
-from attestation.auditor.rows import Failed, Held, Unchecked
+from attestation.auditor.rows import Failed, Held, NothingToCheck
 from attestation.consensus.blocks import Kind
 from attestation.receipts.body import Receipt
 from attestation.receipts.outcome import Opening, answer_digest
@@ -23,10 +23,10 @@ def said(raw: bytes, cells: Mapping[int, Receipted]) -> Held[AnswersPart] | Fail
     return Held(answers, got)
 
 
-def outcomes(answers: AnswersPart, cells: Mapping[int, Receipted]) -> Held[None] | Unchecked[None]:
+def outcomes(answers: AnswersPart, cells: Mapping[int, Receipted]) -> Held[None] | NothingToCheck[None]:
     openings = sum(each.opening is not None for each in answers.answers)
     if not openings:
-        return Unchecked("the bundle opens none")
+        return NothingToCheck("the bundle opens none")
     _check_openings(answers, _first(cells))
     return Held(None, f"{openings} opened")
 

@@ -1,6 +1,6 @@
 """The audit: every check of a bundle, in its order, and one report (docs/spec/audit.md U3, U4).
 
-    report = audit(raw, Terms(policy))
+    report = audit(raw, AuditTerms(policy))
     report.ok, report.status, report.findings
 
 The checks are the rows of `checks`. Each rests on those that it names: where one of them fails it is not judged, and
@@ -20,12 +20,12 @@ from attestation.auditor.log_checks import ForkFound
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered
 from attestation.auditor.rows import SHOWN_MAX, Failed, Held, Made, judge_all
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.consensus.principal import to_text
 from attestation.policy.claims import Appraisal
 
 
-def audit(raw: bytes, terms: Terms) -> Report:
+def audit(raw: bytes, terms: AuditTerms) -> Report:
     """Everything there is to say about these bytes under these terms. Raises nothing that they could cause."""
     made = judge_all(CHECKS, STAGES, raw, terms)
     return Report(

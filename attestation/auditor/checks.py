@@ -11,7 +11,7 @@ from typing import Final
 from attestation.auditor import answer_checks, evidence_checks, log_checks, order_checks, receipt_checks, release_checks
 from attestation.auditor.audit_bundle import Part
 from attestation.auditor.findings import Stage
-from attestation.auditor.rows import BUNDLE, CELL, FILE, TERMS, Row, Scope, StageWords
+from attestation.auditor.rows import BUNDLE, CELL, FILE, TERMS, Check, Scope, StageWords
 
 STAGES: Final = {
     Stage.FORM: StageWords("", "the bundle"),
@@ -27,9 +27,9 @@ STAGES: Final = {
 }
 
 
-def _whole(part: Part, code: str, after: str, scope: Scope) -> Row:
+def _whole(part: Part, code: str, after: str, scope: Scope) -> Check:
     """U3, of one part."""
-    return Row(
+    return Check(
         code,
         "audit.md U3",
         f"the part “{part.value}” is the one the bundle was made with",
@@ -41,7 +41,7 @@ def _whole(part: Part, code: str, after: str, scope: Scope) -> Row:
 
 
 _OF_BUNDLE: Final = (
-    Row(
+    Check(
         BUNDLE,
         "audit.md U1, U2",
         "this is a bundle, and nothing beside one",
@@ -50,7 +50,7 @@ _OF_BUNDLE: Final = (
         scope=Scope.BUNDLE,
     ),
     _whole(Part.CONFIG, "configuration.whole", BUNDLE, Scope.BUNDLE),
-    Row(
+    Check(
         "configuration.read",
         "audit.md U5",
         "the measured configuration can be read",
@@ -58,7 +58,7 @@ _OF_BUNDLE: Final = (
         needs=("configuration.whole",),
         scope=Scope.BUNDLE,
     ),
-    Row(
+    Check(
         "configuration.subnet",
         "audit.md U6",
         "the cell was measured to believe the network that you believe",
@@ -66,7 +66,7 @@ _OF_BUNDLE: Final = (
         needs=(TERMS, "configuration.read"),
         scope=Scope.BUNDLE,
     ),
-    Row(
+    Check(
         "configuration.gateway",
         "audit.md U6",
         "the gateway is the one you asked about",
@@ -76,7 +76,7 @@ _OF_BUNDLE: Final = (
     ),
     _whole(Part.ORDER, "order.whole", "configuration.read", Scope.BUNDLE),
     _whole(Part.ASKED, "order.asked-whole", "configuration.read", Scope.BUNDLE),
-    Row(
+    Check(
         "order.certificate",
         "order.md O14 to O18",
         "the subnet certified these blocks, in this order, with none between them",
@@ -86,7 +86,7 @@ _OF_BUNDLE: Final = (
         scope=Scope.BUNDLE,
         called="the certificate",
     ),
-    Row(
+    Check(
         "order.requests",
         "audit.md U8",
         "the requests shown are the ones in those blocks, each of them",
@@ -98,35 +98,35 @@ _OF_BUNDLE: Final = (
 
 _OF_CELL: Final = (
     _whole(Part.EVIDENCE, "evidence.whole", "order.requests", Scope.CELL),
-    Row(
+    Check(
         "evidence.genuine",
         "evidence-production.md E124",
         "the silicon signed this cell's evidence, under a root that you believe",
         evidence_checks.genuine,
         needs=(TERMS, "order.requests", "evidence.whole"),
     ),
-    Row(
+    Check(
         "evidence.identity",
         "evidence-production.md E118",
         "it was made to say who the cell is, to anyone",
         evidence_checks.identity,
         needs=("evidence.genuine",),
     ),
-    Row(
+    Check(
         "evidence.configuration",
         "evidence-production.md E118",
         "it binds the measured configuration of this bundle",
         evidence_checks.binds_configuration,
         needs=("evidence.genuine", "configuration.read"),
     ),
-    Row(
+    Check(
         "evidence.receipt-key",
         "receipt.md T11",
         "it binds the key that signs receipts, and that is a sound one",
         evidence_checks.receipt_key,
         needs=("evidence.genuine",),
     ),
-    Row(
+    Check(
         "evidence.once",
         "audit.md U13",
         "each cell is there once",
@@ -135,14 +135,14 @@ _OF_CELL: Final = (
         after=("evidence.receipt-key",),
         across=("evidence.receipt-key",),
     ),
-    Row(
+    Check(
         "policy.fresh",
         "audit.md U12",
         "the evidence is younger than a block of this order",
         evidence_checks.fresh,
         needs=(TERMS, "order.requests", "evidence.receipt-key"),
     ),
-    Row(
+    Check(
         "policy.claims",
         "evidence.md E134",
         "every claim of your policy about the machine and its image is met",
@@ -150,21 +150,21 @@ _OF_CELL: Final = (
         needs=(TERMS, "evidence.receipt-key", "policy.fresh"),
     ),
     _whole(Part.RELEASE, "release.whole", "evidence.receipt-key", Scope.CELL),
-    Row(
+    Check(
         "release.logged",
         "key-release.md R19",
         "the broker signed these entries of its log",
         release_checks.logged,
         needs=("release.whole", "configuration.read"),
     ),
-    Row(
+    Check(
         "release.granted",
         "audit.md U15",
         "the broker released the model to this very cell: this image, these keys",
         release_checks.granted,
         needs=("configuration.read", "evidence.receipt-key", "release.logged"),
     ),
-    Row(
+    Check(
         "release.approved",
         "audit.md U16",
         "the release it was granted under is this image, configuration and model",
@@ -172,21 +172,21 @@ _OF_CELL: Final = (
         needs=("configuration.read", "evidence.receipt-key", "release.logged"),
         uses=("release.granted",),
     ),
-    Row(
+    Check(
         "release.granted-heights",
         "audit.md U19",
         "these blocks are among those that the cell was granted its keys for",
         release_checks.granted_heights,
         needs=("release.granted", "order.requests"),
     ),
-    Row(
+    Check(
         "release.decision",
         "audit.md U17",
         "those who may decide it adopted this release",
         release_checks.decision,
         needs=(TERMS, "configuration.read", "evidence.receipt-key", "release.granted"),
     ),
-    Row(
+    Check(
         "release.heights",
         "audit.md U19",
         "these blocks are this release's, by what was decided",
@@ -194,49 +194,49 @@ _OF_CELL: Final = (
         needs=("release.granted", "release.decision", "order.requests"),
     ),
     _whole(Part.RECEIPTS, "receipts.whole", "evidence.receipt-key", Scope.CELL),
-    Row(
+    Check(
         "receipts.signed",
         "receipt.md T9 to T11",
         "every receipt is signed by the key in the evidence",
         receipt_checks.signed,
         needs=("receipts.whole", "evidence.receipt-key"),
     ),
-    Row(
+    Check(
         "receipts.complete",
         "audit.md U20",
         "every ordered request has its receipt: none is missing, none is there twice",
         receipt_checks.complete,
         needs=("receipts.signed", "order.requests", "configuration.read"),
     ),
-    Row(
+    Check(
         "receipts.executed",
         "receipt.md T4",
         "what was executed is what was ordered",
         receipt_checks.executed,
         needs=("receipts.complete", "order.requests"),
     ),
-    Row(
+    Check(
         "receipts.chain",
         "receipt.md T7",
         "each receipt names the one before it, from its block on",
         receipt_checks.chained,
         needs=("receipts.complete", "order.requests"),
     ),
-    Row(
+    Check(
         "receipts.seed",
         "receipt.md T15",
         "randomness came from the block's beacon, or was fixed by the client",
         receipt_checks.seeds,
         needs=("receipts.complete", "order.requests"),
     ),
-    Row(
+    Check(
         "receipts.model",
         "audit.md U23",
         "a request for another model was refused for that, and no other was",
         receipt_checks.models,
         needs=("configuration.read", "order.asked-whole", "receipts.complete"),
     ),
-    Row(
+    Check(
         "receipts.release",
         "receipt.md T2, T3",
         "each names the release, configuration and model that was released and measured",
@@ -244,28 +244,28 @@ _OF_CELL: Final = (
         needs=("configuration.read", "release.granted", "receipts.complete"),
     ),
     _whole(Part.LOG, "log.whole", "receipts.complete", Scope.CELL),
-    Row(
+    Check(
         "log.checkpoint",
         "receipt.md T19, T20",
         "the cell vouches for its whole log",
         log_checks.checkpoint,
         needs=("log.whole", "evidence.receipt-key"),
     ),
-    Row(
+    Check(
         "log.inclusion",
         "receipt.md T23",
         "these receipts stand in that log, one behind the other",
         log_checks.inclusion,
         needs=("log.checkpoint", "receipts.complete"),
     ),
-    Row(
+    Check(
         "log.consistency",
         "receipt.md T22, T23",
         "every earlier checkpoint is the beginning of that log",
         log_checks.consistency,
         needs=("log.checkpoint", "evidence.receipt-key"),
     ),
-    Row(
+    Check(
         "log.blocks",
         "receipt.md T22",
         "the cell vouched after whole blocks, and for the last one shown here",
@@ -273,7 +273,7 @@ _OF_CELL: Final = (
         needs=("log.checkpoint", "order.requests"),
         uses=("log.consistency",),
     ),
-    Row(
+    Check(
         "log.seen",
         "audit.md U27",
         "a checkpoint seen elsewhere is of this same log",
@@ -281,14 +281,14 @@ _OF_CELL: Final = (
         needs=(TERMS, "evidence.receipt-key", "receipts.complete", "log.checkpoint"),
         uses=("log.consistency",),
     ),
-    Row(
+    Check(
         "metering.price",
         "receipt.md T16",
         "the price is the measured one",
         answer_checks.price,
         needs=("configuration.read", "receipts.complete"),
     ),
-    Row(
+    Check(
         "metering.sum",
         "receipt.md T17",
         "every charge is what that price makes of the tokens",
@@ -298,7 +298,7 @@ _OF_CELL: Final = (
 )
 
 _OF_CELLS: Final = (
-    Row(
+    Check(
         "policy.nonce",
         "audit.md U12",
         "a cell's evidence answers every nonce that you named",
@@ -308,7 +308,7 @@ _OF_CELLS: Final = (
         across=("evidence.genuine",),
         scope=Scope.CELLS,
     ),
-    Row(
+    Check(
         "log.named",
         "audit.md U27",
         "every checkpoint that you brought is of a log shown here",
@@ -318,7 +318,7 @@ _OF_CELLS: Final = (
         across=("evidence.receipt-key",),
         scope=Scope.CELLS,
     ),
-    Row(
+    Check(
         "receipts.same",
         "audit.md U21",
         "every cell says the same about every request",
@@ -328,7 +328,7 @@ _OF_CELLS: Final = (
         scope=Scope.CELLS,
     ),
     _whole(Part.ANSWERS, "answers.whole", "receipts.complete", Scope.CELLS),
-    Row(
+    Check(
         "answers.said",
         "receipt.md T12",
         "the answers shown are the bytes that the receipts name",
@@ -337,7 +337,7 @@ _OF_CELLS: Final = (
         scope=Scope.CELLS,
         called="the answers",
     ),
-    Row(
+    Check(
         "answers.outcome",
         "receipt.md T13",
         "what was committed to about how an answer ended is what is shown of it",
@@ -347,4 +347,4 @@ _OF_CELLS: Final = (
     ),
 )
 
-CHECKS: Final[tuple[Row, ...]] = (*_OF_BUNDLE, *_OF_CELL, *_OF_CELLS)
+CHECKS: Final[tuple[Check, ...]] = (*_OF_BUNDLE, *_OF_CELL, *_OF_CELLS)

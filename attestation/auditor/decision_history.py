@@ -1,6 +1,6 @@
 """The decision behind a release, out of the history of those who decide (docs/spec/audit.md U18).
 
-    Terms(policy, decisions=HistoryReader(authority_digest(authority)))
+    AuditTerms(policy, decisions=HistoryReader(authority_digest(authority)))
 
 The document is a whole history, from its first decision on, so that whether the one that adopted a release was theirs
 to make follows from the file and the authority the auditor believes. Whoever made the bundle may have left out what
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from attestation.adoption import executed_reply
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.terms import Adopted, Decided, Terms
+from attestation.auditor.terms import Adopted, AuditTerms, WantedDecision
 from foundation.refusal import listed
 from measurements.governance.history import AdoptedRelease, History
 
@@ -26,7 +26,7 @@ class HistoryReader:
     authority: bytes
     seen: tuple[bytes, ...] = ()
 
-    def read(self, document: bytes, about: Decided, terms: Terms) -> Adopted:  # noqa: ARG002  # as the protocol has it
+    def read(self, document: bytes, about: WantedDecision, terms: AuditTerms) -> Adopted:  # noqa: ARG002  # as the protocol has it
         """Raises a `Refused` unless this authority adopted this very release."""
         ledger, decisions = History.parse(document).verify(self.authority, executed_reply, self.seen)
         found = next((each for each in ledger.releases.values() if each.adoption == about.adoption), None)
@@ -41,7 +41,7 @@ class HistoryReader:
         return Adopted(words, found.heights)
 
 
-def _check_about(found: AdoptedRelease, about: Decided) -> None:
+def _check_about(found: AdoptedRelease, about: WantedDecision) -> None:
     manifest = found.manifest
     if manifest.version != about.release:
         raise AuditRefused("adoption", expected=f"release {about.release}", got=manifest.version)

@@ -9,8 +9,8 @@ from attestation.auditor.audit_bundle import AuditBundle, audit_nonce
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered
-from attestation.auditor.rows import Failed, Held, Unchecked
-from attestation.auditor.terms import Terms
+from attestation.auditor.rows import Failed, Held, NothingToCheck
+from attestation.auditor.terms import AuditTerms
 from attestation.errors import CollateralMissing, PolicyRefused
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.evidence.keyset import KeyAlgorithm, KeyUse
@@ -40,7 +40,7 @@ class Answered:
     nonce: bytes | None
 
 
-def genuine(terms: Terms, ordered: Ordered, raw: bytes) -> Held[VerifiedBundle]:
+def genuine(terms: AuditTerms, ordered: Ordered, raw: bytes) -> Held[VerifiedBundle]:
     at = terms.at or ordered.certified_at
     verified = verify_bundle(EvidenceBundle.parse(raw), at=at, simulated_root=terms.simulated_root)
     return Held(verified, f"{verified.statement.kind.value}, root {verified.evidence.root.name}")
@@ -95,7 +95,7 @@ def measurement_of(verified: VerifiedBundle) -> bytes:
     return evidence.report.mr_td + b"".join(evidence.report.rtmrs)
 
 
-def fresh(terms: Terms, ordered: Ordered, believed: Believed) -> Held[Answered] | Unchecked[Answered]:
+def fresh(terms: AuditTerms, ordered: Ordered, believed: Believed) -> Held[Answered] | NothingToCheck[Answered]:
     """U12: a nonce that follows from a block's link was asked after that block's beacon was drawn."""
     nonce = believed.verified.statement.nonce
     for header, link in zip(ordered.slice.headers, ordered.slice.links, strict=True):
@@ -104,10 +104,10 @@ def fresh(terms: Terms, ordered: Ordered, believed: Believed) -> Held[Answered] 
     if nonce in terms.nonces:
         return Held(Answered(nonce), nonce.hex(), what="the evidence answers a nonce of yours")
     why = "its nonce is neither of a block shown here nor one of yours; your policy decides"
-    return Unchecked(why, Answered(None))
+    return NothingToCheck(why, Answered(None))
 
 
-def nonces(terms: Terms, cells: Mapping[int, VerifiedBundle]) -> Held[None] | None:
+def nonces(terms: AuditTerms, cells: Mapping[int, VerifiedBundle]) -> Held[None] | None:
     """U12: nothing where the auditor named none."""
     answered = {verified.statement.nonce for verified in cells.values()}
     for nonce in terms.nonces:
@@ -117,7 +117,7 @@ def nonces(terms: Terms, cells: Mapping[int, VerifiedBundle]) -> Held[None] | No
     return Held(None, f"{len(terms.nonces)} answered") if terms.nonces else None
 
 
-def claims(terms: Terms, believed: Believed, answered: Answered) -> Held[Appraisal] | Failed[Appraisal]:
+def claims(terms: AuditTerms, believed: Believed, answered: Answered) -> Held[Appraisal] | Failed[Appraisal]:
     appraisal = appraise_bundle(believed.verified, terms.references, terms.policy, nonce=answered.nonce)
     try:
         _accept(appraisal)

@@ -61,7 +61,7 @@ STATUS_OF: Final = {
 
 
 @unique
-class Standing(Enum):
+class FindingStanding(Enum):
     HOLDS = "holds"
     FAILS = "fails"
     UNCHECKED = "unchecked"
@@ -76,7 +76,7 @@ class Finding:
     code: str
     rule: str
     what: str
-    standing: Standing
+    standing: FindingStanding
     expected: str = ""
     got: str = ""
     cell: int | None = None
@@ -95,7 +95,7 @@ class Report:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.standing is Standing.FAILS)
+        return tuple(finding for finding in self.findings if finding.standing is FindingStanding.FAILS)
 
     @property
     def ok(self) -> bool:

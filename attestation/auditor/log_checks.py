@@ -11,8 +11,8 @@ from attestation.auditor.errors import AuditRefused
 from attestation.auditor.evidence_checks import Believed
 from attestation.auditor.order_checks import Ordered
 from attestation.auditor.receipt_checks import Receipted
-from attestation.auditor.rows import Held, Outcome, Unchecked, each_tried
-from attestation.auditor.terms import Terms
+from attestation.auditor.rows import Held, NothingToCheck, Outcome, each_tried
+from attestation.auditor.terms import AuditTerms
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
 from attestation.receipts.fork import Fork, Ground
 from foundation import merkle
@@ -100,12 +100,12 @@ def _check_blocks(part: LogPart, checkpoints: Sequence[Checkpoint], ordered: Ord
 
 
 def seen(
-    terms: Terms, believed: Believed, found: Receipted, log: Shown, earlier: tuple[Vouched, ...] | None
-) -> Unchecked[None] | list[Outcome]:
+    terms: AuditTerms, believed: Believed, found: Receipted, log: Shown, earlier: tuple[Vouched, ...] | None
+) -> NothingToCheck[None] | list[Outcome]:
     """U27: what others have seen of this log, held against it."""
     notes = [note for note in map(without_cosignatures, terms.seen) if _is_of(note, believed)]
     if not notes:
-        return Unchecked("you brought none of this log")
+        return NothingToCheck("you brought none of this log")
     known, leaves = _known(log, earlier), _leaves(found)
 
     def held(note: bytes) -> Held[None]:
@@ -139,7 +139,7 @@ def _held_against(
     )
 
 
-def named(terms: Terms, cells: Mapping[int, Believed]) -> Held[None] | None:
+def named(terms: AuditTerms, cells: Mapping[int, Believed]) -> Held[None] | None:
     """U27: a checkpoint of a log that is not shown is held against nothing. No finding without checkpoints."""
     notes = [without_cosignatures(note) for note in terms.seen]
     for note in notes:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from attestation.auditor.audit_bundle import AskedPart, AuditBundle, Part
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
-from attestation.auditor.rows import Held, Unchecked
-from attestation.auditor.terms import Terms
+from attestation.auditor.rows import Held, NothingToCheck
+from attestation.auditor.terms import AuditTerms
 from attestation.consensus.blocks import Header, Kind, Request
 from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof, VerifiedSlice, verify_slice
@@ -17,7 +17,7 @@ from foundation import merkle
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OrderedPlace:
     """One request's place in the proven order. `kind` is None where the bundle withholds the request."""
 
     header: Header
@@ -36,7 +36,7 @@ class Ordered:
     """What the subnet ordered, and when it said so."""
 
     slice: VerifiedSlice
-    places: tuple[Place, ...]
+    places: tuple[OrderedPlace, ...]
 
     @property
     def certified_at(self) -> datetime:
@@ -60,21 +60,21 @@ def configuration(raw: bytes) -> Held[Measured]:
     return Held(measured, measured.digest.hex())
 
 
-def subnet(terms: Terms, measured: Measured) -> Held[None]:
+def subnet(terms: AuditTerms, measured: Measured) -> Held[None]:
     if measured.root_key != terms.root_key:
         raise AuditRefused("root-key", expected=terms.root_key.hex()[:32], got=measured.root_key.hex()[:32])
     return Held(None, f"root key {measured.root_key.hex()[:16]}…")
 
 
-def gateway(terms: Terms, measured: Measured) -> Held[None] | Unchecked[None]:
+def gateway(terms: AuditTerms, measured: Measured) -> Held[None] | NothingToCheck[None]:
     if terms.gateway is None:
-        return Unchecked(f"no gateway was named; this is {to_text(measured.gateway)}")
+        return NothingToCheck(f"no gateway was named; this is {to_text(measured.gateway)}")
     if measured.gateway != terms.gateway:
         raise AuditRefused("gateway", expected=to_text(terms.gateway), got=to_text(measured.gateway))
     return Held(None, to_text(measured.gateway))
 
 
-def certificate(terms: Terms, measured: Measured, order: bytes) -> Held[VerifiedSlice]:
+def certificate(terms: AuditTerms, measured: Measured, order: bytes) -> Held[VerifiedSlice]:
     proven = verify_slice(SliceProof.parse(order), root_key=terms.root_key, canister=measured.gateway)
     return Held(proven, f"heights {proven.first.height} to {proven.head.height}")
 
@@ -85,10 +85,10 @@ def requests(proven: VerifiedSlice, asked: bytes) -> Held[Ordered]:
     return Held(ordered, f"{len(ordered.places)} requests, {shown} of them shown, the others by their digest")
 
 
-def _places(proven: VerifiedSlice, asked: AskedPart) -> tuple[Place, ...]:
+def _places(proven: VerifiedSlice, asked: AskedPart) -> tuple[OrderedPlace, ...]:
     if len(asked.blocks) != len(proven.headers):
         raise AuditRefused("asked", expected=f"{len(proven.headers)} blocks", got=len(asked.blocks))
-    places: list[Place] = []
+    places: list[OrderedPlace] = []
     for header, link, block in zip(proven.headers, proven.links, asked.blocks, strict=True):
         if len(block) != header.count:
             raise AuditRefused("asked", expected=f"{header.count} requests at height {header.height}", got=len(block))
@@ -103,7 +103,7 @@ def _places(proven: VerifiedSlice, asked: AskedPart) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def _place(header: Header, link: bytes, index: int, asked: Request | bytes) -> Place:
+def _place(header: Header, link: bytes, index: int, asked: Request | bytes) -> OrderedPlace:
     if isinstance(asked, bytes):
-        return Place(header, link, index, asked, None)
-    return Place(header, link, index, asked.digest(), asked.kind)
+        return OrderedPlace(header, link, index, asked, None)
+    return OrderedPlace(header, link, index, asked.digest(), asked.kind)

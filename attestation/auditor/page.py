@@ -13,7 +13,7 @@ from enum import Enum
 from html import escape
 from typing import Final
 
-from attestation.auditor.findings import Finding, Report, Stage, Standing
+from attestation.auditor.findings import Finding, FindingStanding, Report, Stage
 
 WIDTH, ROW, LEFT, RADIUS = 760, 92, 46, 22
 PALETTE: Final = {
@@ -164,10 +164,10 @@ def page(report: Report, *, title: str, at: datetime | None = None) -> str:
 
 def _verdict(report: Report) -> tuple[str, str]:
     if report.ok:
-        open_ = sum(finding.standing is Standing.UNCHECKED for finding in report.findings)
+        open_ = sum(finding.standing is FindingStanding.UNCHECKED for finding in report.findings)
         rest = f" {_count(open_, 'thing')} could not be looked at; each says why." if open_ else ""
         return "Everything holds", (
-            f"{_count(sum(f.standing is Standing.HOLDS for f in report.findings), 'check')} were made "
+            f"{_count(sum(f.standing is FindingStanding.HOLDS for f in report.findings), 'check')} were made "
             f"and none failed.{rest}"
         )
     first = report.failed[0]
@@ -182,21 +182,21 @@ def _count(number: int, word: str) -> str:
 
 def _state(report: Report, link: Link) -> State:
     standings = {finding.standing for stage in link.stages for finding in report.of(stage)}
-    if Standing.FAILS in standings:
+    if FindingStanding.FAILS in standings:
         return State.FAILS
-    if Standing.NOT_REACHED in standings or not standings & {Standing.HOLDS}:
+    if FindingStanding.NOT_REACHED in standings or not standings & {FindingStanding.HOLDS}:
         return State.OPEN
     return State.HOLDS
 
 
 def _reason(report: Report, link: Link) -> str:
     findings = [finding for stage in link.stages for finding in report.of(stage)]
-    for standing in (Standing.FAILS, Standing.NOT_REACHED):
+    for standing in (FindingStanding.FAILS, FindingStanding.NOT_REACHED):
         found = next((finding for finding in findings if finding.standing is standing), None)
         if found is None:
             continue
         cell = f" (cell {found.cell + 1})" if found.cell is not None else ""
-        if standing is Standing.FAILS:
+        if standing is FindingStanding.FAILS:
             return f"It does not hold{cell} that {found.what}."
         return f"Not judged{cell}, because {found.got.replace('it rests on: ', 'it rests on ')} did not hold."
     if report.simulated and Stage.EVIDENCE in link.stages:
@@ -268,7 +268,7 @@ def _facts(report: Report, at: datetime | None) -> str:
 def _details(report: Report, link: Link, state: State) -> str:
     findings = [finding for stage in link.stages for finding in report.of(stage)]
     shown = " open" if state is not State.HOLDS else ""
-    made = sum(finding.standing is Standing.HOLDS for finding in findings)
+    made = sum(finding.standing is FindingStanding.HOLDS for finding in findings)
     return "\n".join(
         [
             f"<details{shown}>",
@@ -281,16 +281,16 @@ def _details(report: Report, link: Link, state: State) -> str:
 
 
 _STATES: Final = {
-    Standing.HOLDS: State.HOLDS,
-    Standing.FAILS: State.FAILS,
-    Standing.UNCHECKED: State.OPEN,
-    Standing.NOT_REACHED: State.OPEN,
+    FindingStanding.HOLDS: State.HOLDS,
+    FindingStanding.FAILS: State.FAILS,
+    FindingStanding.UNCHECKED: State.OPEN,
+    FindingStanding.NOT_REACHED: State.OPEN,
 }
 _WORDS: Final = {
-    Standing.HOLDS: "holds",
-    Standing.FAILS: "fails",
-    Standing.UNCHECKED: "not looked at",
-    Standing.NOT_REACHED: "not reached",
+    FindingStanding.HOLDS: "holds",
+    FindingStanding.FAILS: "fails",
+    FindingStanding.UNCHECKED: "not looked at",
+    FindingStanding.NOT_REACHED: "not reached",
 }
 
 
@@ -307,7 +307,7 @@ def _finding(finding: Finding) -> str:
     state = _STATES[finding.standing]
     cell = "" if finding.cell is None else f' <span class="quiet">cell {finding.cell + 1}</span>'
     got = escape(finding.got)
-    if finding.standing is Standing.FAILS:
+    if finding.standing is FindingStanding.FAILS:
         got = f"expected {escape(finding.expected)}<br>found {got}"
     return (
         f'<tr data-code="{escape(finding.code)}" data-standing="{_WORDS[finding.standing]}">'
@@ -319,7 +319,7 @@ def _finding(finding: Finding) -> str:
 
 def _form(report: Report) -> str:
     findings = list(report.of(Stage.FORM))
-    shown = " open" if any(finding.standing is Standing.FAILS for finding in findings) else ""
+    shown = " open" if any(finding.standing is FindingStanding.FAILS for finding in findings) else ""
     return f"<details{shown}><summary>The file itself</summary>\n{_table(findings)}\n</details>"
 
 

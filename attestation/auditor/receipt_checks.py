@@ -9,9 +9,9 @@ from attestation.auditor.audit_bundle import AskedPart, ReceiptsPart
 from attestation.auditor.errors import AuditRefused
 from attestation.auditor.evidence_checks import Believed
 from attestation.auditor.measured import Measured
-from attestation.auditor.order_checks import Ordered, Place
+from attestation.auditor.order_checks import Ordered, OrderedPlace
 from attestation.auditor.release_checks import Released
-from attestation.auditor.rows import Failed, Held, Outcome, Unchecked
+from attestation.auditor.rows import Failed, Held, NothingToCheck, Outcome
 from attestation.consensus.blocks import EXPIRED_CODE, Header, Kind, Request, has_expired
 from attestation.consensus.chat import NOT_SERVED, ChatRefused, ChatRequest
 from attestation.consensus.chat_limits import RAISED
@@ -64,7 +64,7 @@ def seeds(found: Receipted, ordered: Ordered) -> Held[None]:
     return Held(None, _check_seeds(found.receipts, ordered.places))
 
 
-def models(measured: Measured, asked: bytes, found: Receipted) -> Held[None] | Unchecked[None]:
+def models(measured: Measured, asked: bytes, found: Receipted) -> Held[None] | NothingToCheck[None]:
     """U23. Of plain requests that are shown: what was sealed is for a replay to read."""
     requests = [each for block in AskedPart.parse(asked).blocks for each in block]
     plain = [
@@ -73,7 +73,7 @@ def models(measured: Measured, asked: bytes, found: Receipted) -> Held[None] | U
         if isinstance(each, Request) and each.kind is Kind.PLAIN and receipt.finish != EXPIRED_CODE
     ]
     if not plain:
-        return Unchecked("no plain request is shown")
+        return NothingToCheck("no plain request is shown")
     for payload, receipt in plain:
         expected = measured.plaintext and _names_another(payload, measured.names)
         if (receipt.finish == NOT_SERVED) is not expected:
@@ -96,10 +96,10 @@ def served_by(measured: Measured, released: Released, found: Receipted) -> Held[
     return Held(None, f"engine profile {by.profile.hex()[:16]}…, observed {by.fingerprint.hex()[:16]}…")
 
 
-def same(cells: Mapping[int, Receipted]) -> Unchecked[None] | list[Outcome]:
+def same(cells: Mapping[int, Receipted]) -> NothingToCheck[None] | list[Outcome]:
     """U21: bodies differ nowhere between cells."""
     if len(cells) < 2:
-        return Unchecked("the bundle shows one cell")
+        return NothingToCheck("the bundle shows one cell")
     first, *others = cells
     outcomes: list[Outcome] = []
     for number in others:
@@ -135,7 +135,7 @@ def _check_complete(receipts: Sequence[Receipt], ordered: Ordered, measured: Mea
         raise AuditRefused("extra", expected=f"{len(ordered.places)} receipts", got=len(receipts))
 
 
-def _check_requests(receipts: Sequence[Receipt], places: Sequence[Place]) -> None:
+def _check_requests(receipts: Sequence[Receipt], places: Sequence[OrderedPlace]) -> None:
     for receipt, place in zip(receipts, places, strict=True):
         if receipt.request != place.digest:
             expected = f"{place.digest.hex()} at {receipt.place}"
@@ -151,7 +151,7 @@ def _check_expired(receipts: Sequence[Receipt], headers: Sequence[Header]) -> No
             raise AuditRefused("expired", expected=f"a header that lets {receipt.place} expire", got="none")
 
 
-def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[Place]) -> None:
+def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[OrderedPlace]) -> None:
     previous = b""
     for each, place in zip(signed, places, strict=True):
         expected = previous if place.index else first_previous(place.link)
@@ -162,7 +162,7 @@ def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[Place]) -> No
         previous = body_digest(each.body)
 
 
-def _check_seeds(receipts: Sequence[Receipt], places: Sequence[Place]) -> str:
+def _check_seeds(receipts: Sequence[Receipt], places: Sequence[OrderedPlace]) -> str:
     drawn = 0
     for receipt, place in zip(receipts, places, strict=True):
         if receipt.seed_policy is SeedPolicy.CLIENT:

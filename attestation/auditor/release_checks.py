@@ -9,8 +9,8 @@ from attestation.auditor.errors import AuditRefused
 from attestation.auditor.evidence_checks import Believed
 from attestation.auditor.measured import Measured
 from attestation.auditor.order_checks import Ordered
-from attestation.auditor.rows import Held, Unchecked
-from attestation.auditor.terms import Adopted, Decided, Terms
+from attestation.auditor.rows import Held, NothingToCheck
+from attestation.auditor.terms import Adopted, AuditTerms, WantedDecision
 from attestation.decision_log.chain import is_signed
 from attestation.decision_log.codec import Entry
 from attestation.decision_log.events import Granted, ReleaseAdded, ReleaseChanged
@@ -67,11 +67,11 @@ def _entries(part: ReleasePart, measured: Measured) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def granted(measured: Measured, believed: Believed, shown: Logged) -> Held[Released] | Unchecked[Released]:
+def granted(measured: Measured, believed: Believed, shown: Logged) -> Held[Released] | NothingToCheck[Released]:
     if measured.broker is None:
         why = "this cell was measured to serve without a broker"
         what = "the broker released the model to this very cell"
-        return Unchecked(why, Released("", None, None, None), what=what)
+        return NothingToCheck(why, Released("", None, None, None), what=what)
     name, adoption, heights = _granted(shown.entries, believed)
     return Held(Released(name, adoption, shown.document, heights), f"release {name}, {heights}")
 
@@ -118,7 +118,7 @@ def _one_grant(grant: Granted) -> tuple[str, bytes, Heights]:
 
 def approved(
     measured: Measured, believed: Believed, shown: Logged, released: Released | None
-) -> Held[None] | Unchecked[None] | None:
+) -> Held[None] | NothingToCheck[None] | None:
     if measured.broker is None:
         return None
     added = [
@@ -127,7 +127,7 @@ def approved(
         if isinstance(entry.event, ReleaseAdded) and released is not None and entry.event.release == released.release
     ]
     if released is None or not added:
-        return Unchecked("the bundle has no entry of its approval")
+        return NothingToCheck("the bundle has no entry of its approval")
     # One decision may name a release's measurement on every kind of machine: an entry for each.
     position, entry = next((each for each in added if each[1].measurement == believed.measurement), added[-1])
     compared: tuple[tuple[str, bytes | None, bytes], ...] = (
@@ -152,8 +152,8 @@ def granted_heights(released: Released, ordered: Ordered) -> Held[None] | None:
 
 
 def decision(
-    terms: Terms, measured: Measured, believed: Believed, released: Released
-) -> Held[Adopted] | Unchecked[Adopted]:
+    terms: AuditTerms, measured: Measured, believed: Believed, released: Released
+) -> Held[Adopted] | NothingToCheck[Adopted]:
     """U17: the decision whose digest the receipts carry. Whose votes count is the reader's to know."""
     adoption = released.adoption
     if adoption is None or adoption == NO_ADOPTION:
@@ -162,12 +162,12 @@ def decision(
             raise AuditRefused("decision", expected="no document, since no decision is named", got="a document")
         if terms.decisions is not None:
             raise AuditRefused("decision", expected="a decision of the authority that you named", got=f"none: {why}")
-        return Unchecked(why)
+        return NothingToCheck(why)
     if released.document is None:
         raise AuditRefused("decision", expected=f"the decision {adoption.hex()}", got="none")
     if terms.decisions is None:
         raise AuditRefused("decision", expected="an authority that you believe", got="none named")
-    about = Decided(adoption, released.release, believed.measurement, measured.digest, measured.model_root)
+    about = WantedDecision(adoption, released.release, believed.measurement, measured.digest, measured.model_root)
     adopted = terms.decisions.read(released.document, about, terms)
     return Held(adopted, adopted.words)
 

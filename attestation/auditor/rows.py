@@ -8,14 +8,14 @@ says so; no check decides that another was not reached.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 from attestation.auditor.audit_bundle import AuditBundle
-from attestation.auditor.findings import Finding, Stage, Standing, status_of
-from attestation.auditor.terms import Terms
+from attestation.auditor.findings import Finding, FindingStanding, Stage, status_of
+from attestation.auditor.terms import AuditTerms
 from foundation.refusal import Refused
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Held(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Unchecked(Generic[T]):
+class NothingToCheck(Generic[T]):
     """The bundle or the auditor brought nothing for it. With a `value` others can go on all the same."""
 
     why: str
@@ -65,13 +65,13 @@ class Failed(Generic[T]):
     cell: int | None = None
 
 
-Outcome = Held[Any] | Unchecked[Any] | Failed[Any]
+Outcome = Held[Any] | NothingToCheck[Any] | Failed[Any]
 Judge = Callable[..., Outcome | Sequence[Outcome] | None]
 """None: the check does not apply to this bundle, and has no finding."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Check:
     """One check.
 
     `judge` is given, in this order, what was found by the checks in `needs`, all of which have to have found something;
@@ -97,6 +97,9 @@ class Row:
     def stage(self) -> Stage:
         return Stage(self.code.partition(".")[0])
 
+    def finding(self, standing: FindingStanding, what: str, got: str, cell: int | None) -> Finding:
+        return Finding(self.stage, self.code, self.rule, what, standing, got=got, cell=cell)
+
     @property
     def rests_on(self) -> tuple[str, ...]:
         """The checks without which this one is not made."""
@@ -116,7 +119,7 @@ class StageWords:
     called: str = ""
 
 
-Place = tuple[str, int | None]
+CheckAt = tuple[str, int | None]
 """A check, and the cell it was made for."""
 
 
@@ -125,13 +128,13 @@ class Made:
     """Every check that was made: the findings in the order of the chain, and the outcomes in the order of the table."""
 
     findings: tuple[Finding, ...]
-    outcomes: tuple[tuple[Place, Outcome], ...]
+    outcomes: tuple[tuple[CheckAt, Outcome], ...]
 
     def of(self, code: str) -> list[tuple[int | None, Outcome]]:
         return [(cell, outcome) for (made, cell), outcome in self.outcomes if made == code]
 
 
-def judge_all(rows: Sequence[Row], words: Mapping[Stage, StageWords], raw: bytes, terms: Terms) -> Made:
+def judge_all(rows: Sequence[Check], words: Mapping[Stage, StageWords], raw: bytes, terms: AuditTerms) -> Made:
     """Row by row. Neighbouring rows of a cell are made together for one cell, and then for the next."""
     making = _Making({row.code: row for row in rows}, words, {(FILE, None): raw, (TERMS, None): terms})
     for scope, group in groupby(rows, key=lambda row: row.scope):
@@ -156,12 +159,12 @@ class _Cause:
 class _Making:
     """The one mutable thing of an audit, alive only while it is made."""
 
-    rows: Mapping[str, Row]
+    rows: Mapping[str, Check]
     words: Mapping[Stage, StageWords]
-    values: dict[Place, object]
-    causes: dict[Place, _Cause] = field(default_factory=dict)  # of what was not reached
+    values: dict[CheckAt, object]
+    causes: dict[CheckAt, _Cause] = field(default_factory=dict)  # of what was not reached
     findings: list[Finding] = field(default_factory=list)
-    outcomes: list[tuple[Place, Outcome]] = field(default_factory=list)
+    outcomes: list[tuple[CheckAt, Outcome]] = field(default_factory=list)
     spoken: set[tuple[Stage, int | None]] = field(default_factory=set)  # stages that have a finding
 
     def cells(self) -> Sequence[int | None]:
@@ -169,7 +172,7 @@ class _Making:
         bundle = self.values.get((BUNDLE, None))
         return range(len(bundle.cells)) if isinstance(bundle, AuditBundle) else (None,)
 
-    def make(self, row: Row, cell: int | None) -> None:
+    def make(self, row: Check, cell: int | None) -> None:
         musts = (name for name in (*row.needs, *row.after) if name not in GIVEN)
         missing = next((name for name in musts if self._found(name, row, cell) is None), None)
         if missing is not None:
@@ -185,7 +188,7 @@ class _Making:
         for outcome in outcomes:
             self._keep(row, cell, outcome)
 
-    def _found(self, name: str, row: Row, cell: int | None) -> object:
+    def _found(self, name: str, row: Check, cell: int | None) -> object:
         if name == CELL:
             return cell
         if name in GIVEN or self.rows[name].scope is not Scope.CELL:
@@ -196,40 +199,32 @@ class _Making:
         found = {cell: self.values.get((name, cell)) for cell in self.cells() if cell is not None}
         return {cell: value for cell, value in found.items() if value is not None}
 
-    def _keep(self, row: Row, cell: int | None, outcome: Outcome) -> None:
+    def _keep(self, row: Check, cell: int | None, outcome: Outcome) -> None:
         self.outcomes.append(((row.code, cell), outcome))
         about = cell if outcome.cell is None else outcome.cell
         what = outcome.what or row.what
         match outcome:
             case Held(value, got):
-                self._add(Finding(row.stage, row.code, row.rule, what, Standing.HOLDS, got=got[:SHOWN_MAX], cell=about))
-            case Unchecked(why, value):
-                self._add(Finding(row.stage, row.code, row.rule, what, Standing.UNCHECKED, got=why, cell=about))
+                self._add(row.finding(FindingStanding.HOLDS, what, got[:SHOWN_MAX], about))
+            case NothingToCheck(why, value):
+                self._add(row.finding(FindingStanding.UNCHECKED, what, why, about))
             case Failed(refusal, value):
-                self._add(failure(row, refusal, what=what, cell=about))
+                self._add(failure(row, refusal, what, about))
         if value is not None:
             self.values[row.code, cell] = value
 
-    def _not_reached(self, row: Row, cell: int | None, missing: str) -> None:
+    def _not_reached(self, row: Check, cell: int | None, missing: str) -> None:
         cause = self._cause(self.rows[missing], row, cell)
         self.causes[row.code, cell] = cause
         need = self.rows[missing]
         if need.called and (need.code, None) not in self.causes:
-            wants, code, rule, what = need.called, row.code, row.rule, row.what
+            self._add(row.finding(FindingStanding.NOT_REACHED, row.what, f"it rests on: {need.called}", cause.cell))
         elif (row.stage, cause.cell) not in self.spoken:
-            words = self.words[row.stage]
-            wants, code, rule, what = (
-                self.words[cause.stage].called,
-                f"{row.stage.value}.all",
-                "audit.md U4",
-                words.whole,
-            )
-        else:
-            return  # what this stage has to say is said
-        got = f"it rests on: {wants}"
-        self._add(Finding(row.stage, code, rule, what, Standing.NOT_REACHED, got=got, cell=cause.cell))
+            got = f"it rests on: {self.words[cause.stage].called}"
+            whole = row.finding(FindingStanding.NOT_REACHED, self.words[row.stage].whole, got, cause.cell)
+            self._add(replace(whole, code=f"{row.stage.value}.all", rule="audit.md U4"))
 
-    def _cause(self, need: Row, row: Row, cell: int | None) -> _Cause:
+    def _cause(self, need: Check, row: Check, cell: int | None) -> _Cause:
         """Of what a need of this row lacks: the need itself failed, or something that it rests on."""
         if need.scope is not Scope.CELL:
             return self.causes.get((need.code, None)) or _Cause(need.stage, None)
@@ -244,18 +239,12 @@ class _Making:
         self.spoken.add((finding.stage, finding.cell))
 
 
-def failure(row: Row, refusal: Refused, *, what: str = "", cell: int | None = None) -> Finding:
+def failure(row: Check, refusal: Refused, what: str, cell: int | None) -> Finding:
     """The finding that a check fails, as its refusal says."""
-    return Finding(
-        row.stage,
-        row.code,
-        row.rule,
-        what or row.what,
-        Standing.FAILS,
-        refusal.expected[:SHOWN_MAX],
-        f"{refusal.got} ({refusal.code})"[:SHOWN_MAX],
-        cell,
-        status_of(row.stage, refusal),
+    return replace(
+        row.finding(FindingStanding.FAILS, what, f"{refusal.got} ({refusal.code})"[:SHOWN_MAX], cell),
+        expected=refusal.expected[:SHOWN_MAX],
+        status=status_of(row.stage, refusal),
     )
 
 

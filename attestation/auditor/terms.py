@@ -13,7 +13,7 @@ from measurements.release.heights import Heights
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class WantedDecision:
     """What a governance decision has to be about, for this bundle's cells to have run under it."""
 
     adoption: bytes  # the decision's digest, as grant and receipts name it
@@ -34,13 +34,13 @@ class Adopted:
 class DecisionReader(Protocol):
     """Reads the document behind an adoption. The one place where governance and an audit meet."""
 
-    def read(self, document: bytes, about: Decided, terms: Terms) -> Adopted:
+    def read(self, document: bytes, about: WantedDecision, terms: AuditTerms) -> Adopted:
         """Raises a `Refused` unless the document has that digest, holds, and allows it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AuditTerms:
     """`at`: when evidence is judged; None for the time the subnet certified. `seen`: checkpoints from elsewhere."""
 
     policy: Policy

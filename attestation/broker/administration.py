@@ -15,7 +15,7 @@ from attestation.broker.wrapping import Wrapping
 from attestation.decision_log.events import (
     ReleaseAdded,
     ReleaseChanged,
-    Revoked,
+    RevocationAdded,
     SecretAdded,
     SecretRevoked,
     SecretRotated,
@@ -118,7 +118,7 @@ def revoke(store: Store, kind: RevocationKind, value: bytes, now_ns: int) -> Non
 
 
 def append_revocation(change: Change, kind: RevocationKind, value: bytes, now_ns: int) -> None:
-    change.append(Revoked(kind, value), now_ns)
+    change.append(RevocationAdded(kind, value), now_ns)
     change.revoke(kind, value)
 
 

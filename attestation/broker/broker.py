@@ -28,11 +28,11 @@ from attestation.broker.session import (
     TOKEN_SECONDS,
     Admission,
     Endorsements,
+    GrantTerms,
     Judged,
-    Offer,
+    OfferedSecret,
     Phase,
     Session,
-    Terms,
     check_grant,
     grant,
     judge,
@@ -205,13 +205,13 @@ class Broker:
                 )
             return found[0]
 
-    def _terms(self) -> Terms:
+    def _terms(self) -> GrantTerms:
         with self._store.change() as change:
             return self._terms_in(change)
 
-    def _terms_in(self, change: Change) -> Terms:
+    def _terms_in(self, change: Change) -> GrantTerms:
         held = self._judging
-        return Terms(
+        return GrantTerms(
             held.policy,
             held.references,
             change.releases(),
@@ -333,8 +333,8 @@ def _purpose(path: str) -> GrantPurpose:
     return _PURPOSES.get(path.split("/")[1], GrantPurpose.PLAIN)
 
 
-def _offer(secret: SecretRow) -> Offer:
-    return Offer(secret.resource, secret.version, secret.purpose, secret.model_root)
+def _offer(secret: SecretRow) -> OfferedSecret:
+    return OfferedSecret(secret.resource, secret.version, secret.purpose, secret.model_root)
 
 
 def _blocks(heights: GrantHeights | None) -> Blocks | None:

@@ -22,7 +22,7 @@ from attestation.decision_log.events import (
     KeyRotated,
     ReleaseAdded,
     ReleaseChanged,
-    Revoked,
+    RevocationAdded,
     SecretAdded,
     SecretRevoked,
     SecretRotated,
@@ -89,7 +89,7 @@ class _Replay:
                 self.least_versions[resource] = least_version
             case HeightShown(height):
                 self.height = height
-            case Revoked(what, value):
+            case RevocationAdded(what, value):
                 self.revoked.add((what, value))
             case SecretAdded(resource, version) | SecretRotated(resource, version):
                 self._forget(resource)

@@ -110,7 +110,7 @@ class Endorsements:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class GrantTerms:
     """All that a decision rests on besides the evidence, as it stood when the decision was made."""
 
     policy: Policy
@@ -146,7 +146,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedSecret:
     """A secret as the store names it, without its bytes."""
 
     resource: str
@@ -223,7 +223,7 @@ def open_session(request: Request, *, session_id: str, nonce: bytes, now_ns: int
     return Session(session_id, request.tee, nonce, request.commitment, expires_ns, Phase.CHALLENGED)
 
 
-def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Judged:
+def judge(session: Session, attestation: Attestation, terms: GrantTerms, now_ns: int) -> Judged:
     """Whether this attestation answers this challenge, and is wanted. Raises `Denied`, nothing else."""
     if now_ns >= session.expires_ns:
         raise Denied(
@@ -272,7 +272,7 @@ def judge(session: Session, attestation: Attestation, terms: Terms, now_ns: int)
 
 
 def grant(
-    admission: Admission, offer: Offer, heights: GrantHeights | None, *, decision: bytes, position: int
+    admission: Admission, offer: OfferedSecret, heights: GrantHeights | None, *, decision: bytes, position: int
 ) -> GrantContext:
     """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
     return GrantContext(
@@ -291,7 +291,9 @@ def grant(
     )
 
 
-def check_grant(admission: Admission, offer: Offer, purpose: GrantPurpose, terms: Terms) -> GrantHeights | None:
+def check_grant(
+    admission: Admission, offer: OfferedSecret, purpose: GrantPurpose, terms: GrantTerms
+) -> GrantHeights | None:
     """R11, R12: what may have changed since, and whether this secret is for such a cell. Raises `Denied`.
 
     The blocks it is granted for (R34); None for a plain client, which answers none.
@@ -328,7 +330,7 @@ def refuse_lax(policy: Policy) -> None:
 _Verified = tuple[VerifiedSnp | VerifiedTdx, Appraisal, Keyset | None, bytes | None]
 
 
-def _verified(session: Session, attestation: Attestation, terms: Terms, at: datetime) -> _Verified:
+def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at: datetime) -> _Verified:
     references = terms.references.joined(_known(terms))
     if not is_ours(attestation):
         quoted = _endorsed(plain_quoted(attestation, session.tee), terms.endorsements)
@@ -340,7 +342,12 @@ def _verified(session: Session, attestation: Attestation, terms: Terms, at: date
 
 
 def _plain(
-    session: Session, attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: Terms, at: datetime
+    session: Session,
+    attestation: Attestation,
+    quoted: Quoted,
+    references: ReferenceValues,
+    terms: GrantTerms,
+    at: datetime,
 ) -> _Verified:
     expected = release_report_data(attestation.nonce, attestation.jwk, attestation.additional)
     evidence = verify_quoted(quoted, expected, at=at, simulated_root=terms.simulated_root)
@@ -349,7 +356,7 @@ def _plain(
     return evidence, appraise(evidence, references.joined(fresh), terms.policy), None, None
 
 
-def _known(terms: Terms) -> ReferenceValues:
+def _known(terms: GrantTerms) -> ReferenceValues:
     """Every known release's measurement, in whatever state: an unapproved one is refused by name, not by number."""
     snp = [each for each in terms.releases if len(each) == 48]
     tdx = [each for each in terms.releases if len(each) == 240]
@@ -377,7 +384,7 @@ def _identity(evidence: VerifiedSnp | VerifiedTdx) -> tuple[bytes | None, bytes]
             return evidence.pck.ppid, report.mr_td + b"".join(report.rtmrs)
 
 
-def _release(terms: Terms, measurement: bytes, config: bytes | None) -> Release:
+def _release(terms: GrantTerms, measurement: bytes, config: bytes | None) -> Release:
     release = terms.releases.get(measurement)
     got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
     release = terms.refuse_unwanted(release, got)

@@ -138,7 +138,7 @@ class ReleaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked:
+class RevocationAdded:
     kind: ClassVar[str] = "revoked"
     what: RevocationKind
     value: bytes
@@ -217,7 +217,7 @@ Event: TypeAlias = (
     | ResourceDenied
     | ReleaseAdded
     | ReleaseChanged
-    | Revoked
+    | RevocationAdded
     | SecretAdded
     | SecretRotated
     | SecretRevoked

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.policy.document import Policy
 from attestation.policy.gpu import appraise_gpu
 from attestation.policy.snp import appraise_snp
@@ -42,4 +42,4 @@ def _claims(
 
 def no_section(tee: str) -> Claim:
     """The claim that stands for a policy which says nothing about a kind of evidence."""
-    return Claim(f"{tee}.section", "E133", Standing.NOT_MET, f"a policy with a [{tee}] section", "none")
+    return Claim(f"{tee}.section", "E133", ClaimStanding.NOT_MET, f"a policy with a [{tee}] section", "none")

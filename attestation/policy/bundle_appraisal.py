@@ -8,7 +8,7 @@ policy that asks for fresh report data refuses it (docs/spec/evidence-production
 from __future__ import annotations
 
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.policy.document import Policy
 from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
@@ -36,6 +36,6 @@ def _freshness(bundle: VerifiedBundle, nonce: bytes | None) -> Claim:
     got = bundle.statement.nonce.hex()
     if nonce is None:
         reason = "unchecked: no nonce was asked for, so the evidence may be old"
-        return Claim("bundle.nonce", "E125", Standing.UNCHECKED, reason, got)
-    standing = Standing.MET if nonce == bundle.statement.nonce else Standing.NOT_MET
+        return Claim("bundle.nonce", "E125", ClaimStanding.UNCHECKED, reason, got)
+    standing = ClaimStanding.MET if nonce == bundle.statement.nonce else ClaimStanding.NOT_MET
     return Claim("bundle.nonce", "E125", standing, nonce.hex(), got)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Standing(Enum):
+class ClaimStanding(Enum):
     MET = "met"
     NOT_MET = "not met"
     UNCHECKED = "unchecked"
@@ -36,7 +36,7 @@ class Claim:
 
     code: str
     rule: str
-    standing: Standing
+    standing: ClaimStanding
     expected: str
     got: str
     collateral: bool = False
@@ -52,11 +52,11 @@ class Appraisal:
 
     @property
     def accepted(self) -> bool:
-        return bool(self.claims) and all(claim.standing is not Standing.NOT_MET for claim in self.claims)
+        return bool(self.claims) and all(claim.standing is not ClaimStanding.NOT_MET for claim in self.claims)
 
     @property
     def unmet(self) -> tuple[Claim, ...]:
-        return tuple(claim for claim in self.claims if claim.standing is Standing.NOT_MET)
+        return tuple(claim for claim in self.claims if claim.standing is ClaimStanding.NOT_MET)
 
     @property
     def wants_only_collateral(self) -> bool:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from attestation.errors import FormatRefused, SignatureRefused
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from foundation.refusal import shape
 
 PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
@@ -186,7 +186,9 @@ def _status(appraisal: Appraisal) -> str:
 
 
 def _tier(claim: Claim) -> int:
-    return {Standing.MET: AFFIRMING, Standing.NOT_MET: CONTRAINDICATED, Standing.UNCHECKED: NO_CLAIM}[claim.standing]
+    return {ClaimStanding.MET: AFFIRMING, ClaimStanding.NOT_MET: CONTRAINDICATED, ClaimStanding.UNCHECKED: NO_CLAIM}[
+        claim.standing
+    ]
 
 
 def _json(value: Mapping[str, object]) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from attestation.policy.claims import Claim, Standing, Unchecked
+from attestation.policy.claims import Claim, ClaimStanding, Unchecked
 from attestation.policy.fields import Flag, OneOf, rules_of
 from attestation.verify.verified import TrustAnchor
 from measurements.reference import ReferenceValues
@@ -47,8 +47,8 @@ class Row(Generic[E]):
         got = str(self.got(facts.evidence))
         required = getattr(policy, self.field) if self.requirement is None else self.requirement(policy, facts.evidence)
         if isinstance(required, Unchecked):
-            return Claim(self.code, rule, Standing.UNCHECKED, f"unchecked: {required.reason}", got)
-        standing = Standing.MET if self.met(required, facts) else Standing.NOT_MET
+            return Claim(self.code, rule, ClaimStanding.UNCHECKED, f"unchecked: {required.reason}", got)
+        standing = ClaimStanding.MET if self.met(required, facts) else ClaimStanding.NOT_MET
         return Claim(self.code, rule, standing, self.expected(required, facts), got, self.collateral)
 
 

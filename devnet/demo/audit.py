@@ -21,9 +21,9 @@ from attestation.auditor.audit_bundle import Answer, AnswersPart, AskedPart, Aud
 from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.auditor.devnet_roots import DevnetRoots
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Report, Standing
+from attestation.auditor.findings import FindingStanding, Report
 from attestation.auditor.page import page
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.broker.store import Store
 from attestation.consensus.blocks import Kind
 from attestation.consensus.slices import Body
@@ -87,7 +87,7 @@ class Audited:
 
     @property
     def held(self) -> int:
-        return sum(finding.standing is Standing.HOLDS for finding in self.report.findings)
+        return sum(finding.standing is FindingStanding.HOLDS for finding in self.report.findings)
 
 
 def bundle_of(kept: Kept, store: Store, tee: SimulatedTee) -> AuditBundle:
@@ -126,7 +126,7 @@ def entries_about(store: Store, keyset: bytes, evidence: bytes) -> tuple[tuple[b
 def audit_in(folder: Path, bundle: AuditBundle, roots: DevnetRoots) -> Audited:
     """Write the bundle, the roots to believe and the page; audit it, and a copy that somebody tampered with."""
     raw = bundle.encode()
-    terms = Terms(roots.policy, roots.references, roots.subnet, simulated_root=roots.tee)
+    terms = AuditTerms(roots.policy, roots.references, roots.subnet, simulated_root=roots.tee)
     reports = []
     for content, name, shown in ((raw, BUNDLE, PAGE), (_tampered(raw, bundle), TAMPERED, TAMPERED_PAGE)):
         private_files.replace(folder / name, content)

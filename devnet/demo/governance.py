@@ -28,9 +28,9 @@ from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import audit_nonce
 from attestation.auditor.bundle_builder import CellSource, assemble
 from attestation.auditor.decision_history import HistoryReader
-from attestation.auditor.findings import Standing as FindingStanding
+from attestation.auditor.findings import FindingStanding
 from attestation.auditor.measured import Measured
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.broker.authority import adopt, govern, history_of
 from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof
@@ -217,8 +217,8 @@ class GovernedDemo(Demo):
         )
         return assemble(config=config, proof=proof, bodies=bodies, cells=[source]).encode()
 
-    def _terms(self, tee: SimulatedTdxTee) -> Terms:
-        return Terms(
+    def _terms(self, tee: SimulatedTdxTee) -> AuditTerms:
+        return AuditTerms(
             document.parse(policy_document(tee)),
             reference_values(tee),
             root_key=self._subnet.root_key,

@@ -15,7 +15,7 @@ from attestation.broker.administration import add_release, revoke, set_release
 from attestation.broker.broker import load_keys
 from attestation.broker.rates import Rate
 from attestation.broker.server import ServerLimits
-from attestation.broker.session import Endorsements, Release, Session, Terms, judge
+from attestation.broker.session import Endorsements, GrantTerms, Release, Session, judge
 from attestation.broker.store import Store
 from attestation.broker.wrapping import SoftwareWrapping
 from attestation.decision_log import chain
@@ -42,7 +42,7 @@ SESSION = "attestation.broker.session:"
 # -- sessions
 
 
-def nonce_of_the_attestation(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Any:
+def nonce_of_the_attestation(session: Session, attestation: Attestation, terms: GrantTerms, now_ns: int) -> Any:
     """A session that takes the nonce which the evidence brings."""
     return judge(replace(session, nonce=nonce_bytes(attestation.nonce)), attestation, terms, now_ns)
 
@@ -63,7 +63,7 @@ def attestation_replayed(room: Room) -> Outcome:
         return no_key(key_or_code(victim, remote, little, raw), "session.nonce")
 
 
-def any_key(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Any:
+def any_key(session: Session, attestation: Attestation, terms: GrantTerms, now_ns: int) -> Any:
     return judge(replace(session, commitment=None), attestation, terms, now_ns)
 
 
@@ -136,7 +136,7 @@ def plain_client_wants_the_model(room: Room) -> Outcome:
     "release-withdrawn",
     tries="a release that was withdrawn asks for its key again",
     defence="a release is approved at the attestation and again at every grant (R10, R11)",
-    without=instead(f"{SESSION}Terms.refuse_unwanted", lambda self, release, named: release),
+    without=instead(f"{SESSION}GrantTerms.refuse_unwanted", lambda self, release, named: release),
 )
 def release_withdrawn(room: Room) -> Outcome:
     with https_broker(room) as (little, remote):
@@ -150,7 +150,7 @@ def release_withdrawn(room: Room) -> Outcome:
     "release-never-approved",
     tries="an image that was proposed, and that nobody approved",
     defence="a release has keys by decision, or on the administrator's word (R10)",
-    without=instead(f"{SESSION}Terms.refuse_unwanted", lambda self, release, named: release),
+    without=instead(f"{SESSION}GrantTerms.refuse_unwanted", lambda self, release, named: release),
 )
 def release_never_approved(room: Room) -> Outcome:
     other = bent(snp_tee(), measurement=b"\x5e" * 48)
@@ -162,7 +162,7 @@ def release_never_approved(room: Room) -> Outcome:
         return no_key(key_or_code(cell, remote, little), "release.unapproved")
 
 
-def any_config(terms: Terms, measurement: bytes, config: bytes | None) -> Release:
+def any_config(terms: GrantTerms, measurement: bytes, config: bytes | None) -> Release:
     return terms.refuse_unwanted(terms.releases.get(measurement), "")
 
 
@@ -185,7 +185,9 @@ def chip_as_reported(evidence: Any) -> tuple[bytes | None, bytes]:
 
 def whose_chip_nobody_asks(patch: Patch) -> None:
     patch.put(f"{SESSION}_identity", chip_as_reported)
-    patch.put(f"{SESSION}Terms.refuse_revoked_chip", lambda self, chip: self.refuse_revoked(RevocationKind.CHIP, chip))
+    patch.put(
+        f"{SESSION}GrantTerms.refuse_revoked_chip", lambda self, chip: self.refuse_revoked(RevocationKind.CHIP, chip)
+    )
 
 
 @attack(

@@ -13,7 +13,7 @@ from typing import Final
 from attestation.broker.broker import Reply
 from attestation.broker.rates import Rate
 from attestation.broker.server import ServerLimits
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.rcar.messages import COOKIE
 from devnet.tee import SimulatedSnpTee
 from tests.attack.outcome import Outcome, Unexpected, broken, held
@@ -108,7 +108,7 @@ def no_key(got: str, code: str) -> Outcome:
 
 def everything_accepted(patch: Patch) -> None:
     """A broker that applies no policy to genuine evidence."""
-    met = Claim("attack.any", "E134", Standing.MET, "anything", "something")
+    met = Claim("attack.any", "E134", ClaimStanding.MET, "anything", "something")
     patch.put(
         "attestation.broker.session:appraise_bundle",
         lambda bundle, references, policy, *, nonce: Appraisal("snp", policy.id, (met,)),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from attestation.broker.session import Session, Terms, judge
+from attestation.broker.session import GrantTerms, Session, judge
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
 from attestation.rcar.evidence import attestation_of, bound_members
@@ -258,7 +258,7 @@ def keyset_exchanged(room: Room) -> Outcome:
 SEEN: set[bytes] = set()
 
 
-def by_digest_of_the_report(session: Session, attestation: Attestation, terms: Terms, now_ns: int) -> Any:
+def by_digest_of_the_report(session: Session, attestation: Attestation, terms: GrantTerms, now_ns: int) -> Any:
     """A broker that knows a replay by the digest of the whole report."""
     digest = hashlib.sha256(attestation.encode()).digest()
     if digest in SEEN:

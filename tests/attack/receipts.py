@@ -12,7 +12,7 @@ from appliance.serving.receipts import Conclusion, ReceiptBook
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import AnswersPart, AuditBundle, ReceiptsPart, ReleasePart
 from attestation.auditor.checks import CHECKS
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.rcar.grant import NO_ADOPTION
 from attestation.receipts.price import PriceSchedule
 from attestation.receipts.signed_receipt import SignedReceipt, sign
@@ -38,7 +38,7 @@ from tests.little_audit import (
 from tests.little_receipts import raw, receipt_key
 
 RECEIPTS = "attestation.auditor.receipt_checks:"
-Made = Callable[[], tuple[AuditBundle, Terms]]
+Made = Callable[[], tuple[AuditBundle, AuditTerms]]
 
 
 def audited(make: Made, code: str) -> Callable[[Room], Outcome]:
@@ -83,21 +83,21 @@ def bent(number: int, **changes: Any) -> Callable[[OrderedRequest, Conclusion], 
     return lambda request, said: replace(said, **changes) if request.id == number else said
 
 
-def forged() -> tuple[AuditBundle, Terms]:
+def forged() -> tuple[AuditBundle, AuditTerms]:
     bundle, ours = sound(), receipt_key("the host")
     part = ReceiptsPart.parse(bundle.cells[0].receipts)
     signed = tuple(sign(SignedReceipt.parse(each).body, ours, raw(ours)) for each in part.signed)
     return with_cell(bundle, receipts=replace(part, signed=signed).encode()), terms()
 
 
-def other_words() -> tuple[AuditBundle, Terms]:
+def other_words() -> tuple[AuditBundle, AuditTerms]:
     bundle = sound()
     first, *others = AnswersPart.parse(bundle.answers).answers
     changed = replace(first, said=b"what the host would have it say")
     return replace(bundle, answers=AnswersPart((changed, *others)).encode()), terms()
 
 
-def executed_otherwise() -> tuple[AuditBundle, Terms]:
+def executed_otherwise() -> tuple[AuditBundle, AuditTerms]:
     """A cell that signs for another request than was ordered."""
     host = LittleCellHost("cell a", ReceiptBook(receipt_key("cell a"), served_by(measured_config()), GATEWAY, PRICE))
     for height in range(1, chain().height + 1):
@@ -108,23 +108,23 @@ def executed_otherwise() -> tuple[AuditBundle, Terms]:
     return bundle_of(host), terms()
 
 
-def never_granted() -> tuple[AuditBundle, Terms]:
+def never_granted() -> tuple[AuditBundle, AuditTerms]:
     bundle = sound()
     part = ReleasePart.parse(bundle.cells[0].release)
     return with_cell(bundle, release=replace(part, entries=part.entries[:1]).encode()), terms()
 
 
-def two_that_differ() -> tuple[AuditBundle, Terms]:
+def two_that_differ() -> tuple[AuditBundle, AuditTerms]:
     other = run_cell("cell b", measured_config(), chain(), bend=bent(2, tokens_out=8))
     return bundle_of(world().cells[0], other), terms()
 
 
-def rolled_back() -> tuple[AuditBundle, Terms]:
+def rolled_back() -> tuple[AuditBundle, AuditTerms]:
     newest = world().cells[0].notes[-1]
     return bundle_of(cell_a(last=2), last=2), terms(seen=(newest,))
 
 
-def two_histories() -> tuple[AuditBundle, Terms]:
+def two_histories() -> tuple[AuditBundle, AuditTerms]:
     shown_elsewhere = cell_a(bend=bent(2, tokens_out=8)).notes[-1]
     return bundle_of(cell_a()), terms(seen=(shown_elsewhere,))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from anchorhold.input_files import POLICY, REFERENCES
 from attestation.errors import CollateralMissing, NotGenuine, PolicyRefused
 from attestation.policy import document
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.policy.document import Policy
 from foundation.refusal import Refused
 from measurements.reference import ReferenceValues
@@ -102,7 +102,7 @@ class Judgement:
         if self.appraisal is None or self.refusal is not None:
             return self.verdict
         unmet = len(self.appraisal.unmet)
-        unchecked = sum(claim.standing is Standing.UNCHECKED for claim in self.appraisal.claims)
+        unchecked = sum(claim.standing is ClaimStanding.UNCHECKED for claim in self.appraisal.claims)
         return f"{self.verdict} ({len(self.appraisal.claims)} claims, {unmet} not met, {unchecked} unchecked)"
 
 
@@ -119,7 +119,7 @@ def status_of(refusal: Refused) -> int:
 
 def claim_table(claims: tuple[Claim, ...]) -> list[str]:
     """Claims as aligned rows: standing, code, rule, expected, got. Unmet ones stand out by their capitals."""
-    marks = {Standing.MET: "met", Standing.NOT_MET: "NOT MET", Standing.UNCHECKED: "unchecked"}
+    marks = {ClaimStanding.MET: "met", ClaimStanding.NOT_MET: "NOT MET", ClaimStanding.UNCHECKED: "unchecked"}
     rows = [(marks[c.standing], c.code, c.rule, _short(c.expected), _short(c.got)) for c in claims]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     return [

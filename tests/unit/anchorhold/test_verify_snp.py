@@ -26,7 +26,7 @@ from attestation.errors import (
     Revoked,
     SignatureRefused,
 )
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.verify.chain import key_digest
 from tests.keys import p384_key, rsa_key
 from tests.unit.attestation.forge import NOW, Case, Forge
@@ -366,7 +366,7 @@ def test_each_stage_has_its_status(family: Any, status: int) -> None:
 
 
 def test_long_values_are_cut_in_the_table_and_whole_in_json() -> None:
-    claim = Claim("a.b", "E1", Standing.NOT_MET, "e" * 200, "g" * 200)
+    claim = Claim("a.b", "E1", ClaimStanding.NOT_MET, "e" * 200, "g" * 200)
     made = Judgement("snp", NOW, {"fact": "f" * 200}, Appraisal("snp", "p", (claim,)), None)
     assert f"  fact                 {'f' * 55}…" in made.as_text()
     assert f"  NOT MET  a.b  E1  {'e' * 55}…  {'g' * 55}…" in made.as_text()

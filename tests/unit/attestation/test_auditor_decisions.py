@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from attestation.auditor.decision_history import HistoryReader
-from attestation.auditor.terms import Decided, Terms
+from attestation.auditor.terms import AuditTerms, WantedDecision
 from attestation.policy import document
 from devnet.tee import policy_document
 from foundation.refusal import Refused
@@ -30,15 +30,15 @@ DECISIONS = (
     decide(ONE, Adopt(SECOND)),
     decide(TWO, Withdraw("0.2.0", SECOND.digest, "it leaks")),
 )
-TERMS = Terms(document.parse(policy_document(snp_tee())))
-ABOUT = Decided(ONE.head, "0.1.0", FIRST.launch.snp[0].measurement, FIRST.measured_config, FIRST.model.root)
+TERMS = AuditTerms(document.parse(policy_document(snp_tee())))
+ABOUT = WantedDecision(ONE.head, "0.1.0", FIRST.launch.snp[0].measurement, FIRST.measured_config, FIRST.model.root)
 
 
 def history(count: int) -> bytes:
     return History(AUTHORITY, DECISIONS[:count]).encode()
 
 
-def read(count: int, about: Decided = ABOUT, known: tuple[bytes, ...] = ()) -> str:
+def read(count: int, about: WantedDecision = ABOUT, known: tuple[bytes, ...] = ()) -> str:
     adopted = HistoryReader(authority_digest(AUTHORITY), known).read(history(count), about, TERMS)
     assert adopted.heights == (
         Heights(1, None) if count == 1 else Heights(501, None) if about.release == "0.2.0" else Heights(1, 500)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from attestation.errors import EvidenceRefused, FormatRefused, SignatureRefused
 from attestation.policy import document
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Appraisal, Claim, Standing
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.policy.ear import PLACES, VECTOR, Verifier, ear_claims, place_of, read_ear, sign_ear, trustworthiness
 from attestation.verify.facts import snp_facts
 from measurements.reference import ReferenceValues
@@ -33,7 +33,7 @@ CLAIMS = ear_claims(
 TOKEN = sign_ear(CLAIMS, KEY)
 
 
-def appraisal(*claims: tuple[str, Standing]) -> Appraisal:
+def appraisal(*claims: tuple[str, ClaimStanding]) -> Appraisal:
     return Appraisal("snp", "p", tuple(Claim(code, "E1", standing, "", "") for code, standing in claims))
 
 
@@ -56,11 +56,11 @@ def test_the_shape() -> None:  # evidence.md E138
 def test_the_vector_is_the_worst_of_each_place() -> None:  # evidence.md E138
     vector = trustworthiness(
         appraisal(
-            ("snp.measurement", Standing.MET),
-            ("snp.policy.debug", Standing.NOT_MET),
-            ("snp.policy.smt", Standing.MET),
-            ("snp.chip", Standing.UNCHECKED),
-            ("snp.tcb.order", Standing.MET),
+            ("snp.measurement", ClaimStanding.MET),
+            ("snp.policy.debug", ClaimStanding.NOT_MET),
+            ("snp.policy.smt", ClaimStanding.MET),
+            ("snp.chip", ClaimStanding.UNCHECKED),
+            ("snp.tcb.order", ClaimStanding.MET),
         )
     )
     assert vector == {
@@ -76,7 +76,7 @@ def test_the_vector_is_the_worst_of_each_place() -> None:  # evidence.md E138
 
 
 def test_the_status() -> None:  # evidence.md E138
-    for standing, status in [(Standing.MET, "affirming"), (Standing.NOT_MET, "contraindicated")]:
+    for standing, status in [(ClaimStanding.MET, "affirming"), (ClaimStanding.NOT_MET, "contraindicated")]:
         judged = appraisal(("snp.root", standing))
         claims = ear_claims({"cpu0": (judged, {})}, verifier=Verifier("d", "b"), issued_at=1, expires_at=2)
         assert claims["submods"]["cpu0"]["ear.status"] == status  # type: ignore[index]

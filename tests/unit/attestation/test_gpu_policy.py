@@ -10,7 +10,7 @@ import pytest
 from attestation.errors import PolicyMalformed
 from attestation.policy import document
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Standing
+from attestation.policy.claims import ClaimStanding
 from attestation.verify.verified_gpu import VerifiedGpu
 from measurements.reference import ReferenceValues
 from tests.unit.attestation.forge_gpu import MEASUREMENTS, NONCE
@@ -41,7 +41,7 @@ def sound() -> VerifiedGpu:
 def test_a_sound_report_meets_every_claim_but_the_one_that_needs_a_network() -> None:
     appraisal = appraise(sound(), REFERENCES, full())
     assert appraisal.accepted
-    assert {c.code for c in appraisal.claims if c.standing is not Standing.MET} == {"gpu.revocation"}
+    assert {c.code for c in appraisal.claims if c.standing is not ClaimStanding.MET} == {"gpu.revocation"}
 
 
 @pytest.mark.parametrize(

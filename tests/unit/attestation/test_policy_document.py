@@ -15,7 +15,7 @@ from attestation.errors import PolicyMalformed
 from attestation.evidence.snp_report import Cpuid, Firmware, Product, Tcb
 from attestation.policy import document, fields
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Appraisal, Claim, Standing, Unchecked
+from attestation.policy.claims import Appraisal, Claim, ClaimStanding, Unchecked
 from attestation.policy.explain import explain, words
 from attestation.policy.fields import Flag, OneOf, Required, Unfit
 from attestation.policy.snp import SnpPolicy, TcbMinimum, read_abi, read_firmware, read_minimum_tcb
@@ -308,7 +308,7 @@ class TestAppraisal:
     """evidence.md E133 to E135."""
 
     @staticmethod
-    def claim(standing: Standing, *, collateral: bool = False) -> Claim:
+    def claim(standing: ClaimStanding, *, collateral: bool = False) -> Claim:
         return Claim("a.b", "E1", standing, "x", "y", collateral)
 
     def test_a_policy_without_a_section_refuses(self) -> None:  # evidence.md E133
@@ -318,12 +318,12 @@ class TestAppraisal:
         assert not appraisal.accepted
         assert not appraisal.wants_only_collateral
         assert [(claim.code, claim.rule, claim.standing) for claim in appraisal.claims] == [
-            ("snp.section", "E133", Standing.NOT_MET)
+            ("snp.section", "E133", ClaimStanding.NOT_MET)
         ]
 
     def test_accepted_means_no_claim_unmet_and_some_claim_made(self) -> None:  # evidence.md E134
         met, unmet, unchecked = (
-            self.claim(standing) for standing in (Standing.MET, Standing.NOT_MET, Standing.UNCHECKED)
+            self.claim(standing) for standing in (ClaimStanding.MET, ClaimStanding.NOT_MET, ClaimStanding.UNCHECKED)
         )
         assert Appraisal("snp", "p", (met, unchecked)).accepted
         assert not Appraisal("snp", "p", (met, unmet, unchecked)).accepted
@@ -331,10 +331,10 @@ class TestAppraisal:
         assert Appraisal("snp", "p", (met, unmet, unchecked)).unmet == (unmet,)
 
     def test_wanting_collateral_alone(self) -> None:  # evidence.md E135
-        stale, unmet = self.claim(Standing.NOT_MET, collateral=True), self.claim(Standing.NOT_MET)
-        assert Appraisal("snp", "p", (stale, self.claim(Standing.MET))).wants_only_collateral
+        stale, unmet = self.claim(ClaimStanding.NOT_MET, collateral=True), self.claim(ClaimStanding.NOT_MET)
+        assert Appraisal("snp", "p", (stale, self.claim(ClaimStanding.MET))).wants_only_collateral
         assert not Appraisal("snp", "p", (stale, unmet)).wants_only_collateral
-        assert not Appraisal("snp", "p", (self.claim(Standing.MET, collateral=True),)).wants_only_collateral
+        assert not Appraisal("snp", "p", (self.claim(ClaimStanding.MET, collateral=True),)).wants_only_collateral
         assert not Appraisal("snp", "p", ()).wants_only_collateral
 
     def test_the_policy_is_named_with_its_digest(self) -> None:  # evidence.md E134
@@ -367,8 +367,8 @@ class TestBuiltins:
         claims = {
             c.code: c for c in appraise(Forge().case().verify(), ReferenceValues.none(), document.builtin(name)).claims
         }
-        assert claims["snp.root"].standing is Standing.NOT_MET
-        assert claims["snp.debug" if "snp.debug" in claims else "snp.policy.debug"].standing is Standing.MET
+        assert claims["snp.root"].standing is ClaimStanding.NOT_MET
+        assert claims["snp.debug" if "snp.debug" in claims else "snp.policy.debug"].standing is ClaimStanding.MET
 
     def test_strict_answers_what_a_report_can_show(self) -> None:
         policy = document.builtin("strict").snp

@@ -13,7 +13,7 @@ import pytest
 
 from attestation.evidence.snp_report import Cpuid, Firmware, GuestPolicy, KeyKind, PlatformInfo, Product, Tcb
 from attestation.policy import gpu, snp, tdx
-from attestation.policy.claims import Claim, Standing, Unchecked
+from attestation.policy.claims import Claim, ClaimStanding, Unchecked
 from attestation.policy.fields import Flag, OneOf, Required, rules_of
 from attestation.policy.gpu import GpuPolicy
 from attestation.policy.snp import LaunchTcb, MaskedChip, ReportKey, SnpPolicy, TcbMinimum, appraise_snp
@@ -269,10 +269,10 @@ def test_each_claim_alone(
     # evidence.md E140 to E149, E151 to E182
     policy = replace(OPEN, **{field: requirement})
     met, unmet = claims(policy, replace(VERIFIED, **good)), claims(policy, replace(VERIFIED, **bad))
-    assert (met[code].rule, met[code].standing) == (rule, Standing.MET), met[code]
-    assert (unmet[code].rule, unmet[code].standing) == (rule, Standing.NOT_MET), unmet[code]
-    assert [claim.code for claim in met.values() if claim.standing is Standing.NOT_MET] == []
-    assert [claim.code for claim in unmet.values() if claim.standing is Standing.NOT_MET] == [code]
+    assert (met[code].rule, met[code].standing) == (rule, ClaimStanding.MET), met[code]
+    assert (unmet[code].rule, unmet[code].standing) == (rule, ClaimStanding.NOT_MET), unmet[code]
+    assert [claim.code for claim in met.values() if claim.standing is ClaimStanding.NOT_MET] == []
+    assert [claim.code for claim in unmet.values() if claim.standing is ClaimStanding.NOT_MET] == [code]
     assert unmet[code].expected != unmet[code].got
 
 
@@ -282,7 +282,7 @@ def test_every_field_has_a_claim_that_is_listed_even_when_unchecked() -> None:  
     assert by_rule == {rule.rule for rule in rules_of(SnpPolicy)}
     always = {"snp.root", "snp.product", "snp.key", "snp.chip.masked"}
     for code, claim in open_claims.items():
-        assert claim.standing is (Standing.MET if code in always else Standing.UNCHECKED)
+        assert claim.standing is (ClaimStanding.MET if code in always else ClaimStanding.UNCHECKED)
         if code not in always:
             assert claim.expected == "unchecked: for a test"
             assert claim.got
@@ -298,9 +298,9 @@ class TestLaunch:
 
     def test_it_is_held_against_the_same_rows(self) -> None:  # evidence.md E150
         policy = replace(OPEN, minimum_tcb=(ROW,), launch_tcb=LaunchTcb.MINIMUM)
-        assert claims(policy, VERIFIED)["snp.tcb.launch"].standing is Standing.MET
+        assert claims(policy, VERIFIED)["snp.tcb.launch"].standing is ClaimStanding.MET
         late = replace(VERIFIED, launch_tcb=Tcb(10, 0, 27, 87))
-        unmet = [claim for claim in claims(policy, late).values() if claim.standing is Standing.NOT_MET]
+        unmet = [claim for claim in claims(policy, late).values() if claim.standing is ClaimStanding.NOT_MET]
         assert [(claim.code, claim.rule) for claim in unmet] == [("snp.tcb.launch", "E150")]
 
     def test_without_rows_it_is_unchecked_with_their_reason(self) -> None:
@@ -317,9 +317,9 @@ def test_a_row_of_the_model_goes_before_that_of_the_product() -> None:  # eviden
     high = TcbMinimum(Product.GENOA, Cpuid(25, 17, 1), Tcb(255, 0, 0, 0))
     for rows in ((low, high), (high, low)):
         policy = replace(OPEN, minimum_tcb=rows)
-        assert claims(policy, VERIFIED)["snp.tcb.reported"].standing is Standing.NOT_MET
+        assert claims(policy, VERIFIED)["snp.tcb.reported"].standing is ClaimStanding.NOT_MET
         elsewhere = replace(VERIFIED, cpuid=Cpuid(25, 18, 1))
-        assert claims(policy, elsewhere)["snp.tcb.reported"].standing is Standing.MET
+        assert claims(policy, elsewhere)["snp.tcb.reported"].standing is ClaimStanding.MET
 
 
 REFERENCED = [
@@ -339,11 +339,11 @@ def test_reference_values(code: str, field: str) -> None:  # evidence.md E136
     policy = replace(OPEN, **{field: OneOf(frozenset(), from_references=True)})
     value = getattr(VERIFIED, field)
     known = ReferenceValues.of({f"snp.{field}": [value, bytes([1]) * len(value)]})
-    assert claims(policy, VERIFIED, known)[code].standing is Standing.MET
-    assert claims(policy, VERIFIED)[code].standing is Standing.NOT_MET
+    assert claims(policy, VERIFIED, known)[code].standing is ClaimStanding.MET
+    assert claims(policy, VERIFIED)[code].standing is ClaimStanding.NOT_MET
     assert claims(policy, VERIFIED)[code].expected == "one of 0 reference values"
     others = {f"snp.{other}": [getattr(VERIFIED, other)] for _, other in REFERENCED if other != field}
-    assert claims(policy, VERIFIED, ReferenceValues.of(others))[code].standing is Standing.NOT_MET
+    assert claims(policy, VERIFIED, ReferenceValues.of(others))[code].standing is ClaimStanding.NOT_MET
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from attestation.evidence.tdx_collateral import TcbStatus
 from attestation.evidence.tdx_quote import TdReport, TdReportKind
 from attestation.policy import document
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Standing
+from attestation.policy.claims import ClaimStanding
 from attestation.policy.tdx import TdxPolicy
 from attestation.verify.tdx import INTEL_ROOT_SPKI
 from attestation.verify.verified import SEAL, TrustAnchor
@@ -93,7 +93,7 @@ def unmet(evidence: VerifiedTdx, references: ReferenceValues = REFERENCES, polic
 def test_a_sound_quote_meets_every_claim() -> None:
     appraisal = appraise(SOUND, REFERENCES, FULL)
     assert appraisal.accepted
-    assert all(claim.standing is Standing.MET for claim in appraisal.claims)
+    assert all(claim.standing is ClaimStanding.MET for claim in appraisal.claims)
     assert len(appraisal.claims) == len(fields(TdxPolicy))
 
 

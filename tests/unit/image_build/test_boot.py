@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from attestation.evidence.snp_report import GuestPolicy
 from attestation.policy import document
 from attestation.policy.appraise import appraise
-from attestation.policy.claims import Standing
+from attestation.policy.claims import ClaimStanding
 from image_build.boot.ending import MEANS, Code, Ending, How, Stage, Told, parse_line
 from image_build.boot.plan import (
     SNP_POLICY_SMT,
@@ -96,7 +96,7 @@ def guest_policy(plan: Plan) -> int:
     return int(dict(part.partition("=")[::2] for part in guest.split(","))["policy"], 0)
 
 
-def claims_of(policy: int) -> dict[str, Standing]:
+def claims_of(policy: int) -> dict[str, ClaimStanding]:
     """Sound evidence but for this POLICY, judged by the built-in default: what it makes of the guest's bits."""
     forge = Forge()
     case = forge.case(policy=policy)
@@ -113,13 +113,13 @@ def test_the_default_policy_takes_the_machine_that_the_default_command_starts() 
     """J1: the forged root apart, a machine of this command line fails no claim of `strict`."""
     stated = guest_policy(SNP)
     assert not GuestPolicy(stated).debug
-    assert Standing.NOT_MET not in claims_of(stated).values()
+    assert ClaimStanding.NOT_MET not in claims_of(stated).values()
 
 
 def test_a_machine_that_may_share_its_cores_is_asked_for_by_name_and_refused_by_the_default_policy() -> None:
     shared = guest_policy(replace(SNP, snp_policy=SNP_POLICY_SMT))
     claims = claims_of(shared)
-    assert [code for code, standing in claims.items() if standing is Standing.NOT_MET] == ["snp.policy.smt"]
+    assert [code for code, standing in claims.items() if standing is ClaimStanding.NOT_MET] == ["snp.policy.smt"]
     assert shared ^ guest_policy(SNP) == 1 << 16
 
 

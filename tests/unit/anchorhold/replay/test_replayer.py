@@ -18,7 +18,7 @@ from appliance.serving.window import Answered, Piece
 from appliance.text import End, render
 from attestation.auditor.audit import audit
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Standing, Status
+from attestation.auditor.findings import FindingStanding, Status
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import ChatRequest, UserMessage
 from attestation.consensus.chat import Sampling as ChatSampling
@@ -60,7 +60,7 @@ def test_more_than_a_hundred_answers_come_out_again() -> None:  # audit.md U50
     replayed = [again.replay(record) for record in RECORDS]
     assert len(replayed) > 100
     assert [each for each in replayed if not each.same] == []
-    assert findings_of(replayed, len(replayed), len(replayed))[0].standing is Standing.HOLDS
+    assert findings_of(replayed, len(replayed), len(replayed))[0].standing is FindingStanding.HOLDS
 
 
 def test_nothing_that_ran_before_changes_a_replay() -> None:  # audit.md U50
@@ -74,7 +74,7 @@ def test_a_sealed_answer_wants_its_keys() -> None:  # audit.md U52
         assert (record.request.kind, replayed.same) == (Kind.SEALED, False)
         assert "nor a service key" in replayed.unread
     found = findings_of([replayer().replay(RECORDS[BLOCK])], 1, len(RECORDS))
-    assert found[0].standing is Standing.UNCHECKED
+    assert found[0].standing is FindingStanding.UNCHECKED
 
 
 def handed(record: Record, **other: object) -> HandedOver:
@@ -139,7 +139,7 @@ def test_the_first_token_that_differs_is_named() -> None:  # audit.md U53
     assert replayed.detail.startswith("first at token 17 of ")
     assert "does not say what it weighed" in replayed.detail
     finding = findings_of([replayed], 1, 1)[0]
-    assert (finding.standing, finding.status, finding.code) == (Standing.FAILS, Status.LOG, "replay.answer")
+    assert (finding.standing, finding.status, finding.code) == (FindingStanding.FAILS, Status.LOG, "replay.answer")
 
 
 def test_and_by_how_much_each_side_was_preferred() -> None:  # audit.md U53
@@ -197,7 +197,7 @@ def test_no_finding_quotes_what_was_asked_or_said() -> None:  # audit.md U54
 def test_what_could_not_be_read_is_counted() -> None:  # audit.md U52
     found = findings_of([Replayed((1, 0)), Replayed((2, 0), unread="why")], 2, 9)[0]
     assert found.got == "1 of 9, 2 chosen; 1 could not be read"
-    assert findings_of([], 0, 0)[0].standing is Standing.UNCHECKED
+    assert findings_of([], 0, 0)[0].standing is FindingStanding.UNCHECKED
 
 
 # -- with an engine that computes

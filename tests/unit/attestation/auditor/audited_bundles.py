@@ -10,14 +10,14 @@ from appliance.serving.receipts import Conclusion
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import AuditBundle
 from attestation.auditor.findings import Finding, Report
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from tests.little_audit import LittleCellHost, good, terms, world
 
 GOOD = good()
 BUNDLE = AuditBundle.parse(GOOD)
 
 
-def judged(bundle: AuditBundle | bytes, of: Terms | None = None) -> Report:
+def judged(bundle: AuditBundle | bytes, of: AuditTerms | None = None) -> Report:
     return audit(bundle if isinstance(bundle, bytes) else bundle.encode(), of or terms())
 
 

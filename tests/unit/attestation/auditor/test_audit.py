@@ -23,9 +23,9 @@ from attestation.auditor.audit_bundle import (
 )
 from attestation.auditor.bundle_builder import assemble
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Stage, Standing, Status
+from attestation.auditor.findings import FindingStanding, Stage, Status
 from attestation.auditor.measured import CONFIG_TAG, Measured
-from attestation.auditor.terms import Terms
+from attestation.auditor.terms import AuditTerms
 from attestation.evidence.evidence_bundle import EvidenceBundle
 from attestation.policy import document
 from attestation.receipts.price import PriceSchedule
@@ -60,7 +60,7 @@ def test_a_sound_bundle_holds() -> None:  # audit.md U1, U4
     assert report.ok
     assert report.status is Status.OK
     assert {finding.stage for finding in report.findings} == set(Stage) - {Stage.REPLAY}
-    assert all(finding.got for finding in report.findings if finding.standing is Standing.UNCHECKED)
+    assert all(finding.got for finding in report.findings if finding.standing is FindingStanding.UNCHECKED)
     assert len(report.appraisals) == 2
 
 
@@ -174,7 +174,7 @@ def test_what_is_cut_or_added_is_found(place: int, more: bytes) -> None:  # audi
 def test_other_bytes_are_no_bundle(other: bytes) -> None:  # audit.md U1
     report = judged(other)
     assert (first(report).stage, report.status) == (Stage.FORM, Status.MALFORMED)
-    assert {f.stage for f in report.findings if f.standing is Standing.NOT_REACHED} == set(Stage) - {
+    assert {f.stage for f in report.findings if f.standing is FindingStanding.NOT_REACHED} == set(Stage) - {
         Stage.FORM,
         Stage.REPLAY,
     }
@@ -184,10 +184,10 @@ def test_other_bytes_are_no_bundle(other: bytes) -> None:  # audit.md U1
 
 
 def test_the_default_believes_no_simulated_root_and_no_devnet() -> None:  # audit.md U6, U14
-    report = judged(GOOD, Terms(policy=document.builtin("strict")))
+    report = judged(GOOD, AuditTerms(policy=document.builtin("strict")))
     assert report.status is Status.CHAIN
     assert first(report).code == "configuration.subnet"
-    at_home = judged(GOOD, Terms(policy=document.builtin("strict"), root_key=SUBNET.root_key))
+    at_home = judged(GOOD, AuditTerms(policy=document.builtin("strict"), root_key=SUBNET.root_key))
     assert (first(at_home).code, at_home.status) == ("evidence.genuine", Status.CHAIN)
 
 
@@ -201,7 +201,9 @@ def test_another_gateway_is_not_the_one_that_was_asked_about() -> None:  # audit
     assert first(judged(GOOD, terms(gateway=b"\x01"))).code == "configuration.gateway"
     unnamed = judged(GOOD, terms(gateway=None))
     assert unnamed.ok
-    assert [f.code for f in unnamed.of(Stage.CONFIG) if f.standing is Standing.UNCHECKED] == ["configuration.gateway"]
+    assert [f.code for f in unnamed.of(Stage.CONFIG) if f.standing is FindingStanding.UNCHECKED] == [
+        "configuration.gateway"
+    ]
 
 
 def test_old_evidence_is_the_policy_s_to_refuse_unless_a_nonce_of_yours_is_in_it() -> None:  # audit.md U12

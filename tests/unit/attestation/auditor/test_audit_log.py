@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from appliance.serving.receipts import ReceiptBook
 from attestation.auditor.audit_bundle import LogPart, audit_nonce
-from attestation.auditor.findings import Standing, Status
+from attestation.auditor.findings import FindingStanding, Status
 from attestation.receipts.fork import Fork
 from devnet.subnet import GATEWAY
 from tests.little_audit import PRICE, conclusion, ordered, run_cell, served_by, terms, world
@@ -44,7 +44,7 @@ def test_what_was_seen_of_the_same_log_agrees() -> None:  # audit.md U27
     cosigned = cell.notes[1] + "\u2014 witness.example/w PlsIxA==\n".encode()
     report = judged(GOOD, terms(seen=(cosigned, cell.notes[2], world().cells[1].notes[0])))
     assert report.ok
-    assert len([f for f in report.findings if f.code == "log.seen" and f.standing is Standing.HOLDS]) == 3
+    assert len([f for f in report.findings if f.code == "log.seen" and f.standing is FindingStanding.HOLDS]) == 3
 
 
 def test_earlier_checkpoints_need_their_proofs_and_their_order() -> None:  # receipt.md T22, T23, audit.md U25

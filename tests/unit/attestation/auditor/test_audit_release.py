@@ -11,8 +11,8 @@ from attestation.auditor.audit_bundle import AuditBundle, ReleasePart, audit_non
 from attestation.auditor.comparison import Output, compare
 from attestation.auditor.decision_history import HistoryReader
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Finding, Stage, Standing
-from attestation.auditor.terms import Decided
+from attestation.auditor.findings import Finding, FindingStanding, Stage
+from attestation.auditor.terms import WantedDecision
 from attestation.decision_log.chain import sign
 from attestation.decision_log.codec import Entry
 from attestation.decision_log.events import Granted
@@ -39,7 +39,7 @@ def test_without_its_approval_the_release_is_said_to_be_unshown() -> None:  # au
     _, grant = ReleasePart.parse(BUNDLE.cells[0].release).entries
     report = judged(with_cell(BUNDLE, release=ReleasePart((grant,)).encode()))
     assert report.ok
-    assert "release.approved" in [f.code for f in report.findings if f.standing is Standing.UNCHECKED]
+    assert "release.approved" in [f.code for f in report.findings if f.standing is FindingStanding.UNCHECKED]
 
 
 @pytest.mark.parametrize("which", ["reversed", "doubled", "foreign"])
@@ -121,7 +121,7 @@ def test_a_decision_about_something_else_is_no_decision_about_this(changes: dict
     # audit.md U18
     bundle, of = governed(None)
     measured = changes.pop("measured_config", of)
-    about = Decided(adopting(measured, **changes).head, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)  # type: ignore[arg-type]
+    about = WantedDecision(adopting(measured, **changes).head, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)  # type: ignore[arg-type]
     with pytest.raises(AuditRefused):
         HistoryReader(authority_digest(AUTHORITY)).read(history(measured, **changes), about, terms())  # type: ignore[arg-type]
     assert bundle.cells
@@ -131,7 +131,7 @@ def test_another_authority_s_history_or_one_cut_short_is_refused() -> None:  # a
     shown, of = governed(history(config_digest(config(broker(adopted, "0.2.0").keys.public))))
     for reader in (HistoryReader(b"\x11" * 32), HistoryReader(authority_digest(AUTHORITY), (b"\x11" * 32,))):
         assert first(judged(shown, terms(decisions=reader))).code == "release.decision"
-    about = Decided(b"\x11" * 32, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)
+    about = WantedDecision(b"\x11" * 32, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)
     with pytest.raises(AuditRefused, match="adopted by"):
         HistoryReader(authority_digest(AUTHORITY)).read(history(of), about, terms())
     with pytest.raises(AuditRefused, match="release 0"):

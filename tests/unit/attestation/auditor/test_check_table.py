@@ -11,8 +11,8 @@ import pytest
 
 from attestation.auditor.checks import CHECKS, STAGES
 from attestation.auditor.errors import AuditRefused
-from attestation.auditor.findings import Stage, Standing
-from attestation.auditor.rows import GIVEN, Held, Row, Scope, judge_all
+from attestation.auditor.findings import FindingStanding, Stage
+from attestation.auditor.rows import GIVEN, Check, Held, Scope, judge_all
 from tests.little_audit import terms
 from tests.unit.attestation.auditor.audited_bundles import GOOD
 
@@ -21,7 +21,7 @@ AUDIT = (SPECS / "audit.md").read_text(encoding="utf-8")
 BY_CODE = {row.code: row for row in CHECKS}
 
 
-def rules_of(row: Row) -> list[tuple[str, str]]:
+def rules_of(row: Check) -> list[tuple[str, str]]:
     """(specification, rule) of all that a row names: `order.md O14 to O18` are five."""
     spec, _, names = row.rule.partition(" ")
     found: list[str] = []
@@ -31,7 +31,7 @@ def rules_of(row: Row) -> list[tuple[str, str]]:
     return [(spec, rule) for rule in found]
 
 
-def unsound(rows: Sequence[Row]) -> list[str]:
+def unsound(rows: Sequence[Check]) -> list[str]:
     """What is wrong with what these rows look at: it may be rows above them alone, so that there is no circle."""
     wrong, above = [], set[str]()
     for row in rows:
@@ -47,8 +47,8 @@ def test_every_row_looks_at_rows_above_it() -> None:
     assert {row.stage for row in CHECKS} == set(STAGES) == set(Stage) - {Stage.REPLAY}
 
 
-def row(code: str, *needs: str, scope: Scope = Scope.BUNDLE) -> Row:
-    return Row(code, "audit.md U4", code, lambda *_: Held(code), needs=needs, scope=scope)
+def row(code: str, *needs: str, scope: Scope = Scope.BUNDLE) -> Check:
+    return Check(code, "audit.md U4", code, lambda *_: Held(code), needs=needs, scope=scope)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def row(code: str, *needs: str, scope: Scope = Scope.BUNDLE) -> Row:
         ([row("form.a"), row("form.b", "form.a", *GIVEN)], []),
     ],
 )
-def test_a_table_that_does_not_stand_is_seen(rows: list[Row], wrong: list[str]) -> None:
+def test_a_table_that_does_not_stand_is_seen(rows: list[Check], wrong: list[str]) -> None:
     assert unsound(rows) == wrong
 
 
@@ -89,7 +89,7 @@ def test_the_specification_has_the_table() -> None:
     assert AUDIT[begin:].split("\n\n", 1)[0].splitlines() == table(CHECKS)
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[Check]) -> list[str]:
     lines = ["| check | rule | rests on |", "|---|---|---|"]
     for each in rows:
         rests_on = ", ".join(f"`{name}`" for name in each.rests_on) or "the file"
@@ -100,11 +100,11 @@ def table(rows: Sequence[Row]) -> list[str]:
 # -- the loop
 
 
-def made(rows: Sequence[Row]) -> Mapping[str, set[Standing]]:
+def made(rows: Sequence[Check]) -> Mapping[str, set[FindingStanding]]:
     """How each check of the table stands after an audit of a sound bundle."""
-    found: dict[str, set[Standing]] = {}
+    found: dict[str, set[FindingStanding]] = {}
     for finding in judge_all(rows, STAGES, GOOD, terms()).findings:
-        if finding.standing is not Standing.NOT_REACHED:
+        if finding.standing is not FindingStanding.NOT_REACHED:
             found.setdefault(finding.code, set()).add(finding.standing)
     return found
 
@@ -124,7 +124,7 @@ def test_what_is_not_reached_follows_from_what_rests_on_what(code: str) -> None:
         if lost & set(each.rests_on):
             lost.add(each.code)
     found = made([replace(each, judge=refuse) if each.code == code else each for each in CHECKS])
-    assert found[code] == {Standing.FAILS}
+    assert found[code] == {FindingStanding.FAILS}
     assert found.keys() == SOUND.keys() - (lost - {code})
 
 
@@ -138,7 +138,7 @@ def test_one_cell_that_fails_takes_nothing_from_the_other() -> None:
     rows[2] = replace(rows[2], judge=lambda _: Held(None))
     findings = judge_all(rows, STAGES, GOOD, terms()).findings
     assert [(each.code, each.cell, each.standing) for each in findings[1:]] == [
-        ("evidence.a", 0, Standing.FAILS),
-        ("evidence.a", 1, Standing.HOLDS),
-        ("evidence.b", 1, Standing.HOLDS),
+        ("evidence.a", 0, FindingStanding.FAILS),
+        ("evidence.a", 1, FindingStanding.HOLDS),
+        ("evidence.b", 1, FindingStanding.HOLDS),
     ]

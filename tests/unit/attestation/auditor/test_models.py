@@ -10,10 +10,10 @@ from anchorhold.replay.replayer import records
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import AuditBundle
 from attestation.auditor.checks import CHECKS, STAGES
-from attestation.auditor.findings import Finding, Standing
+from attestation.auditor.findings import Finding, FindingStanding
 from attestation.auditor.measured import Measured
 from attestation.auditor.receipt_checks import Receipted
-from attestation.auditor.rows import FILE, Held, Row, Scope, judge_all
+from attestation.auditor.rows import FILE, Check, Held, Scope, judge_all
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import NOT_SERVED
 from attestation.receipts.body import Receipt
@@ -31,10 +31,10 @@ def judged(bundle: AuditBundle, measured: Measured, receipts: list[object]) -> F
     signed = tuple(_Signed(receipt) for receipt in receipts)
     found = Receipted(signed)  # type: ignore[arg-type]
     rows = [
-        Row("form.bundle", "", "", lambda _: Held(bundle), needs=(FILE,), scope=Scope.BUNDLE),
-        Row("configuration.read", "", "", lambda: Held(measured), scope=Scope.BUNDLE),
-        Row("order.asked-whole", "", "", lambda: Held(bundle.asked), scope=Scope.BUNDLE),
-        Row("receipts.complete", "", "", lambda: Held(found)),
+        Check("form.bundle", "", "", lambda _: Held(bundle), needs=(FILE,), scope=Scope.BUNDLE),
+        Check("configuration.read", "", "", lambda: Held(measured), scope=Scope.BUNDLE),
+        Check("order.asked-whole", "", "", lambda: Held(bundle.asked), scope=Scope.BUNDLE),
+        Check("receipts.complete", "", "", lambda: Held(found)),
         next(row for row in CHECKS if row.code == "receipts.model"),
     ]
     [finding, *_] = [each for each in judge_all(rows, STAGES, b"", terms()).findings if each.code == "receipts.model"]
@@ -63,14 +63,16 @@ def refused(receipt: Receipt, code: str) -> Receipt:
 
 def test_the_names_of_the_configuration_are_held_against_every_plain_receipt() -> None:
     report = audit(little_replay.bundle().encode(), terms())
-    assert [finding.standing for finding in report.findings if finding.code == "receipts.model"] == [Standing.HOLDS]
+    assert [finding.standing for finding in report.findings if finding.code == "receipts.model"] == [
+        FindingStanding.HOLDS
+    ]
 
 
 @pytest.mark.parametrize("names", [{"llama3.1:8b"}, set()])
 def test_an_answer_under_a_name_that_was_not_measured_is_found(names: set[str]) -> None:
     receipts = [record.receipt for record in RECORDS]
     finding = judged(little_replay.bundle(), replace(MEASURED, names=frozenset(names)), list(receipts))
-    assert finding.standing is Standing.FAILS
+    assert finding.standing is FindingStanding.FAILS
     assert NOT_SERVED in finding.expected
 
 
@@ -78,7 +80,7 @@ def test_a_refusal_for_a_name_that_was_measured_is_found() -> None:
     receipts = [record.receipt for record in RECORDS]
     number = next(n for n, each in enumerate(receipts) if each.kind is Kind.PLAIN and each.finish is Finish.STOP)
     receipts[number] = refused(receipts[number], NOT_SERVED)
-    assert judged(little_replay.bundle(), MEASURED, list(receipts)).standing is Standing.FAILS
+    assert judged(little_replay.bundle(), MEASURED, list(receipts)).standing is FindingStanding.FAILS
 
 
 def test_what_was_wrong_before_the_model_is_not_taken_for_it() -> None:
@@ -86,10 +88,10 @@ def test_what_was_wrong_before_the_model_is_not_taken_for_it() -> None:
     receipts = [record.receipt for record in RECORDS]
     number = next(n for n, each in enumerate(receipts) if each.kind is Kind.PLAIN and each.finish == "chat.encoding")
     receipts[number] = refused(receipts[number], NOT_SERVED)
-    assert judged(little_replay.bundle(), MEASURED, list(receipts)).standing is Standing.FAILS
+    assert judged(little_replay.bundle(), MEASURED, list(receipts)).standing is FindingStanding.FAILS
     closed = replace(MEASURED, names=frozenset(), plaintext=False)
     plain = [
         refused(record.receipt, "plain.refused") if record.receipt.kind is Kind.PLAIN else record.receipt
         for record in RECORDS
     ]
-    assert judged(little_replay.bundle(), closed, list(plain)).standing is Standing.HOLDS
+    assert judged(little_replay.bundle(), closed, list(plain)).standing is FindingStanding.HOLDS

@@ -10,7 +10,7 @@ import pytest
 
 from attestation.auditor.audit import audit
 from attestation.auditor.audit_bundle import AuditBundle
-from attestation.auditor.findings import Finding, Report, Stage, Standing, Status
+from attestation.auditor.findings import Finding, FindingStanding, Report, Stage, Status
 from attestation.auditor.page import CHAIN, PALETTE, page
 from tests.little_audit import good, terms
 
@@ -45,7 +45,9 @@ def states(html: str) -> dict[str, str]:
 
 
 def failing(stage: Stage, cell: int | None = None) -> Report:
-    finding = Finding(stage, "a.code", "audit.md U1", "things are well", Standing.FAILS, "one", "two", cell, Status.LOG)
+    finding = Finding(
+        stage, "a.code", "audit.md U1", "things are well", FindingStanding.FAILS, "one", "two", cell, Status.LOG
+    )
     return replace(REPORT, findings=(*REPORT.findings, finding))
 
 
@@ -91,7 +93,7 @@ def test_it_loads_nothing_and_runs_nothing() -> None:  # audit.md U37
 
 def test_what_came_from_a_bundle_cannot_become_part_of_the_page() -> None:  # audit.md U37
     hostile = '</td><script>alert(1)</script><img src=x onerror=y>" onload="z'
-    finding = Finding(Stage.ORDER, hostile, hostile, hostile, Standing.FAILS, hostile, hostile, 0, Status.CHAIN)
+    finding = Finding(Stage.ORDER, hostile, hostile, hostile, FindingStanding.FAILS, hostile, hostile, 0, Status.CHAIN)
     report = replace(REPORT, findings=(*REPORT.findings, finding), facts=((hostile, hostile),))
     reader = Reader(page(report, title=hostile))
     assert not {"script", "img"} & {tag for tag, _ in reader.elements}

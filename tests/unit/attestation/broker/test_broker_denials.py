@@ -11,7 +11,7 @@ import pytest
 
 from attestation.broker.administration import revoke, set_release
 from attestation.broker.errors import Denied, StoreRefused
-from attestation.broker.session import SESSION_SECONDS, Terms
+from attestation.broker.session import SESSION_SECONDS, GrantTerms
 from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.policy import document
@@ -198,7 +198,7 @@ def test_a_revoked_chip_that_hides_its_id_gets_nothing(little: LittleBroker, whe
 
 def test_a_chip_that_nobody_can_name_is_denied_once_any_is_revoked(little: LittleBroker) -> None:
     """R11: a VLEK's certificate names no chip, and a masked report neither."""
-    terms = Terms(document.builtin("strict"), ReferenceValues.none(), {})
+    terms = GrantTerms(document.builtin("strict"), ReferenceValues.none(), {})
     terms.refuse_revoked_chip(None)
     terms = replace(terms, revoked=frozenset({(RevocationKind.MEASUREMENT, b"\x01" * 48)}))
     terms.refuse_revoked_chip(None)
