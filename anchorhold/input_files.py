@@ -112,7 +112,7 @@ class Kind:
 
     def note(self, refusal: Refused, path: str | Path) -> None:
         """Says of a refusal that it is about this file. The first to say so is right: it read the file."""
-        if isinstance(refusal, UsageRefused) or notes(refusal):
+        if isinstance(refusal, FileRefused) or notes(refusal):
             return
         if isinstance(refusal, PackKeyRefused) and self is PACK:  # it is a pack, and the key is another's
             refusal.add_note(f"{path} was sealed with the key of another file")
@@ -122,7 +122,7 @@ class Kind:
 
 def refused_file(error: OSError, path: str | Path | None = None, kind: Kind | None = None) -> FileRefused:
     """What the system said, in words: which file, what it has to be, what to do."""
-    name = path if error.filename is None else error.filename
+    name = error.filename if isinstance(error.filename, str | bytes) else path  # it may be a descriptor
     if path is not None and name is not None and not Path(_text(name)).is_relative_to(path):
         kind = None  # another file than the one that is read
     code, got = _GOT.get(error.errno or 0, ("file.system", (error.strerror or str(error)).lower()))

@@ -12,15 +12,19 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
+from foundation.document import json_object
+from foundation.refusal import outline
 from image_build.downloads import digest_of
+from image_build.errors import ImageRefused
 from image_build.lock import Locked
 from image_build.tree import Tree
 from image_build.verity import Verity
 
 ARTEFACTS: Final = ("root.img", "vmlinuz", "cmdline", "image.efi")
 VERSION: Final = 2
+BYTES_MAX: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,20 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        return cls(*(json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "contents")))
+        """Raises `ImageRefused` for files that are not as a build writes them."""
+        manifest, contents = (
+            json_object(
+                (folder / name).read_bytes(), name.removesuffix(".json"), ImageRefused, bytes_max=BYTES_MAX, called=name
+            )
+            for name in ("manifest.json", "contents.json")
+        )
+        if not isinstance(manifest.get("profile"), str) or not isinstance(contents.get("root"), dict):
+            raise ImageRefused(
+                "manifest.fields",
+                expected="a profile in manifest.json, and a root in contents.json",
+                got=f"{outline(manifest)}, {outline(contents)}",
+            )
+        return cls(manifest, cast("dict[str, dict[str, list[Any]]]", contents))
 
     def write(self, folder: Path) -> None:
         (folder / "manifest.json").write_text(json.dumps(self.image, indent=1) + "\n")

@@ -88,7 +88,7 @@ async def connect(address: Address, port: int, protocol: ProtocolFactory) -> Non
             case Scheme.UNIX:
                 await _adopt(socket.AF_UNIX, address.place, _say_connect(port), protocol)
     except (OSError, TimeoutError) as reason:
-        got = str(reason) or "silence"
+        got = (reason.strerror or "").lower() or "silence"
         raise ConnectFailed(f"connect: expected port {port} at {address} to answer, got {got}") from None
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from anchorhold.input_files import AUTHORITY, HISTORY, MANIFEST, UsageRefused
+from anchorhold.input_files import AUTHORITY, CELL_CONFIG, HISTORY, MANIFEST, UsageRefused
 from anchorhold.pages.voter import voters_page
+from appliance.config import MeasuredConfig
 from attestation.adoption import executed_reply
 from foundation.refusal import difference
 from foundation.secrecy import Secret
@@ -26,6 +27,16 @@ HISTORY_FILE: Final = "history.cbor"
 
 def read_manifest(path: Path) -> Manifest:
     return MANIFEST.parsed(path, Manifest.parse)
+
+
+def read_cell_config(path: Path) -> bytes:
+    """The bytes of a measured configuration that a cell would start with (image.md I22)."""
+
+    def servable(raw: bytes) -> bytes:
+        MeasuredConfig.parse(raw)
+        return raw
+
+    return CELL_CONFIG.parsed(path, servable)
 
 
 def read_authority(path: Path) -> Authority:

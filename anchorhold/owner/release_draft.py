@@ -89,7 +89,7 @@ def _parts(folder: Path, launch: LaunchManifest) -> dict[str, bytes]:
         if found != (None if measured is None else measured.sha256) or (found is None and name == "vmlinuz"):
             raise UsageRefused(
                 "usage.launch",
-                expected=f"the {name} that was measured",
+                expected=f"the {name} that was measured in {folder}",
                 got="no such file" if found is None else f"SHA-256 {found.hex()}",
             )
     firmware = {name: each.sha256 for name, each in launch.inputs.items() if name.endswith("_firmware")}

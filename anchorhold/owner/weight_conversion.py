@@ -22,6 +22,8 @@ from appliance.models.config import METHOD, describe
 from appliance.models.errors import ModelRefused
 from appliance.models.folder import ModelFolder, open_folder
 from appliance.models.loaded_model import quantization_of, stored
+from foundation.document import json_object
+from measurements.pack.card import CARD_BYTES_MAX
 from measurements.pack.files import WEIGHTS_INDEX
 from measurements.pack.pack_reader import TensorView
 
@@ -110,7 +112,7 @@ def _write_others(folder: ModelFolder, target: Path, quantization: Quantization,
         _write_json(target / WEIGHTS_INDEX, {"metadata": {}, "weight_map": dict(homes)})
     card = target / "card.json"
     if card.exists() and quantization.format is not Format.BF16:
-        said = json.loads(card.read_bytes())
+        said = json_object(card.read_bytes(), "card", ModelRefused, bytes_max=CARD_BYTES_MAX, called="card.json")
         _write_json(card, {**said, "quantization": f"{quantization.format.value}-g{quantization.group}"})
 
 

@@ -19,7 +19,8 @@ from vsock_bridge.host import Host, Patience
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import Address
 
-Work = Callable[[Host, argparse.Namespace], Awaitable[int]]
+Work = Callable[[Host], Awaitable[int]]
+Plan = Callable[[argparse.Namespace], Work]  # what was typed is read before anything is said to a cell
 
 
 def add(verbs: Verbs) -> None:
@@ -56,10 +57,12 @@ def add(verbs: Verbs) -> None:
     carry.add_argument("--authority", metavar="FILE", help="believe these certificates instead of the system's")
 
 
-def _job(jobs: Verbs, name: str, text: str, port: Port, work: Work) -> Parser:
+def _job(jobs: Verbs, name: str, text: str, port: Port, plan: Plan) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
-    parser.set_defaults(run=lambda arguments: asyncio.run(_with_host(port, work, arguments)), status_of=_status_of)
+    parser.set_defaults(
+        run=lambda arguments: asyncio.run(_with_host(port, arguments.address, plan(arguments))), status_of=_status_of
+    )
     return parser
 
 
@@ -70,10 +73,10 @@ def _address(text: str) -> Address:
         raise argparse.ArgumentTypeError(str(refusal)) from None
 
 
-async def _with_host(port: Port, work: Work, arguments: argparse.Namespace) -> int:
+async def _with_host(port: Port, address: Address, work: Work) -> int:
     try:
-        async with Host(arguments.address, port, patience=Patience(total_seconds=10)) as host:
-            return await work(host, arguments)
+        async with Host(address, port, patience=Patience(total_seconds=10)) as host:
+            return await work(host)
     except BridgeError as reason:  # no refusal: the bridge knows none of ours
         print(f"anchorhold: {reason}", file=sys.stderr)
         return 1
@@ -85,66 +88,88 @@ def _status_of(refusal: Refused) -> int:
     return 4 if isinstance(refusal, CellDeclined) else 1
 
 
-async def _ping(host: Host, arguments: argparse.Namespace) -> int:
-    for number in range(1, arguments.count + 1):
-        began = time.perf_counter()
-        await host.ping()
-        print(f"{number}: {1e6 * (time.perf_counter() - began):.0f} us")
-    return 0
+def _ping(arguments: argparse.Namespace) -> Work:
+    async def ping(host: Host) -> int:
+        for number in range(1, arguments.count + 1):
+            began = time.perf_counter()
+            await host.ping()
+            print(f"{number}: {1e6 * (time.perf_counter() - began):.0f} us")
+        return 0
+
+    return ping
 
 
-async def _observe(host: Host, arguments: argparse.Namespace) -> int:
+def _observe(arguments: argparse.Namespace) -> Work:
     from anchorhold.host.slice_feed import CellDeclined
 
-    raw = await host.ask(arguments.job.encode())
-    try:
-        said = json.loads(raw)
-    except ValueError:
-        raise CellDeclined("shape", expected="JSON", got=f"{len(raw)} other bytes") from None
-    print(json.dumps(said, indent=2))
-    return 0
+    async def observe(host: Host) -> int:
+        raw = await host.ask(arguments.job.encode())
+        try:
+            said = json.loads(raw)
+        except ValueError:
+            raise CellDeclined("shape", expected="JSON", got=f"{len(raw)} other bytes") from None
+        print(json.dumps(said, indent=2))
+        return 0
+
+    return observe
 
 
-async def _identity(host: Host, arguments: argparse.Namespace) -> int:
+def _identity(arguments: argparse.Namespace) -> Work:
     from anchorhold.host.slice_feed import CellDeclined, evidence
     from vsock_bridge.errors import StreamEnded
 
     nonce = hex_option(arguments.nonce, "--nonce")
-    try:
-        raw = await evidence(host, nonce)
-    except StreamEnded as ended:
-        raise CellDeclined("identity", expected="evidence", got=str(ended)) from ended
-    arguments.out.write_bytes(raw)
-    print(f"{len(raw)} bytes of evidence in {arguments.out}")
-    return 0
+
+    async def identity(host: Host) -> int:
+        try:
+            raw = await evidence(host, nonce)
+        except StreamEnded as ended:
+            raise CellDeclined("identity", expected="evidence", got=str(ended)) from ended
+        arguments.out.write_bytes(raw)
+        print(f"{len(raw)} bytes of evidence in {arguments.out}")
+        return 0
+
+    return identity
 
 
-async def _position(host: Host, _arguments: argparse.Namespace) -> int:
+def _position(_arguments: argparse.Namespace) -> Work:
     from anchorhold.host.slice_feed import standing
 
-    where = await standing(host)
-    link = where.link.hex() if where.link else None
-    print(json.dumps({**asdict(where), "link": link}, indent=2))
-    return 0
+    async def position(host: Host) -> int:
+        where = await standing(host)
+        link = where.link.hex() if where.link else None
+        print(json.dumps({**asdict(where), "link": link}, indent=2))
+        return 0
+
+    return position
 
 
-async def _relay(host: Host, arguments: argparse.Namespace) -> int:
+def _relay(arguments: argparse.Namespace) -> Work:
     from anchorhold.host.broker_relay import BrokerAddress, holds_key, relay
 
-    standing = await relay(host, BrokerAddress(arguments.broker, arguments.authority))
-    print(json.dumps({"state": standing.state.value, "failure": standing.failure}))
-    return 0 if holds_key(standing) else 4
+    broker = BrokerAddress(arguments.broker, arguments.authority)
+
+    async def carry(host: Host) -> int:
+        standing = await relay(host, broker)
+        print(json.dumps({"state": standing.state.value, "failure": standing.failure}))
+        return 0 if holds_key(standing) else 4
+
+    return carry
 
 
-async def _feed(host: Host, arguments: argparse.Namespace) -> int:
+def _feed(arguments: argparse.Namespace) -> Work:
     from anchorhold.host.slice_feed import feed
     from attestation.consensus.slices import Body
 
-    read = [(BODY.read(path), BODY.parsed(path, Body.parse)) for path in arguments.body]
-    bodies = {body.height: raw for raw, body in read}
-    async for say in feed(host, SLICE_PROOF.read(arguments.proof), bodies):
-        print(json.dumps(_shown(say, arguments.words)))
-    return 0
+    proof = SLICE_PROOF.read(arguments.proof)
+    bodies = {BODY.parsed(path, Body.parse).height: BODY.read(path) for path in arguments.body}
+
+    async def propose(host: Host) -> int:
+        async for say in feed(host, proof, bodies):
+            print(json.dumps(_shown(say, arguments.words)))
+        return 0
+
+    return propose
 
 
 def _shown(say: object, words: bool) -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from anchorhold.command import Parser, Verbs
+from anchorhold.input_files import IMAGE
 from anchorhold.verbs.image_boot import add_arguments, boot
 
 _STATUS: Final = "Exit status: 0 done, 1 usage, or an input is unavailable, 4 images differ or a rule is broken."
@@ -67,13 +68,12 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
 
 
 def _judged(work: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    from image_build.errors import ImageRefused
     from image_build.lock import Missing
 
     try:
         return work(arguments)
-    except (Missing, ImageRefused, OSError, subprocess.CalledProcessError) as reason:
-        print(f"anchorhold image: {reason}", file=sys.stderr)
+    except (Missing, subprocess.CalledProcessError) as reason:  # of what it is made with, not of what was named
+        print(f"anchorhold: image: {' '.join(str(reason).split())}", file=sys.stderr)
         return 1
 
 
@@ -82,25 +82,16 @@ def _tell(words: str) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
+    from anchorhold.owner.release_documents import read_cell_config
     from image_build.build import Order, build
 
-    config = None if arguments.config is None else _config(arguments.config)
+    # A cell would refuse a wrong one when it starts; it is refused before it is sealed in.
+    config = None if arguments.config is None else read_cell_config(arguments.config)
     out = arguments.out or _BUILD / "image" / arguments.profile
     manifest = build(Order(arguments.profile, out, arguments.cache, config), _tell)
     print(f"{manifest.image['files']['root.img']['sha256']}  {out}/root.img")
     print(f"{manifest.image['verity']['root']}  its verity root")
     return 0
-
-
-def _config(path: Path) -> bytes:
-    """A cell would refuse a wrong one when it starts; it is refused before it is sealed in."""
-    from image_build.errors import ImageRefused
-
-    raw = path.read_bytes()
-    _, refused = served_as(raw)
-    if refused is not None:
-        raise ImageRefused("config", expected="a measured configuration", got=refused)
-    return raw
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -116,7 +107,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from image_build.hardening import CHECKS, findings
     from image_build.profile import CONFIG, Profile
 
-    image = Image.read(arguments.image, arguments.cache)
+    with IMAGE.at(arguments.image):
+        image = Image.read(arguments.image, arguments.cache)
     waived = Profile.read(image.manifest.image["profile"]).waived
     found = [str(finding) for finding in findings(image, waived)]
     inside = image.root.get(CONFIG)
@@ -163,7 +155,9 @@ def _list(arguments: argparse.Namespace) -> int:
     from image_build.image_manifest import Manifest
     from image_build.lock import ImageLock
 
-    print(table(Contents.read(), ImageLock.read(LOCK), Manifest.read(arguments.image).contents["root"]), end="")
+    with IMAGE.at(arguments.image):
+        manifest = Manifest.read(arguments.image)
+    print(table(Contents.read(), ImageLock.read(LOCK), manifest.contents["root"]), end="")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from anchorhold.command import Parser
+from anchorhold.input_files import FIRMWARE, IMAGE, line_of
 
 if TYPE_CHECKING:
     from image_build.boot.plan import Disk, Plan
@@ -75,7 +76,7 @@ def boot(arguments: argparse.Namespace) -> int:
                 _say(window=plan.window, measurement=measurement)
                 return _follow(running)
         except (BootRefused, LaunchRefused) as refusal:
-            _say(refused=str(refusal))
+            _say(refused=line_of(refusal))
             return 1
 
 
@@ -83,10 +84,13 @@ def _plan(arguments: argparse.Namespace, run: Path) -> tuple[Plan, str | None]:
     from image_build.boot.plan import SNP_POLICY, SNP_POLICY_SMT, Disk, Image, Plan, Platform
     from image_build.boot.text_disk import Handed
 
-    platform, image = Platform(arguments.platform), Image.below(arguments.image)
+    platform = Platform(arguments.platform)
+    with IMAGE.at(arguments.image):
+        image = Image.below(arguments.image)
     firmware = arguments.firmware or _firmware(arguments.tools, platform)
     disks = [] if arguments.model is None else [Disk("anchorhold-model", arguments.model)]
-    handed = None if platform is Platform.TDX else Handed.of(firmware, image)
+    with FIRMWARE.at(firmware):
+        handed = None if platform is Platform.TDX else Handed.of(firmware, image)
     measurement = None if handed is None else handed.measurement(arguments.vcpu_type, arguments.vcpus)
     if arguments.devnet is not None and measurement is not None:
         disks.append(_chip(arguments.devnet, run, measurement))

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,14 +134,11 @@ def _open(arguments: argparse.Namespace) -> int:
     from measurements.pack.disk import whole_folder
     from measurements.pack.pack_reader import open_pack
 
-    print("anchorhold: for development only: this writes the model to disk in the clear", file=sys.stderr)
     key = key_file(arguments.key)
-    with (
-        whole_folder(arguments.folder) as folder,
-        Bar("opening") as bar,
-        PACK.at(arguments.file),
-        open_pack(arguments.file, key, threads=_how_many(arguments), progress=bar) as opened,
-    ):
+    with ExitStack() as kept, whole_folder(arguments.folder) as folder:
+        with PACK.at(arguments.file), Bar("opening") as bar:
+            opened = kept.enter_context(open_pack(arguments.file, key, threads=_how_many(arguments), progress=bar))
+        print("anchorhold: for development only: this writes the model to disk in the clear", file=sys.stderr)
         for name in opened.names:
             private_files.write_new(folder / name, opened.file(name))
         _print_identity(opened.signed)

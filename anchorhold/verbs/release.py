@@ -12,16 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
-from anchorhold.input_files import (
-    AUTHORITY,
-    CELL_CONFIG,
-    CERTIFICATE,
-    LAUNCH,
-    PAYLOAD,
-    UsageRefused,
-    hex_option,
-    key_file,
-)
+from anchorhold.input_files import AUTHORITY, CERTIFICATE, LAUNCH, PAYLOAD, UsageRefused, hex_option, key_file
 from foundation.refusal import Refused, listed
 from measurements.release.heights import LEASE, Heights
 
@@ -208,7 +199,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _draft(arguments: argparse.Namespace) -> int:
-    from anchorhold.owner.release_documents import read_manifest
+    from anchorhold.owner.release_documents import read_cell_config, read_manifest
     from anchorhold.owner.release_draft import Said, draft
     from anchorhold.verbs.verify.verdict import judging_policy
     from measurements.launch.launch_manifest import LaunchManifest
@@ -226,7 +217,7 @@ def _draft(arguments: argparse.Namespace) -> int:
         ),
         image=arguments.image,
         launch=LAUNCH.parsed(arguments.launch, lambda raw: LaunchManifest.parse(raw.removesuffix(b"\n"))),
-        config=CELL_CONFIG.read(arguments.config),
+        config=read_cell_config(arguments.config),
         policy=judging_policy(arguments),
         before=None if arguments.supersedes is None else read_manifest(arguments.supersedes),
     )

@@ -18,6 +18,7 @@ from attestation.consensus.roots import parse_root_key
 from attestation.receipts.errors import PriceRefused
 from attestation.receipts.price import FREE, PriceSchedule
 from foundation.digests import DIGEST_BYTES, tagged_sha256
+from foundation.document import undecoded
 from foundation.refusal import shown
 
 CONFIG_TAG: Final = "anchorhold/measured-config/v1"
@@ -49,7 +50,7 @@ class Measured:
         try:
             fields = tomllib.loads(raw.decode())
         except (ValueError, RecursionError) as reason:
-            raise AuditRefused("config", expected="TOML in UTF-8", got=type(reason).__name__) from None
+            raise AuditRefused("config", expected="TOML in UTF-8", got=undecoded(reason)) from None
         release = _table(fields, "release")
         model = _table(release or {}, "model") or {}
         try:

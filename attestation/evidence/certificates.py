@@ -111,4 +111,5 @@ def _malformed(what: str, expected: str, got: object) -> FormatRefused:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120] or "undecodable bytes"
+    """Without what a library says of its own values."""
+    return str(error).partition("\n")[0].partition(": ParseError")[0][:120] or "undecodable bytes"

@@ -13,11 +13,13 @@ from typing import Final
 
 from devnet.demo.engines import Choice
 from foundation import private_files
+from foundation.document import json_value
 from foundation.refusal import Refused
 
 LITTLE: Final = "little"
 CELLS_MAX: Final = 32
 FILE: Final = "plan.json"
+PLAN_BYTES_MAX: Final = 1 << 16
 
 
 class UpRefused(Refused):
@@ -62,5 +64,7 @@ class Plan:
         path = self.folder / FILE
         if not path.exists():
             private_files.replace(path, json.dumps(self.kept).encode())
-        elif (found := json.loads(path.read_bytes())) != self.kept:
+            return
+        found = json_value(path.read_bytes(), "plan", UpRefused, bytes_max=PLAN_BYTES_MAX, called=str(path))
+        if found != self.kept:
             raise UpRefused("folder", expected=f"one that was made for {self.kept}", got=f"one for {found}")

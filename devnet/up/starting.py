@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.input_files import reason_of
 from anchorhold.owner.broker_process import write_certificate
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.consensus.principal import to_text
@@ -60,7 +61,11 @@ async def _run(plan: Plan) -> int:
         say(f"model {owner.identity.name}, sealed; engine {plan.engine.value}")
         running = await asyncio.to_thread(Running, plan.folder / "replica")
         rounds = await stack.enter_async_context(running.rounds())
-        url = await stack.enter_async_context(serving(running, plan.ic_port))
+        try:
+            url = await stack.enter_async_context(serving(running, plan.ic_port))
+        except OSError as error:
+            got = f"{plan.ic_port}: {reason_of(error)}"
+            raise UpRefused("ic-port", expected="a port that is free; --ic-port 0 takes one", got=got) from None
         installing = asyncio.create_task(running.change(lambda: canisters.install(running)))
         stack.push_async_callback(_cancel, [installing])
         broker = await _serve_broker(plan.folder / "broker", owner, stack)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from anchorhold.command import Verbs
+from anchorhold.input_files import PROMPTS, FileRefused, UsageRefused, line_of
 
 ENGINES: Final = ("scripted", "fixed", "torch", "vllm")  # of devnet.demo.engines, unloaded
 
@@ -22,7 +23,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="what is written (default build/demo)")
     parser.add_argument(
         "--prompts",
-        type=argparse.FileType("rb"),
+        type=_prompts,
         metavar="FILE",
         help="your own prompts, one a line; - for standard input. They and their answers are then not shown",
     )
@@ -38,22 +39,27 @@ def add(verbs: Verbs) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from devnet.demo.engines import Choice
-    from devnet.demo.run import PROMPTS, run
+    from devnet.demo.run import PROMPTS as OWN
+    from devnet.demo.run import run
     from foundation.secrecy import Prompt
 
     if arguments.prompts is None:
-        prompts = [Prompt(words.encode()) for words in PROMPTS]
+        prompts = [Prompt(words.encode()) for words in OWN]
     else:
-        with arguments.prompts as lines:
-            prompts = [Prompt(line.strip()) for line in lines if line.strip()]
+        prompts = [Prompt(line.strip()) for line in arguments.prompts.splitlines() if line.strip()]
     if not all(_is_text(prompt.reveal()) for prompt in prompts):
-        print("anchorhold: usage: expected prompts in UTF-8, got other bytes", file=sys.stderr)
-        return 1
+        raise UsageRefused("usage.prompts", expected="prompts in UTF-8", got="bytes that are not UTF-8")
     if len(prompts) < 2:
-        print("anchorhold: usage: expected at least two prompts, one a line", file=sys.stderr)
-        return 1
+        raise UsageRefused("usage.prompts", expected="at least two prompts, one a line", got=f"{len(prompts)}")
     words = arguments.prompts is None or arguments.show
     return run(arguments.folder, prompts, sys.stdout, words=words, engine=Choice(arguments.engine))
+
+
+def _prompts(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else PROMPTS.read(name)
+    except FileRefused as refusal:
+        raise argparse.ArgumentTypeError(line_of(refusal)) from None
 
 
 def _is_text(raw: bytes) -> bool:

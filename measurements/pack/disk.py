@@ -78,7 +78,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 def refuse_existing(out: Path) -> None:
     if out.exists() or out.is_symlink():
-        raise PackMalformed("pack.exists", expected=f"{out.name} not to be there yet", got="it is")
+        raise PackMalformed("pack.exists", expected=f"{out} not to be there yet", got="it is")
 
 
 def _part(out: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,20 @@ def test_serve_refuses_what_would_release_blindly(folder: Path, capsys: pytest.C
     config.write_text(config.read_text().replace('"strict"', '"platform"'))
     assert broker("serve") == 1
     assert "policy.snp.measurement" in capsys.readouterr().err
+
+
+def test_serve_names_the_address_that_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = folder / "broker.toml"
+        config.write_text(config.read_text().replace("127.0.0.1:8443", address))
+        (folder / "references.toml").write_text(f'[snp]\nchip_id = ["{"01" * 64}"]\n')
+        assert broker("serve") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        f"anchorhold: usage: usage.listen: expected to listen at {address}, as the configuration says, got address already "
+        "in use"
+    )
 
 
 def test_serve_refuses_a_store_that_disagrees_with_its_log(folder: Path) -> None:

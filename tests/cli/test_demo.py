@@ -165,7 +165,7 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
 def test_prompts_that_make_no_demo(tmp_path: Path, prompts: bytes) -> None:
     ended = demo(tmp_path, "--prompts", "-", stdin=prompts)
     assert ended.returncode == 1
-    assert ended.stderr.startswith(b"anchorhold: usage: expected ")
+    assert ended.stderr.startswith(b"anchorhold: usage: usage.prompts: expected ")
     assert len(ended.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
