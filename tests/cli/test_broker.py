@@ -108,8 +108,8 @@ def test_serve_names_the_address_that_is_taken(folder: Path, capsys: pytest.Capt
         assert broker("serve") == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == (
-        f"anchorhold: usage: usage.listen: expected to listen at {address}, as the configuration says, got address already "
-        "in use"
+        f"anchorhold: usage: usage.listen: expected to listen at {address}, as the configuration says, got address "
+        "already in use"
     )
 
 

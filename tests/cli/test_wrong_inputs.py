@@ -94,7 +94,7 @@ UNREAD = {"missing": 1, "folder": 1}
 HISTORY = {"junk": 5, "half": 5}
 
 READS = (
-    Row("audit {x}", "bundle", kinds=("missing", "folder", "empty")),
+    Row("audit {x}", "bundle", kinds=("missing", "folder")),
     Row("audit bundle --policy {x}", "policy.toml"),
     Row("compare {x}", "bundle"),
     Row(ASK, "offer"),
