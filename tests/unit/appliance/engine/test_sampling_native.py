@@ -151,12 +151,12 @@ def test_the_leaders_are_the_first_of_the_order(library: ctypes.CDLL) -> None:
     ],
 )
 def test_a_library_that_chooses_otherwise_is_found_out(tmp_path: Path, right: str, wrong: str) -> None:
-    source = SAMPLING.read_text(encoding="utf-8")
-    assert right in source
-    changed = tmp_path / "changed.c"
-    changed.write_text(source.replace(right, wrong), encoding="utf-8")
+    sources = {path.name: path.read_text(encoding="utf-8") for path in SAMPLING.parent.glob("*.[ch]")}
+    assert any(right in source for source in sources.values())
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source.replace(right, wrong), encoding="utf-8")
     with pytest.raises(SamplingRefused, match="self-test"):
-        self_test(compiled(changed, tmp_path, "-O0"))
+        self_test(compiled(tmp_path / SAMPLING.name, tmp_path, "-O0"))
 
 
 def test_a_sound_library_passes_its_test(library: ctypes.CDLL) -> None:
