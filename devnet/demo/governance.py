@@ -41,7 +41,8 @@ from attestation.policy import document
 from attestation.receipts.price import PriceSchedule
 from devnet.broker import measurement_of
 from devnet.demo.key_owner import MEASUREMENT, KeyOwner
-from devnet.demo.run import PRICE, PROMPTS, Demo, DemoFailed, Screen, open_host
+from devnet.demo.run import PRICE, PROMPTS, Demo, DemoFailed, open_host, packed
+from devnet.demo.screen import Screen
 from devnet.governance import CANISTER, FUNCTION, Governance, subaccount
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY
@@ -87,7 +88,8 @@ class GovernedDemo(Demo):
 
     async def _serve(self, owner: KeyOwner) -> None:
         screen = self._screen
-        self._tell_of_the_owner(owner)
+        screen.step("The owner of a model seals it into a pack and gives the key to a broker")
+        screen.say(f"     {packed(owner)}")
         screen.step("The broker is put under the authority of a governance canister")
         authority = encode_authority(self._governance.chain)
         (self._folder / "authority.json").write_bytes(authority)
@@ -112,7 +114,7 @@ class GovernedDemo(Demo):
             self._ask(self._prompts, owner.service(GATEWAY), owner.identity.name)
             self._seal()
             await self._carry(host, 1, log, cut=False)
-            self._show_answers()
+            screen.say(f"     answered   {self._answered()}")
             log.close()
             screen.step("Every receipt cites the decision; an auditor follows it back")
             await self._follow_back(owner, cell.address, manifest)
@@ -173,6 +175,11 @@ class GovernedDemo(Demo):
         if standing.state is not State.NEEDS_KEY or not denials or denials[-1] not in codes.split():
             raise DemoFailed(f"a cell that must be denied stands at {standing.state.value}: {denials}")
         self._screen.say(f"     denied, {denials[-1]}")
+
+    def _expect(self, held: bool, what: str) -> None:
+        if not held:
+            raise DemoFailed(f"expected otherwise: {what}")
+        self._screen.say(f"     {what}")
 
     async def _follow_back(self, owner: KeyOwner, address: Address, manifest: Manifest) -> None:
         adoption = self._ledger.releases[manifest.version].adoption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,8 @@ def add(verbs: Verbs) -> None:
         metavar="FILE",
         help="your own prompts, one a line; - for standard input. They and their answers are then not shown",
     )
-    parser.add_argument("--show", action="store_true", help="show them all the same")
+    parser.add_argument("--show", action="store_true", help="show every prompt and answer, in full")
+    parser.add_argument("--wire", action="store_true", help="show every frame between host and cell")
     parser.add_argument(
         "--engine",
         choices=ENGINES,
@@ -41,6 +43,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from devnet.demo.engines import Choice
     from devnet.demo.run import PROMPTS as OWN
     from devnet.demo.run import run
+    from devnet.demo.screen import Screen
+    from foundation import logs
     from foundation.secrecy import Prompt
 
     if arguments.prompts is None:
@@ -52,7 +56,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(prompts) < 2:
         raise UsageRefused("usage.prompts", expected="at least two prompts, one a line", got=f"{len(prompts)}")
     words = arguments.prompts is None or arguments.show
-    return run(arguments.folder, prompts, sys.stdout, words=words, engine=Choice(arguments.engine))
+    logs.set_up(level=logging.WARNING)  # the engine that computes the answers again would log its start
+    screen = Screen(sys.stdout, words, every=arguments.show, wire=arguments.wire)
+    return run(arguments.folder, prompts, screen, Choice(arguments.engine))
 
 
 def _prompts(name: str) -> bytes:

@@ -7,12 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from anchorhold.command import main
+from attestation.auditor.devnet_roots import DevnetRoots
+from attestation.consensus.certificate import parse_certificate, verify_certificate
+from attestation.consensus.principal import to_text
+from attestation.sealed.frames import FRAME_BYTES
 from devnet.demo.engines import Choice
+from devnet.subnet import GATEWAY
 from devnet.verbs.demo import ENGINES
 from tests.elsewhere import brought
 
@@ -30,18 +36,33 @@ def demo(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Comple
     )
 
 
-def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
-    ended = demo(tmp_path)
+@dataclass(frozen=True)
+class Shown:
+    """What a run printed, and the folder that it was started in."""
+
+    folder: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    folder = tmp_path_factory.mktemp("demo")
+    ended = demo(folder)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == b""
-    lines = ended.stdout.decode().splitlines()
+    return Shown(folder, ended.stdout.decode())
+
+
+def test_it_holds_and_says_so_last(shown: Shown) -> None:
+    lines = shown.said.splitlines()
     assert lines[-1] == "audit: ok"
     assert lines[-2].startswith("demo: ok (7 prompts")
     assert any("one bit of a receipt turned: refused, receipts.signed" in line for line in lines)
-    assert any("(the line is cut here" in line for line in lines)
+    assert any("the line was cut in the middle of an answer" in line for line in lines)
     assert sum(": declined, " in line for line in lines) == 4
+    assert sum("HELLO" in line for line in lines) == 0
     assert any(": denied, tdx.mr-td" in line for line in lines)
-    folder = tmp_path / "build" / "demo"
+    folder = shown.folder / "build" / "demo"
     left = [
         "audit.html",
         "broker",
@@ -57,7 +78,8 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
         "tampered.anchorhold",
         "tampered.html",
     ]
-    assert sum(" sealed frames of " in line for line in lines) == 2
+    assert any(f" sealed frames of {FRAME_BYTES} B" in line for line in lines)
+    assert any("2 could be opened by nobody else" in line for line in lines)
     assert any("every receipt holds" in line for line in lines)
     assert sorted(path.name for path in folder.iterdir()) == left
     events = [json.loads(line)["event"] for line in (folder / "cell.log").read_text().splitlines()]
@@ -67,24 +89,40 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     assert events.count("released") == 3
 
 
-def test_the_command_it_prints_at_its_end_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The certificate it leaves is one that `verify certificate` accepts under the devnet's root and no other."""
-    ended = demo(tmp_path, "--folder", str(tmp_path / "out"))
-    by_hand = re.search(r"anchorhold (verify certificate .*)", ended.stdout.decode())
-    assert by_hand is not None
-    arguments = by_hand[1].split()
-    assert main(arguments) == 0
-    shown = capsys.readouterr().out
-    head = re.search(r"certified_data ([0-9a-f]{32})", ended.stdout.decode())
-    assert head is not None
-    assert head[1] in shown
-    assert main(arguments[: arguments.index("--root-key")]) == 2
+def test_the_readme_shows_what_it_prints(shown: Shown) -> None:
+    """All of it, which is short; numbers may differ."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    printed = re.search(r"^\$ make demo\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    assert printed is not None
+    assert without_numbers(printed[1]) == without_numbers(shown.said)
+    lines = shown.said.splitlines()
+    assert (len(lines) <= 24, max(map(len, lines)) <= 120) == (True, True)
 
 
-def test_the_bundle_it_leaves_is_audited_again_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d+", "0", text)
+
+
+def test_the_certificate_it_leaves_is_checked_by_hand(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    """`verify certificate` accepts it under the devnet's root and no other."""
+    assert "certified build/demo/head.cert holds under the devnet's root" in shown.said
+    folder = shown.folder / "build" / "demo"
+    roots = DevnetRoots.parse((folder / "devnet-roots.toml").read_bytes())
+    arguments = ["verify", "certificate", str(folder / "head.cert"), "--canister", to_text(GATEWAY)]
+    arguments += ["--path", "certified_data"]
+    assert main([*arguments, "--root-key", roots.subnet.hex()]) == 0
+    certificate = parse_certificate((folder / "head.cert").read_bytes())
+    verified = verify_certificate(certificate, root_key=roots.subnet, canister=GATEWAY)
+    assert verified.certified_data().hex() in capsys.readouterr().out
+    assert main(arguments) == 2
+
+
+def test_the_bundle_it_leaves_is_audited_again_by_hand(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """audit.md U6, U14, U39: it holds under the devnet's roots alone, its tampered copy under none."""
-    ended = demo(tmp_path, "--folder", str(tmp_path / "out"))
-    by_hand = re.search(r"again by hand: anchorhold (audit .*)", ended.stdout.decode())
+    monkeypatch.chdir(shown.folder)
+    by_hand = re.search(r"again by hand: anchorhold (audit .*)", shown.said)
     assert by_hand is not None
     arguments = by_hand[1].split()
     assert main(arguments) == 0
@@ -157,8 +195,24 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
     ended = demo(tmp_path, "--prompts", "-", "--show", stdin="Where?\n\nWohin? Żółw\n".encode())
     assert ended.returncode == 0, ended.stderr
     out = ended.stdout.decode()
-    assert "Wohin? Żółw" in out
+    assert "'Where?'" in out
+    assert "'Wohin? Żółw'" in out
     assert out.splitlines()[-2].startswith("demo: ok (3 prompts")
+
+
+def test_prompts_of_ones_own_are_not_shown_unasked(tmp_path: Path) -> None:
+    ended = demo(tmp_path, "--prompts", "-", "--engine", "scripted", stdin="Where?\nWohin? Żółw\n".encode())
+    assert ended.returncode == 0, ended.stderr
+    assert not any(word in ended.stdout.decode() for word in ("Where", "Wohin", "Żółw"))
+
+
+def test_frames_are_shown_on_request(tmp_path: Path) -> None:
+    """Two greetings of either side, since the line is cut once."""
+    lines = demo(tmp_path, "--wire", "--engine", "scripted").stdout.decode().splitlines()
+    assert lines[-1] == "audit: ok"
+    for way in ("host -> cell", "cell -> host"):
+        assert sum(line.startswith(f"     {way}  HELLO ") for line in lines) == 2
+    assert sum(line.startswith("     cell -> host  DATA ") for line in lines) > 20
 
 
 @pytest.mark.parametrize("prompts", [b"", b"only one\n", b"\xff\xfe\nno text\n"])

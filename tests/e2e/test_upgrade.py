@@ -29,7 +29,8 @@ from devnet.broker import measurement_of
 from devnet.cell_process import started
 from devnet.demo.governance import GovernedDemo, devnet_manifest
 from devnet.demo.key_owner import MEASUREMENT, KeyOwner, key_owner
-from devnet.demo.run import CONFIG, PRICE, Screen
+from devnet.demo.run import CONFIG, PRICE
+from devnet.demo.screen import Screen
 from devnet.model import TinyModel
 from devnet.sim_tdx import SimulatedTdx
 from devnet.subnet import GATEWAY

@@ -21,7 +21,8 @@ from appliance.config import config_digest
 from attestation.consensus.principal import to_text
 from devnet import engine_profiles
 from devnet.demo.key_owner import KeyOwner, key_owner
-from devnet.demo.run import CONFIG, PRICE, Demo, Screen
+from devnet.demo.run import CONFIG, PRICE, Demo
+from devnet.demo.screen import Screen
 from devnet.sealed_machine import booted, built, new_platform
 from devnet.sim_snp import SimulatedSnp
 from devnet.subnet import GATEWAY
@@ -46,6 +47,17 @@ class MachineOwner(KeyOwner):
         replace(self.broker, measurement=self.measured[-1]).approve(config_digest(config))
 
 
+@dataclass(frozen=True)
+class MachineCell:
+    """The cell in the machine; what its console says is what is known of it."""
+
+    address: Address
+    opened: asyncio.Event
+
+    async def model_open(self) -> None:
+        await self.opened.wait()
+
+
 class MachineDemo(Demo):
     def __init__(self, folder: Path, screen: Screen, platform: SimulatedSnp) -> None:
         super().__init__(folder, [Prompt(b"canary prompt number %d" % number) for number in range(ASKED)], screen)
@@ -62,7 +74,7 @@ class MachineDemo(Demo):
             await self._serve(MachineOwner(**vars(made), measured=[]))
 
     @asynccontextmanager
-    async def _cell(self, owner: KeyOwner) -> AsyncIterator[tuple[Address, asyncio.Event]]:
+    async def _cell(self, owner: KeyOwner) -> AsyncIterator[MachineCell]:
         assert isinstance(owner, MachineOwner)
         loop = asyncio.get_running_loop()
         news = {word: asyncio.Event() for word in ('"serving"', '"model open"')}
@@ -86,7 +98,7 @@ class MachineDemo(Demo):
             owner.measured.append(cell.measurement)
             self._running = cell.running
             await news['"serving"'].wait()
-            yield cell.address, news['"model open"']
+            yield MachineCell(cell.address, news['"model open"'])
 
     async def _audit(self, owner: KeyOwner, address: Address, log: ReceiptLog) -> None:
         assert isinstance(owner, MachineOwner)
