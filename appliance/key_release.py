@@ -32,7 +32,7 @@ from attestation.rcar.errors import GrantRefused, RcarRefused
 from attestation.rcar.evidence import attestation_of, bound_members
 from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose, check_challenge, checked_context
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
-from attestation.rcar.messages import Challenge, Request, nonce_bytes, parse_token, request_digest
+from attestation.rcar.messages import AuthRequest, Challenge, nonce_bytes, parse_token, request_digest
 from attestation.sealed.errors import KeysRefused
 from attestation.sealed.ring import Ring
 from attestation.tee.produce import release
@@ -304,7 +304,7 @@ class Releaser:
             return self.standing  # R30: what is held is kept; nobody makes the cell ask again
         private = self._new_key()  # R27: never the key of an attempt before
         thumbprint = RecipientKey.of(private.public_key()).thumbprint
-        request = Request(self._attester.kind, thumbprint).encode()
+        request = AuthRequest(self._attester.kind, thumbprint).encode()
         self._attempt, self._failure = _Attempt(private, request), None
         return self._carry(State.AWAITS_CHALLENGE, "POST", AUTH, request)
 

@@ -21,7 +21,7 @@ from attestation.evidence.keyset import Keyset
 from attestation.rcar.evidence import attestation_of, bound_members
 from attestation.rcar.grant import GrantContext, checked_context
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
-from attestation.rcar.messages import Challenge, Request, parse_token
+from attestation.rcar.messages import AuthRequest, Challenge, parse_token
 from attestation.tee.produce import release
 from devnet.broker import judging, measurement_of
 from devnet.tee import SimulatedTee, endorsed
@@ -125,7 +125,7 @@ class LittleCell:
         self.nonce = ""
 
     def ask(self, broker: Broker, *, committed: bool = True) -> None:
-        request = Request(self.tee.kind, self.key.thumbprint if committed else None).encode()
+        request = AuthRequest(self.tee.kind, self.key.thumbprint if committed else None).encode()
         reply = broker.auth(request)
         self.cookie, self.nonce = reply.cookie, Challenge.parse(reply.body).nonce
 

@@ -154,11 +154,11 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
 
 
 def _status_of(refusal: Refused) -> int:
-    from attestation.consensus.refusals import ConsensusRefused, FormatRefused
+    from attestation.consensus.refusals import ConsensusRefused, EncodingRefused
     from measurements.governance.errors import AuthorityRefused, HistoryRefused
 
     match refusal:
-        case FormatRefused():
+        case EncodingRefused():
             return 1
         case AuthorityRefused() | ConsensusRefused():
             return 2

@@ -14,7 +14,7 @@ from attestation.auditor.receipt_checks import Receipted
 from attestation.auditor.rows import Held, NothingToCheck, Outcome, each_tried
 from attestation.auditor.terms import AuditTerms
 from attestation.receipts.checkpoint import Checkpoint, SignedCheckpoint, origin_of, without_cosignatures
-from attestation.receipts.fork import Fork, Ground
+from attestation.receipts.fork import ForkDocument, Ground
 from foundation import merkle
 from foundation.refusal import listed, shown
 
@@ -27,7 +27,7 @@ class ForkFound(AuditRefused):
     def __init__(self, key: bytes, one: bytes, two: bytes) -> None:
         got = "two logs of one size under this key: evidence of fraud"
         super().__init__("fork", expected="one history", got=got)
-        self.document = Fork(Ground.ROOTS, key, min(one, two), max(one, two)).encode()
+        self.document = ForkDocument(Ground.ROOTS, key, min(one, two), max(one, two)).encode()
 
 
 @dataclass(frozen=True, slots=True)

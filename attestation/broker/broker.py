@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from attestation.broker.errors import BrokerRefused, Busy, Denied, StoreRefused, Unauthenticated, Unknown
+from attestation.broker.errors import BrokerRefused, Busy, Denied, StoreRefused, Unauthenticated, UnknownResource
 from attestation.broker.session import (
     GRANTS_PER_SESSION_MAX,
     TOKEN_SECONDS,
@@ -60,8 +60,8 @@ from attestation.rcar.jwe import seal
 from attestation.rcar.messages import (
     NONCE_BYTES,
     Attestation,
+    AuthRequest,
     Challenge,
-    Request,
     encode_token,
     nonce_text,
     request_digest,
@@ -133,7 +133,7 @@ class Broker:
 
     def auth(self, body: bytes) -> Reply:
         """A challenge for a request. Raises `RcarRefused` for what is no request, `Busy` for too many."""
-        request = Request.parse(body)
+        request = AuthRequest.parse(body)
         nonce = self._randomness(NONCE_BYTES)
         session_id = self._randomness(SESSION_ID_BYTES).hex()
         now_ns = self._clock_ns()
@@ -167,7 +167,7 @@ class Broker:
         return Reply(encode_token(self._token(session, judged, now_ns, expires_ns)), new_id)
 
     def resource(self, session_id: str | None, path: str) -> Reply:
-        """A sealed resource, once each; `Denied` and `Unknown` are in the log as well."""
+        """A sealed resource, once each; `Denied` and `UnknownResource` are in the log as well."""
         purpose = _purpose(path)
         now_ns = self._clock_ns()
         with self._store.change() as change:
@@ -181,11 +181,13 @@ class Broker:
                 if heights is not None:
                     change.set_granted(admission.release, admission.adoption, Heights(heights.first, heights.last))
             else:
-                refusal = refusal or Unknown("resource.unknown", expected="a resource of this broker", got="none")
+                refusal = refusal or UnknownResource(
+                    "resource.unknown", expected="a resource of this broker", got="none"
+                )
                 change.append(ResourceDenied(_cell(session, admission), path, purpose, refusal.code), now_ns)
                 entry = None
         if entry is None or secret is None or secret.wrapped is None:
-            raise refusal or Unknown("resource.unknown", expected="a resource", got="none")
+            raise refusal or UnknownResource("resource.unknown", expected="a resource", got="none")
         return Reply(self._sealed(admission, secret, secret.wrapped, entry, heights))
 
     # -- inside
@@ -329,7 +331,7 @@ def _admitted(change: Change, session_id: str | None, now_ns: int) -> tuple[Sess
 
 def _purpose(path: str) -> GrantPurpose:
     if not RESOURCE.fullmatch(path):
-        raise Unknown("resource.path", expected="repository/type/tag", got=shown(path))
+        raise UnknownResource("resource.path", expected="repository/type/tag", got=shown(path))
     return _PURPOSES.get(path.split("/")[1], GrantPurpose.PLAIN)
 
 

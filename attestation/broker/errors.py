@@ -28,7 +28,7 @@ class Unauthenticated(BrokerRefused):
     status: ClassVar[int] = 401
 
 
-class Unknown(BrokerRefused):
+class UnknownResource(BrokerRefused):
     """There is nothing of that name."""
 
     stage: ClassVar[str] = "resource"

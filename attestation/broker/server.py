@@ -21,7 +21,7 @@ import h11
 import structlog
 
 from attestation.broker.broker import Broker, Reply
-from attestation.broker.errors import BrokerRefused, Busy, Unknown
+from attestation.broker.errors import BrokerRefused, Busy, UnknownResource
 from attestation.broker.rates import Rate, RateLimits
 from attestation.rcar.errors import RcarRefused
 from attestation.rcar.messages import ATTESTATION_BYTES_MAX, COOKIE, REQUEST_BYTES_MAX, encode_error
@@ -181,7 +181,7 @@ class BrokerServer:
                 await _body(connection, reader, 0)
                 return await self._on_thread(partial(self._broker.resource, cookie, rest.removeprefix("resource/")))
             case _:
-                raise Unknown("path.unknown", expected=f"a path under {PREFIX}", got=shown(path))
+                raise UnknownResource("path.unknown", expected=f"a path under {PREFIX}", got=shown(path))
 
     async def _on_thread(self, work: partial[Reply]) -> Reply:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -1,6 +1,6 @@
 """The release session: request, challenge, attestation, appraisal, grant. It decides, and touches nothing.
 
-    session = open_session(Request.parse(raw), session_id=..., nonce=..., now_ns=...)
+    session = open_session(AuthRequest.parse(raw), session_id=..., nonce=..., now_ns=...)
     judged = judge(session, Attestation.parse(raw), terms, now_ns)             or Denied
     check_grant(judged.admission, offer, purpose, terms)                       or Denied
     context = grant(judged.admission, offer, decision=..., position=...)
@@ -37,7 +37,7 @@ from attestation.rcar.errors import MessageRefused
 from attestation.rcar.evidence import bundle_of, is_ours, plain_quoted
 from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey
-from attestation.rcar.messages import Attestation, Request, nonce_text
+from attestation.rcar.messages import Attestation, AuthRequest, nonce_text
 from attestation.report_data import release_report_data
 from attestation.verify.evidence_bundle import verify_bundle, verify_quoted
 from attestation.verify.verified import VerifiedSnp
@@ -217,7 +217,7 @@ class Judged:
     appraisal: Appraisal
 
 
-def open_session(request: Request, *, session_id: str, nonce: bytes, now_ns: int) -> Session:
+def open_session(request: AuthRequest, *, session_id: str, nonce: bytes, now_ns: int) -> Session:
     """R6: a challenge is good once, until it expires, and for the session it was made for."""
     expires_ns = now_ns + SESSION_SECONDS * _NS
     return Session(session_id, request.tee, nonce, request.commitment, expires_ns, Phase.CHALLENGED)

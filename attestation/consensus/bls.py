@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from py_arkworks_bls12381 import GT, G1Point, G2Point
 
-from attestation.consensus.refusals import FormatRefused, SignatureRefused
+from attestation.consensus.refusals import BlsRefused, EncodingRefused
 from foundation.refusal import shown
 
 SIGNATURE_BYTES = 48
@@ -27,12 +27,12 @@ _NEGATED_GENERATOR: Final = -G2Point()
 
 
 def verify(public_key: bytes, signature: bytes, message: bytes) -> None:
-    """Raises `SignatureRefused` unless `signature` is the holder of `public_key` signing `message`."""
+    """Raises `BlsRefused` unless `signature` is the holder of `public_key` signing `message`."""
     key = _public_point(public_key)
     point = _signature_point(signature)
     hashed = G1Point.hash_to_curve(message, _DST)
     if not GT.pairing_check([point, hashed], [_NEGATED_GENERATOR, key]):
-        raise SignatureRefused(
+        raise BlsRefused(
             "signature.invalid", expected="a signature by this key", got=f"{shown(signature)} over {len(message)} bytes"
         )
 
@@ -46,7 +46,7 @@ def check_public_key(public_key: bytes) -> bytes:
 def public_key_from_der(der: bytes) -> bytes:
     """The 96 bytes inside a SubjectPublicKeyInfo of the Internet Computer's kind, the point unchecked."""
     if len(der) != len(_DER_PREFIX) + PUBLIC_KEY_BYTES or not der.startswith(_DER_PREFIX):
-        raise FormatRefused("key.der", expected="DER of a BLS12-381 G2 key", got=f"{len(der)} other bytes")
+        raise EncodingRefused("key.der", expected="DER of a BLS12-381 G2 key", got=f"{len(der)} other bytes")
     return der[len(_DER_PREFIX) :]
 
 
@@ -80,5 +80,5 @@ def _point(name: str, group: Any, identity: Any, raw: bytes, size: int, prefix: 
     return point
 
 
-def _refused(code: str, expected: str, got: str) -> SignatureRefused:
-    return SignatureRefused(f"signature.{code}", expected=expected, got=got)
+def _refused(code: str, expected: str, got: str) -> BlsRefused:
+    return BlsRefused(f"signature.{code}", expected=expected, got=got)

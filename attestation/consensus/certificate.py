@@ -39,7 +39,7 @@ from attestation.consensus.hashtree import (
     lookup,
 )
 from attestation.consensus.ranges import check_canister, check_canister_id
-from attestation.consensus.refusals import DelegationRefused, FormatRefused, LookupRefused, RangesRefused, TreeRefused
+from attestation.consensus.refusals import DelegationRefused, EncodingRefused, LookupRefused, RangesRefused, TreeRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, Value, decode_foreign
 from foundation.refusal import shown
 
@@ -61,7 +61,7 @@ class Certificate:
 
 
 def parse_certificate(data: bytes) -> Certificate:
-    """Raises `FormatRefused`, or `DelegationRefused` for a delegation inside a delegation."""
+    """Raises `EncodingRefused`, or `DelegationRefused` for a delegation inside a delegation."""
     fields = _fields(data, required={"tree", "signature"}, optional={"delegation"})
     delegation = _delegation(fields["delegation"]) if "delegation" in fields else None
     return Certificate(from_cbor(fields["tree"]), _signature(fields["signature"]), delegation)
@@ -86,8 +86,8 @@ def _fields(data: bytes, required: set[str], optional: set[str]) -> dict[str, En
     return _named(untagged(value), required, optional)
 
 
-def _undecodable(refusal: CborRefused) -> FormatRefused:
-    return FormatRefused(f"certificate.{refusal.code}", expected=refusal.expected, got=refusal.got)
+def _undecodable(refusal: CborRefused) -> EncodingRefused:
+    return EncodingRefused(f"certificate.{refusal.code}", expected=refusal.expected, got=refusal.got)
 
 
 def untagged(value: Value) -> Encodable:
@@ -121,8 +121,8 @@ def _words(names: set[str]) -> str:
     return ", ".join(sorted(names))[:200] or "nothing"
 
 
-def _refused(code: str, expected: str, got: str) -> FormatRefused:
-    return FormatRefused(f"certificate.{code}", expected=expected, got=got)
+def _refused(code: str, expected: str, got: str) -> EncodingRefused:
+    return EncodingRefused(f"certificate.{code}", expected=expected, got=got)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Envelope:
 def open_envelope(data: bytes) -> Envelope:
     """The certificate in `data`, which is one itself or one of the maps the Internet Computer wraps it in.
 
-    Those are {certificate}, {certificate, status} and {certificate, tree}. Raises `FormatRefused`.
+    Those are {certificate}, {certificate, status} and {certificate, tree}. Raises `EncodingRefused`.
     """
     try:
         value = untagged(decode_foreign(data, CERTIFICATE_LIMITS))

@@ -15,7 +15,7 @@ from typing import Final
 from attestation.consensus import bls, principal
 from attestation.consensus.certified_time import parse_time
 from attestation.consensus.hashtree import Found, HashTree, lookup
-from attestation.consensus.refusals import DelegationRefused, FormatRefused, SignatureRefused
+from attestation.consensus.refusals import BlsRefused, DelegationRefused, EncodingRefused
 
 _STATE_ROOT: Final = b"\x0dic-state-root"
 _VERIFIER: Final = object()
@@ -91,7 +91,7 @@ def verify_delegation(
 def _verify(delegation: Delegation, root_key: bytes) -> VerifiedDelegation:
     try:
         bls.verify(root_key, delegation.signature, signed_bytes(delegation.tree))
-    except SignatureRefused as refusal:
+    except BlsRefused as refusal:
         raise DelegationRefused(
             f"delegation.{refusal.code}", expected="a delegation signed by the root key", got=refusal.got
         ) from refusal
@@ -104,7 +104,7 @@ def _verify(delegation: Delegation, root_key: bytes) -> VerifiedDelegation:
         )
     try:
         public_key = bls.check_public_key(bls.public_key_from_der(shown.value))
-    except (FormatRefused, SignatureRefused) as refusal:
+    except (EncodingRefused, BlsRefused) as refusal:
         raise DelegationRefused(f"delegation.{refusal.code}", expected=refusal.expected, got=refusal.got) from refusal
     time = lookup(delegation.tree, (b"time",))
     return VerifiedDelegation(

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from attestation.consensus.refusals import FormatRefused
+from attestation.consensus.refusals import EncodingRefused
 from foundation.cbor import SELF_DESCRIBED, CborRefused, Encodable, Limits, Tag, decode_foreign, encode
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import disorder, outline
@@ -101,11 +101,11 @@ def _highest(tree: HashTree) -> bytes | None:
 
 
 def parse(data: bytes) -> HashTree:
-    """A tree from its CBOR, with or without the self-describing tag. Raises `FormatRefused`, nothing else."""
+    """A tree from its CBOR, with or without the self-describing tag. Raises `EncodingRefused`, nothing else."""
     try:
         value = decode_foreign(data, TREE_LIMITS)
     except CborRefused as refusal:
-        raise FormatRefused(f"tree.{refusal.code}", expected=refusal.expected, got=refusal.got) from refusal
+        raise EncodingRefused(f"tree.{refusal.code}", expected=refusal.expected, got=refusal.got) from refusal
     if isinstance(value, Tag) and value.number == SELF_DESCRIBED:
         return from_cbor(value.value)
     return from_cbor(value)
@@ -253,5 +253,5 @@ def leaves(tree: HashTree) -> Iterator[tuple[tuple[bytes, ...], bytes]]:
                 pass
 
 
-def _refused(code: str, expected: str, got: str) -> FormatRefused:
-    return FormatRefused(f"tree.{code}", expected=expected, got=got)
+def _refused(code: str, expected: str, got: str) -> EncodingRefused:
+    return EncodingRefused(f"tree.{code}", expected=expected, got=got)

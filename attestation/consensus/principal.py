@@ -10,7 +10,7 @@ import base64
 import binascii
 import zlib
 
-from attestation.consensus.refusals import FormatRefused
+from attestation.consensus.refusals import EncodingRefused
 from foundation.refusal import shown
 
 PRINCIPAL_BYTES_MAX = 29
@@ -51,5 +51,5 @@ def check(raw: bytes) -> bytes:
     return raw
 
 
-def _refused(code: str, expected: str, got: str) -> FormatRefused:
-    return FormatRefused(f"principal.{code}", expected=expected, got=got)
+def _refused(code: str, expected: str, got: str) -> EncodingRefused:
+    return EncodingRefused(f"principal.{code}", expected=expected, got=got)

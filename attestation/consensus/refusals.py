@@ -11,13 +11,13 @@ class ConsensusRefused(Refused):
     stage = "consensus"
 
 
-class FormatRefused(ConsensusRefused):
+class EncodingRefused(ConsensusRefused):
     """Bytes that are no certificate, hash tree, principal or key; nothing was checked yet."""
 
     stage = "format"
 
 
-class SignatureRefused(ConsensusRefused):
+class BlsRefused(ConsensusRefused):
     """A BLS signature or key that does not hold."""
 
     stage = "signature"

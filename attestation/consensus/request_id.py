@@ -13,7 +13,7 @@ from typing import TypeAlias, Union
 
 from attestation.consensus import principal
 from attestation.consensus.certificate import VerifiedCertificate
-from attestation.consensus.refusals import FormatRefused, LookupRefused, RangesRefused
+from attestation.consensus.refusals import EncodingRefused, LookupRefused, RangesRefused
 from foundation import leb128
 
 Field: TypeAlias = Union[bytes, str, int, "Sequence[Field]", "Mapping[str, Field]"]
@@ -32,13 +32,13 @@ def _hash(value: Field) -> bytes:
         return sha256(value.encode()).digest()
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
-            raise FormatRefused("request.field", expected="a natural number", got=f"{value}")
+            raise EncodingRefused("request.field", expected="a natural number", got=f"{value}")
         return sha256(leb128.unsigned(value)).digest()
     if isinstance(value, Mapping):
         return representation_independent_hash(value)
     if isinstance(value, Sequence):
         return sha256(b"".join(_hash(item) for item in value)).digest()
-    raise FormatRefused("request.field", expected="bytes, text, numbers, lists, maps", got=type(value).__name__)
+    raise EncodingRefused("request.field", expected="bytes, text, numbers, lists, maps", got=type(value).__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from attestation.consensus.bls import PUBLIC_KEY_BYTES, check_public_key, public_key_from_der
-from attestation.consensus.refusals import FormatRefused, SignatureRefused
+from attestation.consensus.refusals import BlsRefused, EncodingRefused
 
 MAINNET_ROOT_KEY: Final = bytes.fromhex(
     "814c0e6ec71fab583b08bd81373c255c3c371b2e84863c98a4f1e08b74235d14"
@@ -19,5 +19,5 @@ def parse_root_key(raw: bytes) -> bytes:
     key = raw if len(raw) == PUBLIC_KEY_BYTES else public_key_from_der(raw)
     try:
         return check_public_key(key)
-    except SignatureRefused as refusal:
-        raise FormatRefused("key.point", expected=refusal.expected, got=refusal.got) from refusal
+    except BlsRefused as refusal:
+        raise EncodingRefused("key.point", expected=refusal.expected, got=refusal.got) from refusal

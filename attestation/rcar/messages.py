@@ -31,7 +31,7 @@ ERROR_TYPE: Final = "https://github.com/confidential-containers/kbs/errors/"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class AuthRequest:
     """The first message. `commitment` is the thumbprint of the key that will attest: ours says it at once (R6)."""
 
     tee: TeeKind

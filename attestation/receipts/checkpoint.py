@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Self
 
-from attestation.receipts.errors import CheckpointRefused, SignatureRefused
+from attestation.receipts.errors import CheckpointRefused, ReceiptSignatureRefused
 from attestation.receipts.signed_receipt import check_key, key_id
 from foundation import ed25519, merkle
 from foundation.digests import DIGEST_BYTES
@@ -120,7 +120,7 @@ class SignedCheckpoint:
         check_key(raw_key)
         if not ed25519.holds(raw_key, self.signature, of.text.encode()):
             expected = f"the checkpoint at {of.size} signed by {raw_key.hex()}"
-            raise SignatureRefused("signature", expected=expected, got="a signature that does not hold")
+            raise ReceiptSignatureRefused("signature", expected=expected, got="a signature that does not hold")
         return of
 
 

@@ -20,7 +20,7 @@ class PriceRefused(ReceiptRefused):
     stage = "price"
 
 
-class SignatureRefused(ReceiptRefused):
+class ReceiptSignatureRefused(ReceiptRefused):
     """A signature that does not hold, or a key that may not sign."""
 
     stage = "receipt-signature"

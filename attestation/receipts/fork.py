@@ -47,7 +47,7 @@ class LeafAt:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class ForkDocument:
     """Parsed, not believed: `check` convicts or refuses."""
 
     VERSION: ClassVar[int] = 1
@@ -138,25 +138,27 @@ class Fork:
         return f"signed two logs, of {one.size} and {two.size} receipts, that differ in number {self.index}"
 
 
-def fork_of_receipts(key: bytes, one: bytes, two: bytes) -> Fork:
+def fork_of_receipts(key: bytes, one: bytes, two: bytes) -> ForkDocument:
     """Of two signed receipts for one place."""
-    return Fork(Ground.RECEIPTS, key, min(one, two), max(one, two))
+    return ForkDocument(Ground.RECEIPTS, key, min(one, two), max(one, two))
 
 
-def fork_of_logs(key: bytes, one: tuple[bytes, Sequence[bytes]], two: tuple[bytes, Sequence[bytes]]) -> Fork | None:
+def fork_of_logs(
+    key: bytes, one: tuple[bytes, Sequence[bytes]], two: tuple[bytes, Sequence[bytes]]
+) -> ForkDocument | None:
     """Of two notes, each with the leaf hashes of its log; None where one log is the beginning of the other."""
     (first, first_leaves), (second, second_leaves) = sorted((one, two), key=lambda each: each[0])
     sizes = [_checkpoint(note).size for note in (first, second)]
     if sizes[0] == sizes[1]:
         roots = {_checkpoint(note).root for note in (first, second)}
-        return Fork(Ground.ROOTS, key, first, second) if len(roots) == 2 else None
+        return ForkDocument(Ground.ROOTS, key, first, second) if len(roots) == 2 else None
     for index in range(min(sizes)):
         if first_leaves[index] != second_leaves[index]:
             leaves = tuple(
                 LeafAt(of[index], merkle.path(of[:size], index))
                 for of, size in zip((first_leaves, second_leaves), sizes, strict=True)
             )
-            return Fork(Ground.LEAVES, key, first, second, index, leaves)
+            return ForkDocument(Ground.LEAVES, key, first, second, index, leaves)
     return None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from attestation.receipts.body import BODY_BYTES_MAX, Receipt
-from attestation.receipts.errors import SignatureRefused
+from attestation.receipts.errors import ReceiptSignatureRefused
 from foundation import ed25519
 from foundation.cose import CoseRefused, Sign1
 from foundation.digests import tagged_sha256
@@ -37,9 +37,9 @@ def sign(body: bytes, signer: Signer, raw_key: bytes) -> bytes:
 
 
 def check_key(raw_key: bytes) -> None:
-    """T11. Raises `SignatureRefused` for a key that two verifiers could judge differently."""
+    """T11. Raises `ReceiptSignatureRefused` for a key that two verifiers could judge differently."""
     if (expected := ed25519.expected_instead(raw_key)) is not None:
-        raise SignatureRefused("key", expected=expected, got=raw_key.hex())
+        raise ReceiptSignatureRefused("key", expected=expected, got=raw_key.hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class SignedReceipt:
             envelope = Sign1.parse(raw, bytes_max=SIGNED_BYTES_MAX, content_type=RECEIPT_TYPE)
         except CoseRefused as refusal:
             code = "protected" if refusal.code == "protected" else "cose"
-            raise SignatureRefused(code, expected=refusal.expected, got=refusal.got) from None
+            raise ReceiptSignatureRefused(code, expected=refusal.expected, got=refusal.got) from None
         return cls(Receipt.parse(envelope.payload), envelope)
 
     @classmethod
@@ -80,10 +80,10 @@ class SignedReceipt:
         return self.envelope.encode()
 
     def verify(self, raw_key: bytes) -> None:
-        """Raises `SignatureRefused` unless the holder of this key signed this body."""
+        """Raises `ReceiptSignatureRefused` unless the holder of this key signed this body."""
         if not hmac.compare_digest(self.key, key_id(raw_key)):
-            raise SignatureRefused("key-id", expected=key_id(raw_key).hex(), got=self.key.hex())
+            raise ReceiptSignatureRefused("key-id", expected=key_id(raw_key).hex(), got=self.key.hex())
         check_key(raw_key)
         if not self.envelope.is_signed_by(raw_key):
             expected = f"the receipt of {self.receipt.place} signed by {raw_key.hex()}"
-            raise SignatureRefused("signature", expected=expected, got="a signature that does not verify")
+            raise ReceiptSignatureRefused("signature", expected=expected, got="a signature that does not verify")

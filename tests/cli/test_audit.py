@@ -11,7 +11,7 @@ import pytest
 from anchorhold.command import main
 from attestation.auditor.audit_bundle import Answer, AnswersPart, AuditBundle
 from attestation.auditor.devnet_roots import DevnetRoots, RootsRefused
-from attestation.receipts.fork import Fork
+from attestation.receipts.fork import ForkDocument
 from devnet.tee import reference_values
 from foundation.refusal import Refused
 from measurements.governance.authority import encode_authority
@@ -104,7 +104,7 @@ def test_evidence_of_fraud_is_written_out(folder: Path) -> None:  # audit.md U27
     (folder / "note").write_bytes(other.notes[-1])
     fork = folder / "fork"
     assert audit(folder, "--seen", str(folder / "note"), "--fork", str(fork)) == 5
-    assert "two different logs of 10" in Fork.parse(fork.read_bytes()).check()
+    assert "two different logs of 10" in ForkDocument.parse(fork.read_bytes()).check()
     fork.unlink()
     assert audit(folder, "--fork", str(fork)) == 0
     assert not fork.exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from attestation.receipts.checkpoint import SignedCheckpoint, without_cosignatures
 from attestation.receipts.errors import ReceiptRefused
-from attestation.receipts.fork import Fork, fork_of_logs, fork_of_receipts
+from attestation.receipts.fork import ForkDocument, fork_of_logs, fork_of_receipts
 from foundation import merkle
 from tests.little_receipts import book, issue_blocks, ordered, plain, raw, receipt_key
 
@@ -57,7 +57,7 @@ def _stripped(data: bytes) -> bytes:
 
 def _convict(data: bytes) -> None:
     try:
-        fork = Fork.parse(data)
+        fork = ForkDocument.parse(data)
         if fork.encode() != data:
             raise AssertionError("a second encoding of a fork")
         fork.check()

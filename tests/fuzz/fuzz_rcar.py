@@ -31,7 +31,7 @@ from attestation.rcar.errors import GrantRefused, MessageRefused, RcarRefused
 from attestation.rcar.evidence import attestation_of, bound_members, bundle_of, is_ours, plain_quoted
 from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
-from attestation.rcar.messages import Attestation, Challenge, Request, nonce_text, parse_token
+from attestation.rcar.messages import Attestation, AuthRequest, Challenge, nonce_text, parse_token
 from attestation.tee.produce import release
 from tests.little_tee import CONFIG, KEYSET, NONCE, snp_tee
 from tests.rcar_client import snp_json
@@ -50,8 +50,8 @@ def _attestations() -> tuple[bytes, bytes]:
 
 
 SEEDS: list[bytes] = [
-    Request(TeeKind.SNP, bytes(32)).encode(),
-    Request(TeeKind.TDX).encode(),
+    AuthRequest(TeeKind.SNP, bytes(32)).encode(),
+    AuthRequest(TeeKind.TDX).encode(),
     Challenge(nonce_text(NONCE), b"s").encode(),
     *_attestations(),
     b'{"token":"a.b.c"}',
@@ -85,7 +85,7 @@ SEEDS: list[bytes] = [
 
 
 def one_input(data: bytes) -> None:
-    for kind in (Request, Challenge):
+    for kind in (AuthRequest, Challenge):
         try:
             parsed = kind.parse(data)
         except MessageRefused:

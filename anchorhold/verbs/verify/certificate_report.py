@@ -21,7 +21,7 @@ from attestation.consensus.certificate import (
     verify_certificate,
 )
 from attestation.consensus.hashtree import FoundTree, HashTree
-from attestation.consensus.refusals import ConsensusRefused, FormatRefused, LookupRefused
+from attestation.consensus.refusals import ConsensusRefused, EncodingRefused, LookupRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
 from foundation.document import SPACED_HEX, hexadecimal
 from foundation.refusal import Refused
@@ -50,7 +50,7 @@ def give(arguments: argparse.Namespace) -> int:
 
 def _status(refusal: Refused) -> int:
     match refusal:
-        case FormatRefused() | FileRefused():
+        case EncodingRefused() | FileRefused():
             return 1
         case LookupRefused():
             return 4
@@ -103,7 +103,7 @@ def _judge(arguments: argparse.Namespace) -> dict[str, Any]:
     if data_tree is not None:
         facts["data_tree"] = _data_tree(verified.certified_tree(data_tree), asked.data_path)
     elif asked.data_path is not None:
-        raise FormatRefused("usage.data-path", expected="a data tree to look into", got="none")
+        raise EncodingRefused("usage.data-path", expected="a data tree to look into", got="none")
     return facts
 
 
@@ -178,7 +178,7 @@ def _read(name: str, kind: Kind) -> bytes:
 
 
 def _hex(text: str) -> bytes:
-    return hexadecimal(text, "usage.hex", FormatRefused, form=SPACED_HEX)
+    return hexadecimal(text, "usage.hex", EncodingRefused, form=SPACED_HEX)
 
 
 def _plain_path(text: str) -> tuple[bytes, ...]:

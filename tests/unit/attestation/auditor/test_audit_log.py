@@ -7,7 +7,7 @@ from dataclasses import replace
 from appliance.serving.receipts import ReceiptBook
 from attestation.auditor.audit_bundle import LogPart, audit_nonce
 from attestation.auditor.findings import FindingStanding, Status
-from attestation.receipts.fork import Fork
+from attestation.receipts.fork import ForkDocument
 from devnet.subnet import GATEWAY
 from tests.little_audit import PRICE, conclusion, ordered, run_cell, served_by, terms, world
 from tests.little_receipts import raw, receipt_key
@@ -23,7 +23,7 @@ def test_a_fork_shows_and_is_handed_out_as_a_document() -> None:  # audit.md U27
     report = judged(GOOD, terms(seen=(another.notes[-1],)))
     assert (first(report).code, first(report).status) == ("log.seen", Status.LOG)
     assert "evidence of fraud" in first(report).got
-    assert Fork.parse(report.forks[0]).check() == "signed two different logs of 10 receipts"
+    assert ForkDocument.parse(report.forks[0]).check() == "signed two different logs of 10 receipts"
 
 
 def test_a_fork_that_ended_earlier_shows() -> None:  # audit.md U27
@@ -59,7 +59,7 @@ def test_a_fork_inside_a_bundle_is_fraud() -> None:  # audit.md U27
     part = LogPart.parse(BUNDLE.cells[0].log)
     report = judged(with_cell(BUNDLE, log=replace(part, earlier=((another.notes[-1], ()),)).encode()))
     assert "evidence of fraud" in first(report).got
-    assert Fork.parse(report.forks[0]).key == raw(receipt_key("cell a"))
+    assert ForkDocument.parse(report.forks[0]).key == raw(receipt_key("cell a"))
 
 
 def test_receipts_that_stand_elsewhere_in_the_log_are_found() -> None:  # receipt.md T23

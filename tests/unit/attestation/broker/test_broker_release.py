@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from attestation.broker.administration import add_secret, forget_secret
-from attestation.broker.errors import BrokerRefused, Denied, Unauthenticated, Unknown
+from attestation.broker.errors import BrokerRefused, Denied, Unauthenticated, UnknownResource
 from attestation.broker.session import TOKEN_SECONDS, refuse_lax
 from attestation.evidence.evidence_bundle import DeviceEvidence
 from attestation.policy import document
@@ -22,7 +22,7 @@ from attestation.rcar.errors import GrantRefused, MessageRefused, SealRefused
 from attestation.rcar.evidence import attestation_of, bound_members, bundle_of
 from attestation.rcar.grant import GrantPurpose, check_challenge, checked_context
 from attestation.rcar.jwe import open_sealed
-from attestation.rcar.messages import Attestation, Challenge, Request, nonce_bytes, request_digest
+from attestation.rcar.messages import Attestation, AuthRequest, Challenge, nonce_bytes, request_digest
 from attestation.tee.produce import release
 from devnet.broker import measurement_of
 from foundation.secrecy import Secret
@@ -90,7 +90,7 @@ def test_a_purpose_changed_in_the_store_does_not_open(little: LittleBroker) -> N
 def test_an_unknown_resource_is_denied_and_logged(little: LittleBroker) -> None:
     cell = LittleCell(TEE).admitted(little.broker)
     for path in ("default/model-key/none", "default/model-key/none/more", "..", ""):
-        with pytest.raises(Unknown):
+        with pytest.raises(UnknownResource):
             little.broker.resource(cell.cookie, path)
     assert little.last().details["code"] == "resource.unknown"
 
@@ -98,7 +98,7 @@ def test_an_unknown_resource_is_denied_and_logged(little: LittleBroker) -> None:
 def test_a_revoked_secret_is_gone(little: LittleBroker) -> None:
     forget_secret(little.store, MODEL_KEY, NOW_NS)
     cell = LittleCell(TEE).admitted(little.broker)
-    with pytest.raises(Unknown):
+    with pytest.raises(UnknownResource):
         cell.fetch(little.broker, MODEL_KEY)
     little.audit()
 
@@ -186,7 +186,7 @@ def test_a_token_expires(little: LittleBroker) -> None:
 
 
 def test_the_broker_signs_what_it_asks_and_gives(little: LittleBroker, tmp_path: Path, make_broker: MakeBroker) -> None:
-    request = Request(TEE.kind).encode()
+    request = AuthRequest(TEE.kind).encode()
     challenge = Challenge.parse(little.broker.auth(request).body)
     nonce = nonce_bytes(challenge.nonce)
     check_challenge(little.public, challenge.signature, nonce, request_digest(request))

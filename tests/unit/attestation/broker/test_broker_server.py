@@ -31,7 +31,7 @@ from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.kinds import TeeKind
 from attestation.policy import document
 from attestation.rcar.jwe import RecipientKey
-from attestation.rcar.messages import REQUEST_BYTES_MAX, Attestation, Request, encode_error
+from attestation.rcar.messages import REQUEST_BYTES_MAX, Attestation, AuthRequest, encode_error
 from devnet.tee import SimulatedSnpTee
 from measurements.reference import ReferenceValues
 from tests.little_broker import MODEL_KEY, PLAIN, SECRETS, SERVICE_KEY, LittleBroker, MakeBroker, bent
@@ -223,7 +223,7 @@ def judged(
     little: LittleBroker, kind: TeeKind, evidence: dict, monkeypatch: pytest.MonkeyPatch, bound: bytes | None = None
 ) -> str:
     """The code of the session's denial; with `bound`, as if the report had answered this challenge."""
-    reply = little.broker.auth(Request(kind).encode())
+    reply = little.broker.auth(AuthRequest(kind).encode())
     key = RecipientKey.of(ec.generate_private_key(ec.SECP256R1()).public_key())
     raw = Attestation(json.loads(reply.body)["nonce"], key, key.jwk(), evidence, "").encode()
     with monkeypatch.context() as patched:

@@ -15,7 +15,7 @@ from attestation.consensus import bls
 from attestation.consensus.certificate import parse_certificate
 from attestation.consensus.delegation import signed_bytes
 from attestation.consensus.hashtree import Found, lookup
-from attestation.consensus.refusals import ConsensusRefused, FormatRefused, SignatureRefused
+from attestation.consensus.refusals import BlsRefused, ConsensusRefused, EncodingRefused
 from attestation.consensus.roots import MAINNET_ROOT_KEY, parse_root_key
 from tests.little_subnet import DST, ROOT, Signer
 
@@ -36,7 +36,7 @@ MESSAGE = b"a message"
 def refusal_of(public_key: bytes, signature: bytes, message: bytes = MESSAGE) -> str | None:
     try:
         bls.verify(public_key, signature, message)
-    except SignatureRefused as refusal:
+    except BlsRefused as refusal:
         return refusal.code
     return None
 
@@ -120,7 +120,7 @@ def test_the_uncompressed_flag_is_refused() -> None:
 def test_der_is_unwrapped_and_nothing_else_is() -> None:
     assert bls.public_key_from_der(ROOT.der) == ROOT.public_key
     for der in (ROOT.public_key, ROOT.der + b"\x00", ROOT.der[:-1], b"\x31" + ROOT.der[1:], b""):
-        with pytest.raises(FormatRefused) as caught:
+        with pytest.raises(EncodingRefused) as caught:
             bls.public_key_from_der(der)
         assert caught.value.code == "key.der"
 
@@ -129,7 +129,7 @@ def test_a_root_key_comes_raw_or_as_der() -> None:
     assert parse_root_key(MAINNET_ROOT_KEY) == MAINNET_ROOT_KEY
     assert parse_root_key(bls.public_key_to_der(MAINNET_ROOT_KEY)) == MAINNET_ROOT_KEY
     for raw in (IDENTITY_KEY, bytes(96), bls.public_key_to_der(IDENTITY_KEY), b""):
-        with pytest.raises(FormatRefused):
+        with pytest.raises(EncodingRefused):
             parse_root_key(raw)
 
 

@@ -15,12 +15,12 @@ from attestation.consensus.certificate import VerifiedCertificate, describe_path
 from attestation.consensus.delegation import DelegationCache, VerifiedDelegation, verify_delegation
 from attestation.consensus.hashtree import Empty, Fork, Found, Labeled, Leaf, Pruned, to_cbor
 from attestation.consensus.refusals import (
+    BlsRefused,
     ConsensusRefused,
     DelegationRefused,
-    FormatRefused,
+    EncodingRefused,
     LookupRefused,
     RangesRefused,
-    SignatureRefused,
     TimeRefused,
     TreeRefused,
 )
@@ -112,22 +112,22 @@ def test_another_root_is_refused_at_the_delegation() -> None:
 def test_a_subnet_certificate_without_its_delegation_is_refused() -> None:
     # certificates.md K5
     bare = certificate_bytes(LittleState().tree(), SUBNET_SIGNER)
-    assert refusal(bare, SignatureRefused) == "signature.invalid"
+    assert refusal(bare, BlsRefused) == "signature.invalid"
 
 
 def test_a_certificate_by_a_key_the_root_did_not_name_is_refused() -> None:
     forged = certificate_bytes(LittleState().tree(), Signer(7), flat_delegation())
-    assert refusal(forged, SignatureRefused) == "signature.invalid"
+    assert refusal(forged, BlsRefused) == "signature.invalid"
 
 
 def test_identity_points_are_refused_wherever_they_stand() -> None:
     # certificates.md K4
     assert refusal(little_certificate(), DelegationRefused, root=IDENTITY_KEY).endswith("key-identity")
     plain = certificate_bytes(LittleState().tree(), ROOT)
-    assert refusal(plain, SignatureRefused, root=IDENTITY_KEY) == "signature.key-identity"
+    assert refusal(plain, BlsRefused, root=IDENTITY_KEY) == "signature.key-identity"
     identity = b"\xc0" + bytes(47)
     signature = ROOT.sign(STATE_ROOT + LittleState().tree().digest)
-    assert refusal(plain.replace(signature, identity), SignatureRefused) == "signature.identity"
+    assert refusal(plain.replace(signature, identity), BlsRefused) == "signature.identity"
     der = SUBNET_SIGNER.der[:37] + IDENTITY_KEY
     code = refusal(little_certificate(delegation=flat_delegation(der=der)), DelegationRefused)
     assert code == "delegation.signature.key-identity"
@@ -289,7 +289,7 @@ GOOD = flat_delegation()
 )
 def test_malformed_certificates_are_refused_before_anything_is_checked(data: bytes, code: str) -> None:
     # certificates.md K1
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         parse_certificate(data)
     assert caught.value.code == code
 
@@ -297,7 +297,7 @@ def test_malformed_certificates_are_refused_before_anything_is_checked(data: byt
 def test_a_tree_in_a_certificate_is_well_formed_or_nothing() -> None:
     # certificates.md K2
     twice = [1, [2, b"time", [3, b"\x01"]], [2, b"time", [3, b"\x02"]]]
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         parse_certificate(_changed(tree=twice))
     assert caught.value.code == "tree.label-order"
 
@@ -313,7 +313,7 @@ def test_envelopes_are_opened_and_others_are_not() -> None:
     assert signature.tree is not None
     assert signature.tree.digest == own.digest
     for bad in (encode({"certificate": data, "more": 1}), encode({"certificate": 1}), b"\xa0\x00"):
-        with pytest.raises(FormatRefused):
+        with pytest.raises(EncodingRefused):
             open_envelope(bad)
 
 

@@ -28,7 +28,7 @@ from attestation.consensus.hashtree import (
     serialise,
     to_cbor,
 )
-from attestation.consensus.refusals import FormatRefused
+from attestation.consensus.refusals import EncodingRefused
 from foundation.cbor import Encodable, Tag, encode
 from tests.little_subnet import grow, labels, prune
 
@@ -128,10 +128,10 @@ def test_a_subtree_can_be_found_and_keeps_its_digest() -> None:
 )
 def test_an_ill_formed_level_is_no_tree(left: HashTree, right: HashTree, code: str) -> None:
     # certificates.md K2
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         Fork(left, right)
     assert caught.value.code == code
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         parse(encode([1, to_cbor(left), to_cbor(right)]))
     assert caught.value.code == code
 
@@ -168,7 +168,7 @@ def test_an_ill_formed_level_is_no_tree(left: HashTree, right: HashTree, code: s
     ],
 )
 def test_other_shapes_are_refused(value: Encodable) -> None:
-    with pytest.raises(FormatRefused):
+    with pytest.raises(EncodingRefused):
         parse(encode(value))
 
 
@@ -184,11 +184,11 @@ def test_depth_is_bounded() -> None:
     for _ in range(TREE_DEPTH_MAX - 1):
         value = [2, b"", value]
     parse(encode(value))
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         parse(encode([2, b"", value]))
     assert caught.value.code == "tree.depth"
     for deep in (b"\x83\x01\x81\x00" * 50_000 + b"\x81\x00", b"\x83\x02\x40" * 50_000 + b"\x81\x00"):
-        with pytest.raises(FormatRefused):
+        with pytest.raises(EncodingRefused):
             parse(deep)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.consensus import principal
-from attestation.consensus.refusals import FormatRefused
+from attestation.consensus.refusals import EncodingRefused
 
 # Well-known ones: the management canister, the registry, the ledger, and the anonymous user.
 KNOWN = [
@@ -34,7 +34,7 @@ def test_text_and_back_is_the_same(raw: bytes) -> None:
 def test_any_text_is_refused_or_the_only_spelling(text: str) -> None:
     try:
         raw = principal.from_text(text)
-    except FormatRefused:
+    except EncodingRefused:
         return
     assert principal.to_text(raw) == text
 
@@ -56,11 +56,11 @@ def test_any_text_is_refused_or_the_only_spelling(text: str) -> None:
     ],
 )
 def test_every_other_spelling_is_refused(text: str, code: str) -> None:
-    with pytest.raises(FormatRefused) as caught:
+    with pytest.raises(EncodingRefused) as caught:
         principal.from_text(text)
     assert caught.value.code == code
 
 
 def test_thirty_bytes_are_no_principal() -> None:
-    with pytest.raises(FormatRefused):
+    with pytest.raises(EncodingRefused):
         principal.to_text(bytes(30))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.consensus.certificate import VerifiedCertificate, parse_certificate, verify_certificate
-from attestation.consensus.refusals import FormatRefused, LookupRefused, RangesRefused
+from attestation.consensus.refusals import EncodingRefused, LookupRefused, RangesRefused
 from attestation.consensus.request_id import UpdateCall, certified_reply, representation_independent_hash
 from tests.little_subnet import CANISTER, ROOT, LittleState, Shape, little_certificate
 
@@ -102,5 +102,5 @@ def test_the_order_of_fields_does_not_matter(value: dict[str, Any], random: Any)
 
 @pytest.mark.parametrize("value", [-1, True, None, 1.5])
 def test_other_values_have_no_hash(value: Any) -> None:
-    with pytest.raises(FormatRefused):
+    with pytest.raises(EncodingRefused):
         representation_independent_hash({"arg": value})

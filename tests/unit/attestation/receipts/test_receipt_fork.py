@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.receipts.errors import ReceiptRefused
-from attestation.receipts.fork import Fork, LeafAt, fork_of_logs, fork_of_receipts
+from attestation.receipts.fork import ForkDocument, LeafAt, fork_of_logs, fork_of_receipts
 from foundation import merkle
 from tests.little_receipts import book, issue_blocks, ordered, plain, raw, receipt_key
 
@@ -43,7 +43,7 @@ FORKS = {
 def test_a_fork_is_found_and_proven(name: str, said: str) -> None:
     fork = FORKS[name]
     assert fork is not None
-    read = Fork.parse(fork.encode())
+    read = ForkDocument.parse(fork.encode())
     assert read == fork
     assert said in read.check()
 
@@ -61,17 +61,17 @@ def test_no_byte_of_a_fork_is_free(name: str, data: st.DataObject) -> None:
     bent = bytearray(fork.encode())
     bent[data.draw(st.integers(0, len(bent) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ReceiptRefused):
-        Fork.parse(bytes(bent)).check()
+        ForkDocument.parse(bytes(bent)).check()
 
 
 def test_what_is_no_fork() -> None:
     with pytest.raises(ReceiptRefused, match="receipts"):
         fork_of_receipts(KEY, ONE[2][0], ONE[2][1]).check()
     with pytest.raises(ReceiptRefused):
-        Fork.parse(fork_of_receipts(KEY, ONE[2][0], ONE[2][0]).encode())
+        ForkDocument.parse(fork_of_receipts(KEY, ONE[2][0], ONE[2][0]).encode())
     leaves = FORKS["leaves"]
     assert leaves is not None
-    same = Fork(
+    same = ForkDocument(
         leaves.ground,
         KEY,
         leaves.first,
@@ -84,10 +84,10 @@ def test_what_is_no_fork() -> None:
     other = book("cell b")
     issue_blocks(other, [4])
     with pytest.raises(ReceiptRefused):
-        Fork(FORKS["roots"].ground, KEY, *sorted((ONE[0], other.checkpoint()))).check()  # type: ignore[union-attr]
+        ForkDocument(FORKS["roots"].ground, KEY, *sorted((ONE[0], other.checkpoint()))).check()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("raw_bytes", [b"", b"\x80", b"\x85\x01\x03\x40\x40\x41\x00", b"\x85\x01\xf4\x40\x40\x41\x00"])
 def test_other_bytes_are_refused(raw_bytes: bytes) -> None:
     with pytest.raises(ReceiptRefused):
-        Fork.parse(raw_bytes)
+        ForkDocument.parse(raw_bytes)

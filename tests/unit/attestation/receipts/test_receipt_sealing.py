@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attestation.receipts.errors import ReceiptRefused, SignatureRefused
+from attestation.receipts.errors import ReceiptRefused, ReceiptSignatureRefused
 from attestation.receipts.signed_receipt import RECEIPT_TYPE, SignedReceipt, check_key, key_id, sign
 from foundation import cbor, ed25519
 from tests.little_receipts import book, issue_blocks, raw, receipt_key
@@ -56,7 +56,7 @@ def test_no_byte_of_it_is_free(data: st.DataObject) -> None:  # receipt.md T9
 
 
 def test_another_cell_s_key_does_not_fit() -> None:  # receipt.md T9
-    with pytest.raises(SignatureRefused, match="key-id"):
+    with pytest.raises(ReceiptSignatureRefused, match="key-id"):
         SignedReceipt.parse(ISSUED.signed).verify(raw(receipt_key("cell b")))
 
 
@@ -79,7 +79,7 @@ def test_another_cell_s_key_does_not_fit() -> None:  # receipt.md T9
 def test_another_header_is_refused_however_well_it_is_signed(header: dict[int, object]) -> None:  # receipt.md T10
     protected = cbor.encode(header)  # type: ignore[arg-type]
     signature = receipt_key("cell a").sign(cbor.encode(["Signature1", protected, b"", ISSUED.body]))
-    with pytest.raises(SignatureRefused, match="protected"):
+    with pytest.raises(ReceiptSignatureRefused, match="protected"):
         SignedReceipt.parse(cose(protected, {}, ISSUED.body, signature))
 
 
@@ -117,7 +117,7 @@ def test_an_honest_key_is_a_key() -> None:  # receipt.md T11
 
 @pytest.mark.parametrize("small", SMALL, ids=bytes.hex)
 def test_a_key_of_small_order_is_refused(small: bytes) -> None:  # receipt.md T11
-    with pytest.raises(SignatureRefused, match="key"):
+    with pytest.raises(ReceiptSignatureRefused, match="key"):
         check_key(small)
 
 
@@ -135,7 +135,7 @@ def test_a_key_with_a_part_of_small_order_is_refused() -> None:  # receipt.md T1
     x, y = x * pow(z, -1, P) % P, y * pow(z, -1, P) % P
     mixed = (y | (x & 1) << 255).to_bytes(32, "little")
     Ed25519PublicKey.from_public_bytes(mixed)  # the library takes it
-    with pytest.raises(SignatureRefused, match="prime order"):
+    with pytest.raises(ReceiptSignatureRefused, match="prime order"):
         check_key(mixed)
 
 
@@ -154,7 +154,7 @@ def test_a_key_with_a_part_of_small_order_is_refused() -> None:  # receipt.md T1
     ids=bytes.hex,
 )
 def test_what_is_not_the_one_encoding_of_a_point_is_refused(encoding: bytes) -> None:  # receipt.md T11
-    with pytest.raises(SignatureRefused, match="key"):
+    with pytest.raises(ReceiptSignatureRefused, match="key"):
         check_key(encoding)
 
 
