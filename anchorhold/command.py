@@ -69,9 +69,15 @@ def hex_argument(*sizes: int) -> Callable[[str], bytes]:
 def build_parser() -> Parser:
     parser = Parser(
         prog="anchorhold",
-        description="Verify what a sealed inference cell claims, release keys to it, and speak with it.",
+        description="Anchorhold checks what a sealed inference cell claims, gives it keys, and speaks with it. Every"
+        " verb explains itself with --help.",
     )
-    parser.add_argument("--version", action="version", version=f"anchorhold {version('anchorhold')}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"anchorhold {version('anchorhold')}",
+        help="print the version of this program and exit",
+    )
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True, parser_class=Parser)
     for name in VERBS:
         importlib.import_module(ELSEWHERE.get(name, f"anchorhold.verbs.{name}")).add(verbs)

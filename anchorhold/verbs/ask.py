@@ -15,28 +15,44 @@ from foundation.refusal import Refused
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "ask",
-        help="seal a prompt for a gateway",
-        description="Seal the prompt on standard input to a service key. Writes what is to be submitted, and the key "
-        "to its answer into a file that only its owner can read. Exit status: 0 done, 1 usage, 2 an offer its broker "
-        "did not sign.",
+        help="seal a prompt to the service key of a cell",
+        description="This seals the prompt on standard input to a service key. It writes the payload to submit, and "
+        "into another file the key that opens the answer. Exit status: 0 done, 1 usage, 2 an offer its "
+        "broker did not sign.",
     )
-    parser.add_argument("--offer", type=Path, required=True, metavar="FILE", help="a key the broker offers, in hex")
-    parser.add_argument("--broker", required=True, metavar="HEX", help="the broker's key: 32 bytes")
-    parser.add_argument("--gateway", required=True, metavar="ID", help="the canister that will order it")
-    parser.add_argument("--model-root", required=True, metavar="HEX", help="the model that is to answer")
-    parser.add_argument("--expiry", type=int, required=True, metavar="HEIGHT", help="run it at no later block")
-    parser.add_argument("--caller", metavar="ID", help="run it for this caller alone (default: for whoever submits it)")
-    parser.add_argument("--model", required=True, metavar="NAME", help="which model is asked: a name of its release")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="of the answer")
-    parser.add_argument("--stream", action="store_true", help="frames as they are made, not all at the end")
-    parser.add_argument("--keep", type=Path, required=True, metavar="FILE", help="the answer's key; must not exist")
+    parser.add_argument(
+        "--offer",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the service key, as a broker offers it in hexadecimal",
+    )
+    parser.add_argument(
+        "--broker", required=True, metavar="HEX", help="the key of the broker that signed the offer: 32 bytes"
+    )
+    parser.add_argument(
+        "--gateway", required=True, metavar="ID", help="the gateway canister that will order the request"
+    )
+    parser.add_argument(
+        "--model-root", required=True, metavar="HEX", help="the root of the model that is to answer: 32 bytes"
+    )
+    parser.add_argument(
+        "--expiry", type=int, required=True, metavar="HEIGHT", help="the last block in which the request may run"
+    )
+    parser.add_argument("--caller", metavar="ID", help="the one who may submit it (default: anybody)")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the name of the model, as its release has it")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="the most tokens that the answer may have")
+    parser.add_argument("--stream", action="store_true", help="let the answer come in frames as it is made")
+    parser.add_argument(
+        "--keep", type=Path, required=True, metavar="FILE", help="the new file for the key that opens the answer"
+    )
     parser.add_argument(
         "--hand-over",
         type=Path,
         metavar="FILE",
-        help="also the prompt and the answer's key, for an auditor of this one request; must not exist",
+        help="a new file with the prompt and the key of its answer, for the auditor of this request",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the payload; must not exist")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file for the payload")
     parser.set_defaults(run=_run, status_of=_status_of)
 
 

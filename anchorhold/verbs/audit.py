@@ -21,11 +21,11 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "audit",
         help="check everything an answer rests on, from one file",
-        description="Check a bundle offline: evidence, keys, release, order, receipts, log, answers, price. Exit "
+        description="This checks a bundle offline: evidence, keys, release, order, receipts, log, answers, price. Exit "
         "status: 0 all of it holds, 1 usage or no bundle, 2 a signature or chain refused, 3 collateral missing, "
         "4 refused by policy, 5 receipts, log, answers or price refused.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle")
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle to audit")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page for people: one HTML file")
     parser.add_argument(
@@ -70,7 +70,7 @@ def add(verbs: Verbs) -> None:
     again = parser.add_argument_group("computing answers again", "After the audit, with the engine in this program.")
     again.add_argument("--replay", action="store_true", help="compute the answers again and hold them against theirs")
     again.add_argument("--model", metavar="PACK", help="the pack of the measured model")
-    again.add_argument("--model-key", metavar="FILE", help="its key: 64 hexadecimal digits")
+    again.add_argument("--model-key", metavar="FILE", help="the key file of the pack")
     again.add_argument(
         "--service-keys", metavar="FILE", help="the broker's ring of service keys, to read sealed requests with"
     )
@@ -81,10 +81,12 @@ def add(verbs: Verbs) -> None:
         default=[],
         help="one sealed request that its client handed over (`anchorhold ask --hand-over`)",
     )
-    again.add_argument("--sample", metavar="N", type=int, help="so many of them, drawn at random (default: all)")
-    again.add_argument("--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="this one")
-    again.add_argument("--processes", metavar="N", type=int, help="in so many processes, through Ray")
-    again.add_argument("--cluster", metavar="ADDRESS", help="of this Ray cluster (default: this machine)")
+    again.add_argument("--sample", metavar="N", type=int, help="how many requests, drawn at random (default: all)")
+    again.add_argument(
+        "--only", metavar="HEIGHT/INDEX", type=_place, action="append", default=[], help="a request to compute again"
+    )
+    again.add_argument("--processes", metavar="N", type=int, help="how many processes compute, through Ray")
+    again.add_argument("--cluster", metavar="ADDRESS", help="the Ray cluster that computes (default: this machine)")
     parser.set_defaults(run=run)
 
 

@@ -29,145 +29,203 @@ Work = Callable[["Opened", argparse.Namespace], int]
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "broker",
-        help="release keys to cells that prove themselves",
-        description="The key broker: it judges evidence and releases keys. Every decision and every change is in its "
-        "signed log before anything leaves. Exit status: 0 done, 1 usage or refused, 5 the log does not hold.",
+        help="make, serve and administer the broker of keys",
+        description="A broker judges the evidence of cells and gives them keys. Every decision and every change "
+        "stands in its signed log before anything leaves. Exit status: 0 done, 1 usage or refused, 5 the"
+        " log does not hold.",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    init = jobs.add_parser("init", help="make a broker in a folder; prints the key cells must know it by")
-    init.add_argument("folder", type=Path, metavar="FOLDER")
-    init.add_argument("--store", default="sqlite:///broker.db", metavar="URL", help="or postgresql://...")
-    init.add_argument("--wrapping", default="file:kek", metavar="KEY", help="file:, env: or pkcs11: (default file:kek)")
-    init.add_argument("--policy", default="strict", metavar="POLICY", help="built-in name or file (default strict)")
+    init = jobs.add_parser(
+        "init",
+        help="make a broker in a folder and print its key",
+        description="This makes a broker in a folder, and prints the key that cells must know it by.",
+    )
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the new broker")
+    init.add_argument(
+        "--store",
+        default="sqlite:///broker.db",
+        metavar="URL",
+        help="the database: sqlite:///FILE or postgresql://... (default: sqlite:///broker.db)",
+    )
+    init.add_argument(
+        "--wrapping",
+        default="file:kek",
+        metavar="KEY",
+        help="the key that wraps all others: file:FILE, env:NAME or pkcs11:... (default: file:kek)",
+    )
+    init.add_argument(
+        "--policy",
+        default="strict",
+        metavar="POLICY",
+        help="what a machine has to be: a built-in policy or a file (default: strict)",
+    )
     init.set_defaults(run=_init)
-    _job(jobs, "serve", "answer cells until told to stop", _serve)
-    _job(jobs, "key", "print the key cells must know this broker by", _key)
+    _job(jobs, "serve", "answer cells until a signal", _serve)
+    _job(jobs, "key", "print the key that cells must know this broker by", _key)
     _add_log(jobs)
     _add_secret(jobs)
     _add_service(jobs)
     _add_release(jobs)
     _add_governance(jobs)
-    revoke = _job(jobs, "revoke", "from now on nothing for a chip, measurement, release or cell's key", _revoke)
-    revoke.add_argument("kind", choices=["chip", "measurement", "release", "key"])
-    revoke.add_argument("value", help="hexadecimal; for a release its name")
+    revoke = _job(jobs, "revoke", "give nothing more to a chip, a measurement, a release or a cell's key", _revoke)
+    revoke.add_argument("kind", choices=["chip", "measurement", "release", "key"], help="what is revoked")
+    revoke.add_argument("value", help="which one, in hexadecimal; of a release its name")
 
 
 def _add_log(jobs: Verbs) -> None:
-    group = jobs.add_parser("log", help="the decision log", description="The decision log.")
+    group = jobs.add_parser(
+        "log", help="check or print the log of decisions", description="The log has every decision and every change."
+    )
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
-    verify = _job(parts, "verify", "check every entry, the chain, and the store against it", _verify)
+    verify = _job(parts, "verify", "check every entry and the chain, and the store against them", _verify)
     verify.add_argument(
         "--seen",
         action="append",
         default=[],
         metavar="POSITION:DIGEST",
-        help="a head seen earlier (in a grant, say): the log must run through it",
+        help="a head that was seen, in a grant, say: the log must run through it",
     )
-    _job(parts, "show", "print the entries, one line of JSON each", _show)
+    _job(parts, "show", "print the entries, a line of JSON each", _show)
 
 
 def _add_secret(jobs: Verbs) -> None:
-    group = jobs.add_parser("secret", help="what is released", description="Add, rotate or revoke a secret.")
+    group = jobs.add_parser(
+        "secret",
+        help="add, rotate or revoke a secret",
+        description="A secret is what a broker gives: a model's key, say.",
+    )
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
-    for name, text in (("add", "a new secret"), ("rotate", "a new version of a secret; the old bytes go")):
+    for name, text in (("add", "add a secret"), ("rotate", "give a secret new bytes, and forget the old")):
         job = _job(parts, name, text, _keep_secret)
-        job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG", help="type: model-key, service-key or another")
+        job.add_argument(
+            "resource",
+            metavar="REPOSITORY/TYPE/TAG",
+            help="the name of the secret; its type is model-key, service-key or another",
+        )
         job.add_argument(
             "--from",
             dest="source",
             required=True,
             metavar="FILE",
-            help="of a model key its key file, as `anchorhold pack seal` takes it; of another its bytes; - for "
-            "standard input",
+            help="the key file of a model key, or the bytes of another secret; - is standard input",
         )
         job.add_argument(
-            "--pack", type=Path, metavar="FILE", help="the pack a model key is for: the key has to open its header"
+            "--pack", type=Path, metavar="FILE", help="the pack of a model key: the key must open its header"
         )
         job.add_argument(
-            "--model-root", type=hex_argument(32), metavar="HEX", help="the model a model key is for, without --pack"
+            "--model-root",
+            type=hex_argument(32),
+            metavar="HEX",
+            help="the root of the model, where there is no --pack: 32 bytes",
         )
         job.set_defaults(rotate=name == "rotate")
-    job = _job(parts, "revoke", "forget a secret's bytes", _forget)
-    job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG")
+    job = _job(parts, "revoke", "forget the bytes of a secret", _forget)
+    job.add_argument("resource", metavar="REPOSITORY/TYPE/TAG", help="the name of the secret")
 
 
 def _add_service(jobs: Verbs) -> None:
     group = jobs.add_parser(
         "service",
-        help="keys that prompts are sealed to",
-        description="Keys that prompts are sealed to: each for so "
-        "many blocks and some more, the next one always there before it is needed.",
+        help="make, rotate or print the keys that prompts are sealed to",
+        description="Prompts are sealed to service keys. Each is in "
+        "use for some blocks, and the next one is there before it is needed.",
     )
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
-    new = _job(parts, "make", "two keys, the first for now; prints what clients are shown of them", _make_service)
-    new.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block (default 1)")
-    new.add_argument("--blocks", type=int, required=True, metavar="N", help="for how many blocks each is in use")
-    new.add_argument("--overlap", type=int, required=True, metavar="N", help="and how many more into the next")
-    new.add_argument("--model-root", default="", metavar="HEX", help="for the cells of one model alone")
-    turn = _job(parts, "rotate", "one more key; those for answered blocks alone are forgotten", _rotate_service)
+    new = _job(parts, "make", "make the first two keys, and print what clients are shown of them", _make_service)
+    new.add_argument(
+        "--first", type=int, default=1, metavar="HEIGHT", help="the first block of the first key (default: 1)"
+    )
+    new.add_argument("--blocks", type=int, required=True, metavar="N", help="for how many blocks each key is in use")
+    new.add_argument(
+        "--overlap", type=int, required=True, metavar="N", help="how many blocks a key stays in use beside the next"
+    )
+    new.add_argument(
+        "--model-root",
+        default="",
+        metavar="HEX",
+        help="the root of the model whose cells alone may have them: 32 bytes",
+    )
+    turn = _job(parts, "rotate", "add a key, and forget those whose blocks are all answered", _rotate_service)
     turn.add_argument(
         "--answered",
         type=int,
         default=0,
         metavar="HEIGHT",
-        help="every block up to this one has its answer (default: forget no key)",
+        help="the last block up to which all are answered (default: forget no key)",
     )
     for job in (new, turn):
         job.add_argument(
             "--suite",
             choices=["mlkem768-x25519", "x25519"],
             default="mlkem768-x25519",
-            help="of the new key (default mlkem768-x25519)",
+            help="the suite of the new keys (default: mlkem768-x25519)",
         )
-    show = _job(parts, "offers", "print what clients are shown of each key: signed, one line of JSON each", _offers)
+    show = _job(parts, "offers", "print what clients are shown of each key, a line of signed JSON each", _offers)
     for job in (new, turn, show):
-        job.add_argument("resource", metavar="REPOSITORY/service-key/TAG")
+        job.add_argument("resource", metavar="REPOSITORY/service-key/TAG", help="the name of the keys")
 
 
 def _add_release(jobs: Verbs) -> None:
-    group = jobs.add_parser("release", help="images that may have keys", description="Images that may have keys.")
+    group = jobs.add_parser(
+        "release",
+        help="add, approve or retire an image that may have keys",
+        description="A release is an image that may have keys. `adopt` takes one that was decided.",
+    )
     parts = group.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
-    job = _job(parts, "add", "an image, by its measurement", _add)
-    job.add_argument("name")
-    job.add_argument("--measurement", required=True, metavar="HEX", help="SNP, or MRTD and RTMR0 to 3 of TDX")
-    job.add_argument("--model-root", required=True, metavar="HEX", help="the model it may have: 32 bytes")
-    job.add_argument("--measured-config", required=True, metavar="HEX", help="digest of its configuration")
-    job.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block it answers (default 1)")
-    job.add_argument("--last", type=int, metavar="HEIGHT", help="the last one (default: no end)")
+    job = _job(parts, "add", "add an image by its measurement", _add)
+    job.add_argument("name", help="the name of the release")
+    job.add_argument(
+        "--measurement",
+        required=True,
+        metavar="HEX",
+        help="what a machine reports: the measurement of SNP, or MRTD and RTMR0 to 3 of TDX",
+    )
+    job.add_argument("--model-root", required=True, metavar="HEX", help="the root of the model it may have: 32 bytes")
+    job.add_argument(
+        "--measured-config", required=True, metavar="HEX", help="the digest of its measured configuration: 32 bytes"
+    )
+    job.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block it answers (default: 1)")
+    job.add_argument("--last", type=int, metavar="HEIGHT", help="the last block it answers (default: none)")
     job.add_argument(
         "--lease",
         type=int,
         default=LEASE,
         metavar="N",
-        help=f"how many blocks ahead of the chain one grant reaches (default {LEASE})",
+        help=f"how many blocks beyond the chain a grant reaches (default: {LEASE})",
     )
-    job.add_argument("--proposed", action="store_true", help="known, and not approved yet")
+    job.add_argument("--proposed", action="store_true", help="do not approve it yet")
     _add_word(job)
     for name, state in (("approve", "approved"), ("retire", "retired")):
-        job = _job(parts, name, f"a release is {state}", _state)
-        job.add_argument("name")
+        job = _job(parts, name, f"{name} a release", _state)
+        job.add_argument("name", help="the name of the release")
         job.set_defaults(state=state, on_my_word=False)
         if name == "approve":
             _add_word(job)
 
 
 def _add_word(job: Parser) -> None:
-    job.add_argument(
-        "--on-my-word", action="store_true", help="approve without a decision: for development, and in the log as that"
-    )
+    job.add_argument("--on-my-word", action="store_true", help="approve it without a decision; the log then says so")
 
 
 def _add_governance(jobs: Verbs) -> None:
-    govern = _job(jobs, "govern", "from now on releases are approved by decision; once, and for good", _govern)
-    govern.add_argument("--authority", type=Path, required=True, metavar="FILE", help="a canister, or a charter")
-    adopt = _job(jobs, "adopt", "take a decision with its proof: a release, a withdrawal, a revocation", _adopt)
-    adopt.add_argument("--decision", type=Path, required=True, metavar="FILE", help="from `anchorhold release decide`")
-    height = _job(jobs, "height", "show how far the gateway's chain goes: grants reach a lease beyond it", _height)
-    height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="a slice proof")
-    height.add_argument("--root-key", required=True, metavar="HEX", help="of the subnets, 96 bytes")
-    height.add_argument("--gateway", required=True, metavar="ID", help="the gateway canister")
-    history = _job(jobs, "history", "write the decisions with their proofs, for auditors", _history)
-    history.add_argument("--out", type=Path, required=True, metavar="FILE", help="must not exist")
+    govern = _job(jobs, "govern", "name, once and for good, who decides about releases", _govern)
+    govern.add_argument(
+        "--authority",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the document of who decides: a canister or a charter",
+    )
+    adopt = _job(jobs, "adopt", "take a decision with its proof", _adopt)
+    adopt.add_argument(
+        "--decision", type=Path, required=True, metavar="FILE", help="the decision, from `anchorhold release decide`"
+    )
+    height = _job(jobs, "height", "show the broker how far the gateway's chain goes", _height)
+    height.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof that shows it")
+    height.add_argument("--root-key", required=True, metavar="HEX", help="the root key of the subnets: 96 bytes")
+    height.add_argument("--gateway", required=True, metavar="ID", help="the gateway canister whose chain it is")
+    history = _job(jobs, "history", "write the decisions with their proofs", _history)
+    history.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file")
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
@@ -178,7 +236,7 @@ def _job(jobs: Verbs, name: str, text: str, work: Work) -> Parser:
         type=Path,
         default=Path("broker.toml"),
         metavar="FILE",
-        help="the broker's configuration (default broker.toml)",
+        help="the configuration of the broker (default: broker.toml)",
     )
     parser.set_defaults(run=lambda arguments: _with_broker(work, arguments), status_of=_status_of)
     return parser

@@ -15,13 +15,13 @@ EQUAL, DIVERGED = 0, 5
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "compare",
-        help="hold several cells' answers and receipts side by side",
-        description="Compare the cells in one or more bundles, request by request. Exit status: 0 all equal, 1 usage "
-        "or nothing to compare, 5 they differ; the first difference is named. Signatures are `anchorhold audit`'s to "
-        "check.",
+        help="compare the answers and receipts of several cells",
+        description="This compares the cells in one or more bundles, request by request, and names the first "
+        "difference. It checks no signature: `anchorhold audit` does. Exit status: 0 all equal, 1 usage "
+        "or nothing to compare, 5 they differ.",
     )
-    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="bundles of one or more cells each")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="an audit bundle of one or more cells")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of a line")
     parser.set_defaults(run=run)
 
 

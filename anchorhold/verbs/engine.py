@@ -29,34 +29,45 @@ _TOKENS = 16
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "engine",
-        help="write and prove what an engine's bits hang on",
-        description=f"Write and prove what an engine's bits hang on. {_STATUS}",
+        help="write or prove the profile of a model's engine",
+        description=f"A profile states all that can change a bit of an answer. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    profile = _job(
-        jobs, "profile", "write the profile of a model: what runs here, and what its golden prompts give", _profile
+    profile = _job(jobs, "profile", "write a profile: what runs here, and the digests of its golden prompts", _profile)
+    profile.add_argument(
+        "--out", type=Path, metavar="FILE", help="the new file (default: engine-profile.json in the model's folder)"
     )
     profile.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: engine-profile.json in the model's folder; must not exist"
+        "--engine",
+        choices=("fixed-1", "torch-1", "vllm-1"),
+        default="fixed-1",
+        help="the engine that is profiled (default: fixed-1)",
     )
     profile.add_argument(
-        "--engine", choices=("fixed-1", "torch-1", "vllm-1"), default="fixed-1", help="default: fixed-1"
+        "--length",
+        type=_count,
+        metavar="TOKENS",
+        help="the most tokens of a prompt and its answer (default: all the model can)",
     )
     profile.add_argument(
-        "--length", type=_count, metavar="TOKENS", help="of a prompt and its answer; default: all the model can"
+        "--tokens",
+        type=_count,
+        default=_TOKENS,
+        metavar="N",
+        help=f"how many tokens each golden prompt gives (default: {_TOKENS})",
     )
-    profile.add_argument(
-        "--tokens", type=_count, default=_TOKENS, metavar="N", help=f"of each golden prompt's answer, default {_TOKENS}"
-    )
-    check = _job(jobs, "check", "prove a profile: observe what runs, compare all of it, run the golden prompts", _check)
+    check = _job(jobs, "check", "prove a profile: compare what runs, and run the golden prompts", _check)
     check.add_argument(
-        "--profile", type=hex_argument(32), metavar="HEX", help="the digest that the profile has to have"
+        "--profile", type=hex_argument(32), metavar="HEX", help="the digest that the profile must have: 32 bytes"
     )
     for each in (profile, check):
-        each.add_argument("model", type=Path, metavar="MODEL", help="a model's folder, or a pack with --key")
-        each.add_argument("--key", type=Path, metavar="FILE", help="the pack key's file")
+        each.add_argument("model", type=Path, metavar="MODEL", help="the folder of the model, or its pack with --key")
+        each.add_argument("--key", type=Path, metavar="FILE", help="the key file of the pack")
         each.add_argument(
-            "--threads", type=_count, metavar="N", help="default: what the profile states, else as many as processors"
+            "--threads",
+            type=_count,
+            metavar="N",
+            help="how many threads compute (default: what the profile states, or one for each processor)",
         )
 
 

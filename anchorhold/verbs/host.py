@@ -26,40 +26,46 @@ Plan = Callable[[argparse.Namespace], Work]  # what was typed is read before any
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "host",
-        help="speak with a cell over its window",
-        description="Speak with a cell over its window, as the replica host does. Nothing here is trusted by the "
-        "cell, and a cut of the connection is survived. Exit status: 0 done, 1 usage or no connection, "
-        "4 declined by the cell.",
+        help="speak with a cell as its host does",
+        description="A host speaks with a cell over its window. The cell trusts nothing of it, and a cut of the "
+        "connection does no harm. Exit status: 0 done, 1 usage or no connection, 4 declined by the cell.",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    ping = _job(jobs, "ping", "how long the cell takes to answer", Port.OBSERVE, _ping)
-    ping.add_argument("--count", type=int, default=3, help="how often (default 3)")
-    _job(jobs, "health", "what the cell says of itself", Port.OBSERVE, _observe)
-    _job(jobs, "metrics", "its counts", Port.OBSERVE, _observe)
-    identity = _job(jobs, "identity", "evidence of who it is, over a nonce of yours", Port.OBSERVE, _identity)
-    identity.add_argument("--nonce", required=True, metavar="HEX", help="16 to 64 bytes that nobody could foresee")
-    identity.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write the bundle")
-    _job(jobs, "position", "behind which block it stands and which it wants next", Port.STREAM, _position)
-    feed = _job(jobs, "feed", "propose a slice and supply its bodies", Port.STREAM, _feed)
-    feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the slice proof")
-    feed.add_argument(
-        "--body",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a body of the slice; may be given several times",
+    ping = _job(jobs, "ping", "measure how long the cell takes to answer", Port.OBSERVE, _ping)
+    ping.add_argument("--count", type=int, default=3, help="how often it is asked (default: 3)")
+    _job(jobs, "health", "print what the cell says of itself", Port.OBSERVE, _observe)
+    _job(jobs, "metrics", "print what the cell counts", Port.OBSERVE, _observe)
+    identity = _job(
+        jobs, "identity", "write evidence of what the cell is, over a nonce of yours", Port.OBSERVE, _identity
     )
-    feed.add_argument("--words", action="store_true", help="print the words of plain answers, too")
+    identity.add_argument(
+        "--nonce", required=True, metavar="HEX", help="the nonce: 16 to 64 bytes that nobody could foresee"
+    )
+    identity.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file for the evidence bundle")
+    _job(jobs, "position", "print the block the cell stands behind and the one it wants next", Port.STREAM, _position)
+    feed = _job(jobs, "feed", "give the cell a slice of blocks, and print its answers", Port.STREAM, _feed)
+    feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the proof of the slice")
+    feed.add_argument(
+        "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of the slice; repeat it for each"
+    )
+    feed.add_argument("--words", action="store_true", help="print the words of plain answers too")
 
-    carry = _job(jobs, "relay", "carry a key release between the cell and its broker", Port.RELEASE, _relay)
-    carry.add_argument("--broker", required=True, metavar="URL", help="https://host:port")
-    carry.add_argument("--authority", metavar="FILE", help="believe these certificates instead of the system's")
+    carry = _job(
+        jobs,
+        "relay",
+        "carry the messages between the cell and its broker until the cell has its key",
+        Port.RELEASE,
+        _relay,
+    )
+    carry.add_argument("--broker", required=True, metavar="URL", help="the address of the broker: https://host:port")
+    carry.add_argument("--authority", metavar="FILE", help="the certificates to believe in place of the system's")
 
 
 def _job(jobs: Verbs, name: str, text: str, port: Port, plan: Plan) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("address", type=_address, metavar="ADDRESS", help="vsock:CID or unix:PATH")
+    parser.add_argument(
+        "address", type=_address, metavar="ADDRESS", help="the window of the cell: vsock:CID or unix:PATH"
+    )
     parser.set_defaults(
         run=lambda arguments: asyncio.run(_with_host(port, arguments.address, plan(arguments))), status_of=_status_of
     )

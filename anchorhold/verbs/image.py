@@ -21,35 +21,41 @@ _REFUSED: Final = 4
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "image",
-        help="make the sealed image, and check it",
-        description=f"Make the sealed image, and check it. {_STATUS}",
+        help="make, check, compare or start the sealed image",
+        description=f"The sealed image is what a machine starts a cell from. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    make = _job(jobs, "build", "make an image of locked inputs, bit for bit", _build)
-    make.add_argument("--profile", default="release", metavar="NAME", help="release (the default) or dev")
+    make = _job(jobs, "build", "make an image of locked inputs, the same bits wherever it is made", _build)
     make.add_argument(
-        "--config", type=Path, metavar="FILE", help="the measured configuration, in place of the profile's"
+        "--profile", default="release", metavar="NAME", help="the profile: release or dev (default: release)"
     )
-    make.add_argument("--out", type=Path, metavar="DIR", help="replaced whole; default: build/image/PROFILE")
+    make.add_argument(
+        "--config", type=Path, metavar="FILE", help="the measured configuration (default: the one of the profile)"
+    )
+    make.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder of the image, replaced whole (default: build/image/PROFILE)"
+    )
     compare = _job(jobs, "compare", "say where two images first differ", _compare)
-    compare.add_argument("one", type=_image, metavar="DIR")
-    compare.add_argument("other", type=_image, metavar="DIR")
-    check = _job(jobs, "check", "look for what an image must not be (docs/spec/image.md)", _check)
-    listing = _job(jobs, "list", "print what is in an image, by package, and why", _list)
+    compare.add_argument("one", type=_image, metavar="DIR", help="the folder of an image")
+    compare.add_argument("other", type=_image, metavar="DIR", help="the folder of the other image")
+    check = _job(jobs, "check", "check an image against the rules of docs/spec/image.md", _check)
+    listing = _job(jobs, "list", "print what is in an image, by package, with the reason", _list)
     for each in (check, listing):
-        each.add_argument("image", type=_image, metavar="DIR")
-    add_arguments(_job(jobs, "boot", "start an image under QEMU, and say how it ended", boot))
-    kernel = _job(jobs, "kernel", "build the guest kernel, or say which is kept", _kernel)
-    kernel.add_argument("--again", action="store_true", help="build it anew and hold it against the stated digest")
-    kernel.add_argument("--state", action="store_true", help="state in this clone what its inputs led to")
-    lock = _job(jobs, "lock", "lock the newest inputs (needs apt, pip and the network)", _lock)
+        each.add_argument("image", type=_image, metavar="DIR", help="the folder of the image")
+    add_arguments(_job(jobs, "boot", "start an image under QEMU, and print how it ended", boot))
+    kernel = _job(jobs, "kernel", "build the guest kernel, unless it is kept from before", _kernel)
+    kernel.add_argument(
+        "--again", action="store_true", help="build it anew, and compare it with the digest that is stated"
+    )
+    kernel.add_argument("--state", action="store_true", help="write into this clone the digest it came to")
+    lock = _job(jobs, "lock", "lock the newest inputs; this needs apt, pip and the network", _lock)
     for each in (make, check, kernel, lock):
         each.add_argument(
             "--cache",
             type=Path,
             default=_BUILD / "cache",
             metavar="DIR",
-            help="inputs by their digest; default: build/cache",
+            help="the folder where inputs are kept by digest (default: build/cache)",
         )
 
 

@@ -25,40 +25,53 @@ _DEVNET_DAYS: Final = 30
 
 
 def add_arguments(boot: Parser) -> None:
-    boot.add_argument("image", type=Path, metavar="IMAGE", help="the folder that was built")
+    boot.add_argument("image", type=Path, metavar="IMAGE", help="the folder of the image")
     boot.add_argument(
         "--platform",
         choices=["emulated", "snp", "tdx"],
         default="emulated",
-        help="emulated (the default) runs anywhere; snp and tdx need KVM on a host that has them",
+        help="the kind of machine; snp and tdx need KVM on a host that has them (default: emulated)",
     )
-    boot.add_argument("--firmware", type=Path, metavar="FILE", help="default: of the tools, OVMF for the platform")
-    boot.add_argument("--model", type=Path, metavar="PACK", help="the model pack, laid beside the machine as a disk")
+    boot.add_argument(
+        "--firmware", type=Path, metavar="FILE", help="the firmware of the machine (default: the OVMF of --tools)"
+    )
+    boot.add_argument(
+        "--model", type=Path, metavar="PACK", help="the pack of the model, given to the machine as a disk"
+    )
     boot.add_argument(
         "--devnet",
         type=Path,
         metavar="DIR",
-        help="development: give it a simulated chip, kept here with what a broker needs to believe it",
+        help="for development: the folder of a simulated chip, with what a broker needs to believe it",
     )
-    boot.add_argument("--vcpus", type=int, default=1, metavar="N", help="default 1")
-    boot.add_argument("--vcpu-type", default="EPYC-v4", metavar="NAME", help="default EPYC-v4; it is measured")
+    boot.add_argument("--vcpus", type=int, default=1, metavar="N", help="how many processors it has (default: 1)")
+    boot.add_argument(
+        "--vcpu-type",
+        default="EPYC-v4",
+        metavar="NAME",
+        help="the processor type, which is measured (default: EPYC-v4)",
+    )
     boot.add_argument(
         "--allow-smt",
         action="store_true",
-        help="snp: let the machine run where sibling threads are on; the default policy refuses it then",
+        help="with snp: let it run where sibling threads are on; the default policy then refuses it",
     )
-    boot.add_argument("--memory", type=int, default=512, metavar="MIB", help="default 512")
-    boot.add_argument("--guest-cid", type=int, default=42, metavar="N", help="of the machine on its host; default 42")
-    boot.add_argument("--console", action="store_true", help="show the console; a release says nothing there")
-    boot.add_argument("--print", action="store_true", help="print the command lines and the measurement; start nothing")
+    boot.add_argument("--memory", type=int, default=512, metavar="MIB", help="how much memory it has (default: 512)")
+    boot.add_argument(
+        "--guest-cid", type=int, default=42, metavar="N", help="the number of the machine on its host (default: 42)"
+    )
+    boot.add_argument("--console", action="store_true", help="print its console; a release writes nothing there")
+    boot.add_argument(
+        "--print", action="store_true", help="print the command lines and the measurement, and start nothing"
+    )
     boot.add_argument(
         "--tools",
         type=Path,
         default=_TOOLS,
         metavar="DIR",
-        help="QEMU and OVMF as `make vm-tools` unpacks them; default: build/tools/vm",
+        help="the folder of QEMU and OVMF, from `make vm-tools` (default: build/tools/vm)",
     )
-    boot.add_argument("--installed", action="store_true", help="the QEMU of this system instead of the tools'")
+    boot.add_argument("--installed", action="store_true", help="use the QEMU of this system")
 
 
 def boot(arguments: argparse.Namespace) -> int:

@@ -23,33 +23,51 @@ _STATUS = "Exit status: 0 done, 1 usage or a file that is not what it has to be.
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "measure",
-        help="compute what a machine will report of its image",
-        description="Compute, from files alone, what a machine started with them will report. The answer is a launch "
-        f"manifest (docs/spec/measure.md) on standard output. {_STATUS}",
+        help="compute what a machine will report of an image",
+        description="This computes, from files alone, what a machine started with them will report, and prints it as a "
+        f"launch manifest (docs/spec/measure.md). {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="KIND", dest="kind", required=True, parser_class=Parser)
-    snp = _job(jobs, "snp", "SEV-SNP: a launch digest for every processor type and number", _snp)
-    snp.add_argument("--vcpus", type=_counts, metavar="N[,N]", help="numbers of processors (default 1,2,4 .. 64)")
+    snp = _job(jobs, "snp", "compute the launch digests of SEV-SNP, for every processor type and number", _snp)
+    snp.add_argument(
+        "--vcpus", type=_counts, metavar="N[,N]", help="the numbers of processors (default: 1, 2, 4 .. 64)"
+    )
     snp.add_argument(
         "--guest-features",
         type=_integer,
         action="append",
         metavar="N",
-        help="features the host sets; repeat for several (default 0x1 and 0x21)",
+        help="the SEV features of the guest; repeat it for several (default: 0x1 and 0x21)",
     )
     snp.add_argument(
-        "--vcpu-type", metavar="NAME", help="print one digest in hexadecimal instead: of this type, with one --vcpus"
+        "--vcpu-type", metavar="NAME", help="print one digest alone, for this processor type and one --vcpus"
     )
-    tdx = _job(jobs, "tdx", "TDX: MRTD, and the registers as far as they can be foreseen", _tdx)
-    both = _job(jobs, "both", "one manifest for both kinds", _both)
-    part = _job(jobs, "part", "the launch part of a release manifest, as JSON", _part)
-    part.add_argument("--vcpu-type", action="append", required=True, metavar="NAME", help="repeat for several")
-    part.add_argument("--vcpus", type=_counts, required=True, metavar="N[,N]", help="numbers of processors")
-    part.add_argument("--guest-features", type=_integer, action="append", metavar="N", help="default 0x1")
+    tdx = _job(jobs, "tdx", "compute MRTD of TDX, and its registers as far as they can be foreseen", _tdx)
+    both = _job(jobs, "both", "compute both, in one launch manifest", _both)
+    part = _job(jobs, "part", "print the launch part of a release manifest", _part)
+    part.add_argument(
+        "--vcpu-type",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="the name QEMU has for a processor; repeat it for several",
+    )
+    part.add_argument("--vcpus", type=_counts, required=True, metavar="N[,N]", help="the numbers of processors")
+    part.add_argument(
+        "--guest-features",
+        type=_integer,
+        action="append",
+        metavar="N",
+        help="the SEV features of the guest (default: 0x1)",
+    )
     for each in (snp, both, part):
-        each.add_argument("--snp-firmware", type=Path, required=True, metavar="FILE", help="OVMF.amdsev.fd")
+        each.add_argument(
+            "--snp-firmware", type=Path, required=True, metavar="FILE", help="the firmware of SEV-SNP: OVMF.amdsev.fd"
+        )
     for each in (tdx, both, part):
-        each.add_argument("--tdx-firmware", type=Path, required=True, metavar="FILE", help="OVMF.inteltdx.*.fd")
+        each.add_argument(
+            "--tdx-firmware", type=Path, required=True, metavar="FILE", help="the firmware of TDX: OVMF.inteltdx.*.fd"
+        )
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
@@ -59,7 +77,7 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
         type=Path,
         required=True,
         metavar="DIR",
-        help="an image as it was built: vmlinuz, cmdline, and initrd.img if it has one",
+        help="the folder of the image: vmlinuz, cmdline, and initrd.img if it has one",
     )
     parser.set_defaults(run=work)
     return parser

@@ -19,32 +19,35 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "open",
-        help="open a sealed answer and check its receipt",
-        description="Print the words of a sealed answer if every frame is this answer's and the receipt is signed over "
-        "exactly this request and these frames. That the key which signed is a cell's, its evidence shows. Exit "
-        "status: 0 done, 1 usage, 4 the request was refused, 5 answer or receipt do not hold.",
+        help="check a sealed answer and print its words",
+        description="This prints the words of a sealed answer once its receipt holds: signed over this request and "
+        "these frames, and none else. Whether the key that signed is a cell's, the evidence of the cell "
+        "shows. Exit status: 0 done, 1 usage, 4 the request was refused, 5 answer or receipt do not "
+        "hold.",
     )
-    parser.add_argument("--question", type=Path, required=True, metavar="FILE", help="what `ask` kept")
-    parser.add_argument("--answer", type=Path, required=True, metavar="FILE", help="the frames, joined")
+    parser.add_argument(
+        "--question", type=Path, required=True, metavar="FILE", help="the file that `anchorhold ask --keep` wrote"
+    )
+    parser.add_argument("--answer", type=Path, required=True, metavar="FILE", help="the frames of the answer, joined")
     parser.add_argument("--receipt", type=Path, required=True, metavar="FILE", help="the signed receipt")
-    parser.add_argument("--key", required=True, metavar="HEX", help="the cell's receipt key: 32 bytes")
-    parser.add_argument("--caller", required=True, metavar="ID", help="who submitted it")
-    parser.add_argument("--release", metavar="NAME", help="the release that has to have answered")
-    parser.add_argument("--config", metavar="HEX", help="the measured configuration's digest")
-    parser.add_argument("--profile", metavar="HEX", help="the engine profile's digest")
+    parser.add_argument("--key", required=True, metavar="HEX", help="the key the cell signs receipts with: 32 bytes")
+    parser.add_argument("--caller", required=True, metavar="ID", help="the caller who submitted the request")
+    parser.add_argument("--release", metavar="NAME", help="the release that must have answered")
+    parser.add_argument("--config", metavar="HEX", help="the digest of the measured configuration it must have had")
+    parser.add_argument("--profile", metavar="HEX", help="the digest of the engine profile it must have had")
     parser.add_argument(
         "--manifest",
         type=Path,
         metavar="FILE",
-        help="of the release that has to have answered: instead of the three before",
+        help="the manifest of the release that must have answered, in place of the three before",
     )
     parser.add_argument(
         "--successor",
         type=Path,
         metavar="FILE",
-        help="with --manifest: of the release that was adopted behind it, where its blocks end",
+        help="with --manifest: the manifest of the release after it, where its blocks end",
     )
-    parser.add_argument("--json", action="store_true", help="words and facts of the receipt, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the words and what the receipt says as JSON")
     parser.set_defaults(run=_run, status_of=_status_of)
 
 

@@ -25,33 +25,40 @@ _STATUS = (
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "pack",
-        help="seal a model into one file, and check it",
-        description=f"Seal a model into one file, and check it. {_STATUS} A key file holds 64 hexadecimal digits and "
-        "is readable by its owner alone.",
+        help="seal a model into one file, check it, open it",
+        description=f"A pack is a model sealed into one file. A key file holds 64 lower-case hexadecimal digits and is "
+        f"readable by its owner alone. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    seal = _job(jobs, "seal", "seal a model folder into a pack", _seal)
-    seal.add_argument("folder", type=Path, metavar="MODEL_DIR", help="safetensors, tokenizer, template, card.json")
-    seal.add_argument("out", type=Path, metavar="OUT", help="the pack to write; must not exist")
+    seal = _job(jobs, "seal", "seal the folder of a model into a pack", _seal)
+    seal.add_argument("folder", type=Path, metavar="MODEL_DIR", help="the folder of the model, with card.json")
+    seal.add_argument("out", type=Path, metavar="OUT", help="the new pack")
     _add_key(seal)
     seal.add_argument(
         "--sign-key",
         type=Path,
         metavar="FILE",
-        help="the publisher's Ed25519 seed; without it a key derived from the pack key signs",
+        help="the key file of the publisher's signing key (default: a key derived from the pack key)",
     )
-    inspect = _job(jobs, "inspect", "print what the signed header says", _inspect)
+    inspect = _job(jobs, "inspect", "print what the signed header of a pack says", _inspect)
     inspect.add_argument("file", type=Path, metavar="FILE", help="the pack")
-    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
     verify = _job(jobs, "verify", "check every bit of a pack, without its key", _verify)
     verify.add_argument("file", type=Path, metavar="FILE", help="the pack")
-    verify.add_argument("--signer", type=hex_argument(32), metavar="HEX", help="the public key that has to have signed")
-    opening = _job(jobs, "open", "development only: write the files of a pack to disk, in the clear", _open)
+    verify.add_argument(
+        "--signer", type=hex_argument(32), metavar="HEX", help="the public key that must have signed the pack: 32 bytes"
+    )
+    opening = _job(jobs, "open", "write the files of a pack to disk in the clear, for development", _open)
     opening.add_argument("file", type=Path, metavar="FILE", help="the pack")
-    opening.add_argument("folder", type=Path, metavar="DIR", help="the folder to make; must not exist")
+    opening.add_argument("folder", type=Path, metavar="DIR", help="the new folder")
     _add_key(opening)
     for each in (seal, verify, opening):
-        each.add_argument("--threads", type=_threads, metavar="N", help="default: as many as processors, up to 8")
+        each.add_argument(
+            "--threads",
+            type=_threads,
+            metavar="N",
+            help="how many threads work (default: one for each processor, at most 8)",
+        )
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:
@@ -61,7 +68,7 @@ def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace],
 
 
 def _add_key(parser: Parser) -> None:
-    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the pack key's file")
+    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="the key file of the pack")
 
 
 def _threads(text: str) -> int:

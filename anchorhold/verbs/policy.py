@@ -14,10 +14,14 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "policy",
         help="explain or check a policy document",
-        description="Read a policy document. `explain` prints each field, what it accepts and why.",
+        description="A policy says what a machine has to be. Exit status: 0 done, 1 it cannot be read.",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    explain = jobs.add_parser("explain", help="what a policy accepts, and why")
+    explain = jobs.add_parser(
+        "explain",
+        help="print what a policy accepts, and why",
+        description="This prints every field of a policy, what it accepts, and why.",
+    )
     explain.add_argument(
         "policy",
         nargs="?",
@@ -26,7 +30,9 @@ def add(verbs: Verbs) -> None:
         help="a policy document or the name of a built-in one (default: strict)",
     )
     explain.set_defaults(run=run_explain)
-    check = jobs.add_parser("check", help="read a policy and print its id")
+    check = jobs.add_parser(
+        "check", help="read a policy and print its id", description="This reads a policy strictly and prints its id."
+    )
     check.add_argument("policy", metavar="FILE", help="a policy document or the name of a built-in one")
     check.set_defaults(run=run_check)
 

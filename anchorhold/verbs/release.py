@@ -29,77 +29,91 @@ _STATUS = (
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "release",
-        help="show, compare, propose and decide what cells may run",
-        description=f"Show, compare, propose and decide what cells may run. {_STATUS}",
+        help="show, draft, propose and decide what cells may run",
+        description=f"A release is an image, its configuration and its model, as a manifest names them. {_STATUS}",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    show = _job(jobs, "show", "what a manifest says, in words", _show)
-    show.add_argument("manifest", type=Path, metavar="MANIFEST", help="measurements/values/<version>.json")
-    show.add_argument("--json", action="store_true", help="as JSON")
-    diff = _job(jobs, "diff", "what changes from one release to another, and what that asks you to trust", _diff)
-    diff.add_argument("before", type=Path, metavar="BEFORE")
-    diff.add_argument("after", type=Path, metavar="AFTER")
-    diff.add_argument("--json", action="store_true", help="as JSON")
+    show = _job(jobs, "show", "print what a manifest says, in words", _show)
+    show.add_argument("manifest", type=Path, metavar="MANIFEST", help="the manifest of the release")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    diff = _job(jobs, "diff", "print what changes between two releases, and what that asks you to trust", _diff)
+    diff.add_argument("before", type=Path, metavar="BEFORE", help="the manifest of the earlier release")
+    diff.add_argument("after", type=Path, metavar="AFTER", help="the manifest of the later release")
+    diff.add_argument("--json", action="store_true", help="print JSON")
     _add_draft(jobs)
     _add_propose(jobs)
     again = _job(jobs, "proposal", "make a proposal's text again, from what executes", _again)
-    again.add_argument("payload", type=Path, metavar="PAYLOAD")
+    again.add_argument("payload", type=Path, metavar="PAYLOAD", help="the payload that would execute")
     _add_history(again)
-    sign = _job(jobs, "sign", "one member's signature for a payload, where a charter decides", _sign)
-    sign.add_argument("payload", type=Path, metavar="PAYLOAD")
-    sign.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
-    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="an Ed25519 seed, 64 hexadecimal digits")
-    decide = _job(jobs, "decide", "put a payload and the proof that it was decided together", _decide)
-    decide.add_argument("payload", type=Path, metavar="PAYLOAD")
+    sign = _job(jobs, "sign", "print a member's signature for a payload, where a charter decides", _sign)
+    sign.add_argument("payload", type=Path, metavar="PAYLOAD", help="the payload that is signed")
+    sign.add_argument("--authority", type=Path, required=True, metavar="FILE", help="the document of who decides")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="the key file of the member")
+    decide = _job(jobs, "decide", "join a payload with the proof that it was decided", _decide)
+    decide.add_argument("payload", type=Path, metavar="PAYLOAD", help="the payload that was decided")
     how = decide.add_mutually_exclusive_group(required=True)
-    how.add_argument("--signature", action="append", metavar="KEY:SIGNATURE", help="a member's; repeat for each")
-    how.add_argument("--certificate", type=Path, metavar="FILE", help="of an update call to get_proposal")
-    decide.add_argument("--authority", type=Path, metavar="FILE", help="with --certificate: who decides")
-    decide.add_argument("--proposal", type=int, metavar="N", help="with --certificate: which was asked for")
-    decide.add_argument("--sender", default="2vxsx-fae", metavar="ID", help="who asked (default: anonymous)")
-    decide.add_argument("--expiry-ns", type=int, metavar="N", help="with --certificate: the call's expiry")
-    decide.add_argument(
-        "--nonce", type=hex_argument(), metavar="HEX", help="with --certificate: the call's nonce, if it had one"
+    how.add_argument(
+        "--signature", action="append", metavar="KEY:SIGNATURE", help="the signature of a member; repeat it for each"
     )
-    decide.add_argument("--out", type=Path, required=True, metavar="FILE", help="the decision; must not exist")
-    history = _job(jobs, "history", "prove every decision of a history, and list them", _history)
-    history.add_argument("history", type=Path, metavar="HISTORY", help="from `anchorhold broker history`")
-    history.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
+    how.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="the certificate of an update call to get_proposal"
+    )
+    decide.add_argument(
+        "--authority", type=Path, metavar="FILE", help="with --certificate: the document of who decides"
+    )
+    decide.add_argument("--proposal", type=int, metavar="N", help="with --certificate: the number of the proposal")
+    decide.add_argument(
+        "--sender", default="2vxsx-fae", metavar="ID", help="with --certificate: who made the call (default: anonymous)"
+    )
+    decide.add_argument("--expiry-ns", type=int, metavar="N", help="with --certificate: the expiry of the call")
+    decide.add_argument(
+        "--nonce", type=hex_argument(), metavar="HEX", help="with --certificate: the nonce of the call, if it had one"
+    )
+    decide.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file for the decision")
+    history = _job(jobs, "history", "prove every decision of a history, and print them", _history)
+    history.add_argument("history", type=Path, metavar="HISTORY", help="the history, from `anchorhold broker history`")
+    history.add_argument("--authority", type=Path, required=True, metavar="FILE", help="the document of who decides")
     history.add_argument(
         "--seen",
         action="append",
         default=[],
         metavar="DIGEST",
-        help="a decision seen elsewhere (in a receipt, say): the history must hold it",
+        help="the digest of a decision that was seen, in a receipt, say: the history must hold it",
     )
 
 
 def _add_draft(jobs: Verbs) -> None:
-    job = _job(jobs, "draft", "a manifest out of what was built and measured", _draft)
-    job.add_argument("--version", required=True, metavar="X.Y.Z", help="above every version adopted before")
+    job = _job(jobs, "draft", "write a manifest of what was built and measured", _draft)
+    job.add_argument("--version", required=True, metavar="X.Y.Z", help="the version, above every one adopted before")
     job.add_argument(
         "--first",
         type=int,
         required=True,
         metavar="HEIGHT",
-        help="the first block it answers; leave the release in force what it has keys for until then",
+        help="the first block it answers, behind those that the release in force has keys for",
     )
-    job.add_argument("--last", type=int, metavar="HEIGHT", help="the last one (default: until a successor begins)")
+    job.add_argument(
+        "--last", type=int, metavar="HEIGHT", help="the last block it answers (default: where a successor begins)"
+    )
     job.add_argument(
         "--lease",
         type=int,
         default=LEASE,
         metavar="N",
-        help=f"how many blocks ahead of the chain one key grant reaches (default {LEASE})",
+        help=f"how many blocks beyond the chain a grant reaches (default: {LEASE})",
     )
-    job.add_argument("--image", type=Path, required=True, metavar="DIR", help="an image as it was built")
-    job.add_argument("--launch", type=Path, required=True, metavar="FILE", help="from `anchorhold measure`")
+    job.add_argument(
+        "--image", type=Path, required=True, metavar="DIR", help="the folder of the image, as it was built"
+    )
+    job.add_argument(
+        "--launch", type=Path, required=True, metavar="FILE", help="the launch manifest, from `anchorhold measure`"
+    )
     job.add_argument(
         "--cpu",
         action="append",
         required=True,
         metavar="NAME",
-        help="a processor type it is meant for, by QEMU's name; repeat for several",
+        help="the name QEMU has for a processor it is meant for; repeat it for several",
     )
     job.add_argument(
         "--vcpus",
@@ -107,44 +121,77 @@ def _add_draft(jobs: Verbs) -> None:
         action="append",
         required=True,
         metavar="N",
-        help="a number of processors; repeat for several",
+        help="how many processors a machine has; repeat it for several",
     )
     job.add_argument(
         "--guest-features",
         type=lambda text: int(text, 0),
         action="append",
         metavar="N",
-        help="SEV features of the guest; repeat for several (default 0x1)",
+        help="the SEV features of the guest; repeat it for several (default: 0x1)",
     )
     job.add_argument("--config", type=Path, required=True, metavar="FILE", help="the measured configuration")
-    job.add_argument("--policy", default="strict", metavar="POLICY", help="whose minimum TCB it asks (default strict)")
-    job.add_argument("--model", required=True, metavar="NAME", help="what the model is called")
-    job.add_argument("--supersedes", type=Path, metavar="MANIFEST", help="of the release in force, if there is one")
-    job.add_argument("--repository", required=True, metavar="URL", help="where the source is")
-    job.add_argument("--commit", required=True, metavar="HEX", help="what was built")
-    job.add_argument("--rebuild", action="append", required=True, metavar="COMMAND", help="how; repeat for each step")
-    job.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest; must not exist")
+    job.add_argument(
+        "--policy",
+        default="strict",
+        metavar="POLICY",
+        help="the policy whose minimum TCB it asks for (default: strict)",
+    )
+    job.add_argument("--model", required=True, metavar="NAME", help="the name of the model")
+    job.add_argument(
+        "--supersedes", type=Path, metavar="MANIFEST", help="the manifest of the release in force, if there is one"
+    )
+    job.add_argument("--repository", required=True, metavar="URL", help="the address of the source")
+    job.add_argument("--commit", required=True, metavar="HEX", help="the commit that was built")
+    job.add_argument(
+        "--rebuild",
+        action="append",
+        required=True,
+        metavar="COMMAND",
+        help="a command that builds it again; repeat it for each step",
+    )
+    job.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file for the manifest")
 
 
 def _add_propose(jobs: Verbs) -> None:
-    job = _job(jobs, "propose", "write a proposal: what is submitted and what voters read", _propose)
-    what = job.add_argument_group("what is proposed, one of")
-    what.add_argument("--adopt", type=Path, metavar="MANIFEST", help="this release may have keys")
-    what.add_argument("--withdraw", metavar="VERSION", help="this release gets none any more")
-    what.add_argument("--revoke-chip", action="append", metavar="HEX", help="these machines get none any more")
-    what.add_argument("--rotate-key", metavar="RESOURCE", help="older versions of a secret are given out no more")
-    what.add_argument("--amend-charter", type=Path, metavar="CHARTER", help="other members, or another threshold")
-    job.add_argument("--least-version", type=int, default=0, metavar="N", help="with --rotate-key")
-    job.add_argument("--reason", default="", metavar="TEXT", help="with --withdraw, --revoke-chip, --rotate-key")
-    job.add_argument("--subaccount", type=hex_argument(), metavar="HEX", help="of the neuron that proposes, on a chain")
-    job.add_argument("--url", default="", help="where voters discuss it")
-    job.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to make; must not exist")
+    job = _job(jobs, "propose", "write a proposal: its payload, and the text that voters read", _propose)
+    what = job.add_argument_group("what is proposed, one of these")
+    what.add_argument("--adopt", type=Path, metavar="MANIFEST", help="let this release have keys")
+    what.add_argument("--withdraw", metavar="VERSION", help="give this release no more keys")
+    what.add_argument(
+        "--revoke-chip", action="append", metavar="HEX", help="give this machine no more keys; repeat it for several"
+    )
+    what.add_argument("--rotate-key", metavar="RESOURCE", help="give out no older version of this secret")
+    what.add_argument("--amend-charter", type=Path, metavar="CHARTER", help="let this charter decide from then on")
+    job.add_argument(
+        "--least-version",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --rotate-key: the least version that is given out",
+    )
+    job.add_argument(
+        "--reason",
+        default="",
+        metavar="TEXT",
+        help="with --withdraw, --revoke-chip, --rotate-key: the reason, in a sentence",
+    )
+    job.add_argument(
+        "--subaccount",
+        type=hex_argument(),
+        metavar="HEX",
+        help="the subaccount of the neuron that proposes, where a canister decides",
+    )
+    job.add_argument("--url", default="", help="the address where voters discuss it")
+    job.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new folder")
     _add_history(job)
 
 
 def _add_history(parser: Parser) -> None:
-    parser.add_argument("--authority", type=Path, required=True, metavar="FILE", help="who decides")
-    parser.add_argument("--history", type=Path, metavar="FILE", help="decisions so far (default: none)")
+    parser.add_argument("--authority", type=Path, required=True, metavar="FILE", help="the document of who decides")
+    parser.add_argument(
+        "--history", type=Path, metavar="FILE", help="the decisions before this one (default: it is the first)"
+    )
 
 
 def _job(jobs: Verbs, name: str, text: str, work: Callable[[argparse.Namespace], int]) -> Parser:

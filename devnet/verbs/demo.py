@@ -17,16 +17,18 @@ ENGINES: Final = ("scripted", "fixed", "torch", "vllm")  # of devnet.demo.engine
 def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "demo",
-        help="the whole path on this machine, over the devnet's own roots",
-        description="Start a cell, give prompts to a devnet gateway, carry them through the window, show what "
+        help="run the whole path on this machine, over the devnet's own roots",
+        description="This starts a cell, gives prompts to a devnet gateway, carries them to the cell, and prints what "
         "happens. Exit status: 0 all held, 1 prompts that make no demo, 2 something did not hold.",
     )
-    parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="what is written (default build/demo)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/demo"), help="the folder it writes into (default: build/demo)"
+    )
     parser.add_argument(
         "--prompts",
         type=_prompts,
         metavar="FILE",
-        help="your own prompts, one a line; - for standard input. They and their answers are then not shown",
+        help="your own prompts, one a line; - is standard input. They and their answers are not printed then",
     )
     parser.add_argument("--show", action="store_true", help="show every prompt and answer, in full")
     parser.add_argument("--wire", action="store_true", help="show every frame between host and cell")
@@ -34,7 +36,7 @@ def add(verbs: Verbs) -> None:
         "--engine",
         choices=ENGINES,
         default="fixed",
-        help="what answers, default fixed; torch and vllm need what they are called after",
+        help="the engine that answers; torch and vllm need what they are named for (default: fixed)",
     )
     parser.set_defaults(run=_run)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def needs_more(verb: tuple[str, ...]) -> bool:
     return any(action.required for action in parser_of(verb)._actions)
 
 
+FRAGMENTS = ("of ", "and ", "or ", "as ", "in ", "default", "must ", "how;", "repeat ")
+HELP_CHARACTERS_MAX = 125
 EVERY_VERB = list(every_verb(build_parser()))
 
 
@@ -74,10 +77,24 @@ def test_help_of_every_verb(
 
 @pytest.mark.parametrize("verb", EVERY_VERB, ids=" ".join)
 def test_every_argument_is_explained(verb: tuple[str, ...]) -> None:
-    """Names alone are enough for FILE; an option says what it does."""
+    """By a phrase that stands alone: what the file is or what the option does, before any default."""
     for action in parser_of(verb)._actions:
-        if action.option_strings:
-            assert action.help, action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            assert all(choice.help for choice in action._choices_actions)
+        else:
+            assert action.help, action.dest
+            assert not action.help.startswith(FRAGMENTS), action.help
+            assert len(action.help) <= HELP_CHARACTERS_MAX, action.help
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB, ids=" ".join)
+def test_every_verb_says_what_it_does(verb: tuple[str, ...]) -> None:
+    assert parser_of(verb).description
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"anchorhold {metadata.version('anchorhold')}\n"
 
 
 @pytest.mark.parametrize("verb", [verb for verb in EVERY_VERB if needs_more(verb)], ids=" ".join)

@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "verify",
         help="judge a certificate or attestation evidence, offline",
-        description="Judge one piece of evidence, offline. Time and roots are arguments; nothing is fetched.",
+        description="This judges one piece of evidence, offline. Time and roots are arguments, and nothing is fetched.",
     )
     kinds = parser.add_subparsers(metavar="KIND", dest="kind", required=True, parser_class=Parser)
     for name in KINDS:

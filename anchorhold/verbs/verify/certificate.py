@@ -31,10 +31,12 @@ canister ranges, data tree or --at refused; 4 it is sound and does not show what
 
 
 def add(verbs: Verbs) -> None:
-    parser = verbs.add_parser("certificate", help="an Internet Computer certificate", description=_DESCRIPTION)
+    parser = verbs.add_parser(
+        "certificate", help="judge a certificate of the Internet Computer", description=_DESCRIPTION
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help="the certificate; - is standard input")
     about = parser.add_mutually_exclusive_group()
     about.add_argument("--canister", metavar="ID", help="the canister it must speak for (else none is read)")
     about.add_argument("--subnet", metavar="ID", help="the subnet it must come from; no canister is read")
