@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from devnet.gateway import Gateway, chat
+from anchorhold.host.gateway_client import chat
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, LoneGateway, canister, person, report_on
 from devnet.replica import Entry, Execution, Replica, prices
 

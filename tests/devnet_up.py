@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from anchorhold.host.gateway_client import GatewayClient
 from attestation.consensus.principal import from_text
 from devnet.agent import Agent, Remote
-from devnet.gateway import Gateway
-from devnet.replica import Replica
 from devnet.subnet import DER_PREFIX
 
 COMMAND = (sys.executable, "-m", "anchorhold.command", "devnet", "up")
@@ -49,8 +48,8 @@ class Devnet:
     def agent(self, key: Ed25519PrivateKey | None = None) -> Agent:
         return Agent(self.url, self.root_key, key)
 
-    def gateway(self, agent: Agent) -> Gateway:
-        return Gateway(cast(Replica, Remote(agent, self.gateway_id)))
+    def gateway(self, agent: Agent) -> GatewayClient:
+        return GatewayClient(Remote(agent, self.gateway_id))
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)

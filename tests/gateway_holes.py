@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, Final
 
 from anchorhold.host.answer_reports import Report
+from anchorhold.host.gateway_client import GatewayRefused, chat
 from attestation.consensus.answered import AnsweredProof, verify_answered
 from attestation.consensus.blocks import Block
 from attestation.consensus.refusals import ConsensusRefused
-from devnet.gateway import GatewayRefused, chat
 from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, person, receipt_for
 from devnet.replica import Entry, Execution, Rejected
 from devnet.subnet import GATEWAY, Subnet

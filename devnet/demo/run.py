@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from anchorhold.client import Expected, Question, Service, Taken, open_plain
 from anchorhold.client import chat as chat_request
 from anchorhold.host.answer_reports import Hearing, ReportRefused, deliver
+from anchorhold.host.gateway_client import Answered, chat
 from anchorhold.host.receipt_log import ReceiptLog
 from anchorhold.host.slice_feed import CellDeclined, evidence, feed, propose, standing
 from appliance.key_release import State
@@ -43,7 +44,7 @@ from devnet.demo.audit import BUNDLE, PAGE, ROOTS, Kept, audit_in, bundle_of, re
 from devnet.demo.engines import Choice, EngineAbsent
 from devnet.demo.key_owner import KeyOwner, key_owner
 from devnet.demo.screen import Screen
-from devnet.gateway import Answered, Gateway, chat
+from devnet.gateway import Gateway
 from devnet.subnet import GATEWAY, Subnet
 from foundation import private_files
 from foundation.secrecy import Prompt

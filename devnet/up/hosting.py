@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from anchorhold.host.answer_reports import Hearing, deliver
+from anchorhold.host.gateway_client import GatewayClient
 from anchorhold.host.slice_feed import feed
 from appliance.serving.window import Judged
 from devnet.agent import Agent, Remote
-from devnet.gateway import Gateway
-from devnet.replica import Replica
 from devnet.subnet import GATEWAY
 from foundation import private_files
 from foundation.refusal import Refused
@@ -32,7 +31,7 @@ class CellHost:
 
     def __init__(self, address: Address, agent: Agent, done: Path, *, seals: bool, say: Callable[[str], None]) -> None:
         self._address, self._agent, self._seals, self._say = address, agent, seals, say
-        self._gateway: Final = Gateway(cast("Replica", Remote(agent, GATEWAY)))
+        self._gateway: Final = GatewayClient(Remote(agent, GATEWAY))
         self._file: Final = done
         self._done = int(done.read_text()) if done.exists() else 0
 

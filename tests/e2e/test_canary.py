@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from anchorhold.host.gateway_client import chat
 from anchorhold.host.slice_feed import CellDeclined, feed, propose, says, standing
 from appliance.serving.window import Answered, Piece, Say, Supply
 from attestation.consensus.blocks import Header, Kind
@@ -33,7 +34,6 @@ from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.slices import SliceProof
 from attestation.receipts.signed_receipt import SignedReceipt
 from devnet.chain import Chain
-from devnet.gateway import chat
 from devnet.lone_gateway import OWNER
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet

@@ -13,12 +13,13 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from anchorhold.client import Expected, Taken, chat, open_plain
+from anchorhold.host.gateway_client import Answered, proof_of
+from anchorhold.host.gateway_client import chat as asked
 from attestation.consensus.principal import from_text
 from attestation.consensus.slices import SliceProof, verify_slice
 from devnet import little_model
 from devnet.demo.run import PRICE
-from devnet.gateway import Answered, Gateway, proof_of
-from devnet.gateway import chat as asked
+from devnet.gateway import Gateway
 from tests.devnet_up import COMMAND, Devnet, up
 
 T = TypeVar("T")

@@ -14,8 +14,9 @@ from random import Random
 import pytest
 
 from anchorhold.host.answer_reports import Report
+from anchorhold.host.gateway_client import Answered, chat
 from attestation.consensus.blocks import Block
-from devnet.gateway import Answered, Gateway, chat
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, canister, receipt_for
 from devnet.replica import Call, Rejected
 from tests.gateways import Bench

@@ -15,11 +15,11 @@ from random import Random
 import pytest
 
 from anchorhold.host.answer_reports import Report
+from anchorhold.host.gateway_client import Answered, GatewayRefused, Position, Waiting
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, genesis
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import Answered, GatewayRefused, Position, Waiting
 from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, canister, receipt_for
 from devnet.replica import Call, RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY

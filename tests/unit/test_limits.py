@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from anchorhold.host.answer_reports import Told, deliver
+from anchorhold.host.gateway_client import GatewayRefused
 from appliance.serving.run_queue import BACKLOG_BYTES_MAX, MESSAGE_COST_BYTES
 from appliance.serving.window import (
     Answered,
@@ -33,7 +34,7 @@ from attestation.receipts.outcome import Finish, Outcome
 from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX, SignedReceipt, sign
 from attestation.sealed.buckets import STEP
 from attestation.sealed.frames import FRAME_BYTES, AnswerKeys, FrameWriter
-from devnet.gateway import ARTEFACTS, GatewayRefused
+from devnet.gateway import ARTEFACTS
 from devnet.lone_gateway import OWNER, REPORTER, receipt_for
 from foundation import limits
 from foundation.secrecy import Prompt, Secret

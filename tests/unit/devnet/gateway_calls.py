@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from anchorhold.host.gateway_client import GatewayRefused, chat
 from attestation.consensus.blocks import Block
-from devnet.gateway import Gateway, GatewayRefused, chat
+from devnet.gateway import Gateway
 from tests.gateways import caller
 
 ALICE, BOB = caller(1), caller(2)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from anchorhold.host.gateway_client import chat
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.blocks import Block, Header, Kind, genesis
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import ARTEFACTS, Gateway, chat, gateway_wasm
+from devnet.gateway import ARTEFACTS, Gateway, gateway_wasm
 from devnet.lone_gateway import OWNER, REPORTER
 from devnet.replica import ANONYMOUS, Rejected
 from devnet.replica.module import exported_functions

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anchorhold.host.gateway_client import Answered, Position, Waiting
 from appliance.ordering.sequencer import Sequencer
 from attestation.consensus.answered import AnsweredProof, CertifiedAnswers, verify_answered
 from attestation.consensus.blocks import Block, Ids, has_expired, header_from
 from attestation.consensus.refusals import ConsensusRefused
 from attestation.receipts.body import body_digest
-from devnet.gateway import Answered, Gateway, Position, Waiting
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, canister, report_on
 from devnet.replica import ANONYMOUS, Rejected
 from devnet.subnet import GATEWAY, Subnet

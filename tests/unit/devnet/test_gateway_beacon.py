@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from anchorhold.host.gateway_client import Position, Waiting
 from attestation.consensus.blocks import genesis
-from devnet.gateway import Gateway, Position, Waiting
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, canister
 from devnet.replica import RejectCode, Rejected, Rejection, management
 from devnet.subnet import GATEWAY

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from anchorhold.host.gateway_client import Answered, GatewayRefused, Position, Waiting, chat
 from attestation.consensus.chat import Argument, AssistantMessage, ToolCall, encode_message
 from attestation.receipts.outcome import Finish
-from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, chat
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, canister, person, report_on
 from devnet.replica import Call, NotAnswered, RejectCode, Rejected, Rejection
 from foundation.secrecy import Prompt

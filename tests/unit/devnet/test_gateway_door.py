@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from anchorhold.host.gateway_client import Position, Waiting, chat
 from attestation.auditor.audit_bundle import AskedPart
 from attestation.consensus.blocks import Request
 from attestation.consensus.slices import SliceProof, verify_slice
-from devnet.gateway import Gateway, Position, Waiting, chat
+from devnet.gateway import Gateway
 from devnet.lone_gateway import OWNER, REPORTER, canister, person
 from devnet.replica import ANONYMOUS, Entry, Execution, Rejected
 from devnet.subnet import GATEWAY

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from anchorhold.host.answer_reports import Report
+from anchorhold.host.gateway_client import Answered, GatewayRefused, Position, Waiting
 from attestation.consensus.answered import verify_answered
 from attestation.consensus.blocks import Block
 from attestation.consensus.slices import SliceProof, verify_slice
 from attestation.receipts.body import body_digest
-from devnet.gateway import Answered, Gateway, GatewayRefused, Position, Waiting, gateway_wasm
+from devnet.gateway import Gateway, gateway_wasm
 from devnet.lone_gateway import OWNER, REPORTER, SECOND_REPORTER, report_on
 from devnet.replica import RejectCode, Rejected, Rejection
 from devnet.subnet import GATEWAY
