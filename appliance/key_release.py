@@ -38,7 +38,7 @@ from attestation.sealed.ring import Ring
 from attestation.tee.produce import release
 from attestation.tee.tee import Tee
 from foundation import cbor
-from foundation.refusal import Refused, outline, shown
+from foundation.refusal import StagedRefused, outline, shown
 from foundation.secrecy import Secret
 
 LIMITS: Final = cbor.Limits(bytes_max=1 << 20, depth_max=1, items_max=8)
@@ -46,13 +46,10 @@ AUTH, ATTEST, RESOURCE = "auth", "attest", "resource/"
 OK: Final = 200
 
 
-class ReleaseRefused(Refused):
+class ReleaseRefused(StagedRefused):
     """An item that is none of the messages, or not the one this state waits for."""
 
     stage = "release"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 class State(Enum):
@@ -157,10 +154,7 @@ def decode_say(raw: bytes) -> Say:
 
 
 def _decoded(raw: bytes) -> list[cbor.Value]:
-    try:
-        value = cbor.decode(raw, LIMITS)
-    except cbor.CborRefused as refusal:
-        raise ReleaseRefused("format", expected=refusal.expected, got=refusal.got) from None
+    value = cbor.decode_or(ReleaseRefused, "format", raw, LIMITS)
     if not isinstance(value, list):
         raise ReleaseRefused("format", expected="an array", got=type(value).__name__)
     if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):

@@ -94,10 +94,7 @@ class Statement:
     @classmethod
     def parse(cls, raw: bytes) -> Statement:
         """Raises `UnfitReportData`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise UnfitReportData("report-data.cbor", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(UnfitReportData, "report-data.cbor", raw, _LIMITS)
         match value:
             case [
                 int() as version,

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias, Union
 
-from foundation.refusal import Refused
+from foundation.refusal import Refuse, Refused
 
 SELF_DESCRIBED = 55799
 """The tag that says "this is CBOR" and nothing else: the Internet Computer puts it before its values."""
@@ -177,6 +177,16 @@ def _named(value: object) -> str:
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int] = _NO_TAGS) -> Value:
     """The value whose deterministic encoding `data` is. Raises `CborRefused`, nothing else."""
     return _read(data, limits, tags, ordered=True)
+
+
+def decode_or(
+    refuse: Refuse, code: str, data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int] = _NO_TAGS
+) -> Value:
+    """As `decode`, for a room that reads: what was expected and what came is refused as its own, under `code`."""
+    try:
+        return decode(data, limits, tags=tags)
+    except CborRefused as refusal:
+        raise refuse(code, expected=refusal.expected, got=refusal.got) from None
 
 
 def decode_foreign(data: bytes, limits: Limits = DEFAULT_LIMITS, *, tags: frozenset[int] = _FOREIGN_TAGS) -> Value:

@@ -50,10 +50,7 @@ class Sign1:
     def parse(cls, raw: bytes, *, bytes_max: int, content_type: str | None = None, context: bytes = b"") -> Self:
         """Raises `CoseRefused` alone. Whatever parses is encoded as `raw` again."""
         limits = cbor.Limits(bytes_max=bytes_max, depth_max=3, items_max=8)
-        try:
-            value = cbor.decode(raw, limits, tags=frozenset({_SIGN1}))
-        except cbor.CborRefused as refusal:
-            raise CoseRefused("encoding", expected=refusal.expected, got=refusal.got) from None
+        value = cbor.decode_or(CoseRefused, "encoding", raw, limits, tags=frozenset({_SIGN1}))
         match value:
             case cbor.Tag(18, [bytes(protected), dict() as unprotected, bytes(payload), bytes(signature)]) if (
                 not unprotected and len(signature) == ed25519.SIGNATURE_BYTES
@@ -93,10 +90,7 @@ def _shape(value: object) -> str:
 
 
 def _key_id_of(protected: bytes, limits: cbor.Limits) -> bytes:
-    try:
-        header = cbor.decode(protected, limits)
-    except cbor.CborRefused as refusal:
-        raise CoseRefused("protected", expected=refusal.expected, got=refusal.got) from None
+    header = cbor.decode_or(CoseRefused, "protected", protected, limits)
     key_id = header.get(_KEY_ID) if isinstance(header, dict) else None
     if not isinstance(key_id, bytes) or len(key_id) != KEY_ID_BYTES:
         raise CoseRefused("protected", expected=f"a key id of {KEY_ID_BYTES} bytes", got=shape(key_id))

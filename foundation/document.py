@@ -16,9 +16,9 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, TypeVar
 
-from foundation.refusal import SHOWN_CHARACTERS_MAX, shape, shown
+from foundation.refusal import SHOWN_CHARACTERS_MAX, Refuse, shape, shown
 
 INTEGER_MAX: Final = 2**63 - 1
 PRINTABLE: Final = re.compile(r"[ -~]*")
@@ -29,12 +29,6 @@ LOWER_HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 ANY_HEX: Final = re.compile(r"(?:[0-9a-fA-F]{2})*")
 SPACED_HEX: Final = re.compile(r"\s*(?:[0-9a-fA-F]{2}\s*)*", re.ASCII)  # as people write and paste it
 T = TypeVar("T")
-
-
-class Refuse(Protocol):
-    """The error of the room that reads: a `Refused` class, or what makes one of this."""
-
-    def __call__(self, code: str, /, *, expected: str, got: object) -> Exception: ...
 
 
 def json_value(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from itertools import pairwise
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 SHOWN_CHARACTERS_MAX: Final = 80
 PARTS_MAX: Final = 8
@@ -101,3 +101,16 @@ class Refused(Exception):
     def __str__(self) -> str:
         line = f"{self.stage}: {self.code}: expected {self.expected}, got {self.got}"
         return f"{line}\n  hint: {self.hint}" if self.hint else line
+
+
+class StagedRefused(Refused):
+    """One whose code begins with its stage."""
+
+    def __init__(self, code: str, *, expected: object, got: object, hint: str | None = None) -> None:
+        super().__init__(f"{self.stage}.{code}", expected=expected, got=got, hint=hint)
+
+
+class Refuse(Protocol):
+    """The error of the room that reads: a `Refused` class, or what makes one of this."""
+
+    def __call__(self, code: str, /, *, expected: str, got: object) -> Exception: ...

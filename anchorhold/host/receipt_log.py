@@ -132,10 +132,7 @@ class ReceiptLog:
             raise LogRefused("record", expected="a whole record", got=f"a damaged one at byte {at}")
 
     def _take(self, record: bytes) -> None:
-        try:
-            value = cbor.decode(record, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise LogRefused("record", expected=refusal.expected, got=refusal.got) from None
+        value = cbor.decode_or(LogRefused, "record", record, _LIMITS)
         match value:
             case [0, bytes(signed)]:
                 self._enter(self._checked(signed), self._end, len(record))

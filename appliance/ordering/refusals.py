@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from foundation.refusal import Refused
+from foundation.refusal import StagedRefused
 
 
-class OrderRefused(Refused):
+class OrderRefused(StagedRefused):
     """Something genuine at the wrong place: ahead of us, unproven, or more than we hold."""
 
     stage = "order"
-
-    def __init__(self, code: str, *, expected: object, got: object, hint: str | None = None) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got, hint=hint)
 
 
 class Forked(OrderRefused):

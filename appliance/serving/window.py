@@ -21,19 +21,16 @@ from typing import Final, TypeAlias
 from appliance.ordering.sequencer import Step, Verdict
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES
-from foundation.refusal import Refused, outline
+from foundation.refusal import StagedRefused, outline
 
 LIMITS: Final = cbor.Limits(bytes_max=4 << 20, depth_max=2, items_max=16)
 _STEPS: Final = frozenset(step.value for step in Step)
 
 
-class WindowRefused(Refused):
+class WindowRefused(StagedRefused):
     """An item that is none of the messages."""
 
     stage = "window"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 # -- what a host asks
@@ -177,10 +174,7 @@ def decode_say(raw: bytes) -> Say:
 
 def _decoded(raw: bytes) -> list[cbor.Value]:
     """The parts of a message. Every integer in one is unsigned and none is a boolean (N3)."""
-    try:
-        value = cbor.decode(raw, LIMITS)
-    except cbor.CborRefused as refusal:
-        raise WindowRefused("format", expected=refusal.expected, got=refusal.got) from None
+    value = cbor.decode_or(WindowRefused, "format", raw, LIMITS)
     if not isinstance(value, list):
         raise WindowRefused("format", expected="an array", got=type(value).__name__)
     if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):

@@ -6,7 +6,7 @@ place in the order and is answered with the code (text.md L20). Neither carries 
 
 from __future__ import annotations
 
-from foundation.refusal import Refused
+from foundation.refusal import Refused, StagedRefused
 
 
 class TextRefused(Refused):
@@ -21,10 +21,7 @@ class ModelTextRefused(TextRefused):
     stage = "model text"
 
 
-class PromptRefused(TextRefused):
+class PromptRefused(StagedRefused, TextRefused):
     """A request that cannot become a prompt of this model."""
 
     stage = "prompt"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)

@@ -296,10 +296,7 @@ def _earlier(value: cbor.Value) -> tuple[bytes, tuple[bytes, ...]]:
 
 
 def _decoded(raw: bytes, limits: cbor.Limits, what: str) -> cbor.Value:
-    try:
-        return cbor.decode(raw, limits)
-    except cbor.CborRefused as refusal:
-        raise AuditRefused(what, expected=refusal.expected, got=refusal.got) from None
+    return cbor.decode_or(AuditRefused, what, raw, limits)
 
 
 def _strings(value: cbor.Value, what: str, bytes_max: int, count_max: int) -> tuple[bytes, ...]:

@@ -20,7 +20,7 @@ from attestation.consensus.hashtree import Absent, lookup
 from attestation.consensus.hashtree import parse as parse_tree
 from attestation.consensus.refusals import ConsensusRefused
 from foundation import cbor
-from foundation.refusal import shape
+from foundation.refusal import StagedRefused, shape
 
 ANSWERS_LABEL: Final = b"answers"
 ALTERNATIVES_MAX: Final = 4
@@ -29,13 +29,10 @@ _LIMITS: Final = cbor.Limits(bytes_max=RECORD_BYTES_MAX, depth_max=2, items_max=
 _MAKER: Final = object()
 
 
-class AnsweredRefused(ConsensusRefused):
+class AnsweredRefused(StagedRefused, ConsensusRefused):
     """A certified record that is none, or one of another request."""
 
     stage = "answered"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +87,7 @@ def verify_answered(
 
 
 def _record(raw: bytes, number: int, certified_time_ns: int) -> CertifiedAnswers:
-    try:
-        value = cbor.decode(raw, _LIMITS)
-    except cbor.CborRefused as refusal:
-        raise AnsweredRefused("record", expected=refusal.expected, got=refusal.got) from None
+    value = cbor.decode_or(AnsweredRefused, "record", raw, _LIMITS)
     height, index, request, digests = array(value, 4, "answered")
     if type(digests) is not list or len(digests) > ALTERNATIVES_MAX:
         raise AnsweredRefused("digests", expected=f"at most {ALTERNATIVES_MAX} digests", got=shape(digests))

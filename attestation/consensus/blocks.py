@@ -21,6 +21,7 @@ from attestation.consensus.refusals import ConsensusRefused
 from foundation import cbor, merkle
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.limits import BLOCK_REQUESTS_MAX, SLICE_BYTES_MAX
+from foundation.refusal import StagedRefused
 from foundation.secrecy import Prompt
 
 VERSION: Final = 1
@@ -41,13 +42,10 @@ EXPIRED_CODE: Final = "order.expired"  # what the receipt of an expired request 
 GENESIS_TAG: Final = "anchorhold/genesis/v1"
 
 
-class BlockRefused(ConsensusRefused):
+class BlockRefused(StagedRefused, ConsensusRefused):
     """Bytes that are no block, or a block that contradicts itself."""
 
     stage = "block"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 class Kind(IntEnum):

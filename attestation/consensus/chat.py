@@ -19,7 +19,7 @@ from typing import Final, Self, TypeAlias, TypeVar
 from attestation.consensus.chat_limits import ChatLimits
 from foundation import cbor
 from foundation import limits as agreed
-from foundation.refusal import Refused, shape, shown
+from foundation.refusal import Refused, StagedRefused, shape, shown
 from foundation.secrecy import Prompt
 
 SEED_MAX: Final = (1 << 64) - 1
@@ -28,13 +28,10 @@ PENALTY_MICRO: Final = (-agreed.PENALTY_MICRO_MAX, agreed.PENALTY_MICRO_MAX)
 REPETITION_PENALTY_MICRO: Final = (agreed.REPETITION_PENALTY_MICRO_MIN, agreed.REPETITION_PENALTY_MICRO_MAX)
 
 
-class ChatRefused(Refused):
+class ChatRefused(StagedRefused):
     """A payload that is no chat request, or one beyond the profile's limits. Carries no word of it."""
 
     stage = "chat"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 class ModelRefused(Refused):

@@ -58,10 +58,7 @@ class Entry:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `LogRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise LogRefused("log.entry", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(LogRefused, "log.entry", raw, _LIMITS)
         match value:
             case [1, int(position), bytes(previous), int(time_ns), str(kind), dict() as details] if (
                 type(position) is type(time_ns) is int and len(previous) == DIGEST_BYTES

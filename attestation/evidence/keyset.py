@@ -95,10 +95,7 @@ class Keyset:
     @classmethod
     def parse(cls, raw: bytes) -> Keyset:
         """Raises `MalformedKeyset`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise MalformedKeyset("keyset.cbor", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(MalformedKeyset, "keyset.cbor", raw, _LIMITS)
         match value:
             case [int() as version, list() as keys] if version == VERSION and len(keys) <= KEYS_MAX:
                 keyset = cls(tuple(_key(key) for key in keys))

@@ -154,10 +154,7 @@ def _device(value: cbor.Value, manifests: cbor.Value) -> DeviceEvidence:
 
 def _decoded(what: str, text: object, limits: cbor.Limits) -> list[cbor.Value]:
     raw = from_base64url(f"evidence.{what}", text, bytes_max=limits.bytes_max)
-    try:
-        value = cbor.decode(raw, limits)
-    except cbor.CborRefused as refusal:
-        raise MessageRefused(f"evidence.{what}", expected=refusal.expected, got=refusal.got) from refusal
+    value = cbor.decode_or(MessageRefused, f"evidence.{what}", raw, limits)
     if not isinstance(value, list):
         raise MessageRefused(f"evidence.{what}", expected="a list", got=type(value).__name__)
     return value

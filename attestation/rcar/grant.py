@@ -106,10 +106,7 @@ class GrantContext:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `GrantRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(GrantRefused, "grant.context", raw, _LIMITS)
         match value:
             case [
                 3,

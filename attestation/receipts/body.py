@@ -166,10 +166,7 @@ class Receipt:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ReceiptRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise ReceiptRefused("body", expected=refusal.expected, got=refusal.got) from None
+        value = cbor.decode_or(ReceiptRefused, "body", raw, _LIMITS)
         match value:
             case [
                 1,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from foundation.refusal import Refused
+from foundation.refusal import StagedRefused
 
 
-class ReceiptRefused(Refused):
+class ReceiptRefused(StagedRefused):
     """Base of the family: nothing else leaves a parser or a check of this room."""
 
     stage = "receipt"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
 
 class PriceRefused(ReceiptRefused):

@@ -69,10 +69,7 @@ class ForkDocument:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ForkRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise ForkRefused("document", expected=refusal.expected, got=refusal.got) from None
+        value = cbor.decode_or(ForkRefused, "document", raw, _LIMITS)
         match value:
             case [1, 0 | 2 as ground, bytes(key), bytes(first), bytes(second)]:
                 fork = cls(Ground(ground), key, first, second)

@@ -105,10 +105,7 @@ class Opening:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `ReceiptRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise ReceiptRefused("opening", expected=refusal.expected, got=refusal.got) from None
+        value = cbor.decode_or(ReceiptRefused, "opening", raw, _LIMITS)
         match value:
             case [bytes(salt), int() | str() as finish, int(tokens_in), int(tokens_out), bytes(output), bytes(trace)]:
                 outcome = Outcome(read_finish(finish), tokens_in, tokens_out, output, trace)

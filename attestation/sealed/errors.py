@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from foundation.refusal import Refused
+from foundation.refusal import StagedRefused
 
 
-class SealedRefused(Refused):
+class SealedRefused(StagedRefused):
     """A request that keeps its place and is not run. Every cell reaches the same code (answer.md A13)."""
 
     stage = "sealed"
 
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
-
-class KeysRefused(Refused):
+class KeysRefused(StagedRefused):
     """Bytes that are no service key, no ring of them or no descriptor, or a descriptor its broker did not sign."""
 
     stage = "service-key"
 
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)
 
-
-class AnswerRefused(Refused):
+class AnswerRefused(StagedRefused):
     """Frames that are not, in this order and to their end, the answer to this request."""
 
     stage = "answer"
-
-    def __init__(self, code: str, *, expected: object, got: object) -> None:
-        super().__init__(f"{self.stage}.{code}", expected=expected, got=got)

@@ -228,10 +228,7 @@ def offers(resource: str, ring: Ring, signer: Signer) -> Sequence[bytes]:
 
 def _decoded(raw: bytes) -> cbor.Value:
     limits = cbor.Limits(bytes_max=OFFER_BYTES_MAX, depth_max=1, items_max=8)
-    try:
-        return cbor.decode(raw, limits)
-    except cbor.CborRefused as refusal:
-        raise KeysRefused("offer", expected=refusal.expected, got=refusal.got) from None
+    return cbor.decode_or(KeysRefused, "offer", raw, limits)
 
 
 def _suite(number: int) -> SuiteId:

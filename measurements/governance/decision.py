@@ -59,10 +59,7 @@ class Decision:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """Raises `DecisionRefused`, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise DecisionRefused("decision.cbor", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(DecisionRefused, "decision.cbor", raw, _LIMITS)
         match value:
             case [1, bytes(payload), [0, dict(signatures)]]:
                 decision = cls(payload, Signatures(_signatures(signatures)))

@@ -275,10 +275,7 @@ class History:
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """dCBOR `[1, authority document bstr, [decision bstr, …]]`. Raises `Refused` of this room, nothing else."""
-        try:
-            value = cbor.decode(raw, _LIMITS)
-        except cbor.CborRefused as refusal:
-            raise HistoryRefused("history.cbor", expected=refusal.expected, got=refusal.got) from refusal
+        value = cbor.decode_or(HistoryRefused, "history.cbor", raw, _LIMITS)
         match value:
             case [version, bytes(authority), list(decisions)] if type(version) is int and version == VERSION:
                 return cls(parse_authority(authority), tuple(_decision(each) for each in decisions))
