@@ -421,7 +421,6 @@ def _history(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _word(arguments: argparse.Namespace, approves: bool) -> bool:
-
     if approves and not arguments.on_my_word:
         raise UsageRefused("usage.word", expected="a decision (`broker adopt`), or --on-my-word", got="no --on-my-word")
     return bool(arguments.on_my_word)
@@ -477,8 +476,6 @@ def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
 
 
 def _hex(text: str) -> bytes:
-    from anchorhold.input_files import hex_option
-
     return hex_option(text, "the option")
 
 
