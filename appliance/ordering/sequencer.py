@@ -4,7 +4,6 @@
     verdict = sequencer.propose(proof)              # any host, any time
     while verdict.wants is not None: ...            # fetch that block's body
         for request in sequencer.supply(body): ...  # run it
-    saved = sequencer.checkpoint()
 
 A slice comes as one proof, which fills the plan with headers, and one body per header, which is checked
 against that header and released. State, all of it:
@@ -13,10 +12,9 @@ against that header and released. State, all of it:
     plan        headers proven to follow it, bodies still to come: at most `plan_max`
     heights     the blocks this cell's release was granted, where there is a release; they only grow
     certified   height, link and time of the newest certificate believed; the time is the cell's only clock
-    marks       at most three certified heads kept with their certificates, to make checkpoints of
 
 Everything is decided here and nothing is touched: no socket, clock, disk or randomness. A call either
-succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O35 and O38 of docs/spec/order.md.
+succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O30, O34, O35 and O38 of docs/spec/order.md.
 
 What this does not establish: that a slice is recent or the newest (there is no clock to say so), or that
 bodies will ever come (the host may stop). Released once means once in this process: after a restart the host
@@ -28,7 +26,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Self
+from typing import Final
 
 from appliance.ordering.refusals import Forked, OrderRefused
 from attestation.consensus.blocks import Header, Kind, check_requests
@@ -93,19 +91,6 @@ class _Planned:
     link: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A certified head: with its certificate it proves itself to anyone."""
-
-    certificate: bytes
-    tree: bytes | None
-    header: Header
-    time_ns: int
-
-    def encode(self) -> bytes:
-        return SliceProof(self.certificate, (self.header,), self.tree).encode()
-
-
 class Sequencer:
     """The one mutable thing of ordering."""
 
@@ -122,34 +107,6 @@ class Sequencer:
         self._position: Position | None = None
         self._plan: deque[_Planned] = deque()
         self._certified_time_ns = 0
-        self._checkpoint: _Mark | None = None  # the newest certified head that has been released in full
-        self._next_mark: _Mark | None = None  # the first certified head still ahead of the position
-        self._last_mark: _Mark | None = None  # the newest one, when that is another
-
-    @classmethod
-    def restore(
-        cls,
-        checkpoint: bytes,
-        *,
-        root_key: bytes,
-        canister: bytes,
-        plan_max: int = HEADERS_MAX,
-        cache: DelegationCache | None = None,
-    ) -> Self:
-        """A sequencer that stands behind the checkpoint's header and never goes below it (O32).
-
-        Nothing in `checkpoint` is trusted: it is verified as any slice is. An old one is as genuine as a new
-        one, so it bounds the position from below and no more.
-        """
-        sequencer = cls(root_key=root_key, canister=canister, plan_max=plan_max, cache=cache)
-        proof = SliceProof.parse(checkpoint)
-        if len(proof.headers) != 1:
-            raise SliceRefused("checkpoint", expected="one header", got=len(proof.headers))
-        proven = verify_slice(proof, root_key=root_key, canister=canister, cache=cache)
-        sequencer._position = _behind(proven.head, proven.head_link)
-        sequencer._certified_time_ns = proven.certified_time_ns
-        sequencer._checkpoint = _mark_of(proven)
-        return sequencer
 
     def grant(self, heights: Heights) -> None:
         """From now on these blocks are run and no others (O34)."""
@@ -170,10 +127,6 @@ class Sequencer:
         """The height of the body that would be released next, if its header is proven."""
         return self._plan[0].header.height if self._plan else None
 
-    def checkpoint(self) -> bytes | None:
-        """The newest certified head that was released in full, as a proof of itself (O31)."""
-        return self._checkpoint.encode() if self._checkpoint else None
-
     # --- proofs ---------------------------------------------------------------------------------------------
 
     def propose(self, raw: bytes) -> Verdict:
@@ -186,14 +139,11 @@ class Sequencer:
         # From here on nothing refuses.
         self._position = position
         tip = self._tip_height(position)
-        added = [
+        self._plan.extend(
             _Planned(header, link)
             for header, link in zip(proven.headers, proven.links, strict=True)
             if header.height > tip
-        ]
-        self._plan.extend(added)
-        if added:
-            self._remember(_mark_of(proven))
+        )
         self._certified_time_ns = max(self._certified_time_ns, proven.certified_time_ns)  # O27
         return Verdict(step, self.wants, self._tip_height(position), self._certified_time_ns)
 
@@ -268,14 +218,6 @@ class Sequencer:
     def _tip_link(self, position: Position) -> bytes:
         return self._plan[-1].link if self._plan else position.link
 
-    def _remember(self, mark: _Mark) -> None:
-        # Two marks ahead are enough: the first is never displaced, so running past it always yields a
-        # checkpoint, however often a newer head is proposed meanwhile.
-        if self._next_mark is None:
-            self._next_mark = mark
-        else:
-            self._last_mark = mark
-
     # --- bodies ---------------------------------------------------------------------------------------------
 
     def supply(self, raw: bytes) -> tuple[OrderedRequest, ...]:
@@ -301,7 +243,6 @@ class Sequencer:
         released = _released(planned, body, self._certified_time_ns, self._expired(planned.header))
         self._plan.popleft()
         self._position = _behind(planned.header, planned.link)
-        self._pass_mark(planned.header.height)
         return released
 
     def _expired(self, header: Header) -> frozenset[int]:
@@ -313,10 +254,6 @@ class Sequencer:
             for ids in each.header.expired
             for number in range(max(ids.first, own.start), min(ids.end, own.stop))
         )
-
-    def _pass_mark(self, height: int) -> None:
-        if self._next_mark is not None and self._next_mark.header.height == height:
-            self._checkpoint, self._next_mark, self._last_mark = self._next_mark, self._last_mark, None
 
 
 def _released(
@@ -347,7 +284,3 @@ def _released(
 
 def _behind(header: Header, link: bytes) -> Position:
     return Position(header.height, link, header.next_id)
-
-
-def _mark_of(proven: VerifiedSlice) -> _Mark:
-    return _Mark(proven.certificate, proven.tree, proven.head, proven.certified_time_ns)

@@ -1,4 +1,4 @@
-"""order.md O20 to O32: what the cell takes in, what it lets out, and what it will not be told."""
+"""order.md O20 to O30: what the cell takes in, what it lets out, and what it will not be told."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from appliance.ordering.refusals import Forked, OrderRefused
 from appliance.ordering.sequencer import OrderedRequest, Sequencer, Step
 from attestation.consensus.blocks import BlockRefused, Kind
 from attestation.consensus.delegation import DelegationCache
-from attestation.consensus.refusals import ConsensusRefused
-from attestation.consensus.slices import SliceProof
 from devnet.chain import CALLER, Chain
 from devnet.misbehaviour import Misbehaviour
-from devnet.subnet import GATEWAY, NEIGHBOUR, Subnet
+from devnet.subnet import GATEWAY, Subnet
 from foundation.refusal import Refused
 
 NOW = 1_700_000_000_000_000_000
@@ -60,7 +58,7 @@ def run(sequencer: Sequencer, heights: Iterable[int], chain: Chain = CHAIN) -> l
 
 def standing(sequencer: Sequencer) -> tuple[object, ...]:
     """Everything a caller can see."""
-    return sequencer.position, sequencer.wants, sequencer.certified_time_ns, sequencer.checkpoint()
+    return sequencer.position, sequencer.wants, sequencer.certified_time_ns
 
 
 def refuses(sequencer: Sequencer, propose: bytes) -> Refused:
@@ -103,7 +101,7 @@ def test_what_a_subnet_ordered_runs_in_that_order() -> None:
 def test_before_a_proof_there_is_no_position_and_no_body_is_taken() -> None:
     # order.md O20
     sequencer = fresh()
-    assert standing(sequencer) == (None, None, 0, None)
+    assert standing(sequencer) == (None, None, 0)
     with pytest.raises(OrderRefused) as refusal:
         sequencer.supply(CHAIN.body(1))
     assert refusal.value.code == "order.not-joined"
@@ -314,132 +312,6 @@ def test_what_a_refused_body_held_is_not_in_the_refusal() -> None:
     said = f"{refusal.value} {refusal.value.args}"
     assert "secret" not in said
     assert b"secret".hex() not in said
-
-
-# --- checkpoints --------------------------------------------------------------------------------------------
-
-
-def restored(checkpoint: bytes) -> Sequencer:
-    return Sequencer.restore(checkpoint, root_key=SUBNET.root_key, canister=GATEWAY)
-
-
-def saved(sequencer: Sequencer) -> int | None:
-    """The height a checkpoint stands behind."""
-    raw = sequencer.checkpoint()
-    return None if raw is None else SliceProof.parse(raw).headers[0].height
-
-
-def test_a_checkpoint_is_the_newest_certified_head_run_in_full() -> None:
-    # order.md O31
-    sequencer = fresh()
-    sequencer.propose(proof(1, 3))
-    heights = [saved(sequencer)]
-    for height in range(1, 4):
-        run(sequencer, (height,))
-        heights.append(saved(sequencer))
-    assert heights == [None, None, None, 3]
-    sequencer.propose(proof(4, 8))
-    run(sequencer, range(4, 8))
-    assert saved(sequencer) == 3
-    run(sequencer, (8,))
-    assert saved(sequencer) == 8
-
-
-def test_newer_proofs_never_keep_a_checkpoint_from_being_reached() -> None:
-    # order.md O31: a head is proposed for every block before anything runs.
-    sequencer = fresh()
-    for last in range(1, 9):
-        sequencer.propose(proof(1, last))
-    reached = []
-    for height in range(1, 9):
-        run(sequencer, (height,))
-        reached.append(saved(sequencer))
-    assert reached == [1, 1, 1, 1, 1, 1, 1, 8]
-
-
-def test_every_kept_head_gives_way_to_the_next() -> None:
-    # order.md O31
-    sequencer = fresh()
-    for first, last in ((1, 2), (3, 4), (5, 6), (7, 8)):
-        sequencer.propose(proof(first, last))
-        if last in (4, 6, 8):
-            run(sequencer, range(first - 2, last - 1))
-            assert saved(sequencer) == last - 2
-    run(sequencer, (7, 8))
-    assert saved(sequencer) == 8
-    assert sequencer._next_mark is None
-
-
-def test_a_restored_cell_goes_on_where_it_was_and_never_below() -> None:
-    # order.md O32
-    sequencer = fresh()
-    sequencer.propose(proof(1, 5))
-    before = run(sequencer, range(1, 6))
-    checkpoint = sequencer.checkpoint()
-    assert checkpoint is not None
-    again = restored(checkpoint)
-    assert standing(again) == standing(sequencer)
-    assert again.checkpoint() == checkpoint
-    assert run(again, range(1, 6)) == []
-    assert again.propose(proof(1, 5)).wants is None
-    assert again.propose(proof(3, 8)).wants == 6
-    after = run(again, range(1, 9))
-    assert [request.id for request in (*before, *after)] == list(range(sum(SIZES)))
-
-
-def test_an_old_checkpoint_is_genuine_and_repeats_the_same_requests() -> None:
-    # order.md O32: it bounds from below, no more.
-    sequencer = fresh()
-    sequencer.propose(proof(1, 2))
-    run(sequencer, (1, 2))
-    old = sequencer.checkpoint()
-    assert old is not None
-    sequencer.propose(proof(3, 4))
-    once = run(sequencer, (3, 4))
-    rolled_back = restored(old)
-    rolled_back.propose(proof(3, 4))
-    assert run(rolled_back, (3, 4)) == once
-
-
-def test_a_restored_cell_raises_the_same_alarms() -> None:
-    # order.md O25, O26, O32
-    sequencer = fresh()
-    sequencer.propose(proof(1, 6))
-    run(sequencer, range(1, 7))
-    checkpoint = sequencer.checkpoint()
-    assert checkpoint is not None
-    again = restored(checkpoint)
-    assert refuses(again, proof(5, 8, FORK)).code == "order.fork"
-    assert refuses(again, proof(1, 3, later=1000)).code == "order.rewind"
-
-
-def test_nothing_in_a_checkpoint_is_trusted() -> None:
-    # order.md O32
-    good = proof(5, 5)
-    assert restored(good).position is not None
-    forged = bytearray(good)
-    forged[-1] ^= 1
-    stranger = Subnet(b"stranger", delegated=False)
-    for raw in (
-        b"",
-        bytes(forged),
-        proof(4, 5),
-        Chain(stranger, GATEWAY, seed=b"", blocks=CHAIN.blocks).proof(5, 5, at(5) + 1),
-        CHAIN.proof(5, 5, at(5) + 1, misbehaviour=Misbehaviour.FORGED_HEAD),
-    ):
-        with pytest.raises(ConsensusRefused):
-            restored(raw)
-    with pytest.raises(ConsensusRefused):
-        Sequencer.restore(good, root_key=SUBNET.root_key, canister=NEIGHBOUR)
-
-
-def test_the_size_of_a_checkpoint_does_not_grow_with_the_chain() -> None:
-    sequencer = fresh()
-    sequencer.propose(proof(1, 8))
-    run(sequencer, range(1, 9))
-    checkpoint = sequencer.checkpoint()
-    assert checkpoint is not None
-    assert len(checkpoint) == len(proof(8, 8))
 
 
 def test_a_delegated_subnet_and_its_cache_serve_as_well() -> None:
