@@ -25,6 +25,7 @@ from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from appliance.message_parts import message_parts
 from attestation.errors import EvidenceRefused
 from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import TeeKind
@@ -119,7 +120,7 @@ def encode_ask(ask: Ask) -> bytes:
 
 def decode_ask(raw: bytes) -> Ask:
     """Raises `ReleaseRefused`, nothing else."""
-    match _decoded(raw):
+    match message_parts(raw, LIMITS, ReleaseRefused):
         case [0]:
             return WhereAreYou()
         case [1]:
@@ -142,7 +143,7 @@ def encode_say(say: Say) -> bytes:
 
 def decode_say(raw: bytes) -> Say:
     """For the host. Raises `ReleaseRefused`, nothing else."""
-    match _decoded(raw):
+    match message_parts(raw, LIMITS, ReleaseRefused):
         case [0, str(state), int(number), str() | None as failure] if state in {each.value for each in State}:
             return Standing(State(state), number, failure)
         case [1, int(number), str(method), str(path), bytes(body)]:
@@ -151,15 +152,6 @@ def decode_say(raw: bytes) -> Say:
             return Declined(code)
         case value:
             raise ReleaseRefused("format", expected="something a cell says", got=outline(value))
-
-
-def _decoded(raw: bytes) -> list[cbor.Value]:
-    value = cbor.decode_or(ReleaseRefused, "format", raw, LIMITS)
-    if not isinstance(value, list):
-        raise ReleaseRefused("format", expected="an array", got=type(value).__name__)
-    if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):
-        raise ReleaseRefused("format", expected="unsigned integers", got=outline(value))
-    return value
 
 
 # -- what is done

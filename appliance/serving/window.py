@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from appliance.message_parts import message_parts
 from appliance.ordering.sequencer import Step, Verdict
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES
@@ -66,7 +67,7 @@ def encode_ask(ask: Ask) -> bytes:
 
 def decode_ask(raw: bytes) -> Ask:
     """One of the three, or `WindowRefused`."""
-    match _decoded(raw):
+    match message_parts(raw, LIMITS, WindowRefused):
         case [0]:
             return WhereAreYou()
         case [1, bytes(proof)]:
@@ -155,7 +156,7 @@ def encode_say(say: Say) -> bytes:
 
 def decode_say(raw: bytes) -> Say:
     """For the host: what a cell said. A host checks shape here and truth elsewhere."""
-    match _decoded(raw):
+    match message_parts(raw, LIMITS, WindowRefused):
         case [0, int(height), bytes() | None as link, int() | None as wants, int(time_ns)] if _stands(height, link):
             return Standing(height, link, wants, time_ns)
         case [1, str(step), int() | None as wants, int(through), int(time_ns)] if step in _STEPS:
@@ -170,16 +171,6 @@ def decode_say(raw: bytes) -> Say:
             return Checkpoint(height, note)
         case value:
             raise WindowRefused("format", expected="something a cell says", got=outline(value))
-
-
-def _decoded(raw: bytes) -> list[cbor.Value]:
-    """The parts of a message. Every integer in one is unsigned and none is a boolean (N3)."""
-    value = cbor.decode_or(WindowRefused, "format", raw, LIMITS)
-    if not isinstance(value, list):
-        raise WindowRefused("format", expected="an array", got=type(value).__name__)
-    if any(isinstance(part, bool) or (isinstance(part, int) and part < 0) for part in value):
-        raise WindowRefused("format", expected="unsigned integers", got=outline(value))
-    return value
 
 
 def _stands(height: int, link: bytes | None) -> bool:
