@@ -133,6 +133,8 @@ def refused_file(error: OSError, path: str | Path | None = None, kind: Kind | No
     if kind is None:
         return FileRefused(code, expected=f"to use {_text(name)}", got=got, hint=_REMEDIES.get(code))
     remedy = kind.remedy if code in ("file.missing", "file.folder", "file.path") else _REMEDIES.get(code)
+    if path is not None and (inside := Path(_text(name)).relative_to(path)) != Path():
+        return FileRefused(code, expected=f"{kind.called} in {path}", got=f"{got}: {inside}", hint=remedy)
     return FileRefused(code, expected=f"{kind.called} in {_text(name)}", got=got, hint=remedy)
 
 

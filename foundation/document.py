@@ -20,6 +20,7 @@ from typing import Final, NoReturn, TypeVar
 
 from foundation.refusal import SHOWN_CHARACTERS_MAX, Refuse, shape, shown
 
+FAULT_CHARACTERS_MAX: Final = 160
 INTEGER_MAX: Final = 2**63 - 1
 PRINTABLE: Final = re.compile(r"[ -~]*")
 ANY_TEXT: Final = re.compile(r".*", re.DOTALL)
@@ -288,10 +289,12 @@ def undecoded(error: Exception) -> str:
         case UnicodeDecodeError(start=at, encoding=encoding):
             return f"a byte that is not {encoding.upper()}, at {at}"
         case json.JSONDecodeError(msg=text, lineno=line, colno=column):
-            return f"{text[:1].lower()}{text[1:]} at line {line}, column {column}"[:SHOWN_CHARACTERS_MAX]
-        case _:
+            return f"text with a fault: {text[:1].lower()}{text[1:]} (at line {line}, column {column})"
+        case tomllib.TOMLDecodeError():
             text = str(error)
-            return f"{text[:1].lower()}{text[1:]}"[:SHOWN_CHARACTERS_MAX]
+            return f"text with a fault: {text[:1].lower()}{text[1:]}"[:FAULT_CHARACTERS_MAX]
+        case _:
+            return str(error)[:SHOWN_CHARACTERS_MAX]
 
 
 def _depth(raw: bytes) -> int:

@@ -99,6 +99,7 @@ def _place(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     from attestation.auditor.audit import audit
+    from attestation.auditor.rows import BUNDLE as FORM
 
     _refuse_idle(arguments)
     terms = _terms(arguments)
@@ -111,7 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
         _write_page(report, arguments.bundle, arguments.page)
     if arguments.fork is not None and report.forks:
         arguments.fork.write_bytes(report.forks[0])
-    print(_as_json(report, hint) if arguments.json else _as_text(report, hint))
+    if arguments.json:
+        print(_as_json(report, hint))
+    elif report.failed and report.failed[0].code == FORM:
+        print(_as_line(report.failed[0], arguments.bundle))
+    else:
+        print(_as_text(report, hint))
     return int(report.status)
 
 
@@ -227,6 +233,12 @@ def _write_page(report: Report, bundle: str, path: Path) -> None:
 
 
 # -- what is printed
+
+
+def _as_line(form: Finding, bundle: str) -> str:
+    """U39: of a file that is no bundle there is nothing else to say."""
+    said = f"{form.code}: expected {form.expected}, got {form.got}"
+    return f"audit: refused, {said}; {bundle} has to be {BUNDLE.called}: {BUNDLE.remedy}"
 
 
 def _as_text(report: Report, hint: str) -> str:

@@ -94,7 +94,7 @@ UNREAD = {"missing": 1, "folder": 1}
 HISTORY = {"junk": 5, "half": 5}
 
 READS = (
-    Row("audit {x}", "bundle", kinds=("missing", "folder")),
+    Row("audit {x}", "bundle"),
     Row("audit bundle --policy {x}", "policy.toml"),
     Row("audit bundle --references {x}", "references.toml", kinds=FILES[:4]),
     Row("audit bundle --devnet {x}", "policy.toml", kinds=FILES[:4]),
