@@ -74,7 +74,7 @@ def _amd_values(certificate: x509.Certificate) -> dict[str, bytes]:
         if isinstance(extension.value, x509.UnrecognizedExtension) and oid in KNOWN:
             values[oid] = extension.value.value
         elif extension.critical:  # evidence.md E15: critical means "refuse me if you do not know me"
-            raise _malformed("extensions", "no critical extension of unknown meaning", oid)
+            raise _malformed("extensions", "no critical extension but AMD's own", oid)
     return values
 
 

@@ -2,7 +2,7 @@
 
 Signatures are RSA-PSS with SHA-384, MGF1 with SHA-384, 48 bytes of salt and 4096-bit keys, whatever a
 certificate says of itself. Validity in time is looked at last and apart (`refuse_outside_validity`), so
-that a forgery is called a forgery even when it has also expired. Rules: docs/spec/evidence.md E20 to E29.
+that a forgery is called a forgery even when it has also expired. Rules: docs/spec/evidence.md E20 to E29, E187.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from attestation.errors import ChainRefused, CollateralMissing
 from attestation.evidence.certificates import UNREADABLE
+from attestation.verify.critical_extensions import refuse_unprocessed
 from attestation.verify.pins import SnpRoot, SnpRoots
 from foundation.refusal import listed
 
@@ -61,6 +62,8 @@ def lead_to_root(vek: x509.Certificate, given: Sequence[x509.Certificate], roots
         raise ChainRefused(
             "chain.root.self-signature", expected="signed by its own key", got="a signature that does not verify"
         )
+    for issuer in (intermediate, ark):
+        refuse_unprocessed("chain.extension", issuer, common_name(issuer))
     _require_leaf(vek)
     return Chain(vek, intermediate, ark, ark_key, root)
 

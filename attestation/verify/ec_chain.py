@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from attestation.errors import ChainRefused, CollateralMissing, FormatRefused, Revoked, SignatureRefused
 from attestation.evidence.certificates import UNREADABLE
+from attestation.verify.critical_extensions import refuse_unprocessed
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END CERTIFICATE-----\r?\n?")
 CERTIFICATE_BYTES_MAX = 8 * 1024
@@ -129,11 +130,7 @@ def _verify_role(code: str, certificate: x509.Certificate, below: int) -> None:
             expected=f"{_name(certificate)} to be allowed to sign",
             got="a key usage without signatures",
         )
-    for extension in certificate.extensions:
-        if extension.critical and isinstance(extension.value, x509.UnrecognizedExtension):
-            raise ChainRefused(
-                f"{code}.extension", expected="no unknown critical extension", got=extension.oid.dotted_string
-            )
+    refuse_unprocessed(f"{code}.extension", certificate, _name(certificate))
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:

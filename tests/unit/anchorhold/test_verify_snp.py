@@ -29,7 +29,7 @@ from attestation.errors import (
 from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.verify.chain import key_digest
 from tests.keys import p384_key, rsa_key
-from tests.unit.attestation.forge import NOW, Case, Forge
+from tests.unit.attestation.forge import NOW, Case, Forge, of_amds_own_critical
 
 FORGE = Forge()
 ROOT = key_digest(rsa_key("ark").public_key()).hex()
@@ -144,7 +144,7 @@ def test_a_chain_that_openssl_refuses_is_not_genuine(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:  # evidence.md E185
     case = FORGE.case()
-    case.chain[0] = FORGE.make_intermediate(critical_oid="1.2.3.4")
+    case.vek = FORGE.make_vek(**of_amds_own_critical())
     case.verify()
     desk.lay(case)
     assert run(*desk.evidence(), *desk.chain(), "--genuine-only", "--json") == 2

@@ -94,6 +94,7 @@ def certificate(
     serial: int = 7,
     amd: Mapping[str, bytes] | None = None,
     critical_oid: str | None = None,
+    critical_value: bytes = b"\x05\x00",
     rsa_padding: Any = PSS,
     algorithm: Any = None,
     constraints_critical: bool = True,
@@ -117,9 +118,14 @@ def certificate(
         )
     if critical_oid is not None:
         builder = builder.add_extension(
-            x509.UnrecognizedExtension(x509.ObjectIdentifier(critical_oid), b"\x05\x00"), critical=True
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(critical_oid), critical_value), critical=True
         )
     return builder.sign(signer, algorithm or hashes.SHA384(), rsa_padding=rsa_padding)
+
+
+def of_amds_own_critical() -> dict[str, Any]:
+    """Changes to a VEK: its structure version stands in a critical extension."""
+    return {"amd": {"1": None}, "critical_oid": f"{ARC}1", "critical_value": integer(1)}
 
 
 def usage(*, sign: bool = True, crl: bool = False) -> x509.KeyUsage:

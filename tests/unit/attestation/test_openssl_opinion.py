@@ -24,7 +24,7 @@ from attestation.verify.snp import SnpCollateral, SnpEvidence
 from tests.keys import rsa_key
 from tests.unit.attestation import forge_tdx
 from tests.unit.attestation.chain_judging import SECOND, Verdicts, judge_amd, judge_ec
-from tests.unit.attestation.forge import NOW, Case, make_once, usage
+from tests.unit.attestation.forge import NOW, Case, make_once, of_amds_own_critical, usage
 from tests.unit.attestation.forge_gpu import Device, certify
 from tests.unit.attestation.forge_tdx import Identity, World, revocations
 from tests.unit.attestation.snp_cases import GENOA
@@ -34,6 +34,8 @@ FRACTION: Final = timedelta(milliseconds=500)
 DAY: Final = timedelta(days=1)
 OTHER: Final = "other"
 UNKNOWN: Final = "1.2.3.4"
+EXTENDED_KEY_USAGE: Final = "2.5.29.37"
+FOR_SERVERS: Final = bytes.fromhex("300a06082b06010505070301")
 
 Bent = Callable[[], Verdicts]
 
@@ -88,6 +90,9 @@ AMD_ALONE: Final[Mapping[str, Bent]] = {
     ),
     "AMD: an issuer without keyUsage": lambda: amd(intermediate={"usage": None}),
     "AMD: a root that may not sign lists, and no list": lambda: amd(ark={"usage": usage(crl=False)}),
+    "AMD: an issuer with a critical extendedKeyUsage": lambda: amd(
+        intermediate={"critical_oid": EXTENDED_KEY_USAGE, "critical_value": FOR_SERVERS}
+    ),
     "AMD: a VEK that is an authority": lambda: amd(vek={"authority": x509.BasicConstraints(True, None)}),
     "AMD: a fraction of a second behind the end": lambda: amd(vek={"end": NOW}, after=FRACTION),
     "AMD: a forged list beside a sound one": lambda: amd(
@@ -133,6 +138,16 @@ AMD_BOTH: Final[Mapping[str, tuple[Bent, str, str]]] = {
     "an unknown critical extension": (
         lambda: amd(vek={"critical_oid": UNKNOWN}),
         "vek.extensions",
+        "unhandled critical extension",
+    ),
+    "an unknown critical extension of the intermediate": (
+        lambda: amd(intermediate={"critical_oid": UNKNOWN}),
+        "chain.extension",
+        "unhandled critical extension",
+    ),
+    "an unknown critical extension of the root": (
+        lambda: amd(ark={"critical_oid": UNKNOWN}),
+        "chain.extension",
         "unhandled critical extension",
     ),
     "a revoked intermediate": (lambda: amd(GENOA.crl(revoked=(0x20002,))), "crl.revoked", "certificate revoked"),
@@ -232,6 +247,9 @@ EC_ALONE: Final[Mapping[str, Bent]] = {
     "Intel, NVIDIA: a root that is not the last": lambda: gpu(order=(0, 1, 2, 4, 3)),
     "Intel, NVIDIA: a leaf that is an authority": lambda: gpu(certify("GH100 A", device().identity, 0)),
     "Intel, NVIDIA: a leaf that may not sign": leaf_that_may_not_sign,
+    "Intel, NVIDIA: a critical extendedKeyUsage": lambda: gpu(
+        device().leaf(extra=[(EXTENDED_KEY_USAGE, FOR_SERVERS, True)])
+    ),
     "Intel, NVIDIA: a fraction of a second behind the end": lambda: gpu(
         device().leaf(end=forge_tdx.NOW), after=FRACTION
     ),
@@ -332,14 +350,15 @@ def misstating() -> Case:
 
 
 def extended() -> Case:
+    """We read what AMD writes into a VEK, critical or not; OpenSSL does not know it."""
     case = GENOA.case()
-    case.chain[0] = GENOA.make_intermediate(critical_oid=UNKNOWN)
+    case.vek = GENOA.make_vek(**of_amds_own_critical())
     return case
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
-    [(misstating, "certificate signature failure, at depth 0"), (extended, "unhandled critical extension, at depth 1")],
+    [(misstating, "certificate signature failure, at depth 0"), (extended, "unhandled critical extension, at depth 0")],
 )
 def test_what_openssl_alone_refuses_is_refused_by_name(
     made: Callable[[], Case], reason: str

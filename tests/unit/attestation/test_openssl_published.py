@@ -24,6 +24,7 @@ from attestation.evidence.certificates import read_certificate, read_crl
 from attestation.evidence.gpu_rim import GpuRim
 from attestation.evidence.tdx_collateral import TdxCollateral
 from attestation.evidence.tdx_quote import TdxQuote
+from attestation.verify.critical_extensions import PROCESSED
 from attestation.verify.ec_chain import parse_certificate, parse_crl, parse_pem_chain, spki_digest
 from attestation.verify.gpu import NVIDIA_DEVICE_ROOT_SPKI
 from attestation.verify.gpu_rim import NVIDIA_RIM_ROOT_SPKI
@@ -219,6 +220,22 @@ def test_chains_under_the_lists_that_came_with_them(entry: dict[str, Any]) -> No
 def test_nvidias_sound_chains_are_accepted_by_both(chain: Certificates, root: bytes) -> None:  # evidence.md E185
     at = max(each.not_valid_before_utc for each in chain)
     assert judge_ec(chain, root, (), at) == Verdicts("", "")
+
+
+@pytest.mark.parametrize("chain", [chain.values[0] for chain in (*INTELS, *NVIDIAS)])
+def test_two_extensions_are_critical_in_intels_and_nvidias_chains(chain: Certificates) -> None:  # evidence.md E187
+    assert {oid for each in chain for oid in critical(each)} == PROCESSED
+
+
+def test_the_same_two_are_critical_in_amds_authorities_and_none_is_in_a_vek() -> None:  # evidence.md E15, E187
+    chains = list(amd_chains())
+    authorities = {*amd_issuers(), *(each for _, _, given in chains for each in given)}
+    assert {oid for each in authorities for oid in critical(each)} == PROCESSED
+    assert {name: found for name, vek, _ in chains if (found := critical(vek))} == {}
+
+
+def critical(certificate: x509.Certificate) -> set[x509.ObjectIdentifier]:
+    return {each.oid for each in certificate.extensions if each.critical}
 
 
 # --- bent ---------------------------------------------------------------------------------------------------

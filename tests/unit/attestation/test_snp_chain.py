@@ -17,8 +17,14 @@ from attestation.verify.chain import key_digest
 from attestation.verify.snp import SnpCollateral, SnpEvidence
 from attestation.verify.verified import Revocation
 from tests.keys import p384_key, rsa_key
-from tests.unit.attestation.forge import END, NOW, PSS, START, Case, integer, usage
+from tests.unit.attestation.forge import END, NOW, PSS, START, Case, integer, of_amds_own_critical, usage
 from tests.unit.attestation.snp_cases import GENOA, refused, with_vek
+
+NOT_PROCESSED = [
+    pytest.param("1.2.3.4", b"\x05\x00", id="unknown"),
+    pytest.param("2.5.29.37", bytes.fromhex("300a06082b06010505070301"), id="extendedKeyUsage"),
+    pytest.param("2.5.29.30", bytes.fromhex("3009a0073005820361626d"), id="nameConstraints"),
+]
 
 
 def with_intermediate(intermediate: x509.Certificate) -> Case:
@@ -139,6 +145,30 @@ class TestChain:
     def test_a_root_may_sign_lists(self) -> None:  # evidence.md E24
         refusal = refused(with_ark(GENOA.make_ark(usage=usage(crl=False))), ChainRefused, "chain.key-usage")
         assert refusal.expected == "certificate and list signing"
+
+    @pytest.mark.parametrize(("oid", "value"), NOT_PROCESSED)
+    def test_an_issuer_has_no_critical_extension_that_nothing_processes(
+        self, oid: str, value: bytes
+    ) -> None:  # evidence.md E187
+        critical = {"critical_oid": oid, "critical_value": value}
+        with_asvk = GENOA.case(KeyKind.VLEK)
+        with_asvk.chain[0] = GENOA.make_intermediate(KeyKind.VLEK, **critical)
+        for name, case in [
+            ("SEV-Genoa", with_intermediate(GENOA.make_intermediate(**critical))),
+            ("SEV-VLEK-Genoa", with_asvk),
+            ("ARK-Genoa", with_ark(GENOA.make_ark(**critical))),
+        ]:
+            refusal = refused(case, ChainRefused, "chain.extension")
+            assert refusal.expected == f"{name} with no critical extension but basicConstraints and keyUsage"
+            assert refusal.got == oid
+
+    @pytest.mark.parametrize(("oid", "value"), NOT_PROCESSED)
+    def test_a_vek_has_no_critical_extension_but_amds(self, oid: str, value: bytes) -> None:  # evidence.md E15, E187
+        vek = GENOA.make_vek(critical_oid=oid, critical_value=value)
+        assert refused(with_vek(vek), FormatRefused, "vek.extensions").got == oid
+
+    def test_amds_own_extensions_may_be_critical(self) -> None:  # evidence.md E15
+        assert with_vek(GENOA.make_vek(**of_amds_own_critical())).verify().key is KeyKind.VCEK
 
     def test_a_vek_is_no_authority(self) -> None:  # evidence.md E24
         vek = GENOA.make_vek(authority=x509.BasicConstraints(True, None))
