@@ -16,16 +16,22 @@ from pathlib import Path
 import pytest
 import structlog
 
+from anchorhold.host.broker_relay import relay
 from anchorhold.host.slice_feed import propose
 from appliance.config import MeasuredConfig
 from appliance.identity import Identity
+from appliance.key_release import Wanted
 from appliance.main import choose_mind, serve
 from appliance.model_runtime import ByteScript, Mind
+from appliance.serving.services import ReleaseService
 from appliance.serving.window import Supply, encode_ask
 from appliance.stages import Booted
+from attestation.rcar.grant import GrantPurpose
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
+from measurements.pack.identity import Expected
 from tests.cell_process import ROOT, CellProcess
+from tests.little_tee import snp_tee
 from tests.unit.appliance.orders import GatedEngine, chat_payload, until
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
@@ -216,6 +222,25 @@ def test_a_process_told_to_stop_while_busy_stops(tmp_path: Path) -> None:
         asyncio.run(begin(running.address))
         assert running.stop(signal.SIGTERM) == 0
     assert running.events[-1]["event"] == "stopped"
+
+
+def test_a_cell_that_no_broker_gives_a_key_ends_with_72(tmp_path: Path, quiet: list[dict[str, object]]) -> None:
+    """boot.md J12"""
+    address = Address.parse(f"unix:{tmp_path}/cell.sock")
+    wanted = Wanted(bytes(32), "default/model-key/little", GrantPurpose.MODEL, bytes(32))
+    config = replace(CONFIG, release=wanted, model=Expected(model_root=bytes(32)))
+    booted = Booted.of(config, SCRIPTED, Identity(bytes(32), snp_tee()), tmp_path / "no.pack")
+
+    async def turned_away() -> int:
+        serving = asyncio.create_task(serve(booted, address))
+        await until(Path(address.place).exists)
+        async with Host(address, Port.RELEASE) as host:
+            for _ in range(ReleaseService.ATTEMPTS_MAX):
+                assert (await relay(host, lambda _: (403, b""))).failure == "broker.403"
+            return await serving
+
+    assert asyncio.run(turned_away()) == 72
+    assert quiet[-1] == {"event": "no broker gave a key", "attempts": 16, "log_level": "error"}
 
 
 def test_a_memory_address_already_taken_is_refused(quiet: list[dict[str, object]]) -> None:
