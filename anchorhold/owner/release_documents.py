@@ -54,7 +54,7 @@ def read_ledger(
 
 
 def write_proposal(
-    proposal: Proposal, folder: Path, subaccount: bytes | None, history: Path | None = None
+    proposal: Proposal, folder: Path, subaccount: bytes | None, history: bytes | None = None
 ) -> list[Path]:
     """What is submitted and what voters read, in a new folder. Nothing is written where something stands.
 
@@ -68,7 +68,7 @@ def write_proposal(
         manifest = proposal.payload.action.manifest
         files |= {"manifest.json": manifest.encode(), "launch-measurements.json": launch_measurements(manifest.launch)}
     if history is not None:
-        files[HISTORY_FILE] = HISTORY.read(history)
+        files[HISTORY_FILE] = history
     if proposal.function is not None:
         if subaccount is None:
             raise UsageRefused("usage.subaccount", expected="--subaccount of the neuron that proposes", got="none")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anchorhold.command import Parser, Verbs, hex_argument
-from anchorhold.input_files import AUTHORITY, CERTIFICATE, LAUNCH, PAYLOAD, UsageRefused, hex_option, key_file
+from anchorhold.input_files import AUTHORITY, CERTIFICATE, HISTORY, LAUNCH, PAYLOAD, UsageRefused, hex_option, key_file
 from foundation.refusal import Refused, listed
 from measurements.release.heights import LEASE, Heights
 
@@ -291,7 +291,8 @@ def _propose(arguments: argparse.Namespace) -> int:
     ledger, _ = read_ledger(read_authority(arguments.authority), arguments.history)
     proposal = Proposal.of(ledger, _action(arguments, ledger), arguments.url)
     Payload.parse(proposal.payload.encode())  # what was typed is held to the same rules as what is received
-    for path in write_proposal(proposal, arguments.out, arguments.subaccount, arguments.history):
+    history = None if arguments.history is None else HISTORY.read(arguments.history)
+    for path in write_proposal(proposal, arguments.out, arguments.subaccount, history):
         print(path)
     print(f"decision {proposal.payload.position}: {proposal.digest.hex()}")
     return 0

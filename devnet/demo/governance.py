@@ -100,7 +100,7 @@ class GovernedDemo(Demo):
             await self._denied(owner, cell.address, "snp.measurement tdx.mr-td release.unapproved")
             screen.step("A release is proposed; voters read what it is")
             manifest = self._manifest(owner)
-            proposal = self._propose(Adopt(manifest), "1-adopt")
+            proposal = self._propose(owner, Adopt(manifest), "1-adopt")
             for change in changes(None, manifest):
                 screen.say(f"     {change.topic}: {change.words}; asks you to trust: {change.asks}")
             screen.step("One vote is not a decision, two are")
@@ -119,7 +119,7 @@ class GovernedDemo(Demo):
             screen.step("Every receipt cites the decision; an auditor follows it back")
             await self._follow_back(owner, cell.address, manifest)
         screen.step("The release is withdrawn")
-        self._decide(owner, self._propose(Withdraw(VERSION, manifest.digest, "a demonstration"), "2-withdraw"))
+        self._decide(owner, self._propose(owner, Withdraw(VERSION, manifest.digest, "a demonstration"), "2-withdraw"))
         screen.step("The next start is denied")
         async with self._cell(owner) as cell:
             await self._denied(owner, cell.address, "release.withdrawn")
@@ -136,11 +136,12 @@ class GovernedDemo(Demo):
         self._screen.say(f"     manifest   {path}, digest {manifest.digest.hex()[:32]}...")
         return manifest
 
-    def _propose(self, action: Action, name: str) -> Proposal:
+    def _propose(self, owner: KeyOwner, action: Action, name: str) -> Proposal:
         proposal = Proposal.of(self._ledger, action)
         folder = self._folder / name
         shutil.rmtree(folder, ignore_errors=True)
-        write_proposal(proposal, folder, subaccount(0))
+        before = history_of(owner.broker.store).encode() if self._ledger.digests else None
+        write_proposal(proposal, folder, subaccount(0), before)
         self._screen.say(f"     {proposal.title}; for voters: {folder / 'proposal.html'}")
         return proposal
 

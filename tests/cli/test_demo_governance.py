@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from anchorhold.command import main
 from measurements.governance.authority import authority_digest, parse_authority
 from measurements.release.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
+def test_it_holds_and_says_so_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "devnet.demo.governance"],
         cwd=tmp_path,
@@ -33,3 +36,9 @@ def test_it_holds_and_says_so_last(tmp_path: Path) -> None:
     folder = tmp_path / "build" / "demo-governance"
     assert Manifest.parse((folder / "1-adopt" / "manifest.json").read_bytes()).version == "0.1.0"
     assert authority_digest(parse_authority((folder / "authority.json").read_bytes()))
+    assert not (folder / "1-adopt" / "history.cbor").exists()
+    second = folder / "2-withdraw"
+    given = ["--authority", str(folder / "authority.json"), "--history", str(second / "history.cbor")]
+    capsys.readouterr()
+    assert main(["release", "proposal", str(second / "payload.bin"), *given]) == 0
+    assert capsys.readouterr().out == (second / "summary.md").read_text(encoding="utf-8")
