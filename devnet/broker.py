@@ -29,6 +29,7 @@ from attestation.policy import document
 from devnet.tee import SimulatedSnpTee, SimulatedTee, collateral_json, policy_document, reference_values
 from foundation import private_files
 from foundation.secrecy import Secret
+from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest, TdxRegisters
 from measurements.reference import ReferenceValues
 
 RELEASE_NAME = "devnet"
@@ -42,7 +43,7 @@ class DevnetBroker:
     keys: Keys
     wrapping: SoftwareWrapping
     broker: Broker
-    measurement: bytes
+    measurement: LaunchMeasurement
     model_root: bytes
 
     @property
@@ -60,11 +61,11 @@ class DevnetBroker:
             return self.measurement in change.releases()
 
 
-def measurement_of(tee: SimulatedTee) -> bytes:
-    """As a release names it: SNP's launch measurement, or MRTD and the four RTMRs."""
+def measurement_of(tee: SimulatedTee) -> LaunchMeasurement:
+    """As a release names it."""
     if isinstance(tee, SimulatedSnpTee):
-        return tee.fields.measurement
-    return tee.fields.mrtd + b"".join(tee.fields.rtmrs)
+        return SnpLaunchDigest(tee.fields.measurement)
+    return TdxRegisters(tee.fields.mrtd, tee.fields.rtmrs)
 
 
 def judging(tee: SimulatedTee) -> Judging:

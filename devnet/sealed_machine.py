@@ -48,6 +48,7 @@ from image_build.boot.plan import Disk, Image, Plan, Platform
 from image_build.boot.running_machine import Running, Tools
 from image_build.boot.text_disk import Handed, disk_of_text
 from image_build.build import Order, build
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.pack.identity import Identity
 from measurements.pack.pack_writer import seal_pack
 from vsock_bridge.errors import BridgeError
@@ -175,7 +176,7 @@ class World:
             self._approved.add(measurement)
             release = Release(
                 measurement.hex()[:8],
-                measurement,
+                SnpLaunchDigest(measurement),
                 self.identity.model_root,
                 config_digest(self.config),
                 ReleaseState.APPROVED,

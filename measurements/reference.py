@@ -19,6 +19,7 @@ from typing import Final, Self
 
 from foundation.document import SPACED_HEX, Fields, hexadecimal, toml_table
 from foundation.refusal import Refused
+from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest, TdxRegisters
 
 DOCUMENT_BYTES_MAX: Final = 1 << 20
 VALUES_PER_CLAIM_MAX: Final = 65_536
@@ -96,6 +97,20 @@ class ReferenceValues:
 
     def allowed(self, claim: str) -> frozenset[bytes]:
         return self.values.get(claim, frozenset())
+
+    @classmethod
+    def of_launches(cls, launches: Iterable[LaunchMeasurement]) -> Self:
+        """What reports and quotes of machines with these measurements say."""
+        values: dict[str, list[bytes]] = {}
+        for launch in launches:
+            match launch:
+                case SnpLaunchDigest(digest):
+                    registers = {"snp.measurement": digest}
+                case TdxRegisters(mr_td, rtmrs):
+                    registers = {"tdx.mr_td": mr_td} | {f"tdx.rtmr{number}": each for number, each in enumerate(rtmrs)}
+            for claim, value in registers.items():
+                values.setdefault(claim, []).append(value)
+        return cls.of(values)
 
     def joined(self, other: ReferenceValues) -> ReferenceValues:
         """Both sets of values: what either vouches for."""

@@ -31,6 +31,7 @@ from attestation.receipts.body import ServedBy
 from attestation.receipts.outcome import Finish, Opening, Outcome, answer_digest
 from attestation.receipts.price import PriceSchedule
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
+from devnet.broker import measurement_of
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import identity_bundle, policy_document, reference_values
@@ -149,7 +150,7 @@ def broker(
     keys = new_keys(store, wrapping, BROKER_NOW_NS)
     tee = snp_tee()
     measured = config_digest(config(keys.public))
-    release = Release(name, tee.fields.measurement, MODEL_ROOT, measured, ReleaseState.APPROVED, heights=heights)
+    release = Release(name, measurement_of(tee), MODEL_ROOT, measured, ReleaseState.APPROVED, heights=heights)
     if adopts is None:
         add_release(store, release, BROKER_NOW_NS)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256, sha384
 
+from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest, TdxRegisters, read_measurement
 from measurements.release.heights import Heights
 from measurements.release.manifest import (
     EngineProfile,
@@ -34,21 +35,23 @@ def made_manifest(
     version: str = "0.1.0",
     supersedes: Manifest | None = None,
     *,
-    snp: Sequence[bytes] = (),
-    tdx: Sequence[bytes] = (),
+    launches: Sequence[LaunchMeasurement] = (),
     model_root: bytes | None = None,
     measured_config: bytes | None = None,
     first: int | None = None,
     last: int | None = None,
     lease: int = 100,
 ) -> Manifest:
-    """Version by version another image of the same model, a hundred blocks and more later; with `snp` or `tdx`, for
-    these measurements alone."""
+    """Version by version another image of the same model, a hundred blocks and more later; with `launches`, for
+    these alone."""
     major, minor, patch = map(int, version.split("."))
     first = first or 1 + 500 * max(0, 10 * major + minor - 1) + patch
-    wanted = [*snp, *tdx]
-    snp = snp if wanted else [measurement(f"{version} snp {vcpus}") for vcpus in (1, 2)]
-    tdx = tdx if wanted else [b"".join(measurement(f"{version} tdx {n}") for n in range(5))]
+    launches = launches or [
+        *(SnpLaunchDigest(measurement(f"{version} snp {vcpus}")) for vcpus in (1, 2)),
+        read_measurement(b"".join(measurement(f"{version} tdx {n}") for n in range(5))),
+    ]
+    snp = [each for each in launches if isinstance(each, SnpLaunchDigest)]
+    tdx = [each for each in launches if isinstance(each, TdxRegisters)]
     return Manifest(
         version=version,
         supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
@@ -57,10 +60,7 @@ def made_manifest(
         launch=Launch(
             "roothash=00 ro",
             tuple(SnpLaunch("EPYC-v4", at + 1, 1, each) for at, each in enumerate(snp)),
-            tuple(
-                TdxLaunch("q35-8G", at + 1, each[:48], tuple(each[n : n + 48] for n in range(48, 240, 48)))
-                for at, each in enumerate(tdx)
-            ),
+            tuple(TdxLaunch("q35-8G", at + 1, each.mr_td, each.rtmrs) for at, each in enumerate(tdx)),
         ),
         measured_config=measured_config or digest(f"{version} config"),
         model=Model("tiny", model_root or digest("model"), digest("tokenizer"), None),

@@ -430,6 +430,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker.administration import add_release
     from attestation.broker.session import Release
     from attestation.decision_log.words import ReleaseState
+    from measurements.launch.measurement import read_measurement
 
     state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
     try:
@@ -441,7 +442,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
         opened.store,
         Release(
             arguments.name,
-            _hex(arguments.measurement),
+            read_measurement(_hex(arguments.measurement)),
             _hex(arguments.model_root),
             _hex(arguments.measured_config),
             state,

@@ -19,9 +19,9 @@ from attestation.policy.claims import Appraisal
 from attestation.receipts.signed_receipt import check_key
 from attestation.report_data import Purpose
 from attestation.verify.evidence_bundle import verify_bundle
-from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from foundation.refusal import Refused, listed
+from measurements.launch.measurement import LaunchMeasurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Believed:
 
     verified: VerifiedBundle
     receipt_key: bytes
-    measurement: bytes
+    measurement: LaunchMeasurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def binds_configuration(verified: VerifiedBundle, measured: Measured) -> Held[No
 
 def receipt_key(verified: VerifiedBundle) -> Held[Believed]:
     key = _receipt_key(verified)
-    return Held(Believed(verified, key, measurement_of(verified)), key.hex())
+    return Held(Believed(verified, key, verified.evidence.launch), key.hex())
 
 
 def once(cell: int, cells: Mapping[int, Believed]) -> Held[None]:
@@ -85,14 +85,6 @@ def _receipt_key(verified: VerifiedBundle) -> bytes:
         raise AuditRefused("receipt-key", expected="an Ed25519 key", got=key.algorithm.name if key else "none")
     check_key(key.raw)
     return key.raw
-
-
-def measurement_of(verified: VerifiedBundle) -> bytes:
-    """As a release names an image: SNP's launch digest, or MRTD and the four RTMRs."""
-    evidence = verified.evidence
-    if isinstance(evidence, VerifiedSnp):
-        return evidence.measurement
-    return evidence.report.mr_td + b"".join(evidence.report.rtmrs)
 
 
 def fresh(terms: AuditTerms, ordered: Ordered, believed: Believed) -> Held[Answered] | NothingToCheck[Answered]:

@@ -131,7 +131,7 @@ def approved(
     # One decision may name a release's measurement on every kind of machine: an entry for each.
     position, entry = next((each for each in added if each[1].measurement == believed.measurement), added[-1])
     compared: tuple[tuple[str, bytes | None, bytes], ...] = (
-        ("measurement", believed.measurement, entry.measurement),
+        ("measurement", believed.measurement.encode(), entry.measurement.encode()),
         ("measured_config", measured.digest, entry.measured_config),
         ("model_root", measured.model_root, entry.model_root),
         ("adoption", released.adoption, entry.adoption),

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.policy.document import Policy
+from measurements.launch.measurement import LaunchMeasurement
 from measurements.reference import ReferenceValues
 from measurements.release.heights import Heights
 
@@ -18,7 +19,7 @@ class WantedDecision:
 
     adoption: bytes  # the decision's digest, as grant and receipts name it
     release: str
-    measurement: bytes
+    measurement: LaunchMeasurement
     config: bytes
     model_root: bytes | None
 

@@ -27,7 +27,6 @@ from foundation.secrecy import Secret
 from measurements.release.heights import LEASE_MAX
 
 SECRET_BYTES_MAX: Final = 16 * 1024
-MEASUREMENT_BYTES: Final = (48, 240)
 DIGEST_BYTES: Final = 32
 NAME_CHARACTERS_MAX: Final = 128
 
@@ -39,8 +38,6 @@ def add_release(store: Store, release: Release, now_ns: int, *, on_my_word: bool
         raise StoreRefused(
             "store.release", expected="no decision: it is adopted with one", got=f"decision {shown(release.adoption)}"
         )
-    if len(release.measurement) not in MEASUREMENT_BYTES:
-        raise StoreRefused("store.measurement", expected="48 bytes (SNP) or 240 (TDX)", got=len(release.measurement))
     if {len(release.model_root), len(release.measured_config)} != {DIGEST_BYTES}:
         raise StoreRefused(
             "store.release",

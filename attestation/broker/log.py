@@ -28,6 +28,7 @@ from attestation.decision_log.events import (
     SecretRotated,
 )
 from foundation.refusal import outline
+from measurements.launch.measurement import LaunchMeasurement
 from measurements.release.heights import Heights
 
 
@@ -51,7 +52,7 @@ class _Replay:
     """What the store must hold if the log is all that ever happened."""
 
     def __init__(self) -> None:
-        self.releases: dict[bytes, tuple[object, ...]] = {}
+        self.releases: dict[LaunchMeasurement, tuple[object, ...]] = {}
         self.authority: bytes | None = None
         self.decisions: list[tuple[bytes, bytes]] = []
         self.least_versions: dict[str, int] = {}

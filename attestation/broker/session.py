@@ -44,6 +44,7 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
 from foundation.refusal import shown
+from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.reference import ReferenceValues
 from measurements.release.heights import LEASE, Heights
 from measurements.release.manifest import MinimumTcb
@@ -77,10 +78,10 @@ EVERY_BLOCK: Final = Heights(1, None)
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An image that may or may not have keys. `measurement`: 48 bytes of SNP, or MRTD and the four RTMRs of TDX."""
+    """An image that may or may not have keys."""
 
     name: str
-    measurement: bytes
+    measurement: LaunchMeasurement
     model_root: bytes
     measured_config: bytes
     state: ReleaseState
@@ -115,7 +116,7 @@ class GrantTerms:
 
     policy: Policy
     references: ReferenceValues
-    releases: Mapping[bytes, Release]  # by measurement
+    releases: Mapping[LaunchMeasurement, Release]
     revoked: frozenset[tuple[RevocationKind, bytes]] = frozenset()
     endorsements: Endorsements = Endorsements()
     simulated_root: bytes | None = None
@@ -160,7 +161,7 @@ class Admission:
     """What an accepted attestation proved; all that a grant needs. Kept with the session."""
 
     release: str
-    measurement: bytes
+    measurement: LaunchMeasurement
     model_root: bytes
     chip: bytes | None
     keyset: bytes | None  # None: a plain client, which binds no keyset
@@ -174,7 +175,7 @@ class Admission:
             [
                 2,
                 self.release,
-                self.measurement,
+                self.measurement.encode(),
                 self.model_root,
                 self.chip,
                 self.keyset,
@@ -204,7 +205,8 @@ class Admission:
                 str(policy),
                 bytes(adoption),
             ]:
-                return cls(release, measurement, root, chip, keyset, RecipientKey(curve, x, y), nonce, policy, adoption)
+                key, launch = RecipientKey(curve, x, y), read_measurement(measurement)
+                return cls(release, launch, root, chip, keyset, key, nonce, policy, adoption)
             case _:
                 raise ValueError("an admission that this version did not write")
 
@@ -245,9 +247,8 @@ def judge(session: Session, attestation: Attestation, terms: GrantTerms, now_ns:
         raise Denied(refusal.code, expected=refusal.expected, got=refusal.got) from refusal
     if keyset is not None:
         terms.refuse_revoked(RevocationKind.KEY, keyset.digest)
-    chip, measurement = _identity(evidence)
-    terms.refuse_revoked_chip(chip)  # before the policy: a revoked chip is called revoked
-    terms.refuse_revoked(RevocationKind.MEASUREMENT, measurement)
+    terms.refuse_revoked_chip(evidence.chip)  # before the policy: a revoked chip is called revoked
+    terms.refuse_revoked(RevocationKind.MEASUREMENT, evidence.launch.encode())
     if not appraisal.accepted:
         claim = appraisal.unmet[0] if appraisal.unmet else None
         raise Denied(
@@ -255,13 +256,13 @@ def judge(session: Session, attestation: Attestation, terms: GrantTerms, now_ns:
             expected=claim.expected if claim else "claims",
             got=claim.got if claim else "none",
         )
-    release = _release(terms, measurement, config)
+    release = _release(terms, evidence.launch, config)
     _refuse_low_tcb(release, evidence)
     admission = Admission(
         release.name,
-        measurement,
+        evidence.launch,
         release.model_root,
-        chip,
+        evidence.chip,
         keyset.digest if keyset else None,
         attestation.key,
         session.nonce,
@@ -302,7 +303,7 @@ def check_grant(
     if (release.name, release.adoption) != (admission.release, admission.adoption):
         raise Denied("release.unapproved", expected="the release it was admitted as", got=release.name)
     terms.refuse_revoked(RevocationKind.RELEASE, admission.release.encode())
-    terms.refuse_revoked(RevocationKind.MEASUREMENT, admission.measurement)
+    terms.refuse_revoked(RevocationKind.MEASUREMENT, admission.measurement.encode())
     terms.refuse_revoked_chip(admission.chip)
     terms.refuse_revoked(RevocationKind.KEY, admission.keyset)
     terms.refuse_revoked(RevocationKind.KEY, admission.key.thumbprint)
@@ -334,7 +335,7 @@ def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at:
     references = terms.references.joined(_known(terms))
     if not is_ours(attestation):
         quoted = _endorsed(plain_quoted(attestation, session.tee), terms.endorsements)
-        return _plain(session, attestation, quoted, references, terms, at)
+        return _plain(attestation, quoted, references, terms, at)
     bundle = _endorsed(bundle_of(attestation, session.tee), terms.endorsements)
     verified = verify_bundle(bundle, at=at, nonce=session.nonce, simulated_root=terms.simulated_root)
     appraisal = appraise_bundle(verified, references, terms.policy, nonce=session.nonce)
@@ -342,26 +343,17 @@ def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at:
 
 
 def _plain(
-    session: Session,
-    attestation: Attestation,
-    quoted: Quoted,
-    references: ReferenceValues,
-    terms: GrantTerms,
-    at: datetime,
+    attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: GrantTerms, at: datetime
 ) -> _Verified:
     expected = release_report_data(attestation.nonce, attestation.jwk, attestation.additional)
     evidence = verify_quoted(quoted, expected, at=at, simulated_root=terms.simulated_root)
-    name = "snp" if session.tee.format is TeeFormat.SNP else "tdx"
-    fresh = ReferenceValues.of({f"{name}.report_data": [expected]})
+    fresh = ReferenceValues.of({f"{evidence.format.section}.report_data": [expected]})
     return evidence, appraise(evidence, references.joined(fresh), terms.policy), None, None
 
 
 def _known(terms: GrantTerms) -> ReferenceValues:
     """Every known release's measurement, in whatever state: an unapproved one is refused by name, not by number."""
-    snp = [each for each in terms.releases if len(each) == 48]
-    tdx = [each for each in terms.releases if len(each) == 240]
-    registers = {f"tdx.rtmr{n}": [each[48 * n + 48 : 48 * n + 96] for each in tdx] for n in range(4)}
-    return ReferenceValues.of({"snp.measurement": snp, "tdx.mr_td": [each[:48] for each in tdx], **registers})
+    return ReferenceValues.of_launches(terms.releases)
 
 
 _E = TypeVar("_E", EvidenceBundle, Quoted)
@@ -375,16 +367,7 @@ def _endorsed(evidence: _E, held: Endorsements) -> _E:
     return replace(evidence, certificates=certificates, crls=evidence.crls or held.crls)
 
 
-def _identity(evidence: VerifiedSnp | VerifiedTdx) -> tuple[bytes | None, bytes]:
-    match evidence:
-        case VerifiedSnp():
-            return evidence.chip, evidence.measurement
-        case VerifiedTdx():
-            report = evidence.report
-            return evidence.pck.ppid, report.mr_td + b"".join(report.rtmrs)
-
-
-def _release(terms: GrantTerms, measurement: bytes, config: bytes | None) -> Release:
+def _release(terms: GrantTerms, measurement: LaunchMeasurement, config: bytes | None) -> Release:
     release = terms.releases.get(measurement)
     got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
     release = terms.refuse_unwanted(release, got)
@@ -403,9 +386,7 @@ def _refuse_low_tcb(release: Release, evidence: VerifiedSnp | VerifiedTdx) -> No
         case VerifiedSnp():
             rows = {name: dict(levels) for name, levels in least.snp.items()}
             met = bool(rows) and reaches_minimum(read_minimum_tcb(rows), evidence)
-            came = f"reported {evidence.reported_tcb}, launched with {evidence.launch_tcb}"
         case VerifiedTdx():
             met = evidence.tcb.status.value in least.tdx
-            came = evidence.tcb.status.value
     if not met:
-        raise Denied("release.tcb", expected=f"the minimum that {release.name} names", got=came)
+        raise Denied("release.tcb", expected=f"the minimum that {release.name} names", got=evidence.tcb_words)

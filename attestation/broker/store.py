@@ -51,6 +51,7 @@ from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor, private_files
 from foundation.ed25519 import Signer
 from foundation.refusal import shape
+from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.release.heights import Heights
 from measurements.release.manifest import MinimumTcb
 
@@ -200,12 +201,12 @@ class Change:
 
     # -- releases and revocations
 
-    def releases(self) -> dict[bytes, Release]:
+    def releases(self) -> dict[LaunchMeasurement, Release]:
         rows = self._connection.execute(RELEASES.select().limit(RELEASES_MAX + 1)).all()
-        return {
-            bytes(row.measurement): Release(
+        found = (
+            Release(
                 row.name,
-                bytes(row.measurement),
+                read_measurement(bytes(row.measurement)),
                 bytes(row.model_root),
                 bytes(row.measured_config),
                 ReleaseState(row.state),
@@ -215,14 +216,15 @@ class Change:
                 row.lease,
             )
             for row in rows
-        }
+        )
+        return {release.measurement: release for release in found}
 
     def add_release(self, release: Release) -> None:
         held = self.releases()
         same = held.get(release.measurement)
         if same is not None and same.adoption == NO_ADOPTION != release.adoption:
             # What an administrator knew or approved by themselves gives way to what was decided.
-            self._connection.execute(RELEASES.delete().where(RELEASES.c.measurement == release.measurement))
+            self._connection.execute(RELEASES.delete().where(RELEASES.c.measurement == release.measurement.encode()))
             del held[release.measurement]
         namesakes = {each.adoption for each in held.values() if each.name == release.name}
         # One decision may name many measurements; nothing else shares a name.
@@ -236,7 +238,7 @@ class Change:
         self._connection.execute(
             RELEASES.insert().values(
                 name=release.name,
-                measurement=release.measurement,
+                measurement=release.measurement.encode(),
                 model_root=release.model_root,
                 measured_config=release.measured_config,
                 state=release.state.value,

@@ -9,7 +9,7 @@ else is refused under the kind it states: `log.granted`, `log.release-added`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -21,6 +21,14 @@ from attestation.decision_log.events import TYPES, Event
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import difference, listed, outline, shape, shown
+from measurements.launch.measurement import (
+    REGISTER_BYTES,
+    TDX_BYTES,
+    LaunchMeasurement,
+    SnpLaunchDigest,
+    TdxRegisters,
+    read_measurement,
+)
 
 VERSION: Final = 1
 ENTRY_TAG: Final = "anchorhold/broker/log/entry/v1"
@@ -83,6 +91,7 @@ class _Member:
     kind: type
     sizes: tuple[int, ...]
     optional: bool
+    made: Callable[[bytes], object] = bytes  # of bytes of one of these sizes
 
     @property
     def nested(self) -> bool:
@@ -96,6 +105,8 @@ def _members(of: type) -> tuple[_Member, ...]:
 
 
 def _member(field: str, hint: Any, optional: bool) -> _Member:
+    if hint == LaunchMeasurement:
+        return _Member(field, field, bytes, (REGISTER_BYTES, TDX_BYTES), optional, read_measurement)
     if get_origin(hint) in (Union, UnionType):
         [hint] = [each for each in get_args(hint) if each is not NoneType]
     name, sizes = field, ()
@@ -120,8 +131,18 @@ def _details(event: object) -> dict[str, Value]:
         if member.nested:
             found |= _details(value)
         else:
-            found[member.name] = value.value if isinstance(value, Enum) else value
+            found[member.name] = _encoded(value)
     return found
+
+
+def _encoded(value: Any) -> Value:
+    match value:
+        case Enum():
+            return cast("Value", value.value)
+        case SnpLaunchDigest() | TdxRegisters():
+            return value.encode()
+        case _:
+            return cast("Value", value)
 
 
 _BY_KIND: Final = {kind: [each for each in TYPES if each.kind == kind] for kind in dict.fromkeys(t.kind for t in TYPES)}
@@ -167,7 +188,7 @@ def _read(member: _Member, code: str, value: object) -> object:
     if isinstance(value, bytes) and member.sizes and len(value) not in member.sizes:
         sizes = " or ".join(map(str, member.sizes))
         raise LogRefused(code, expected=f"{member.name} of {sizes} bytes", got=f"{len(value)} bytes")
-    return value
+    return member.made(value) if isinstance(value, bytes) else value
 
 
 _WORDS: Final = {str: "a text", bytes: "bytes", int: "a whole number"}

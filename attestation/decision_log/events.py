@@ -12,11 +12,11 @@ from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 from attestation.decision_log.words import By, ReleaseState, RevocationKind
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import GrantPurpose
+from measurements.launch.measurement import LaunchMeasurement
 from measurements.release.heights import Heights
 
 Digest: TypeAlias = Annotated[bytes, (32,)]
 DigestOrNone: TypeAlias = Annotated[bytes, (0, 32)]
-Measurement: TypeAlias = Annotated[bytes, (48, 240)]
 """Bytes, with the lengths they may have."""
 
 
@@ -29,7 +29,7 @@ class Cell:
     nonce: bytes
     release: str
     adoption: Digest
-    measurement: Measurement
+    measurement: LaunchMeasurement
     chip: bytes
     keyset: DigestOrNone
     key: bytes
@@ -114,7 +114,7 @@ class ReleaseAdded:
 
     kind: ClassVar[str] = "release-added"
     release: str
-    measurement: Measurement
+    measurement: LaunchMeasurement
     model_root: Digest
     measured_config: Digest
     state: ReleaseState

@@ -38,6 +38,11 @@ class TeeFormat(Enum):
     SNP = "snp report"
     TDX = "tdx quote"
 
+    @property
+    def section(self) -> str:
+        """The table that policies and reference values have for it."""
+        return self.name.lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

@@ -42,6 +42,7 @@ class TdReportKind(Enum):
         return 584 if self is TdReportKind.V1_0 else 648
 
 
+DEBUG_ATTRIBUTES = 0xFF  # the lowest byte of the TD attributes means: under debug
 _BODY_TYPES = {2: TdReportKind.V1_0, 3: TdReportKind.V1_5}
 
 
@@ -71,6 +72,10 @@ class TdReport:
     report_data: bytes
     tee_tcb_svn2: bytes | None
     mr_service_td: bytes | None
+
+    @property
+    def debug(self) -> bool:
+        return bool(self.td_attributes & DEBUG_ATTRIBUTES)
 
 
 @dataclass(frozen=True, slots=True)

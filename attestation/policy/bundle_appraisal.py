@@ -10,7 +10,6 @@ from __future__ import annotations
 from attestation.policy.appraise import appraise
 from attestation.policy.claims import Appraisal, Claim, ClaimStanding
 from attestation.policy.document import Policy
-from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from measurements.reference import ReferenceValues
 
@@ -28,8 +27,8 @@ def appraise_bundle(
 
 
 def _fresh(bundle: VerifiedBundle) -> ReferenceValues:
-    tee = "snp" if isinstance(bundle.evidence, VerifiedSnp) else "tdx"
-    return ReferenceValues.of({f"{tee}.report_data": [bundle.report_data], "gpu.nonce": [bundle.device_nonce]})
+    section = bundle.evidence.format.section
+    return ReferenceValues.of({f"{section}.report_data": [bundle.report_data], "gpu.nonce": [bundle.device_nonce]})
 
 
 def _freshness(bundle: VerifiedBundle, nonce: bytes | None) -> Claim:

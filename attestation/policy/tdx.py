@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from attestation.evidence.tdx_collateral import TcbStatus
+from attestation.evidence.tdx_quote import DEBUG_ATTRIBUTES
 from attestation.policy.claims import Claim, Unchecked
 from attestation.policy.fields import (
     Flag,
@@ -29,15 +30,14 @@ from attestation.policy.rows import Facts, Row, allowed, at_least, bits_flag, ju
 from attestation.verify.verified_tdx import VerifiedTdx
 from measurements.reference import ReferenceValues
 
-# TD attributes, by bit. The lowest byte means "under debug"; only four bits of the rest are harmless.
-_DEBUG: Final = 0xFF
+# TD attributes, by bit, besides the byte that means "under debug": only four of them are harmless.
 _SEPT_VE_DISABLE: Final = 1 << 28
 _MIGRATABLE: Final = 1 << 29
 _PERFMON: Final = 1 << 63
 _LASS: Final = 1 << 27
 _PROTECTION_KEYS: Final = 1 << 30
 _KEY_LOCKER: Final = 1 << 31
-_KNOWN: Final = _DEBUG | _SEPT_VE_DISABLE | _MIGRATABLE | _PERFMON | _LASS | _PROTECTION_KEYS | _KEY_LOCKER
+_KNOWN: Final = DEBUG_ATTRIBUTES | _SEPT_VE_DISABLE | _MIGRATABLE | _PERFMON | _LASS | _PROTECTION_KEYS | _KEY_LOCKER
 
 # XFAM: x87 and SSE are always on; the mask is every feature a TDX module may grant.
 _XFAM_REQUIRED: Final = 0x3
@@ -161,7 +161,7 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
             else evidence.second_opinion.status
         ),
     ),
-    _attribute("debug", "debug", _DEBUG),
+    _attribute("debug", "debug", DEBUG_ATTRIBUTES),
     _attribute("sept-ve-disable", "sept_ve_disable", _SEPT_VE_DISABLE),
     _attribute("migratable", "migratable", _MIGRATABLE),
     _attribute("perfmon", "perfmon", _PERFMON),

@@ -20,6 +20,8 @@ from foundation import cbor, ed25519
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.ed25519 import Signer
 from foundation.refusal import difference, outline
+from measurements.launch.errors import LaunchRefused
+from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.release.heights import HEIGHT_MAX
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
@@ -76,7 +78,7 @@ class GrantContext:
     version: int
     release: str
     model_root: bytes
-    measurement: bytes
+    measurement: LaunchMeasurement
     adoption: bytes
     decision: bytes
     position: int
@@ -93,7 +95,7 @@ class GrantContext:
                 self.version,
                 self.release,
                 self.model_root,
-                self.measurement,
+                self.measurement.encode(),
                 self.adoption,
                 self.decision,
                 self.position,
@@ -129,7 +131,7 @@ class GrantContext:
                     version,
                     release,
                     model_root,
-                    measurement,
+                    _measurement(measurement),
                     adoption,
                     decision,
                     position,
@@ -145,6 +147,13 @@ class GrantContext:
                 "grant.context", expected="numbers where they belong", got=difference(raw, context.encode())
             )
         return context
+
+
+def _measurement(raw: bytes) -> LaunchMeasurement:
+    try:
+        return read_measurement(raw)
+    except LaunchRefused as refusal:
+        raise GrantRefused("grant.context", expected=refusal.expected, got=refusal.got) from None
 
 
 def _heights(value: cbor.Value) -> GrantHeights | None:

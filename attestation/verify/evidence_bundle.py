@@ -44,7 +44,7 @@ from attestation.verify.gpu_rim import verify_rim
 from attestation.verify.pins import AMD_ROOTS, SnpRoots, with_simulated
 from attestation.verify.snp import SnpCollateral, SnpEvidence, product_of, verify_snp
 from attestation.verify.tdx import verify_tdx, verify_tdx_with_root_ca
-from attestation.verify.verified import SEAL, VerifiedSnp
+from attestation.verify.verified import SEAL, VerifiedMachine, VerifiedSnp
 from attestation.verify.verified_bundle import VerifiedBundle
 from attestation.verify.verified_gpu import VerifiedGpu
 from attestation.verify.verified_tdx import VerifiedTdx
@@ -80,9 +80,7 @@ def verify_quoted(
     """
     evidence = _evidence(quoted, at, simulated_root)
     _check_kind(quoted, evidence)
-    got = evidence.report_data if isinstance(evidence, VerifiedSnp) else evidence.report.report_data
-    if not hmac.compare_digest(report_data, got):
-        raise BindingRefused("bundle.report-data", expected=report_data.hex(), got=got.hex())
+    _check_over(report_data, evidence)
     return evidence
 
 
@@ -141,7 +139,7 @@ def _device(device: DeviceEvidence, at: datetime) -> VerifiedGpu:
     return compare_with_rims(verified, [verify_rim(manifest, at=at) for manifest in manifests], report)
 
 
-def _check_kind(bundle: EvidenceBundle | Quoted, evidence: VerifiedSnp | VerifiedTdx) -> None:
+def _check_kind(bundle: EvidenceBundle | Quoted, evidence: VerifiedMachine) -> None:
     # E126: a simulated platform cannot pass as hardware by its label, nor hardware as simulated.
     if bundle.kind.simulated is not evidence.root.simulated:
         expected = "a simulated root" if bundle.kind.simulated else "a hardware root"
@@ -176,16 +174,19 @@ def _bound_statement(bundle: EvidenceBundle) -> Statement:
     return statement
 
 
-def _check_report_data(bundle: EvidenceBundle, statement: Statement, evidence: VerifiedSnp | VerifiedTdx) -> bytes:
+def _check_report_data(bundle: EvidenceBundle, statement: Statement, evidence: VerifiedMachine) -> bytes:
     if bundle.release is None:
         expected = identity_report_data(statement)
     else:
         sent = bundle.release
         expected = release_report_data(sent.nonce, sent.tee_public_key, sent.additional_evidence)
-    got = evidence.report_data if isinstance(evidence, VerifiedSnp) else evidence.report.report_data
-    if not hmac.compare_digest(expected, got):
-        raise BindingRefused("bundle.report-data", expected=expected.hex(), got=got.hex())
+    _check_over(expected, evidence)
     return expected
+
+
+def _check_over(report_data: bytes, evidence: VerifiedMachine) -> None:
+    if not hmac.compare_digest(report_data, evidence.report_data):
+        raise BindingRefused("bundle.report-data", expected=report_data.hex(), got=evidence.report_data.hex())
 
 
 def _check_devices(bundle: EvidenceBundle, devices: tuple[VerifiedGpu, ...]) -> bytes:

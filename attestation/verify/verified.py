@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
+from attestation.evidence.kinds import TeeFormat
 from attestation.evidence.snp_report import Cpuid, Firmware, GuestPolicy, KeyKind, PlatformInfo, Product, Tcb
+from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest
 
 
 class Seal:
@@ -43,6 +45,42 @@ class TrustAnchor:
     simulated: bool
 
 
+class VerifiedMachine(Protocol):
+    """What every verified quote says, whatever the technology: who reads only this needs to know no more.
+
+    The seal keeps it to values that `attestation.verify` made.
+    """
+
+    @property
+    def format(self) -> TeeFormat: ...
+    @property
+    def root(self) -> TrustAnchor: ...
+    @property
+    def verified_at(self) -> datetime: ...
+    @property
+    def launch(self) -> LaunchMeasurement:
+        """What the machine was started from."""
+
+    @property
+    def report_data(self) -> bytes:
+        """The 64 bytes that whoever asked for the quote chose."""
+
+    @property
+    def chip(self) -> bytes | None:
+        """The machine, by the name its manufacturer gave it; None where nothing names it."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether the host may read the machine's memory."""
+
+    @property
+    def tcb_words(self) -> str:
+        """How well patched the platform is, for people."""
+
+    @property
+    def seal(self) -> Seal: ...
+
+
 @dataclass(frozen=True, slots=True)
 class VerifiedSnp:
     """An SNP report whose signature, chain and bindings hold at `verified_at`.
@@ -53,6 +91,7 @@ class VerifiedSnp:
     signature itself is malleable, so nothing may be remembered or matched by a digest of the whole report.
     """
 
+    format: ClassVar[TeeFormat] = TeeFormat.SNP
     root: TrustAnchor
     product: Product
     key: KeyKind
@@ -98,3 +137,15 @@ class VerifiedSnp:
     def chip(self) -> bytes | None:
         """E49: the chip that signed, whatever the report hides; None where a VLEK signed and the report is masked."""
         return self.hwid or self.chip_id
+
+    @property
+    def launch(self) -> SnpLaunchDigest:
+        return SnpLaunchDigest(self.measurement)
+
+    @property
+    def debug(self) -> bool:
+        return self.policy.debug
+
+    @property
+    def tcb_words(self) -> str:
+        return f"reported {self.reported_tcb}, launched with {self.launch_tcb}"

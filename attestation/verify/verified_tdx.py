@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from attestation.evidence.event_log import LogEvent
+from attestation.evidence.kinds import TeeFormat
 from attestation.evidence.sgx_extension import PckIdentity
 from attestation.evidence.tdx_collateral import TcbStatus
 from attestation.evidence.tdx_quote import TdReport
 from attestation.verify.verified import SEAL, Seal, TrustAnchor
+from measurements.launch.measurement import TdxRegisters
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class VerifiedTdx:
     party chose.
     """
 
+    format: ClassVar[TeeFormat] = TeeFormat.TDX
     root: TrustAnchor
     report: TdReport
     quote_version: int
@@ -85,3 +89,23 @@ class VerifiedTdx:
     def __post_init__(self) -> None:
         if self.seal is not SEAL:
             raise TypeError("VerifiedTdx is made by attestation.verify.tdx alone")
+
+    @property
+    def chip(self) -> bytes:
+        return self.pck.ppid
+
+    @property
+    def launch(self) -> TdxRegisters:
+        return TdxRegisters(self.report.mr_td, self.report.rtmrs)
+
+    @property
+    def report_data(self) -> bytes:
+        return self.report.report_data
+
+    @property
+    def debug(self) -> bool:
+        return self.report.debug
+
+    @property
+    def tcb_words(self) -> str:
+        return self.tcb.status.value

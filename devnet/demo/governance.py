@@ -55,6 +55,7 @@ from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.decision import Decision
 from measurements.governance.history import Decided, Ledger
 from measurements.governance.proposal import Proposal
+from measurements.launch.measurement import LaunchMeasurement, TdxRegisters
 from measurements.pack.identity import Identity
 from measurements.release.changes import changes
 from measurements.release.heights import LEASE, Heights
@@ -236,7 +237,7 @@ class GovernedDemo(Demo):
         )
 
 
-def _about(entry: Entry, measurement: bytes) -> bool:
+def _about(entry: Entry, measurement: LaunchMeasurement) -> bool:
     """A decision may have approved a release on a hundred kinds of machine: an auditor needs the entry for this one."""
     match entry.event:
         case ReleaseAdded() as added:
@@ -251,19 +252,21 @@ def devnet_manifest(
     version: str,
     supersedes: Manifest | None,
     config: bytes,
-    measured: bytes,
+    measured: LaunchMeasurement,
     identity: Identity,
     price: PriceSchedule,
     serves: Serves = Serves(Heights(1, None), LEASE),  # noqa: B008  # frozen
 ) -> Manifest:
     """Of the devnet's simulated machine: its parts are made up, since no image is booted here."""
-    registers, cell = tuple(measured[at : at + 48] for at in range(48, 240, 48)), Measured.parse(config)
+    if not isinstance(measured, TdxRegisters):
+        raise DemoFailed("the devnet's machine is no TDX machine")
+    cell = Measured.parse(config)
     return Manifest(
         version=version,
         supersedes=None if supersedes is None else Named(supersedes.version, supersedes.digest),
         serves=serves,
         image=Image({"cell.toml": config_digest(config)}),
-        launch=Launch("", (), (TdxLaunch("simulated", 1, measured[:48], registers),)),
+        launch=Launch("", (), (TdxLaunch("simulated", 1, measured.mr_td, measured.rtmrs),)),
         measured_config=config_digest(config),
         model=Model(identity.name, identity.model_root, identity.tokenizer, identity.template),
         engine=EngineProfile(cell.engine, cell.profile),

@@ -173,7 +173,7 @@ class Proposal:
 def launch_measurements(launch: Launch) -> bytes:
     """`launch-measurements.json`, in the shape that elections of GuestOS versions use."""
     rows = [
-        {"measurement": list(each.measurement), "metadata": {"kernel_cmdline": launch.command_line}}
+        {"measurement": list(each.measurement.digest), "metadata": {"kernel_cmdline": launch.command_line}}
         for each in launch.snp
     ]
     return json.dumps({"guest_launch_measurements": rows}, separators=(",", ":")).encode() + b"\n"

@@ -5,6 +5,7 @@
     tdvf, mrtd    the initial measurement of a trust domain
     authenticode  how UEFI hashes a kernel
     rtmr          the events a boot will log, and the registers they lead to, where that can be foreseen
+    measurement   what is reported in the end, as one value
     manifest      all of it in one strict document
     published     the part of it that a release manifest carries
 

@@ -22,6 +22,7 @@ from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.document import Fields
 from foundation.refusal import disorder, listed, shown
+from measurements.launch.measurement import REGISTER_BYTES, RTMR_COUNT, LaunchMeasurement, SnpLaunchDigest, TdxRegisters
 from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
 from measurements.release.heights import HEIGHT_MAX, LEASE_MAX, Heights
@@ -30,8 +31,6 @@ SCHEMA: Final = "anchorhold/release/v2"
 DIGEST_TAG: Final = "anchorhold/release/manifest/v1"
 IMAGE_TAG: Final = "anchorhold/release/image/v1"
 MANIFEST_BYTES_MAX: Final = 48 * 1024  # with its envelope it fits an SNS proposal (70,000 bytes)
-REGISTER_BYTES: Final = 48
-RTMR_COUNT: Final = 4
 LAUNCHES_MAX: Final = 256
 PARTS_MAX: Final = 32
 VERSION: Final = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
@@ -68,7 +67,7 @@ class SnpLaunch:
     cpu: str  # QEMU's name of the model: EPYC-v4
     vcpus: int
     guest_features: int  # SEV_FEATURES of the guest, 1 for plain SNP
-    measurement: bytes
+    measurement: SnpLaunchDigest
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -89,10 +88,13 @@ class TdxLaunch:
         return self.machine, self.vcpus
 
     @property
-    def registers(self) -> bytes | None:
+    def registers(self) -> TdxRegisters | None:
         """MRTD and RTMR0 to 3 as one, where all are stated."""
-        stated = [register for register in self.rtmr if register is not None]
-        return self.mr_td + b"".join(stated) if len(stated) == RTMR_COUNT else None
+        match self.rtmr:
+            case (bytes(rtmr0), bytes(rtmr1), bytes(rtmr2), bytes(rtmr3)):
+                return TdxRegisters(self.mr_td, (rtmr0, rtmr1, rtmr2, rtmr3))
+            case _:
+                return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +252,8 @@ class Manifest:
         """The version, to be compared."""
         return tuple(int(part) for part in self.version.split("."))
 
-    def launch_measurements(self) -> tuple[bytes, ...]:
-        """48 bytes for each SNP launch, 240 for each TDX launch whose registers are all stated."""
+    def launch_measurements(self) -> tuple[LaunchMeasurement, ...]:
+        """One for each SNP launch, and for each TDX launch whose registers are all stated."""
         tdx = [launch.registers for launch in self.launch.tdx]
         return (*(launch.measurement for launch in self.launch.snp), *(each for each in tdx if each is not None))
 
@@ -339,7 +341,7 @@ def _snp(row: Fields) -> SnpLaunch:
         row.text("cpu", 32, NAME),
         row.uint("vcpus", 512, 1),
         row.uint("guest_features"),
-        row.digest("measurement", REGISTER_BYTES),
+        SnpLaunchDigest(row.digest("measurement", REGISTER_BYTES)),
     )
     row.done()
     return launch
@@ -416,7 +418,7 @@ def _check_sense(manifest: Manifest) -> None:
         raise ReleaseDocumentRefused(
             "manifest.launch",
             expected="each measurement once",
-            got=f"{shown(next(each for each in measurements if measurements.count(each) > 1))} twice",
+            got=f"{shown(next(each for each in measurements if measurements.count(each) > 1).encode())} twice",
         )
     # A kind of machine without a floor would be one on which broken firmware gets keys.
     for tee, launches, floor in (

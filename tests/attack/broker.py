@@ -28,6 +28,7 @@ from attestation.evidence.auxblob import TableEntry
 from attestation.policy import document
 from attestation.rcar.messages import ATTESTATION_BYTES_MAX, Attestation, nonce_bytes
 from devnet.tee import policy_document
+from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest
 from tests.attack.brokers import https_broker, key_or_code, no_key
 from tests.attack.outcome import Outcome, Unexpected, broken, held
 from tests.attack.registry import attack
@@ -155,14 +156,14 @@ def release_withdrawn(room: Room) -> Outcome:
 def release_never_approved(room: Room) -> Outcome:
     other = bent(snp_tee(), measurement=b"\x5e" * 48)
     with https_broker(room) as (little, remote):
-        proposed = Release("little-2", b"\x5e" * 48, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED)
+        proposed = Release("little-2", SnpLaunchDigest(b"\x5e" * 48), MODEL_ROOT, CONFIG, ReleaseState.PROPOSED)
         add_release(little.store, proposed, NOW_NS)
         cell = LittleCell(other)
         cell.ask(remote)  # type: ignore[arg-type]
         return no_key(key_or_code(cell, remote, little), "release.unapproved")
 
 
-def any_config(terms: GrantTerms, measurement: bytes, config: bytes | None) -> Release:
+def any_config(terms: GrantTerms, measurement: LaunchMeasurement, config: bytes | None) -> Release:
     return terms.refuse_unwanted(terms.releases.get(measurement), "")
 
 
@@ -179,12 +180,8 @@ def configuration_changed(room: Room) -> Outcome:
         return no_key(key_or_code(cell, remote, little), "release.config")
 
 
-def chip_as_reported(evidence: Any) -> tuple[bytes | None, bytes]:
-    return evidence.chip_id, evidence.measurement
-
-
 def whose_chip_nobody_asks(patch: Patch) -> None:
-    patch.put(f"{SESSION}_identity", chip_as_reported)
+    patch.put("attestation.verify.verified:VerifiedSnp.chip", property(lambda evidence: evidence.chip_id))
     patch.put(
         f"{SESSION}GrantTerms.refuse_revoked_chip", lambda self, chip: self.refuse_revoked(RevocationKind.CHIP, chip)
     )

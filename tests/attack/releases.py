@@ -15,6 +15,7 @@ from attestation.broker.session import Release
 from attestation.decision_log.words import ReleaseState
 from attestation.rcar.grant import GrantHeights, checked_context
 from attestation.receipts.signed_receipt import SignedReceipt
+from devnet.broker import measurement_of
 from devnet.demo.key_owner import key_owner
 from devnet.model import TinyModel
 from devnet.subnet import GATEWAY
@@ -89,7 +90,9 @@ def block_granted_twice(room: Room) -> Outcome:
     second = bent(snp_tee(), measurement=b"\x5e" * 48)
     found = []
     with https_broker(room) as (little, remote):
-        add_release(little.store, Release("little-2", b"\x5e" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), NOW_NS)
+        add_release(
+            little.store, Release("little-2", measurement_of(second), MODEL_ROOT, CONFIG, ReleaseState.APPROVED), NOW_NS
+        )
         for tee in (snp_tee(), second):
             cell = LittleCell(tee)
             cell.ask(remote)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey, Sealed, open_sealed
 from attestation.rcar.messages import Attestation, AuthRequest, Challenge, nonce_text, parse_token
 from attestation.tee.produce import release
+from measurements.launch.measurement import SnpLaunchDigest
 from tests.little_tee import CONFIG, KEYSET, NONCE, snp_tee
 from tests.rcar_client import snp_json
 
@@ -67,7 +68,7 @@ SEEDS: list[bytes] = [
         1,
         "r",
         bytes(32),
-        bytes(48),
+        SnpLaunchDigest(bytes(48)),
         bytes(32),
         bytes(32),
         1,

@@ -30,6 +30,7 @@ from devnet.tee import simulated_snp
 from foundation.secrecy import Prompt
 from image_build.boot.progress import Watch, during, moved_bytes
 from image_build.boot.running_machine import Running
+from measurements.launch.measurement import SnpLaunchDigest
 from tests.vm.needs import need_tools
 from vsock_bridge.transport import Address
 
@@ -44,7 +45,7 @@ class MachineOwner(KeyOwner):
     measured: list[bytes]
 
     def approve(self, config: bytes) -> None:
-        replace(self.broker, measurement=self.measured[-1]).approve(config_digest(config))
+        replace(self.broker, measurement=SnpLaunchDigest(self.measured[-1])).approve(config_digest(config))
 
 
 @dataclass(frozen=True)

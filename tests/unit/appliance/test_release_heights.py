@@ -32,6 +32,7 @@ from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from devnet.broker import LocalSend, measurement_of
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.heights import Heights
 from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, LittleBroker
 from tests.little_tee import CONFIG, KEYSET, snp_tee
@@ -187,7 +188,7 @@ def test_what_are_no_heights_of_a_grant(value: object) -> None:
         1,
         "r",
         bytes(32),
-        bytes(48),
+        SnpLaunchDigest(bytes(48)),
         bytes(32),
         bytes(32),
         1,

@@ -17,6 +17,7 @@ from appliance.stages import Booted, Keyed, LaidPack, opened, proven, proven_wit
 from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from devnet.subnet import GATEWAY, Subnet
 from foundation.secrecy import Secret
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.pack.errors import PackIdentityRefused, PackKeyRefused
 from measurements.pack.identity import Expected
 from measurements.pack.identity import Identity as PackIdentity
@@ -33,7 +34,7 @@ CONTEXT = GrantContext(
     version=1,
     release="r-7",
     model_root=bytes(32),
-    measurement=bytes(48),
+    measurement=SnpLaunchDigest(bytes(48)),
     adoption=ADOPTION,
     decision=bytes(32),
     position=1,

@@ -14,6 +14,7 @@ from foundation.refusal import Refused
 from measurements.governance.actions import Adopt, Withdraw
 from measurements.governance.authority import authority_digest
 from measurements.governance.history import History, Ledger
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.heights import Heights
 from tests.charters import AUTHORITY, advance, decide
 from tests.little_tee import snp_tee
@@ -74,7 +75,7 @@ def test_every_launch_that_was_decided_will_do() -> None:
         {"adoption": digest("another decision")},
         {"adoption": TWO.head},
         {"release": "0.2.0"},
-        {"measurement": measurement("another image")},
+        {"measurement": SnpLaunchDigest(measurement("another image"))},
         {"config": digest("another")},
         {"model_root": None},
         {"model_root": digest("another")},

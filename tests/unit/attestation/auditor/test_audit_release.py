@@ -16,10 +16,12 @@ from attestation.auditor.terms import WantedDecision
 from attestation.decision_log.chain import sign
 from attestation.decision_log.codec import Entry
 from attestation.decision_log.events import Granted
+from devnet.broker import measurement_of
 from measurements.governance.actions import Adopt
 from measurements.governance.authority import authority_digest
 from measurements.governance.history import History
 from measurements.governance.history import Ledger as Charters
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest
 from tests.charters import AUTHORITY, advance, decide
@@ -51,7 +53,8 @@ def test_entries_are_the_broker_s_in_the_order_of_its_log(which: str) -> None:  
     assert first(judged(with_cell(BUNDLE, release=ReleasePart(entries).encode()))).code == "release.logged"
 
 
-MANIFEST = {"snp": [snp_tee().fields.measurement], "model_root": MODEL_ROOT}
+OTHER = SnpLaunchDigest(b"\x11" * 48)
+MANIFEST = {"launches": [measurement_of(snp_tee())], "model_root": MODEL_ROOT}
 
 
 def manifests(measured: bytes, first: int = 2, **changes: object) -> tuple[Manifest, Manifest]:
@@ -115,13 +118,13 @@ def test_a_decision_that_is_named_has_to_be_shown_and_read() -> None:  # audit.m
 
 
 @pytest.mark.parametrize(
-    "changes", [{"snp": [b"\x11" * 48]}, {"model_root": b"\x11" * 32}, {"measured_config": b"\x11" * 32}], ids=str
+    "changes", [{"launches": [OTHER]}, {"model_root": b"\x11" * 32}, {"measured_config": b"\x11" * 32}], ids=str
 )
 def test_a_decision_about_something_else_is_no_decision_about_this(changes: dict[str, object]) -> None:
     # audit.md U18
     bundle, of = governed(None)
     measured = changes.pop("measured_config", of)
-    about = WantedDecision(adopting(measured, **changes).head, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)  # type: ignore[arg-type]
+    about = WantedDecision(adopting(measured, **changes).head, "0.2.0", measurement_of(snp_tee()), of, MODEL_ROOT)  # type: ignore[arg-type]
     with pytest.raises(AuditRefused):
         HistoryReader(authority_digest(AUTHORITY)).read(history(measured, **changes), about, terms())  # type: ignore[arg-type]
     assert bundle.cells
@@ -131,7 +134,7 @@ def test_another_authority_s_history_or_one_cut_short_is_refused() -> None:  # a
     shown, of = governed(history(config_digest(config(broker(adopted, "0.2.0").keys.public))))
     for reader in (HistoryReader(b"\x11" * 32), HistoryReader(authority_digest(AUTHORITY), (b"\x11" * 32,))):
         assert first(judged(shown, terms(decisions=reader))).code == "release.decision"
-    about = WantedDecision(b"\x11" * 32, "0.2.0", snp_tee().fields.measurement, of, MODEL_ROOT)
+    about = WantedDecision(b"\x11" * 32, "0.2.0", measurement_of(snp_tee()), of, MODEL_ROOT)
     with pytest.raises(AuditRefused, match="adopted by"):
         HistoryReader(authority_digest(AUTHORITY)).read(history(of), about, terms())
     with pytest.raises(AuditRefused, match="release 0"):

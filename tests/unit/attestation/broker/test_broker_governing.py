@@ -28,6 +28,7 @@ from measurements.governance.actions import Action, Adopt, AmendCharter, RevokeC
 from measurements.governance.authority import authority_digest, encode_authority
 from measurements.governance.errors import GovernanceRefused
 from measurements.governance.history import Ledger
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.heights import Heights
 from measurements.release.manifest import Manifest, MinimumTcb, Named, Serves
 from tests import postgres
@@ -54,7 +55,8 @@ LOW = MinimumTcb({"Genoa *": {"bootloader": 0, "tee": 0, "snp": 0, "microcode": 
 
 
 def manifest_of(tee: SimulatedSnpTee, version: str, supersedes: Manifest | None = None) -> Manifest:
-    made = made_manifest(version, supersedes, snp=[measurement_of(tee)], model_root=MODEL_ROOT, measured_config=CONFIG)
+    launches = [measurement_of(tee)]
+    made = made_manifest(version, supersedes, launches=launches, model_root=MODEL_ROOT, measured_config=CONFIG)
     return replace(made, minimum_tcb=LOW)
 
 
@@ -280,14 +282,14 @@ def test_an_administrator_cannot_borrow_a_decision(governed: Governed) -> None:
     with pytest.raises(StoreRefused):
         add_release(
             governed.little.store,
-            Release("0.3.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED, adoption),
+            Release("0.3.0", SnpLaunchDigest(b"\x01" * 48), MODEL_ROOT, CONFIG, ReleaseState.APPROVED, adoption),
             NOW_NS,
             on_my_word=True,
         )
     with pytest.raises(StoreRefused):
         add_release(
             governed.little.store,
-            Release("0.1.0", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.APPROVED),
+            Release("0.1.0", SnpLaunchDigest(b"\x01" * 48), MODEL_ROOT, CONFIG, ReleaseState.APPROVED),
             NOW_NS,
             on_my_word=True,
         )

@@ -23,10 +23,13 @@ from attestation.decision_log import chain
 from attestation.decision_log.errors import LogRefused
 from attestation.decision_log.words import ReleaseState, RevocationKind
 from foundation.secrecy import Secret
+from measurements.launch.measurement import SnpLaunchDigest
 from tests import postgres
 from tests.little_broker import KEK, MODEL_KEY, MODEL_ROOT, NOW_NS, SECRETS, LittleBroker, LittleCell, MakeBroker
 from tests.little_tee import CONFIG, MEASUREMENT, snp_tee
 
+KNOWN = SnpLaunchDigest(MEASUREMENT)
+OTHER = SnpLaunchDigest(b"\x01" * 48)
 SOFTHSM = next(
     (
         path
@@ -55,7 +58,7 @@ def released(little: LittleBroker) -> None:
 
 def test_releases_and_administration_leave_a_log_that_holds(little: LittleBroker) -> None:
     released(little)
-    add_release(little.store, Release("p", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED), NOW_NS)
+    add_release(little.store, Release("p", OTHER, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED), NOW_NS)
     set_release(little.store, "p", ReleaseState.APPROVED, NOW_NS)
     revoke(little.store, RevocationKind.CHIP, b"\x02" * 64, NOW_NS)
     add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"n" * 32), MODEL_ROOT, NOW_NS, rotate=True)
@@ -98,7 +101,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_what_is_changed_behind_the_logs_back_is_found(little: LittleBroker, edit: str) -> None:
-    add_release(little.store, Release("p", b"\x01" * 48, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED), NOW_NS)
+    add_release(little.store, Release("p", OTHER, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED), NOW_NS)
     revoke(little.store, RevocationKind.CHIP, b"\x02" * 64, NOW_NS)
     released(little)
     with little.store.engine.begin() as connection:
@@ -137,8 +140,7 @@ def _made(folder: Path) -> Path:
 def test_a_change_that_is_refused_leaves_no_entry(little: LittleBroker) -> None:
     before = little.entries()
     for change in (
-        lambda: add_release(little.store, Release("q", MEASUREMENT, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1),
-        lambda: add_release(little.store, Release("q", b"1", MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1),
+        lambda: add_release(little.store, Release("q", KNOWN, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1),
         lambda: set_release(little.store, "nothing", ReleaseState.APPROVED, 1),
         lambda: add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"x"), MODEL_ROOT, 1),
         lambda: add_secret(little.store, little.wrapping, "a/model-key/b", Secret(b"x"), b"", 1),

@@ -36,11 +36,12 @@ from attestation.decision_log.words import By, ReleaseState, RevocationKind
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import GrantPurpose
 from foundation import cbor
+from measurements.launch.measurement import SnpLaunchDigest
 from tests.little_receipts import raw, receipt_key
 
 D = bytes(range(32))
 M = b"\x4d" * 48
-CELL = Cell(TeeKind.SNP, b"nonce", "r", D, M, b"chip", D, b"thumb", "strict")
+CELL = Cell(TeeKind.SNP, b"nonce", "r", D, SnpLaunchDigest(M), b"chip", D, b"thumb", "strict")
 ABOUT: dict[str, Value] = {
     "tee": "snp",
     "nonce": b"nonce",
@@ -87,7 +88,7 @@ EVENTS: list[tuple[Event, str, dict[str, Value]]] = [
         ABOUT | {"resource": "a/b/c", "purpose": "model-key", "code": "grant.repeated"},
     ),
     (
-        ReleaseAdded("r", M, D, D, ReleaseState.APPROVED, D, b"tcb", 1, 0, 1000, By.DECISION),
+        ReleaseAdded("r", SnpLaunchDigest(M), D, D, ReleaseState.APPROVED, D, b"tcb", 1, 0, 1000, By.DECISION),
         "release-added",
         RELEASE
         | {"adoption": D, "minimum_tcb": b"tcb", "first_height": 1, "last_height": 0, "lease": 1000, "by": "decision"},

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.changes import changes, facts
 from measurements.release.document import render
 from measurements.release.errors import ReleaseDocumentRefused
@@ -198,7 +199,8 @@ def test_which_blocks_change_hands_is_said() -> None:
 
 
 def test_another_kind_of_machine_is_new_trust_and_another_size_is_not() -> None:
-    wider = replace(SECOND.launch, snp=(*SECOND.launch.snp, SnpLaunch("EPYC-v4", 4, 1, measurement("four"))))
+    four = SnpLaunch("EPYC-v4", 4, 1, SnpLaunchDigest(measurement("four")))
+    wider = replace(SECOND.launch, snp=(*SECOND.launch.snp, four))
     assert asked(replace(SECOND, launch=wider))["SNP launch"] == ""
     only_tdx = replace(SECOND, launch=replace(SECOND.launch, snp=()))
     [first] = [change for change in changes(only_tdx, SECOND) if change.topic == "SNP launch"][:1]
