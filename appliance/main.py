@@ -151,21 +151,27 @@ class Window:
 
 
 class Ended(Exception):
-    """A boot is over: with which status, and what the log says of it. The cause is the reason, where there is one."""
+    """A boot is over: with which status, and what the log says beside it. Its cause is the reason."""
 
-    def __init__(self, status: int, event: str, **said: object) -> None:
-        super().__init__(event)
+    def __init__(self, status: int, **said: object) -> None:
+        super().__init__(status)
         self.status: Final = status
-        self.event: Final = event
         self.said: Final = said
 
     def log(self) -> None:
+        reason = self.__cause__
         if self.status == 0:
-            _log.info(self.event)
-        elif self.__cause__ is None:
-            _log.error(self.event, **self.said)
+            _log.info("stopped")
+        elif self.status == NO_KEY:
+            _log.error("no broker gave a key", **self.said)
+        elif self.status == FAILED:
+            _log.error("the engine failed", exc_info=reason)
+        elif self.status == WRONG_KEY:
+            _log.error("the key does not open this pack", exc_info=reason)
+        elif self.status == REFUSED_ENGINE:
+            _log.error("refused the engine", exc_info=reason, **self.said)
         else:
-            _log.error(self.event, **self.said, exc_info=self.__cause__)
+            _log.error("refused the model", exc_info=reason, **self.said)
 
 
 async def serve(booted: Booted, address: Address) -> int:
@@ -215,19 +221,19 @@ async def _until_ended(booted: Booted, window: Window, told_to_stop: asyncio.Eve
 
 async def _stopped(told_to_stop: asyncio.Event) -> Never:
     await told_to_stop.wait()
-    raise Ended(0, "stopped")
+    raise Ended(0)
 
 
 async def _gave_up(release: ReleaseService) -> Never:
     await release.gave_up.wait()
-    raise Ended(NO_KEY, "no broker gave a key", attempts=release.ATTEMPTS_MAX)
+    raise Ended(NO_KEY, attempts=release.ATTEMPTS_MAX)
 
 
 async def _run(device: Device) -> None:
     try:
         await device.run()
     except Exception as reason:
-        raise Ended(FAILED, "the engine failed") from reason
+        raise Ended(FAILED) from reason
 
 
 async def _proven(booted: Booted, pack: LaidPack, release: ReleaseService, kept: ExitStack) -> tuple[Opened, Proven]:
@@ -243,13 +249,13 @@ async def _proven(booted: Booted, pack: LaidPack, release: ReleaseService, kept:
 def _refused(reason: Exception) -> Ended:
     """What does not open, or is not what is measured."""
     if isinstance(reason, PackKeyRefused):
-        return Ended(WRONG_KEY, "the key does not open this pack")
+        return Ended(WRONG_KEY)
     differs = None
     if isinstance(reason, PackIdentityRefused | ProfileDrift):
         differs = [name for name, _, _ in reason.differences]
     if isinstance(reason, ProfileRefused | GoldenMissed | EngineRefused | SamplingRefused):
-        return Ended(REFUSED_ENGINE, "refused the engine", differs=differs)
-    return Ended(REFUSED_MODEL, "refused the model", differs=differs)
+        return Ended(REFUSED_ENGINE, differs=differs)
+    return Ended(REFUSED_MODEL, differs=differs)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from devnet.subnet import GATEWAY
 from foundation import limits
 from foundation.secrecy import Prompt, Secret
 from tests import little_text
+from tests.event_loop import run
 from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, ordered, receipt
-from tests.unit.appliance.serving.service_cell import NOW, cell, chain_of, play
+from tests.unit.appliance.serving.service_cell import NOW, cell, chain_of
 
 TEXT = ModelText.of(little_text.files("chatml"), context_tokens=40_000)
 WORD = little_text.tokenizer("chatml").encode(" the").ids[0]
@@ -97,7 +98,7 @@ def test_a_plain_answer_larger_than_a_frame_arrives_with_the_rest_of_its_block()
                     ended.append(say.index)
                     assert receipt(say.receipt).answer == answer_digest([said[say.index]])
 
-    play(asked())
+    run(asked())
     assert ended == [0, 1, 2, 3]
     assert said == {0: SAID * 2, 1: SAID * 30_000, 2: SAID * 2, 3: SAID * 2}
     assert len(said[1]) > limits.SAY_BYTES_MAX

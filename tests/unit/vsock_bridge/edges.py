@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.host import Host
@@ -17,7 +17,6 @@ from vsock_bridge.ports import Port
 from vsock_bridge.server import Answer, CellServer, Service
 from vsock_bridge.transport import Address
 
-LIMIT_SECONDS = 120
 SMALL = Limits(
     window_bytes=16384,
     retained_bytes_max=4096,
@@ -34,16 +33,6 @@ SMALL = Limits(
 
 def host_at(address: str, limits: Limits = SMALL) -> Host:
     return Host(Address.parse(address), Port.STREAM, limits)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """One test's loop. The bound is there so that a test that hangs fails; none depends on it."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            await work
-
-    asyncio.run(bounded())
 
 
 @dataclass

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vsock_bridge.edges import SMALL, CuttingWire, Does, cell, echo, run, spell
+from tests.event_loop import run
+from tests.unit.vsock_bridge.edges import SMALL, CuttingWire, Does, cell, echo, spell
 from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.errors import Code, ConnectFailed, StreamEnded
 from vsock_bridge.host import Host, Patience

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.event_loop import run
 from tests.switches import sized
-from tests.unit.vsock_bridge.edges import Peer, run
+from tests.unit.vsock_bridge.edges import Peer
 from tests.unit.vsock_bridge.hostile_cell import LIMITS
 from vsock_bridge.codec import encode
 from vsock_bridge.host import Host, Patience

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vsock_bridge.edges import SMALL, Does, Peer, cell, echo, host_at, run, spell
+from tests.event_loop import run
+from tests.unit.vsock_bridge.edges import SMALL, Does, Peer, cell, echo, host_at, spell
 from tests.unit.vsock_bridge.pair import NAME
 from vsock_bridge.errors import Code, LocalProtocolError, StreamEnded
 from vsock_bridge.host import Host

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from tests.unit.vsock_bridge.edges import SMALL, Does, Peer, cell, echo, host_at, run
+from tests.event_loop import run
+from tests.unit.vsock_bridge.edges import SMALL, Does, Peer, cell, echo, host_at
 from tests.unit.vsock_bridge.pair import NAME
 from vsock_bridge.errors import Code
 from vsock_bridge.limits import CREDIT_BYTES_MAX, Limits

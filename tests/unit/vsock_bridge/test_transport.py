@@ -5,26 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.event_loop import run
 from vsock_bridge import transport
 from vsock_bridge.errors import ConnectFailed
 from vsock_bridge.transport import Address, Scheme
-
-LIMIT_SECONDS = 20
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            await work
-
-    asyncio.run(bounded())
 
 
 class Echo(asyncio.Protocol):

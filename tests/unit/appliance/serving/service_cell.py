@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,14 +85,6 @@ async def cell(
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-
-
-def play(work: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):  # a hang is a failure with a traceback; nothing waits for it otherwise
-            await work
-
-    asyncio.run(bounded())
 
 
 async def heard(host: Host, item: Propose | Supply | WhereAreYou) -> list[Say]:

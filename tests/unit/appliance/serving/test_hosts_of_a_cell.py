@@ -9,8 +9,9 @@ import pytest
 
 from anchorhold.host.slice_feed import CellDeclined, feed, propose, standing
 from appliance.serving.window import Piece, Propose, Say, Supply, encode_ask
+from tests.event_loop import run
 from tests.unit.appliance.orders import GatedEngine, until
-from tests.unit.appliance.serving.service_cell import CHAIN, NOW, PLACES, Cell, bodies, cell, ends, heard, play, words
+from tests.unit.appliance.serving.service_cell import CHAIN, NOW, PLACES, Cell, bodies, cell, ends, heard, words
 from vsock_bridge.messages import Mark
 
 
@@ -36,7 +37,7 @@ def test_hosts_side_by_side_get_every_answer_once_between_them(hosts: int) -> No
             for each in told:  # and nobody hears pieces of an answer somebody else was given
                 assert set(words(each)) == set(ends(each))
 
-    play(work())
+    run(work())
 
 
 def test_a_host_that_is_cut_in_the_middle_has_every_piece() -> None:
@@ -52,7 +53,7 @@ def test_a_host_that_is_cut_in_the_middle_has_every_piece() -> None:
             async with cell() as whole, whole.host() as calm:
                 assert spoken == [say async for say in feed(calm, CHAIN.proof(1, 4, NOW + 9), bodies(CHAIN))]
 
-    play(work())
+    run(work())
 
 
 def test_a_host_that_is_gone_for_good_leaves_a_block_that_runs() -> None:
@@ -70,7 +71,7 @@ def test_a_host_that_is_gone_for_good_leaves_a_block_that_runs() -> None:
             assert ends(spoken) == PLACES[2:]
             assert len(engine.asked) == len(PLACES)
 
-    play(work())
+    run(work())
 
 
 def test_a_cancelled_supply_gives_up_answers_and_not_order() -> None:
@@ -91,7 +92,7 @@ def test_a_cancelled_supply_gives_up_answers_and_not_order() -> None:
             assert len(engine.asked) == 5
             assert at.device._backlogs.unread_bytes == 0
 
-    play(work())
+    run(work())
 
 
 def test_a_cancelled_supply_is_reported_as_such_by_the_library() -> None:
@@ -107,7 +108,7 @@ def test_a_cancelled_supply_is_reported_as_such_by_the_library() -> None:
             assert (declined.value.code, declined.value.got) == ("ended-early", "cancelled")
             engine.gate.set()
 
-    play(work())
+    run(work())
 
 
 def test_answers_dropped_unread_end_as_failed_and_the_next_block_is_whole() -> None:
@@ -123,4 +124,4 @@ def test_answers_dropped_unread_end_as_failed_and_the_next_block_is_whole() -> N
             assert (await standing(host)).height == 1
             await until(lambda: len(engine.asked) == 2)
 
-    play(work())
+    run(work())

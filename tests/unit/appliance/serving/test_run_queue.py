@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 import hypothesis.strategies as st
@@ -25,15 +25,8 @@ from appliance.serving.run_queue import (
 )
 from appliance.serving.window import Answered, Checkpoint, Piece, Say, decode_say
 from attestation.consensus.blocks import REQUESTS_MAX
+from tests.event_loop import run
 from tests.unit.appliance.orders import EngineBroke, GatedEngine, answering, ordered, until
-
-
-def play(work: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):  # a hang is a failure with a traceback; nothing waits for it otherwise
-            await work
-
-    asyncio.run(bounded())
 
 
 class Running:
@@ -84,7 +77,7 @@ def test_order_is_kept_across_blocks_whoever_reads_first() -> None:
             assert [say.index for say in await later if isinstance(say, Answered)] == [0, 1, 2]
             assert engine.asked == [b"a", b"b", b"c", b"d", b"e"]
 
-    play(work())
+    run(work())
 
 
 def test_the_end_of_a_request_comes_after_its_last_piece() -> None:
@@ -99,7 +92,7 @@ def test_the_end_of_a_request_comes_after_its_last_piece() -> None:
                 assert [type(say) for say in says[-2:]] == [Answered, Checkpoint]
                 assert backlog.spent
 
-    play(work())
+    run(work())
 
 
 def test_done_is_told_after_everything_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +106,7 @@ def test_done_is_told_after_everything_said(monkeypatch: pytest.MonkeyPatch) -> 
         async with Running(GatedEngine()) as running:
             await read(running.device.enqueue(1, block(1, *["y" * 100] * 20)))
 
-    play(work())
+    run(work())
     pieces = -(-100 // 16)
     one = ["put"] * (pieces + 1) + ["done"]
     assert told == [*one * 19, *one[:-1], "put", "done"]  # the checkpoint is the last request's, too
@@ -130,7 +123,7 @@ def test_a_reader_that_never_reads_delays_nobody() -> None:
             assert unread.unread_bytes > 0
             assert words(await read(unread), 0) == b"unread" * 50
 
-    play(work())
+    run(work())
 
 
 def test_too_much_unread_drops_the_oldest_and_runs_all() -> None:
@@ -152,7 +145,7 @@ def test_too_much_unread_drops_the_oldest_and_runs_all() -> None:
             assert device._backlogs.unread_bytes == 0
             assert len(device._backlogs) == 0
 
-    play(work())
+    run(work())
 
 
 def test_a_block_that_alone_exceeds_the_bound_is_dropped_and_still_run() -> None:
@@ -165,7 +158,7 @@ def test_a_block_that_alone_exceeds_the_bound_is_dropped_and_still_run() -> None
             assert len(engine.asked) == 2
             assert running.device._backlogs.unread_bytes == 0
 
-    play(work())
+    run(work())
 
 
 def test_a_reader_that_goes_away_stops_nothing() -> None:
@@ -186,7 +179,7 @@ def test_a_reader_that_goes_away_stops_nothing() -> None:
             assert running.device._backlogs.unread_bytes == 0
             assert len(running.device._backlogs) == 0
 
-    play(work())
+    run(work())
 
 
 def test_one_reader_waiting_forever_does_not_make_the_others_stay() -> None:
@@ -199,7 +192,7 @@ def test_one_reader_waiting_forever_does_not_make_the_others_stay() -> None:
                 await read(running.device.enqueue(height, block(height, "x")))
             assert len(running.device._backlogs) == 1
 
-    play(work())
+    run(work())
 
 
 @pytest.mark.parametrize("each", [0, 1 << 20])
@@ -230,7 +223,7 @@ def test_the_queue_is_bounded_by_bytes_and_by_number(each: int) -> None:
             await until_idle(device, needed + 1)
             assert device._queued_bytes == 0
 
-    play(work())
+    run(work())
 
 
 def test_room_is_given_while_there_is_some() -> None:
@@ -239,7 +232,7 @@ def test_room_is_given_while_there_is_some() -> None:
             running.device.enqueue(1, block(1, "one"))
             await running.device.has_room()
 
-    play(work())
+    run(work())
 
 
 def test_an_engine_that_fails_ends_the_run_and_answers_nothing_after() -> None:
@@ -257,7 +250,7 @@ def test_an_engine_that_fails_ends_the_run_and_answers_nothing_after() -> None:
             assert [type(say) for say in said] == [Piece, Answered]  # its half a piece never left the thread
             assert not backlog.spent
 
-    play(work())
+    run(work())
 
 
 def test_a_token_that_is_none_ends_the_run() -> None:
@@ -276,7 +269,7 @@ def test_a_token_that_is_none_ends_the_run() -> None:
             await asyncio.wait({running.task})
             assert isinstance(running.task.exception(), EngineFault)
 
-    play(work())
+    run(work())
 
 
 def test_stopping_in_the_middle_of_an_answer_ends_the_thread() -> None:
@@ -290,7 +283,7 @@ def test_stopping_in_the_middle_of_an_answer_ends_the_thread() -> None:
             assert await backlog.next() is not None
         assert await asyncio.to_thread(engine.ended.wait, 20)  # though the loop still runs and would take more
 
-    play(work())
+    run(work())
 
 
 def test_an_unanswerable_request_takes_its_place_in_the_order() -> None:
@@ -300,7 +293,7 @@ def test_an_unanswerable_request_takes_its_place_in_the_order() -> None:
             says = await read(running.device.enqueue(1, requests))
             assert [type(say) for say in says] == [Piece, Answered, Answered, Piece, Answered, Checkpoint]
 
-    play(work())
+    run(work())
 
 
 def test_waiting_readers_see_what_the_loop_hands_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +311,7 @@ def test_waiting_readers_see_what_the_loop_hands_them(monkeypatch: pytest.Monkey
         async with Running(GatedEngine()) as running:
             await read(running.device.enqueue(1, block(1, "x" * 64)))
 
-    play(work())
+    run(work())
     assert threads == {"MainThread"}
 
 

@@ -32,6 +32,7 @@ from devnet.chain import Chain
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import GATEWAY, Subnet
 from devnet.tee import SimulatedTee
+from tests.event_loop import run
 from tests.little_tee import snp_tee, tdx_tee
 from tests.unit.appliance.orders import GatedEngine, chat_payload, receipt, until
 from tests.unit.appliance.serving.service_cell import (
@@ -46,7 +47,6 @@ from tests.unit.appliance.serving.service_cell import (
     extend,
     heard,
     observed,
-    play,
     words,
 )
 from vsock_bridge.errors import StreamEnded
@@ -73,7 +73,7 @@ def test_join_and_answer() -> None:
             assert [say.height for say in stood] == [1, 2, 3, 4]
             assert spoken[-1] == await standing(host) == Standing(4, CHAIN.link(4), None, NOW + 9)
 
-    play(work())
+    run(work())
 
 
 def test_a_body_behind_runs_nothing_twice() -> None:
@@ -89,7 +89,7 @@ def test_a_body_behind_runs_nothing_twice() -> None:
             assert (await propose(host, CHAIN.proof(1, 2, NOW + 3))).step == "stale"
             assert engine.asked == ran
 
-    play(work())
+    run(work())
 
 
 FORK = CHAIN.branch(1, seed=b"another")
@@ -138,7 +138,7 @@ def test_a_refusal_has_its_code_and_changes_nothing(code: str) -> None:
             assert metrics["refused"] == 1
             assert metrics["forks"] == (code == "order.fork")  # window.md N13
 
-    play(work())
+    run(work())
 
 
 def test_a_body_without_a_proof_and_one_too_early() -> None:
@@ -150,7 +150,7 @@ def test_a_body_without_a_proof_and_one_too_early() -> None:
                 assert said.code == code
                 await propose(host, CHAIN.proof(1, 4, NOW + 9))
 
-    play(work())
+    run(work())
 
 
 def test_a_feed_that_is_declined_says_the_code() -> None:
@@ -167,7 +167,7 @@ def test_a_feed_that_is_declined_says_the_code() -> None:
                 _ = [say async for say in feed(host, CHAIN.proof(1, 4, NOW + 9), {1: bent})]
             assert changed.value.code == "slice.request-root"
 
-    play(work())
+    run(work())
 
 
 def test_sealed_and_broken_requests_keep_their_places() -> None:
@@ -183,7 +183,7 @@ def test_sealed_and_broken_requests_keep_their_places() -> None:
             finishes = [receipt(say.receipt).finish for say in spoken if isinstance(say, Answered)]
             assert finishes == [Finish.STOP, "chat.encoding", "sealed.unsupported"]
 
-    play(work())
+    run(work())
 
 
 def test_what_a_failed_answer_said_before_is_not_lost() -> None:
@@ -216,7 +216,7 @@ def test_what_a_failed_answer_said_before_is_not_lost() -> None:
                 assert spoken == pieces
                 assert declined.value.got == "a-word"
 
-    play(work())
+    run(work())
 
 
 def test_an_engine_that_fails_answers_nothing_more() -> None:
@@ -233,7 +233,7 @@ def test_an_engine_that_fails_answers_nothing_more() -> None:
             assert exchange.outcome is None
             assert engine.asked == [b"it will break"]
 
-    play(work())
+    run(work())
 
 
 def test_a_supply_waits_for_room_before_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_a_supply_waits_for_room_before_it_releases(monkeypatch: pytest.MonkeyPa
             assert ends(await first) == PLACES[:2]
             assert ends(await heard(second, Supply(CHAIN.body(2)))) == PLACES[2:5]
 
-    play(work())
+    run(work())
 
 
 def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
@@ -295,7 +295,7 @@ def test_health_and_metrics_have_the_fields_that_are_promised() -> None:
                 assert all(type(count) is int for count in port.values())
             assert ports["stream"]["items"] == 3
 
-    play(work())
+    run(work())
 
 
 @pytest.mark.parametrize("tee", [snp_tee(), tdx_tee()], ids=["snp", "tdx"])
@@ -314,7 +314,7 @@ def test_anyone_may_ask_who_the_cell_is(tee: SimulatedTee) -> None:
                 exchange = await host.submit(b"identity:" + nonce)
                 assert (await exchange.read(), exchange.outcome) == (b"report-data.length", Mark.FAILED)
 
-    play(work())
+    run(work())
 
 
 def test_a_cell_without_a_tee_can_show_nobody_who_it_is() -> None:
@@ -325,7 +325,7 @@ def test_a_cell_without_a_tee_can_show_nobody_who_it_is() -> None:
             exchange = await host.submit(b"identity:" + bytes(32))
             assert (await exchange.read(), exchange.outcome) == (b"no-tee", Mark.FAILED)
 
-    play(work())
+    run(work())
 
 
 @pytest.mark.parametrize("item", [b"", b"identity", b"healthy", b"Health", b"health\n", b"\xff", b"words"])
@@ -338,7 +338,7 @@ def test_anything_else_at_observe_fails(item: bytes) -> None:
             assert (await exchange.read(), exchange.outcome) == (b"health-or-metrics", Mark.FAILED)
             assert json.loads(await host.ask(b"health"))
 
-    play(work())
+    run(work())
 
 
 def test_nobody_is_behind_the_release_port() -> None:
@@ -349,4 +349,4 @@ def test_nobody_is_behind_the_release_port() -> None:
             with pytest.raises(StreamEnded, match="no-broker"):
                 await host.ask(b"anything")
 
-    play(work())
+    run(work())
