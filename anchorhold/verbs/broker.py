@@ -329,7 +329,7 @@ def _make_service(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.sealed.ring import Ring
 
     ring = Ring.make(_suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
-    model_root = _hex(arguments.model_root)
+    model_root = hex_option(arguments.model_root, "--model-root")
     service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root, time.time_ns())
     return _offers(opened, arguments)
 
@@ -442,9 +442,9 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
         opened.store,
         Release(
             arguments.name,
-            read_measurement(_hex(arguments.measurement)),
-            _hex(arguments.model_root),
-            _hex(arguments.measured_config),
+            read_measurement(hex_option(arguments.measurement, "--measurement")),
+            hex_option(arguments.model_root, "--model-root"),
+            hex_option(arguments.measured_config, "--measured-config"),
             state,
             heights=heights,
             lease=arguments.lease,
@@ -471,13 +471,9 @@ def _revoke(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.decision_log.words import RevocationKind
 
     kind = RevocationKind(arguments.kind)
-    value = arguments.value.encode() if kind is RevocationKind.RELEASE else _hex(arguments.value)
+    value = arguments.value.encode() if kind is RevocationKind.RELEASE else hex_option(arguments.value, arguments.kind)
     revoke(opened.store, kind, value, time.time_ns())
     return 0
-
-
-def _hex(text: str) -> bytes:
-    return hex_option(text, "the option")
 
 
 def _head(text: str) -> Head:
@@ -486,7 +482,7 @@ def _head(text: str) -> Head:
     position, _, digest = text.partition(":")
     if not position.isdecimal():
         raise UsageRefused("usage.seen", expected="POSITION:DIGEST", got=repr(text[:40]))
-    return Head(int(position), _hex(digest))
+    return Head(int(position), hex_option(digest, "--seen"))
 
 
 def _shown(entry: Entry) -> dict[str, object]:
