@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias, assert_never
 
 from vsock_bridge.codec import Decoder, encode, encode_data
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError, StreamEnded
 from vsock_bridge.limits import CREDIT_BYTES_MAX, REPLIES_WAITING_MAX, TEXT_BYTES_MAX, VERSION, Limits, frame_cost
-from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Message, Open, Ping
+from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Message, Open, Ping, Tap
 from vsock_bridge.streams import Stream
 
 
@@ -115,6 +115,7 @@ class Left:
 
 
 Event: TypeAlias = Greeted | Attached | Arrived | Released | CancelAsked | Detached | Ponged | Left
+Find: TypeAlias = "Callable[[bytes, Connection], Stream]"
 
 
 @dataclass(slots=True, eq=False)
@@ -140,28 +141,28 @@ class Connection:
     """One end of one connection. `find` gives the cell the stream of a name, or raises `StreamEnded`."""
 
     def __init__(
-        self, role: Role, identity: bytes, limits: Limits, find: Callable[[bytes, Connection], Stream] | None = None
+        self, role: Role, identity: bytes, limits: Limits, find: Find | None = None, tap: Tap | None = None
     ) -> None:
         self.role: Final = role
         self.state = State.GREETING
         self._limits: Final = limits
         self._find: Final = find
+        self._tap: Final = tap
         self._decoder: Final = Decoder(ADMITTED[State.GREETING, role])
         self._lanes: Final[dict[int, _Lane]] = {}
         self._turn: Final[deque[_Lane]] = deque()  # whose turn it is to send, so that no stream starves
         self._replies: Final[deque[Message]] = deque()
         self._told: list[Event] = []  # what the caller has not been handed yet
         self._sent_frames = 0
-        self.tap: Callable[[bool, Message], None] | None = None  # shown every message; True on the way out
         self._highest = 0  # stream numbers only grow on a connection (W8)
         self._replies.append(Hello(VERSION, VERSION, identity))
 
     @classmethod
-    def for_host(cls, identity: bytes, limits: Limits) -> Connection:
-        return cls(Role.HOST, identity, limits)
+    def for_host(cls, identity: bytes, limits: Limits, tap: Tap | None = None) -> Connection:
+        return cls(Role.HOST, identity, limits, tap=tap)
 
     @classmethod
-    def for_cell(cls, identity: bytes, limits: Limits, find: Callable[[bytes, Connection], Stream]) -> Connection:
+    def for_cell(cls, identity: bytes, limits: Limits, find: Find) -> Connection:
         return cls(Role.CELL, identity, limits, find)
 
     @property
@@ -248,8 +249,8 @@ class Connection:
     def _read(self) -> None:
         try:
             while not self.closed and (message := self._decoder.next_message()) is not None:
-                if self.tap is not None:
-                    self.tap(False, message)
+                if self._tap is not None:
+                    self._tap(False, message)
                 self._on(message)
         except RemoteProtocolError as refusal:
             self._told.extend(self.refuse(refusal.with_traceback(None)))  # which would keep this buffer alive
@@ -408,8 +409,8 @@ class Connection:
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _encoded(self, message: Message) -> bytes:
-        if self.tap is not None:
-            self.tap(True, message)
+        if self._tap is not None:
+            self._tap(True, message)
         frame = encode(message, self._sent_frames)
         self._sent_frames += 1
         return frame
@@ -446,6 +447,8 @@ class Connection:
                 continue
             passed = 0
             lane.credit -= frame_cost(len(frame.payload))
+            if self._tap is not None:
+                self._tap(True, replace(frame, stream=lane.number))
             out.append(encode_data(frame, lane.number, self._sent_frames))
             self._sent_frames += 1
             size += len(out[-1])

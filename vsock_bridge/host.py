@@ -15,7 +15,6 @@ import asyncio
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar, assert_never
 
@@ -35,7 +34,7 @@ from vsock_bridge.connection import (
 from vsock_bridge.edge import Edge
 from vsock_bridge.errors import Code, ConnectFailed, RemoteProtocolError, StreamEnded
 from vsock_bridge.limits import IDENTITY_BYTES, NAME_BYTES, Limits, frame_cost
-from vsock_bridge.messages import Data, Mark, Message
+from vsock_bridge.messages import Data, Mark, Tap
 from vsock_bridge.ports import PORT_LIMITS, Port
 from vsock_bridge.streams import Stream, chunks
 from vsock_bridge.transport import Address
@@ -122,12 +121,19 @@ class Host:
     """A host's end of one port. One stream at a time; open several hosts for several."""
 
     def __init__(
-        self, address: Address, port: Port, limits: Limits | None = None, patience: Patience | None = None
+        self,
+        address: Address,
+        port: Port,
+        limits: Limits | None = None,
+        patience: Patience | None = None,
+        *,
+        tap: Tap | None = None,
     ) -> None:
         self._address: Final = address
         self._port: Final = port
         self._limits: Final = limits or PORT_LIMITS[port]
         self._patience: Final = patience or Patience()
+        self._tap: Final = tap
         self._identity: Final = secrets.token_bytes(IDENTITY_BYTES)
         self._cell: bytes | None = None
         self._stream = self._new_stream()
@@ -143,7 +149,6 @@ class Host:
         self._failure: Exception | None = None
         self._keeping: asyncio.Task[None] | None = None
         self.cuts = 0
-        self.tap: Callable[[bool, Message], None] | None = None  # shown every message; True on the way out
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -324,8 +329,7 @@ class Host:
                 edge.swept(asyncio.get_running_loop().time())
 
     def _new_edge(self) -> Edge:
-        connection = Connection.for_host(self._identity, self._limits)
-        connection.tap = self.tap
+        connection = Connection.for_host(self._identity, self._limits, self._tap)
         self._edge = Edge(connection, self._limits, self._on_events, self._on_lost)
         return self._edge
 

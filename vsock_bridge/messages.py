@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, unique
 from typing import TypeAlias
@@ -103,3 +104,6 @@ class Bye:
 
 
 Message: TypeAlias = Hello | Open | Data | Credit | Ack | Cancel | Ping | Error | Bye
+
+Tap: TypeAlias = Callable[[bool, Message], None]
+"""Shown every message in the order of the wire, once each time it is sent or received; True on the way out."""

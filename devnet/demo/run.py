@@ -384,9 +384,7 @@ def packed(owner: KeyOwner) -> str:
 
 @asynccontextmanager
 async def open_host(address: Address, screen: Screen) -> AsyncIterator[Host]:
-    host = Host(address, Port.STREAM)
-    host.tap = screen.frame
-    async with host:
+    async with Host(address, Port.STREAM, tap=screen.frame) as host:
         yield host
 
 

@@ -201,7 +201,8 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_prompts_of_ones_own_are_not_shown_unasked(tmp_path: Path) -> None:
-    ended = demo(tmp_path, "--prompts", "-", "--engine", "scripted", stdin="Where?\nWohin? Żółw\n".encode())
+    """Frames that carry them neither (secrecy.md S11)."""
+    ended = demo(tmp_path, "--prompts", "-", "--engine", "scripted", "--wire", stdin="Where?\nWohin? Żółw\n".encode())
     assert ended.returncode == 0, ended.stderr
     assert not any(word in ended.stdout.decode() for word in ("Where", "Wohin", "Żółw"))
 
@@ -213,6 +214,7 @@ def test_frames_are_shown_on_request(tmp_path: Path) -> None:
     for way in ("host -> cell", "cell -> host"):
         assert sum(line.startswith(f"     {way}  HELLO ") for line in lines) == 2
     assert sum(line.startswith("     cell -> host  DATA ") for line in lines) > 20
+    assert sum(line.startswith("     host -> cell  DATA ") for line in lines) > 10
 
 
 @pytest.mark.parametrize("prompts", [b"", b"only one\n", b"\xff\xfe\nno text\n"])

@@ -53,8 +53,10 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
 
     async with cell.boot() as process:
         log = ReceiptLog.open(folder / "receipts.log", cell.key)
-        async with Host(cell.address, Port.STREAM) as stream, Host(cell.address, Port.OBSERVE) as observer:
-            stream.tap = observer.tap = tap
+        async with (
+            Host(cell.address, Port.STREAM, tap=tap) as stream,
+            Host(cell.address, Port.OBSERVE, tap=tap) as observer,
+        ):
             bodies = {height: chain.body(height) for height in range(1, chain.height + 1)}
             (folder / "proof").write_bytes(chain.proof(1, chain.height, NOW + 10**6))
             for height, body in bodies.items():
@@ -103,6 +105,7 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
         ]
         hearing, wire, key = asyncio.run(host(tmp_path / "host", owner, questions))
     assert len(wire) > 20 * 146
+    assert wire.count(b"plain and not hidden") == len(ASKED)  # what was not sealed is there to be seen
     assert found(CANARIES, wire) == []
     assert found_below(CANARIES, tmp_path) == []
     seeds = [each.key.secret.reveal() for each in owner.ring.keys]

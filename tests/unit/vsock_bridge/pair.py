@@ -41,12 +41,12 @@ class Pair:
         cell_events: list[Event] = []
         while (up := self.host.gather()) + (down := self.cell.gather()):
             for at in range(0, len(up), chunk):
-                cell_events += self._at_cell(self.cell.receive(up[at : at + chunk]))
+                cell_events += self.at_cell(self.cell.receive(up[at : at + chunk]))
             for at in range(0, len(down), chunk):
                 host_events += self.host.receive(down[at : at + chunk])
         return host_events, cell_events
 
-    def _at_cell(self, events: list[Event]) -> list[Event]:
+    def at_cell(self, events: list[Event]) -> list[Event]:
         for event in events:
             match event:
                 case Arrived(stream, frame):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.vsock_bridge.connection_ends import LIMITS, SMALL, cell_end, code_of, host_end, opened_cell
 from tests.unit.vsock_bridge.pair import CELL_IDENTITY, HOST_IDENTITY, NAME, Hand, Pair
 from vsock_bridge.cell import CellStreams
+from vsock_bridge.codec import Decoder
 from vsock_bridge.connection import (
     ADMITTED,
     Arrived,
@@ -26,7 +27,7 @@ from vsock_bridge.connection import (
 )
 from vsock_bridge.errors import Code, LocalProtocolError, RemoteProtocolError
 from vsock_bridge.limits import REPLIES_WAITING_MAX, Limits, frame_cost
-from vsock_bridge.messages import Ack, Cancel, Credit, Data, Error, Hello, Kind, Mark, Message, Open, Ping
+from vsock_bridge.messages import Ack, Bye, Cancel, Credit, Data, Error, Hello, Kind, Mark, Message, Open, Ping
 from vsock_bridge.streams import Stream, chunks
 
 # -- together
@@ -99,6 +100,54 @@ def test_leaving_says_goodbye() -> None:
     assert pair.pump()[1] == [Left(None)]
     assert pair.cell.closed
     assert pair.cell.receive(b"anything") == []
+
+
+# -- what a tap is shown
+
+
+def test_a_tap_is_shown_every_frame_on_the_wire_once_and_in_order() -> None:
+    """Both ways, with the stream's number on this connection; frames sent again after a cut as well."""
+    pair = Pair(SMALL)
+    stream = pair.opened()
+    for mark, piece in chunks(bytes(range(256)) * 5, SMALL.chunk_bytes):
+        stream.sending.push(mark, piece)
+    pair.host.gather()  # what is in it is lost with the connection
+    pair.cut()
+    shown: list[tuple[bool, Message]] = []
+    pair.host = Connection.for_host(
+        HOST_IDENTITY, SMALL, tap=lambda outgoing, message: shown.append((outgoing, message))
+    )
+    wire: list[tuple[bool, Message]] = []
+    up, down = Decoder(), Decoder()
+
+    def pump() -> None:
+        while (out := pair.host.gather()) + (back := pair.cell.gather()):
+            wire.extend((True, message) for message in up.feed(out))
+            pair.at_cell(pair.cell.receive(out))
+            wire.extend((False, message) for message in down.feed(back))
+            pair.host.receive(back)
+
+    pump()
+    neighbour = Stream.of_host(b"2" * 16, SMALL)
+    pair.host.attach(neighbour)
+    pair.host.attach(stream)
+    neighbour.sending.push(Mark.END, b"")
+    pump()
+    held = pair.table.of(stream)
+    assert held.take() is not None
+    held.answer(Mark.END, b"said")
+    pair.host.cancel(stream, 1)
+    pair.host.ping(7)
+    pump()
+    pair.host.leave()
+    pump()
+    assert shown == wire
+    data = [(message.stream, message.payload) for outgoing, message in shown if outgoing and isinstance(message, Data)]
+    assert [number for number, _ in data] == [1, 2, 2, 2]
+    assert b"".join(payload for _, payload in data) == bytes(range(256)) * 5
+    kinds = {(outgoing, type(message)) for outgoing, message in shown}
+    assert kinds >= {(True, kind) for kind in (Hello, Open, Data, Cancel, Ping, Bye)}
+    assert kinds >= {(False, kind) for kind in (Hello, Open, Data, Ping)}
 
 
 # -- the tables

@@ -15,7 +15,7 @@ from vsock_bridge.codec import Decoder, encode
 from vsock_bridge.errors import Code, ConnectFailed, StreamEnded
 from vsock_bridge.host import Host, Patience
 from vsock_bridge.limits import Limits
-from vsock_bridge.messages import Error, Hello, Mark, Message, Open, Ping
+from vsock_bridge.messages import Data, Error, Hello, Mark, Message, Open, Ping
 from vsock_bridge.ports import Port
 from vsock_bridge.server import Answer
 from vsock_bridge.transport import Address
@@ -55,6 +55,23 @@ def test_answers_come_in_order_however_they_are_read() -> None:
             assert said == [bytes([number]) * 700 for number in reversed(range(8))]
 
     run(test())
+
+
+def test_a_tap_is_shown_what_is_asked_and_what_is_answered() -> None:
+    shown: list[tuple[bool, bytes]] = []
+
+    def tap(outgoing: bool, message: Message) -> None:
+        if isinstance(message, Data):
+            shown.append((outgoing, message.payload))
+
+    async def test() -> None:
+        async with cell("memory:a", Does(echo)), Host(Address.parse("memory:a"), Port.STREAM, tap=tap) as host:
+            for item in (b"one", b"two"):
+                assert await host.ask(item) == item
+
+    run(test())
+    assert [payload for outgoing, payload in shown if outgoing] == [b"one", b"two"]
+    assert b"".join(payload for outgoing, payload in shown if not outgoing) == b"onetwo"
 
 
 def test_an_item_too_large_is_refused_before_it_is_sent() -> None:
