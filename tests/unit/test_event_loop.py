@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -21,7 +22,7 @@ def test_a_task_without_end_is_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_loop, "PROCESSOR_SECONDS_MAX", 0.2)
 
     async def spin() -> None:
-        while True:
+        for _ in itertools.count():
             await asyncio.sleep(0)
 
     with pytest.raises(TimeoutError, match="the test hangs"):
@@ -35,7 +36,7 @@ def test_a_task_that_works_may_take_its_time(monkeypatch: pytest.MonkeyPatch) ->
 
     async def work() -> None:
         ends = time.process_time() + 0.7  # many looks, each of which sees it at work
-        while time.process_time() < ends:
+        for _ in iter(lambda: time.process_time() < ends, False):
             await asyncio.sleep(0)
         done.append(True)
 
