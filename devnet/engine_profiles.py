@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Final
 
-from appliance.engine.golden import questions, record
-from appliance.engine.profile import FILE, digest_of, encode
-from appliance.engine_start import FIXED, load, processors
+from anchorhold.owner.engine_profile import write_profile
+from appliance.engine.profile import FILE, digest_of
+from appliance.engine_start import FIXED, processors
 from appliance.models.folder import open_folder
 from devnet import little_model
 
@@ -29,11 +29,10 @@ def profile(target: Path) -> None:
     """Writes the profile of the fixed engine, as it is on this machine, into a model's folder."""
     sampling = json.loads((target / "card.json").read_bytes())["sampling"]
     with open_folder(target) as folder:
-        loaded = load(folder, engine=FIXED, sampling=sampling, length_max=None, threads=processors())
-        stops, length = loaded.text.stop_tokens, loaded.observed.length_max
-        asked = questions(loaded.vocabulary, length, stops, tokens=GOLDEN_TOKENS)
-        golden = tuple(record(loaded.engine, request) for request in asked)
-        (target / FILE).write_bytes(encode(loaded.observed, golden))
+        written = write_profile(
+            folder, engine=FIXED, sampling=sampling, length_max=None, threads=processors(), tokens=GOLDEN_TOKENS
+        )
+    (target / FILE).write_bytes(written.raw)
 
 
 def engine_lines(folder: Path, engine: str = FIXED) -> str:

@@ -111,9 +111,9 @@ def _status_of(refusal: Refused) -> int:
 
 
 def _profile(arguments: argparse.Namespace) -> int:
-    from appliance.engine.golden import questions, record
-    from appliance.engine.profile import FILE, digest_of, encode
-    from appliance.engine_start import close, load, processors
+    from anchorhold.owner.engine_profile import write_profile
+    from appliance.engine.profile import FILE
+    from appliance.engine_start import processors
 
     out: Path = arguments.out or arguments.model / FILE
     if arguments.out is None and not arguments.model.is_dir():
@@ -121,26 +121,21 @@ def _profile(arguments: argparse.Namespace) -> int:
             "usage.out", expected="--out with the file to write, since a pack takes none", got=f"{arguments.model}"
         )
     with _opened(arguments) as (model, sampling):
-        loaded = load(
+        written = write_profile(
             model,
             engine=arguments.engine,
             sampling=sampling,
             length_max=arguments.length,
             threads=arguments.threads or processors(),
+            tokens=arguments.tokens,
         )
-        stops, length = loaded.text.stop_tokens, loaded.observed.length_max
-        asked = questions(loaded.vocabulary, length, stops, tokens=arguments.tokens)
-        try:
-            raw = encode(loaded.observed, tuple([record(loaded.engine, request) for request in asked]))
-        finally:
-            close(loaded.engine)
         with out.open("xb") as file:
-            file.write(raw)
-        _print_settings(loaded.observed)
-    print(f"golden prompts  {len(asked)}")
-    if loaded.observed.machine is None:
+            file.write(written.raw)
+        _print_settings(written.settings)
+    print(f"golden prompts  {written.golden}")
+    if written.settings.machine is None:
         print(f"machine         not part of it, since no bit hangs on it: {_machine()}")
-    print(f"profile         {digest_of(raw).hex()}")
+    print(f"profile         {written.digest.hex()}")
     return 0
 
 
