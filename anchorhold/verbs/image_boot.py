@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import shlex
 import tempfile
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 _REFUSED: Final = 4
 _TOOLS: Final = Path("build/tools/vm")
 _WAIT_SECONDS: Final = 3600
-_DEVNET_DAYS: Final = 30
 
 
 def add_arguments(boot: Parser) -> None:
@@ -134,25 +131,14 @@ def _firmware(tools: Path, platform: object) -> Path:
 
 def _chip(devnet: Path, run: Path, measurement: bytes) -> Disk:
     """The devnet's one chip in a machine of these files; made the first time, with what a broker is told of it."""
-    from devnet.chip import ChipTee, chip_file, in_machine
-    from devnet.pki import Validity
-    from devnet.sim_snp import SimulatedSnp
-    from devnet.tee import policy_document, simulated_snp
+    from devnet.chip import ChipTee, in_machine
+    from devnet.machine import CHIP, make
     from foundation import private_files
     from image_build.boot.plan import Disk
     from image_build.boot.text_disk import disk_of_text
 
-    kept = devnet / "chip.json"
-    if not kept.exists():
-        private_files.folder(devnet)
-        now = datetime.now(UTC).replace(microsecond=0)
-        validity = Validity(now - timedelta(days=1), now + timedelta(days=_DEVNET_DAYS))
-        platform = SimulatedSnp.create(secrets.token_bytes(32), validity)
-        (devnet / "root.der").write_bytes(platform.ark.der)
-        (devnet / "policy.toml").write_bytes(policy_document(simulated_snp(platform, measurement)))
-        (devnet / "references.toml").write_text(f'[snp]\nchip_id = ["{platform.hardware_id.hex()}"]\n')
-        private_files.write_new(kept, chip_file(platform, measurement))
-    content = in_machine(kept.read_bytes(), measurement)
+    make(devnet, measurement)
+    content = in_machine((devnet / CHIP).read_bytes(), measurement)
     ChipTee.parse(content)
     private_files.replace(run / "machine", disk_of_text(content))
     return Disk("anchorhold-machine", run / "machine")

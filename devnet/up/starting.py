@@ -19,8 +19,9 @@ from anchorhold.input_files import reason_of
 from anchorhold.owner.broker_process import write_certificate
 from attestation.broker.server import BrokerServer, tls_context
 from attestation.consensus.principal import to_text
+from devnet import machine
 from devnet.agent import Agent
-from devnet.demo.key_owner import KeyOwner
+from devnet.demo.key_owner import MEASUREMENT, KeyOwner
 from devnet.demo.run import CONFIG, PRICE
 from devnet.governance import CANISTER as GOVERNANCE
 from devnet.replica.running import Running
@@ -66,6 +67,8 @@ async def _run(plan: Plan) -> int:
         except OSError as error:
             got = f"{plan.ic_port}: {reason_of(error)}"
             raise UpRefused("ic-port", expected="a port that is free; --ic-port 0 takes one", got=got) from None
+        making = asyncio.create_task(asyncio.to_thread(_make_machine, plan.folder / "machine"))
+        stack.push_async_callback(_cancel, [making])
         installing = asyncio.create_task(running.change(lambda: canisters.install(running)))
         stack.push_async_callback(_cancel, [installing])
         broker = await _serve_broker(plan.folder / "broker", owner, stack)
@@ -80,8 +83,9 @@ async def _run(plan: Plan) -> int:
         await asyncio.gather(*(cells.unlock(cell, broker.url, broker.authority) for cell in made))
         say(f"{len(made)} cells hold the key and serve")
         await installing
+        await making
         say(f"replica {url}, gateway {to_text(GATEWAY)}, governance {to_text(GOVERNANCE)}")
-        agents = [Agent(url, running.certifier.raw_root_key, _host_key(owner, cell.number)) for cell in made]
+        agents = [Agent(url, running.certifier.raw_root_key, host_key(owner.seed, cell.number)) for cell in made]
         await canisters.let_report(running, [agent.principal for agent in agents])
         hosts = [
             asyncio.create_task(
@@ -139,6 +143,12 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
 
+def _make_machine(folder: Path) -> None:
+    """For cells of the user's own: the chip, what a broker is told of it, and the measurement that it reports."""
+    machine.make(folder, MEASUREMENT)
+    (folder / "measurement").write_text(f"{MEASUREMENT.hex()}\n")
+
+
 async def _serve_broker(folder: Path, owner: KeyOwner, stack: AsyncExitStack) -> _Broker:
     write_certificate(folder)
     context = tls_context(folder / "tls.pem", folder / "tls.key")
@@ -162,7 +172,7 @@ def _configured(plan: Plan, owner: KeyOwner, running: Running) -> Path:
     return path
 
 
-def _host_key(owner: KeyOwner, number: int) -> Ed25519PrivateKey:
+def host_key(machine_seed: bytes, number: int) -> Ed25519PrivateKey:
     """The same host has the same key at every start: the gateway knows its reporters by them."""
-    seed = hashlib.sha256(b"devnet host" + number.to_bytes(2, "big") + owner.seed).digest()
+    seed = hashlib.sha256(b"devnet host" + number.to_bytes(2, "big") + machine_seed).digest()
     return Ed25519PrivateKey.from_private_bytes(seed)
