@@ -38,8 +38,10 @@ from measurements.pack.pack_check import inspect_pack
 
 CONFIG_NAME: Final = "broker.toml"
 TLS_DAYS: Final = 365
+LOOPBACK: Final = ("localhost", "127.0.0.1")
+PORT: Final = 8443
 TEMPLATE: Final = """\
-listen = "127.0.0.1:8443"
+listen = "{listen}"
 store = "{store}"
 wrapping = "{wrapping}"
 certificate = "tls.pem"
@@ -61,14 +63,34 @@ class Opened:
     keys: Keys
 
 
-def initialise(folder: Path, *, store: str, wrapping: str, policy: str) -> Keys:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where hosts reach the broker: what its certificate is made out to, and where it listens."""
+
+    host: str = "localhost"
+    port: int = PORT
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+    @property
+    def listen(self) -> str:
+        return f"{'127.0.0.1' if self.host in LOOPBACK else '0.0.0.0'}:{self.port}"  # noqa: S104  # hosts are elsewhere
+
+
+HERE: Final = Place()
+
+
+def initialise(folder: Path, *, store: str, wrapping: str, policy: str, place: Place = HERE) -> Keys:
     """A folder with a configuration, a TLS certificate of its own, a key-encryption key and an empty store."""
     private_files.folder(folder)
     path = folder / CONFIG_NAME  # the store's URL may hold a password
-    private_files.write_new(path, TEMPLATE.format(store=store, wrapping=wrapping, policy=policy).encode())
+    text = TEMPLATE.format(listen=place.listen, store=store, wrapping=wrapping, policy=policy)
+    private_files.write_new(path, text.encode())
     if wrapping == "file:kek":
         private_files.write_new(folder / "kek", secrets.token_bytes(KEY_BYTES))
-    write_certificate(folder)
+    write_certificate(folder, place.host)
     if not (folder / "references.toml").exists():
         (folder / "references.toml").write_text('# [snp]\n# chip_id = ["..."]      the machines of the fleet\n')
     config = Config.read(path)
@@ -92,6 +114,23 @@ def open_broker(path: Path) -> Opened:
         store.close()
         raise
     return Opened(config, store, wrapping, keys)
+
+
+def intended(config: Config, model_root: bytes | None, measured_config: bytes | None) -> tuple[bytes, bytes]:
+    """Model root and configuration of a release that is added by hand: those that are given, or else those that the
+    broker's file names. Raises `UsageRefused`."""
+    named = config.intended
+    if model_root is None and named is not None:
+        model_root = named.model_root
+    if measured_config is None and named is not None:
+        measured_config = named.measured_config
+    if model_root is None or measured_config is None:
+        raise UsageRefused(
+            "usage.release",
+            expected="--model-root and --measured-config, or [release] in the broker's file",
+            got="no such option and no such table",
+        )
+    return model_root, measured_config
 
 
 async def serve(opened: Opened) -> int:
@@ -125,14 +164,15 @@ async def serve(opened: Opened) -> int:
     return 0
 
 
-def write_certificate(folder: Path) -> None:
-    """For TLS alone, which protects metadata: what a cell believes is signed by the broker's key, not by this one."""
+def write_certificate(folder: Path, host: str = LOOPBACK[0]) -> None:
+    """Made out to this machine and to `host`. For TLS alone, which protects metadata: what a cell believes is signed by
+    the broker's key, not by this one."""
     if (folder / "tls.pem").exists():
         return
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anchorhold broker")])
     now = datetime.now(UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names = [_subject(each) for each in dict.fromkeys((*LOOPBACK, host))]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -147,6 +187,13 @@ def write_certificate(folder: Path) -> None:
     )
     private_files.write_new(folder / "tls.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (folder / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+
+
+def _subject(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def read_secret(

@@ -180,10 +180,10 @@ def _add_release(jobs: Verbs) -> None:
         metavar="HEX",
         help="what a machine reports: the measurement of SNP, or MRTD and RTMR0 to 3 of TDX",
     )
-    job.add_argument("--model-root", required=True, metavar="HEX", help="the root of the model it may have: 32 bytes")
-    job.add_argument(
-        "--measured-config", required=True, metavar="HEX", help="the digest of its measured configuration: 32 bytes"
-    )
+    named = {"model-root": "root of the model it may have", "measured-config": "digest of its configuration"}
+    for name, what in named.items():
+        text = f"the {what}: 32 bytes (default: as [release] in broker.toml names it)"
+        job.add_argument(f"--{name}", type=hex_argument(32), metavar="HEX", help=text)
     job.add_argument("--first", type=int, default=1, metavar="HEIGHT", help="the first block it answers (default: 1)")
     job.add_argument("--last", type=int, metavar="HEIGHT", help="the last block it answers (default: none)")
     job.add_argument(
@@ -427,6 +427,7 @@ def _word(arguments: argparse.Namespace, approves: bool) -> bool:
 
 
 def _add(opened: Opened, arguments: argparse.Namespace) -> int:
+    from anchorhold.owner.broker_process import intended
     from attestation.broker.administration import add_release
     from attestation.broker.session import Release
     from attestation.decision_log.words import ReleaseState
@@ -443,8 +444,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
         Release(
             arguments.name,
             read_measurement(hex_option(arguments.measurement, "--measurement")),
-            hex_option(arguments.model_root, "--model-root"),
-            hex_option(arguments.measured_config, "--measured-config"),
+            *intended(opened.config, arguments.model_root, arguments.measured_config),
             state,
             heights=heights,
             lease=arguments.lease,

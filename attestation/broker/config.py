@@ -8,8 +8,9 @@
     policy = "strict"                          # a built-in policy, or a file
     references = "references.toml"             # machines of the fleet; images come from the approved releases
 
-Paths are relative to the file. `requests_per_second` (of one address, default 2), `simulated_root` and
-`[endorsements]` (ask, ark, crls, tdx) may be added.
+Paths are relative to the file. `requests_per_second` (of one address, default 2), `simulated_root`,
+`[endorsements]` (ask, ark, crls, tdx) and `[release]` (measured_config, model_root: those of a release that is added by
+hand, unless others are named) may be added.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ CRLS_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Intended:
+    """The configuration and the model that this broker was set up for. It judges nothing: releases do."""
+
+    measured_config: bytes
+    model_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Read once, at the start."""
 
@@ -53,6 +62,7 @@ class Config:
     key: Path
     judging: Judging
     limits: ServerLimits
+    intended: Intended | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -74,6 +84,7 @@ class Config:
             folder / _text(fields, "key"),
             _judging(folder, fields),
             _limits(fields),
+            fields.optional("release", lambda name: _intended(fields.fields(name))),
         )
         fields.done()
         return config
@@ -81,6 +92,12 @@ class Config:
 
 def _text(fields: Fields, name: str) -> str:
     return fields.text(name, TEXT_CHARACTERS_MAX, empty=True)
+
+
+def _intended(fields: Fields) -> Intended:
+    intended = Intended(fields.digest("measured_config"), fields.digest("model_root"))
+    fields.done()
+    return intended
 
 
 def _limits(fields: Fields) -> ServerLimits:
