@@ -32,6 +32,7 @@ VERBS: tuple[str, ...] = (
     "measure",
     "model",
     "open",
+    "owner",
     "pack",
     "policy",
     "release",

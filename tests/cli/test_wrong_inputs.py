@@ -82,6 +82,7 @@ ASK = (
     f"ask --offer {{x}} --broker {WORD} --gateway {GATEWAY_ID} --model-root {WORD} --expiry 9 --model m --keep kept "
     "--out made"
 )
+OWNER = f"owner init little --out made --gateway {GATEWAY_ID}"
 OPEN = f"open --key {WORD} --caller {GATEWAY_ID}"
 B = "--config b/broker.toml"
 DRAFT = (
@@ -108,6 +109,8 @@ READS = (
     Row(f"{OPEN} --question question --receipt receipt --answer answer --manifest manifest.json --successor {{x}}"),
     Row("host feed unix:/nowhere --proof {x}", "proof", kinds=("missing", "folder", "empty")),
     Row("host feed unix:/nowhere --proof proof --body {x}", "body"),
+    Row(f"{OWNER} --policy {{x}}", "policy.toml"),
+    Row(f"{OWNER} --references {{x}}", "references.toml", kinds=FILES[:4]),
     Row("policy explain {x}", "policy.toml"),
     Row("policy check {x}", "policy.toml"),
     Row("verify certificate {x}", "proof"),
@@ -199,6 +202,8 @@ IN_FOLDERS = (
     "model convert {x} made",
     "model quantize {x} made",
     "pack seal {x} made --key pack.key",
+    f"owner init {{x}} --out made --gateway {GATEWAY_ID} --license MIT",
+    "owner check {x}",
     "engine profile {x} --key pack.key --out made",
     "engine check {x} --key pack.key",
     "image check {x}",
@@ -220,9 +225,10 @@ WRITES = (
     f"{DRAFT.replace('--out made', '--out {x}')} --launch launch.json --config cell.toml",
     f"broker history {B} --out {{x}}",
     "broker init {x}",
+    f"owner init little --out {{x}} --gateway {GATEWAY_ID}",
 )
 
-MAKES_FOLDERS = ("broker init", "pack open", "release propose")  # those above its own, too
+MAKES_FOLDERS = ("broker init", "owner init", "pack open", "release propose")  # those above its own, too
 
 VALUES = (
     "ask --unknown",
@@ -240,6 +246,7 @@ VALUES = (
     f"broker release add 1.0 {B} --measurement zz --model-root {WORD} --measured-config {WORD} --on-my-word",
     f"broker release add 1.0 {B} --measurement 00 --model-root {WORD} --measured-config {WORD} --on-my-word",
     f"broker release add 1.0 {B} --measurement {'4d' * 48} --model-root {WORD} --measured-config {WORD}",
+    f"broker release add 1.0 {B} --measurement {'4d' * 48} --on-my-word",
     f"broker release approve 1.0 {B}",
     f"broker release approve 1.0 {B} --on-my-word",
     f"broker release retire 1.0 {B}",
@@ -283,6 +290,21 @@ VALUES = (
     "measure snp --image image --snp-firmware firmware.fd --vcpu-type EPYC-v4",
     "model quantize model made --format int3",
     f"{OPEN} --question question --receipt receipt --answer answer --manifest manifest.json --release 1",
+    "owner init little --out made",
+    "owner init little --out made --gateway nobody",
+    "owner init little --out made --devnet nowhere",
+    "owner init little --gateway aaaaa-aa",
+    f"{OWNER} --root-key zz",
+    f"{OWNER} --devnet nowhere",
+    f"{OWNER} --broker nowhere",
+    f"{OWNER} --engine none",
+    f"{OWNER} --first-block 0",
+    f"{OWNER} --leave-out none.bin",
+    f"{OWNER} --length none",
+    f"{OWNER} --name other",
+    f"{OWNER} --price 1 2",
+    f"{OWNER} --price -1 2 3",
+    "owner check",
     "pack inspect",
     "pack verify m.pack --signer zz",
     "pack seal model made --key pack.key --threads 0",
