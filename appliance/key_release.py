@@ -68,7 +68,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class WhereAreYou:
+class StateQuery:
     pass
 
 
@@ -104,13 +104,13 @@ class Declined:
     code: str
 
 
-Ask: TypeAlias = WhereAreYou | Begin | Brought
+Ask: TypeAlias = StateQuery | Begin | Brought
 Say: TypeAlias = Standing | Carry | Declined
 
 
 def encode_ask(ask: Ask) -> bytes:
     match ask:
-        case WhereAreYou():
+        case StateQuery():
             return cbor.encode([0])
         case Begin():
             return cbor.encode([1])
@@ -122,7 +122,7 @@ def decode_ask(raw: bytes) -> Ask:
     """Raises `ReleaseRefused`, nothing else."""
     match message_parts(raw, LIMITS, ReleaseRefused):
         case [0]:
-            return WhereAreYou()
+            return StateQuery()
         case [1]:
             return Begin()
         case [2, int(number), int(status), bytes(body)]:
@@ -251,7 +251,7 @@ def new_private_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Releaser:
-    """The state of the handshake. `hear` is all there is to it."""
+    """The state of the handshake. `respond` is all there is to it."""
 
     def __init__(
         self, wanted: Wanted, attester: Attester, new_key: Callable[[], ec.EllipticCurvePrivateKey] = new_private_key
@@ -275,10 +275,10 @@ class Releaser:
         key, self._key = self._key, None
         return key
 
-    def hear(self, ask: Ask, *, height: int = 0) -> Say:
+    def respond(self, ask: Ask, *, height: int = 0) -> Say:
         """`height` is where the cell stands: it decides whether more may be asked for."""
         match ask:
-            case WhereAreYou():
+            case StateQuery():
                 return self.standing
             case Begin():
                 return self._begin(height)

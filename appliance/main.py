@@ -25,7 +25,7 @@ from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import ScriptedEngine
 from appliance.identity import Identity
 from appliance.key_release import Releaser
-from appliance.model_runtime import ByteScript, MakeMind, Mind, ModelScript
+from appliance.model_runtime import ByteScript, ModelRuntime, ModelScript, StartRuntime
 from appliance.ordering.sequencer import Sequencer
 from appliance.process_hardening import SealingFailed, seal_process, take_output
 from appliance.service_keys import Rings
@@ -71,14 +71,14 @@ def main() -> int:
         seal_process()
         raw = arguments.config.read_bytes()
         config = MeasuredConfig.parse(raw)
-        make_mind = choose_mind(config)
+        start_runtime = runtime_starter(config)
         if config.release is not None and arguments.model is None:
             raise ConfigRefused("model", expected="--model with the pack that the released key opens", got="none")
         identity = Identity(config_digest(raw), detect_tee(needed=config.release is not None))
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(arguments.config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(Booted.of(config, make_mind, identity, arguments.model), arguments.listen))
+    return asyncio.run(serve(Booted.of(config, start_runtime, identity, arguments.model), arguments.listen))
 
 
 def _window(text: str) -> Address:
@@ -92,15 +92,15 @@ def _window(text: str) -> Address:
     return address
 
 
-def choose_mind(config: MeasuredConfig) -> MakeMind:
+def runtime_starter(config: MeasuredConfig) -> StartRuntime:
     """By the engine's name in the measured configuration, and by nothing else."""
     config.check_engine()
     if config.profile is not None:
-        return partial(model_mind, config.engine, config.profile)
-    return lambda _: Mind(ScriptedEngine(), ByteScript())
+        return partial(start_model_runtime, config.engine, config.profile)
+    return lambda _: ModelRuntime(ScriptedEngine(), ByteScript())
 
 
-def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
+def start_model_runtime(engine: str, profile: bytes, model: OpenedPack | None) -> ModelRuntime:
     """The engine over the opened pack, proven (docs/spec/profile.md F4 to F7). Raises as `engine_start.start` does."""
     from appliance import engine_start  # noqa: PLC0415 - an engine's libraries are loaded only where it serves
 
@@ -108,7 +108,7 @@ def model_mind(engine: str, profile: bytes, model: OpenedPack | None) -> Mind:
         raise AssertionError("a cell without a model was refused when its configuration was read")
     started = engine_start.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
     _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden))
-    return Mind(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
+    return ModelRuntime(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
 
 
 def detect_tee(*, needed: bool) -> Tee | None:

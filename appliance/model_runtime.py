@@ -27,7 +27,7 @@ class Speaker(Protocol):
     def stopped(self) -> bool:
         """A stop text came, or more words than an answer may have: no further token is asked for."""
 
-    def hear(self, token: int) -> bytes:
+    def feed(self, token: int) -> bytes:
         """The bytes that are certain with this token; perhaps none yet."""
 
     def end(self, *, full: bool) -> End:
@@ -54,7 +54,7 @@ class Script(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class ModelRuntime:
     """An engine, its words, and the digest of the profile it was started under."""
 
     engine: Engine
@@ -62,7 +62,7 @@ class Mind:
     profile: bytes = NO_PROFILE
 
 
-MakeMind: TypeAlias = Callable[[OpenedPack | None], Mind]
+StartRuntime: TypeAlias = Callable[[OpenedPack | None], ModelRuntime]
 """Of the model that was released, or of none in a cell that asks for none. Raises `Refused` on any drift."""
 
 
@@ -71,7 +71,7 @@ class ByteSpeaker:
 
     stopped: Final = False
 
-    def hear(self, token: int) -> bytes:
+    def feed(self, token: int) -> bytes:
         if not 0 <= token < 256:
             raise EngineFault("a token that is no byte")
         return bytes((token,))

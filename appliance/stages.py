@@ -22,7 +22,7 @@ from typing import Self
 from appliance.config import MeasuredConfig
 from appliance.identity import Identity
 from appliance.key_release import Held
-from appliance.model_runtime import MakeMind, Mind
+from appliance.model_runtime import ModelRuntime, StartRuntime
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -47,14 +47,16 @@ class LaidPack:
 @dataclass(frozen=True, slots=True)
 class Booted:
     config: MeasuredConfig
-    make_mind: MakeMind
+    start_runtime: StartRuntime
     identity: Identity
     pack: LaidPack | None  # None where no key is asked for; on the devnet also where a key is all that is asked for
 
     @classmethod
-    def of(cls, config: MeasuredConfig, make_mind: MakeMind, identity: Identity, pack: Path | None = None) -> Self:
+    def of(
+        cls, config: MeasuredConfig, start_runtime: StartRuntime, identity: Identity, pack: Path | None = None
+    ) -> Self:
         laid = None if pack is None or config.model is None else LaidPack(pack, config.model)
-        return cls(config, make_mind, identity, laid)
+        return cls(config, start_runtime, identity, laid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Opened:
 @dataclass(frozen=True, slots=True)
 class Proven:
     booted: Booted
-    mind: Mind
+    runtime: ModelRuntime
     by: ServedBy
 
 
@@ -108,7 +110,7 @@ def proven_without_model(booted: Booted) -> Proven:
 
 
 def _proven(booted: Booted, model: OpenedPack | None, held: Held | None) -> Proven:
-    mind = booted.make_mind(model)
+    runtime = booted.start_runtime(model)
     of = None if model is None else model.identity
     root, tokenizer, template = (None, None, None) if of is None else (of.model_root, of.tokenizer, of.template)
     by = ServedBy(
@@ -118,10 +120,10 @@ def _proven(booted: Booted, model: OpenedPack | None, held: Held | None) -> Prov
         model_root=root,
         tokenizer=tokenizer,
         template=template,
-        profile=mind.profile,
-        fingerprint=mind.engine.fingerprint,
+        profile=runtime.profile,
+        fingerprint=runtime.engine.fingerprint,
     )
-    return Proven(booted, mind, by)
+    return Proven(booted, runtime, by)
 
 
 def device(proven: Proven, rings: Rings) -> Device:
@@ -130,4 +132,4 @@ def device(proven: Proven, rings: Rings) -> Device:
     sealable = config.release is not None and config.release.service is not None
     place = Place(config.gateway, config.release.model_root) if config.release and sealable else None
     terms = Terms(config.gateway, RAISED, config.plaintext, place, config.names)
-    return Device(Answering(proven.mind, book, terms, rings), on_answered=rings.answered)
+    return Device(Answering(proven.runtime, book, terms, rings), on_answered=rings.answered)

@@ -31,7 +31,7 @@ from appliance.engine.fixed.architecture import Architecture
 from appliance.engine.fixed.engine import FixedEngine
 from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Step
-from appliance.model_runtime import ByteScript, Mind
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.ordering.sequencer import OrderedRequest, Sequencer
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
@@ -183,7 +183,7 @@ def _placed(height: int, kind: Kind, payload: bytes) -> OrderedRequest:
 def _make(ring: Ring) -> Answering:
     book = ReceiptBook(Ed25519PrivateKey.generate(), BY, GATEWAY, PriceSchedule(1, 1, 1))
     terms = Terms(GATEWAY, RAISED, True, PLACE, frozenset({"any"}))
-    return Answering(Mind(ReadyEngine(), ByteScript()), book, terms, Rings(ring))
+    return Answering(ModelRuntime(ReadyEngine(), ByteScript()), book, terms, Rings(ring))
 
 
 def _payloads(kind: Kind, ring: Ring, tokens: int) -> list[bytes]:

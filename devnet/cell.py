@@ -22,7 +22,7 @@ import structlog
 
 from appliance.config import MeasuredConfig, config_digest
 from appliance.identity import Identity
-from appliance.main import REFUSED, choose_mind, serve
+from appliance.main import REFUSED, runtime_starter, serve
 from appliance.process_hardening import SealingFailed, seal_process, take_output
 from appliance.stages import Booted
 from attestation.tee.tee import Tee
@@ -71,12 +71,12 @@ def run(config: Path, listen: Address, model: Path | None, make_tee: Callable[[]
         seal_process()
         raw = config.read_bytes()
         measured = MeasuredConfig.parse(raw)
-        make_mind = choose_mind(measured)
+        start_runtime = runtime_starter(measured)
         identity = Identity(config_digest(raw), make_tee())
     except (Refused, SealingFailed, OSError) as reason:
         _log.error("refused to start", config=str(config), exc_info=reason)
         return REFUSED
-    return asyncio.run(serve(Booted.of(measured, make_mind, identity, model), listen))
+    return asyncio.run(serve(Booted.of(measured, start_runtime, identity, model), listen))
 
 
 def _end_with_parent() -> None:

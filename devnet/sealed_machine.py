@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.answer_reports import AnswerCollector
 from anchorhold.host.broker_relay import relay
 from anchorhold.host.slice_feed import feed
 from appliance.config import config_digest
@@ -227,13 +227,13 @@ class World:
 
 
 async def fed(address: Address, chain: Chain) -> Mapping[tuple[int, int], tuple[bytes, bytes]]:
-    hearing = Hearing()
+    collector = AnswerCollector()
     heights = range(1, len(chain.blocks) + 1)
     async with Host(address, Port.STREAM, patience=PATIENT) as host:
         bodies = {height: chain.body(height) for height in heights}
         async for said in feed(host, chain.proof(1, heights[-1], TIME_NS + 100), bodies):
-            hearing.hear(said)
-    return {place: (told.answer.reveal(), told.signed.body) for place, told in hearing.told.items()}
+            collector.add(said)
+    return {place: (told.answer.reveal(), told.signed.body) for place, told in collector.answers.items()}
 
 
 @contextmanager

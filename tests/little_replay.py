@@ -11,7 +11,7 @@ from appliance.config import MeasuredConfig, config_digest
 from appliance.engine.protocol import EngineRequest, Step
 from appliance.engine.scripted import ScriptedEngine
 from appliance.engine.trace import Trace
-from appliance.model_runtime import NO_PROFILE, ByteScript, Mind
+from appliance.model_runtime import NO_PROFILE, ByteScript, ModelRuntime
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -72,8 +72,8 @@ def chain() -> Chain:
     return of
 
 
-def mind(engine: ScriptedEngine | BentEngine | None = None) -> Mind:
-    return Mind(engine or ScriptedEngine(), ByteScript())
+def runtime(engine: ScriptedEngine | BentEngine | None = None) -> ModelRuntime:
+    return ModelRuntime(engine or ScriptedEngine(), ByteScript())
 
 
 def config() -> MeasuredConfig:
@@ -95,7 +95,7 @@ def bundle() -> AuditBundle:
         ScriptedEngine().fingerprint,
     )
     book = ReceiptBook(receipt_key(NAME), by, GATEWAY, PRICE)
-    answering = Answering(mind(), book, Terms(GATEWAY, RAISED, True, PLACE, config().names), Rings(ring()))
+    answering = Answering(runtime(), book, Terms(GATEWAY, RAISED, True, PLACE, config().names), Rings(ring()))
     signed, notes, said = [], [], {}
     for height in range(1, of.height + 1):
         for request in ordered(of, height):

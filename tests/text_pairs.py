@@ -26,7 +26,7 @@ from appliance.engine.fixed.library import Variant
 from appliance.engine.fixed.proven import open_library
 from appliance.engine.fixed.random_weights import MadeWeights
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.model_runtime import Mind, ModelScript
+from appliance.model_runtime import ModelRuntime, ModelScript
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import FAULT, Answering, Terms
@@ -128,9 +128,9 @@ def check(pair: Pair) -> Receipt:
 def _says(variant: Variant, pair: Pair, request: OrderedRequest) -> list[Say]:
     speaking = engine(variant)
     speaking.says = pair.says
-    mind = Mind(speaking, script(pair.family))
+    runtime = ModelRuntime(speaking, script(pair.family))
     book, terms = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE), Terms(GATEWAY, RAISED, True, PLACE, NAMES)
-    return list(Answering(mind, book, terms, Rings(RING)).answer(request))
+    return list(Answering(runtime, book, terms, Rings(RING)).answer(request))
 
 
 def _ordered(pair: Pair) -> OrderedRequest:
@@ -158,7 +158,7 @@ def _check_said(pair: Pair, request: OrderedRequest, told: Receipt, said: bytes)
             request=request.request_digest,
         )
         reader = FrameReader(keys)
-        words = b"".join(map(reader.hear, split(said)))
+        words = b"".join(map(reader.feed, split(said)))
         finish = reader.end().finish
     if finish is Finish.TOOL_CALLS:
         value = cbor.decode(words, cbor.Limits(bytes_max=1 << 20, depth_max=8, items_max=1 << 17))

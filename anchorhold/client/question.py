@@ -115,7 +115,7 @@ class Question:
         if receipt.refused:
             return refused(receipt, taken)
         reader = self.reader(taken.height, taken.index, taken.id, caller, receipt.by.config)
-        words = b"".join(map(reader.hear, split(taken.answer)))
+        words = b"".join(map(reader.feed, split(taken.answer)))
         outcome = reader.end()
         if reader.opening is None:
             raise AssertionError("an answer that ended has its opening")

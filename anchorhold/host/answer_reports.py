@@ -34,7 +34,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CompletedAnswer:
     """One request, done: every byte that was said, and the cell's receipt for it."""
 
     answer: Prompt
@@ -69,27 +69,27 @@ class Delivered:
         return f"answer {height}/{index}: {self.outcome}"
 
 
-def deliver(answers: Iterable[Told], report: Callable[[Report], str]) -> list[Delivered]:
+def deliver(answers: Iterable[CompletedAnswer], report: Callable[[Report], str]) -> list[Delivered]:
     """Bring every answer to the gateway. One that it refuses keeps none of the others back."""
-    return [Delivered(told.place, _outcome(told, report)) for told in answers]
+    return [Delivered(answer.place, _outcome(answer, report)) for answer in answers]
 
 
-def _outcome(told: Told, report: Callable[[Report], str]) -> str | Refused:
+def _outcome(answer: CompletedAnswer, report: Callable[[Report], str]) -> str | Refused:
     try:
-        return report(told.report())
+        return report(answer.report())
     except Refused as refusal:
         return refusal
 
 
-class Hearing:
+class AnswerCollector:
     """Answers by their places in the order. A cut line changes nothing: each thing is said once."""
 
     def __init__(self) -> None:
         self._pieces: Final[dict[tuple[int, int], bytearray]] = {}
-        self.told: Final[dict[tuple[int, int], Told]] = {}
+        self.answers: Final[dict[tuple[int, int], CompletedAnswer]] = {}
         self.notes: Final[list[bytes]] = []  # checkpoints, in the order they came
 
-    def hear(self, say: Say) -> Told | None:
+    def add(self, say: Say) -> CompletedAnswer | None:
         """What is complete with this, if anything. Raises `ReportRefused` or `ReceiptRefused`."""
         match say:
             case Piece(height, index, words):
@@ -102,9 +102,9 @@ class Hearing:
                 pass
         return None
 
-    def _done(self, place: tuple[int, int], raw: bytes) -> Told:
+    def _done(self, place: tuple[int, int], raw: bytes) -> CompletedAnswer:
         signed = SignedReceipt.parse(raw)
-        if signed.receipt.place != place or place in self.told:
+        if signed.receipt.place != place or place in self.answers:
             raise ReportRefused(
                 "report.place",
                 expected=f"one receipt for {place}",
@@ -113,6 +113,8 @@ class Hearing:
                 else "a second receipt for it",
             )
         pieces = bytes(self._pieces.pop(place, b""))
-        told = Told(Prompt(b"" if signed.receipt.refused else pieces), signed, raw)  # window.md N9: else void
-        self.told[place] = told
-        return told
+        answer = CompletedAnswer(
+            Prompt(b"" if signed.receipt.refused else pieces), signed, raw
+        )  # window.md N9: else void
+        self.answers[place] = answer
+        return answer

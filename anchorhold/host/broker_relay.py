@@ -25,7 +25,7 @@ from appliance.key_release import (
     Say,
     Standing,
     State,
-    WhereAreYou,
+    StateQuery,
     decode_say,
     encode_ask,
 )
@@ -117,7 +117,7 @@ async def relay(host: Host, send: Send) -> Standing:
                 status, body = await asyncio.to_thread(send, said)
                 said = await _ask(host, encode_ask(Brought(number, status, body)))
             case Declined():  # somebody else is at it: the cell hears one attempt, the newest
-                said = await _ask(host, encode_ask(WhereAreYou()))
+                said = await _ask(host, encode_ask(StateQuery()))
     raise RelayRefused("relay.steps", expected=f"an end within {STEPS_MAX} messages", got="none")
 
 

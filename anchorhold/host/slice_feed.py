@@ -10,11 +10,11 @@ from appliance.serving.window import (
     Ask,
     Declined,
     Judged,
+    PositionQuery,
     Propose,
     Say,
     Standing,
     Supply,
-    WhereAreYou,
     decode_say,
     encode_ask,
 )
@@ -57,7 +57,7 @@ async def _submitted(host: Host, ask: Ask) -> Exchange:
 
 async def standing(host: Host) -> Standing:
     """Where the cell stands."""
-    said = [say async for say in says(host, WhereAreYou())]
+    said = [say async for say in says(host, PositionQuery())]
     return _only(said, Standing)
 
 

@@ -39,7 +39,7 @@ MEASURED_AS: Final = {"vmlinuz": "kernel", "initrd.img": "initrd"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReleaseParameters:
     """What no file says."""
 
     version: str
@@ -52,7 +52,13 @@ class Said:
 
 
 def draft(
-    said: Said, *, image: Path, launch: LaunchManifest, config: bytes, policy: Policy, before: Manifest | None
+    parameters: ReleaseParameters,
+    *,
+    image: Path,
+    launch: LaunchManifest,
+    config: bytes,
+    policy: Policy,
+    before: Manifest | None,
 ) -> Manifest:
     """Raises `UsageRefused` where the parts are not of one release, `Refused` for what a part is not."""
     measured = Measured.parse(config)
@@ -60,19 +66,21 @@ def draft(
         raise UsageRefused(
             "usage.config", expected="a configuration with a broker and a model", got="a configuration without a model"
         )
-    part = launch_part(launch, vcpu_types=said.cpus, counts=said.vcpus, guest_features=said.guest_features)
+    part = launch_part(
+        launch, vcpu_types=parameters.cpus, counts=parameters.vcpus, guest_features=parameters.guest_features
+    )
     manifest = Manifest(
-        version=said.version,
+        version=parameters.version,
         supersedes=None if before is None else Named(before.version, before.digest),
-        serves=said.serves,
+        serves=parameters.serves,
         image=Image(MappingProxyType(_parts(image, launch))),
         launch=parse_launch(render(cast("dict[str, Document]", part))),
         measured_config=measured.digest,
-        model=Model(said.model, measured.model_root, measured.tokenizer, measured.template),
+        model=Model(parameters.model, measured.model_root, measured.tokenizer, measured.template),
         engine=EngineProfile(measured.engine, measured.profile),
         price=Price(measured.price.digest, measured.price.request, measured.price.token_in, measured.price.token_out),
         minimum_tcb=_minimum(launch, policy),
-        rebuild=said.rebuild,
+        rebuild=parameters.rebuild,
     )
     return Manifest.parse(manifest.encode())  # held to every rule before anybody reads it
 

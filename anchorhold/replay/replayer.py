@@ -1,6 +1,6 @@
 """Computing answers again: the cell's own code, the measured engine, and the bytes that the receipts name.
 
-    replayer = Replayer(mind, config, receipt, Openings(ring))
+    replayer = Replayer(runtime, config, receipt, Openings(ring))
     for record in records(bundle):
         replayer.replay(record)             # the same, or in what it differs first
 
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from anchorhold.client.hand_over import HandedOver
 from appliance.config import MeasuredConfig
 from appliance.engine.protocol import Engine, EngineRequest, Step
-from appliance.model_runtime import Mind
+from appliance.model_runtime import ModelRuntime
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
@@ -172,22 +172,24 @@ class Openings:
 class Replayer:
     """One engine, for one request after the other. `openings`: what sealed requests can be read by."""
 
-    def __init__(self, mind: Mind, config: MeasuredConfig, receipt: Receipt, openings: Openings | None = None) -> None:
-        self._mind: Final = mind
+    def __init__(
+        self, runtime: ModelRuntime, config: MeasuredConfig, receipt: Receipt, openings: Openings | None = None
+    ) -> None:
+        self._runtime: Final = runtime
         self._config: Final = config
         self._openings: Final = openings or Openings()
-        self._engine: Final = _Recording(mind.engine)
+        self._engine: Final = _Recording(runtime.engine)
         wanted = config.release
         self._place: Final = None if wanted is None else Place(config.gateway, wanted.model_root)
         # A book under a key of nobody's: nothing that a replay says is signed by anyone.
         book = ReceiptBook(Ed25519PrivateKey.generate(), receipt.by, config.gateway, config.price)
         terms = Terms(config.gateway, RAISED, config.plaintext, self._place, config.names)
-        self._answering: Final = Answering(replace(mind, engine=self._engine), book, terms, self._openings)
+        self._answering: Final = Answering(replace(runtime, engine=self._engine), book, terms, self._openings)
 
     def check_engine(self, receipt: Receipt) -> None:
         """U51. Raises `AuditRefused` unless this engine, under this profile, is the one the receipts name."""
         for name, expected, got in (
-            ("profile", receipt.by.profile, self._mind.profile),
+            ("profile", receipt.by.profile, self._runtime.profile),
             ("fingerprint", receipt.by.fingerprint, self._engine.fingerprint),
         ):
             if expected != got:
@@ -240,7 +242,7 @@ class Replayer:
             return record.said
         reader = FrameReader(self._keys(record))
         try:
-            return b"".join(map(reader.hear, split(record.said)))
+            return b"".join(map(reader.feed, split(record.said)))
         except AnswerRefused:
             return None
 
@@ -269,16 +271,16 @@ class Replayer:
             chat = self._inside(record).chat
         else:
             chat = ChatRequest.decode(record.request.payload, RAISED)
-        speaker = self._mind.script.speaker(chat)
+        speaker = self._runtime.script.speaker(chat)
         full = len(self._engine.steps) >= asked.max_tokens
-        return [*(speaker.hear(step.token) for step in self._engine.steps), speaker.end(full=full).words]
+        return [*(speaker.feed(step.token) for step in self._engine.steps), speaker.end(full=full).words]
 
     def _margins(self, asked: EngineRequest, number: int, said: Sequence[bytes], words: bytes) -> str:
         """What the engine weighed there: its own token, and the first of its leaders that the record goes on with."""
-        if not isinstance(self._mind.engine, Weighing):
+        if not isinstance(self._runtime.engine, Weighing):
             return "; this engine does not say what it weighed"
         steps = [step.token for step in self._engine.steps]
-        leaders = list(self._mind.engine.leaders((*asked.prompt, *steps[:number])))
+        leaders = list(self._runtime.engine.leaders((*asked.prompt, *steps[:number])))
         if not leaders:
             return ""
         weights = dict(leaders)
@@ -293,7 +295,7 @@ class Replayer:
 
     def _goes_on(self, token: int, rest: bytes) -> bool:
         """Whether a token by itself says what the record says next. A guess: speakers may hold bytes back."""
-        heard = self._mind.script.speaker(ChatRequest("replay", (UserMessage(Prompt(b"")),))).hear(token)
+        heard = self._runtime.script.speaker(ChatRequest("replay", (UserMessage(Prompt(b"")),))).feed(token)
         return bool(heard) and rest.startswith(heard)
 
 

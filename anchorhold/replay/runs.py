@@ -21,8 +21,8 @@ from anchorhold.client.hand_over import HANDED_BYTES_MAX, HandedOver
 from anchorhold.input_files import KEY, UsageRefused, key_file, read_file
 from anchorhold.replay.replayer import Openings, Record, Replayed, Replayer, records
 from appliance.config import MeasuredConfig
-from appliance.main import choose_mind
-from appliance.model_runtime import Mind
+from appliance.main import runtime_starter
+from appliance.model_runtime import ModelRuntime
 from attestation.auditor.audit_bundle import AuditBundle
 from attestation.sealed.ring import RING_BYTES_MAX, Ring
 from foundation.secrecy import Secret
@@ -54,13 +54,13 @@ class Source:
             if config.profile is not None:
                 model = "" if config.release is None else f" of root {config.release.model_root.hex()}"
                 raise UsageRefused("usage.model", expected=f"--model PACK: the pack of the model{model}", got="none")
-            yield self._checked(Replayer(mind_of(config, None), config, record.receipt, self._openings()), record)
+            yield self._checked(Replayer(runtime_of(config, None), config, record.receipt, self._openings()), record)
             return
         if self.model_key is None:
             raise UsageRefused("usage.model-key", expected="--model-key with --model", got="none")
         key = _key(self.model_key)
         with open_pack(Path(self.pack), key, threads=default_threads(), expected=config.model) as pack:
-            yield self._checked(Replayer(mind_of(config, pack), config, record.receipt, self._openings()), record)
+            yield self._checked(Replayer(runtime_of(config, pack), config, record.receipt, self._openings()), record)
 
     def _checked(self, replayer: Replayer, record: Record) -> Replayer:
         replayer.check_engine(record.receipt)
@@ -74,9 +74,9 @@ class Source:
         return Openings(ring, [HandedOver.parse(each) for each in handed])
 
 
-def mind_of(config: MeasuredConfig, pack: OpenedPack | None) -> Mind:
+def runtime_of(config: MeasuredConfig, pack: OpenedPack | None) -> ModelRuntime:
     """The engine that the configuration names, over the model it names: what a cell of it would answer with."""
-    return choose_mind(config)(pack)
+    return runtime_starter(config)(pack)
 
 
 def choose(

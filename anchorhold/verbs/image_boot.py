@@ -156,7 +156,7 @@ def _print(plan: Plan, measurement: str | None) -> int:
 
 def _follow(running: Running) -> int:
     """Until it ends, or whoever started it has seen enough. 0 for a cell that was told to stop."""
-    from image_build.boot.ending import Code, How, Stage, Told
+    from image_build.boot.ending import Code, EndLine, How, Stage
     from image_build.boot.plan import Platform
 
     if running.plan.platform is Platform.EMULATED and running.is_held():
@@ -175,7 +175,7 @@ def _follow(running: Running) -> int:
         code=told.code if told else None,
         means=ending.means,
     )
-    fine = ending.how is How.STOPPED or told == Told(Stage.CELL, Code.STOPPED)
+    fine = ending.how is How.STOPPED or told == EndLine(Stage.CELL, Code.STOPPED)
     return 0 if fine else _REFUSED
 
 

@@ -247,13 +247,13 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 def _draft(arguments: argparse.Namespace) -> int:
     from anchorhold.owner.release_documents import read_cell_config, read_manifest
-    from anchorhold.owner.release_draft import Said, draft
+    from anchorhold.owner.release_draft import ReleaseParameters, draft
     from anchorhold.verbs.verify.verdict import judging_policy
     from measurements.launch.launch_manifest import LaunchManifest
     from measurements.release.manifest import Rebuild, Serves
 
     manifest = draft(
-        Said(
+        ReleaseParameters(
             arguments.version,
             arguments.model,
             Rebuild(arguments.repository, arguments.commit, tuple(arguments.rebuild)),

@@ -22,7 +22,7 @@ import structlog
 
 from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.model_runtime import Mind, Speaker
+from appliance.model_runtime import ModelRuntime, Speaker
 from appliance.ordering.refusals import OrderRefused
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.serving.receipts import Conclusion, ReceiptBook
@@ -93,7 +93,7 @@ class Seed:
 class Voice(Protocol):
     """How words leave the cell: in the clear, or in frames."""
 
-    def hear(self, words: bytes) -> list[bytes]:
+    def feed(self, words: bytes) -> list[bytes]:
         """One token's words; the pieces that are to be said now."""
 
     def end(self, rest: bytes, outcome: Outcome, seed: Seed) -> tuple[list[bytes], Conclusion]:
@@ -107,7 +107,7 @@ class PlainVoice:
         self._piece = bytearray()
         self._tokens = 0
 
-    def hear(self, words: bytes) -> list[bytes]:
+    def feed(self, words: bytes) -> list[bytes]:
         self._piece += words
         self._tokens += 1
         return [] if self._tokens % PIECE_TOKENS else self._taken()
@@ -132,8 +132,8 @@ class SealedVoice:
         self._room: Final = room
         self._frames: Final[list[bytes]] = []
 
-    def hear(self, words: bytes) -> list[bytes]:
-        frame = self._writer.hear(words)
+    def feed(self, words: bytes) -> list[bytes]:
+        frame = self._writer.feed(words)
         if frame is None:
             return []
         self._frames.append(frame)
@@ -177,8 +177,8 @@ class Opener(Protocol):
 class Answering:
     """Everything a serving cell answers with."""
 
-    def __init__(self, mind: Mind, book: ReceiptBook, terms: Terms, opener: Opener) -> None:
-        self._mind: Final = mind
+    def __init__(self, runtime: ModelRuntime, book: ReceiptBook, terms: Terms, opener: Opener) -> None:
+        self._runtime: Final = runtime
         self._book: Final = book
         self._terms: Final = terms
         self._opener: Final = opener
@@ -226,9 +226,9 @@ class Answering:
             if said > job.max_tokens:
                 raise EngineFault("more tokens than it was asked for")
             with _text_at_work():
-                heard, stopped = speaker.hear(step.token), speaker.stopped
+                heard, stopped = speaker.feed(step.token), speaker.stopped
             words.append(heard)
-            for piece in voice.hear(heard):
+            for piece in voice.feed(heard):
                 yield Piece(height, index, piece)
             if stopped:
                 break
@@ -249,7 +249,7 @@ class Answering:
                 "expired", expected="a request that the gateway waits for", got="a request it has refused"
             )
         payload, voice = self._opened(request)
-        script = self._mind.script
+        script = self._runtime.script
         with _text_at_work():
             chat = ChatRequest.decode(payload, self._terms.limits)
             if chat.model not in self._terms.names:
@@ -267,7 +267,7 @@ class Answering:
                 script.stop_tokens,
             )
             speaker = script.speaker(chat)
-        return Task(job, self._mind.engine.run(job), seed, speaker, voice)
+        return Task(job, self._runtime.engine.run(job), seed, speaker, voice)
 
     def _opened(self, request: OrderedRequest) -> tuple[Prompt, Voice]:
         if request.kind is Kind.PLAIN:

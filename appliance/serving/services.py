@@ -26,11 +26,11 @@ from appliance.serving.window import (
     Ask,
     Declined,
     Judged,
+    PositionQuery,
     Propose,
     Say,
     Standing,
     Supply,
-    WhereAreYou,
     decode_ask,
     encode_say,
 )
@@ -76,7 +76,7 @@ class StreamService:
 
     async def _serve(self, ask: Ask, answer: Answer) -> None:
         match ask:
-            case WhereAreYou():
+            case PositionQuery():
                 await answer.end(encode_say(self.standing()))
             case _ if not self._device.done():  # window.md N16: nothing is ordered for a model that is not there
                 raise NotReady("cell.not-ready", expected="a released key and the model it opens", got="no model yet")
@@ -158,7 +158,7 @@ class ReleaseService:
             return
         async with self._turn:
             before = self._releaser.standing
-            say = await _finished(asyncio.to_thread(self._releaser.hear, ask, height=self._height()))
+            say = await _finished(asyncio.to_thread(self._releaser.respond, ask, height=self._height()))
             after = self._releaser.standing
             if after != before:
                 _log.info("release", state=after.state, failure=after.failure)

@@ -38,7 +38,7 @@ class WindowRefused(StagedRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class WhereAreYou:
+class PositionQuery:
     pass
 
 
@@ -52,12 +52,12 @@ class Supply:
     body: bytes = field(repr=False)
 
 
-Ask: TypeAlias = WhereAreYou | Propose | Supply
+Ask: TypeAlias = PositionQuery | Propose | Supply
 
 
 def encode_ask(ask: Ask) -> bytes:
     match ask:
-        case WhereAreYou():
+        case PositionQuery():
             return cbor.encode([0])
         case Propose(proof):
             return cbor.encode([1, proof])
@@ -69,7 +69,7 @@ def decode_ask(raw: bytes) -> Ask:
     """One of the three, or `WindowRefused`."""
     match message_parts(raw, LIMITS, WindowRefused):
         case [0]:
-            return WhereAreYou()
+            return PositionQuery()
         case [1, bytes(proof)]:
             return Propose(proof)
         case [2, bytes(body)]:

@@ -2,7 +2,7 @@
 
     listener = text.listen(chat)
     for step in steps:
-        say(listener.hear(step.token))
+        say(listener.feed(step.token))
         if listener.stopped:
             break                           # and close the engine's iterator
     end = listener.end(full=listener.tokens == asked)
@@ -56,7 +56,7 @@ class Listener:
         self.tokens = 0
         self.stopped = False
 
-    def hear(self, token: int) -> bytes:
+    def feed(self, token: int) -> bytes:
         """One more token. A token that the tokenizer does not have says nothing."""
         self.tokens += 1
         raw = self._pieces[token] if 0 <= token < len(self._pieces) else b""

@@ -20,7 +20,7 @@ PlaceKey = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CellAnswer:
     """What one cell put at one place: the body of its receipt and, where it is shown, the bytes it said."""
 
     body: bytes
@@ -32,7 +32,7 @@ class Output:
     """One cell's, by place in the order."""
 
     name: str
-    said: Mapping[PlaceKey, Said]
+    said: Mapping[PlaceKey, CellAnswer]
 
     @classmethod
     def all_of(cls, name: str, raw: bytes) -> tuple[Self, ...]:
@@ -51,7 +51,8 @@ class Output:
             if len(signed) != len(answers):
                 raise AuditRefused("answers", expected=f"{len(signed)} answers", got=len(answers))
             said = {
-                each.receipt.place: Said(each.body, answer.said) for each, answer in zip(signed, answers, strict=True)
+                each.receipt.place: CellAnswer(each.body, answer.said)
+                for each, answer in zip(signed, answers, strict=True)
             }
             outputs.append(cls(name if len(bundle.cells) == 1 else f"{name}, cell {number + 1}", said))
         return tuple(outputs)
@@ -99,7 +100,7 @@ def compare(outputs: Sequence[Output]) -> Comparison:
     return Comparison(len(outputs), len(everywhere), len(anywhere) - len(everywhere), None)
 
 
-def _difference(one: Said, two: Said) -> str | None:
+def _difference(one: CellAnswer, two: CellAnswer) -> str | None:
     if one.body != two.body:
         left, right = Receipt.parse(one.body), Receipt.parse(two.body)
         if left.by.release != right.by.release:  # U41: no block is two releases' (governance.md V23)

@@ -78,7 +78,7 @@ class FrameWriter:
         self._tokens = 0
         self._frames = 0
 
-    def hear(self, words: bytes) -> bytes | None:
+    def feed(self, words: bytes) -> bytes | None:
         """The words one more token adds, perhaps none; a frame after every sixteenth."""
         self._waiting += words
         self._tokens += 1
@@ -125,7 +125,7 @@ class FrameReader:
         self._words: Final[list[bytes]] = []
         self._opening: Opening | None = None
 
-    def hear(self, frame: bytes) -> bytes:
+    def feed(self, frame: bytes) -> bytes:
         """The words of the next frame; none out of padding and the last one."""
         if self._opening is not None:
             raise AnswerRefused("after-end", expected="no frame after the last", got=f"{len(frame)} bytes more")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from anchorhold.host.answer_reports import Told
+from anchorhold.host.answer_reports import CompletedAnswer
 from anchorhold.replay.replayer import Openings, Replayer, records
-from anchorhold.replay.runs import mind_of
+from anchorhold.replay.runs import runtime_of
 from appliance.config import MeasuredConfig
 from appliance.engine_start import close
 from attestation.auditor.audit import audit
@@ -50,7 +50,7 @@ class Kept:
     evidence: bytes
     signed: Sequence[bytes]
     notes: Sequence[bytes]
-    told: Mapping[tuple[int, int], Told]
+    told: Mapping[tuple[int, int], CompletedAnswer]
 
 
 def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) -> int:
@@ -63,9 +63,9 @@ def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) ->
     said = AnswersPart(tuple(Answer(told.answer.reveal()) for _, told in sorted(kept.told.items())))
     shown = [record for record in records(replace(bundle, asked=asked.encode(), answers=said.encode())) if record]
     config = MeasuredConfig.parse(kept.config)
-    mind = mind_of(config, model)
+    runtime = runtime_of(config, model)
     try:
-        replayer = Replayer(mind, config, shown[0].receipt, Openings(ring))
+        replayer = Replayer(runtime, config, shown[0].receipt, Openings(ring))
         replayer.check_engine(shown[0].receipt)
         for record in shown:
             again = replayer.replay(record)
@@ -73,7 +73,7 @@ def replay_of(kept: Kept, bundle: AuditBundle, ring: Ring, model: OpenedPack) ->
                 got = again.differs or again.unread
                 raise AuditRefused("replay", expected=f"the same answer at {again.place}", got=got)
     finally:
-        close(mind.engine)
+        close(runtime.engine)
     return len(shown)
 
 

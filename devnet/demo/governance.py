@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.answer_reports import AnswerCollector
 from anchorhold.host.slice_feed import evidence
 from anchorhold.owner.release_documents import write_proposal
 from appliance.config import config_digest
@@ -185,14 +185,14 @@ class GovernedDemo(Demo):
 
     async def _follow_back(self, owner: KeyOwner, address: Address, manifest: Manifest) -> None:
         adoption = self._ledger.releases[manifest.version].adoption
-        cited = {told.signed.receipt.by.adoption for told in self._hearing.told.values()}
-        self._expect(cited == {adoption}, f"{len(self._hearing.told)} receipts cite {adoption.hex()[:32]}...")
+        cited = {told.signed.receipt.by.adoption for told in self._collector.answers.values()}
+        self._expect(cited == {adoption}, f"{len(self._collector.answers)} receipts cite {adoption.hex()[:32]}...")
         found = self._gateway.proof_and_bodies(1)
         if found is None:
             raise DemoFailed("the gateway has no slice")
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), MEASUREMENT)
         config = (self._folder / "cell.toml").read_bytes()
-        bundle = await self._bundle(owner, address, tee, config, found, self._hearing)
+        bundle = await self._bundle(owner, address, tee, config, found, self._collector)
         path = self._folder / "audit.bundle"
         private_files.replace(path, bundle)
         report = audit(bundle, self._terms(tee))
@@ -209,7 +209,7 @@ class GovernedDemo(Demo):
         tee: SimulatedTdxTee,
         config: bytes,
         found: tuple[bytes, Sequence[bytes]],
-        hearing: Hearing,
+        collector: AnswerCollector,
     ) -> bytes:
         """All that one cell did of one slice, with the decisions behind it."""
         proof, bodies = found
@@ -219,8 +219,8 @@ class GovernedDemo(Demo):
             entries = [each for each in change.entries() if _about(Entry.parse(each[0]), measurement_of(tee))]
         source = CellSource(
             endorsed(EvidenceBundle.parse(raw), tee).encode(),
-            [told.raw for _, told in sorted(hearing.told.items())],
-            hearing.notes,
+            [told.raw for _, told in sorted(collector.answers.items())],
+            collector.notes,
             entries,
             history_of(owner.broker.store).encode(),
         )

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from anchorhold.client import Expected, Question, Service, Taken, open_plain
 from anchorhold.client import chat as chat_request
-from anchorhold.host.answer_reports import Hearing, ReportRefused, deliver
+from anchorhold.host.answer_reports import AnswerCollector, ReportRefused, deliver
 from anchorhold.host.gateway_client import Answered, chat
 from anchorhold.host.receipt_log import ReceiptLog
 from anchorhold.host.slice_feed import CellDeclined, evidence, feed, propose, standing
@@ -129,7 +129,7 @@ class Demo:
         )
         self._gateway.set_reporters(OPERATOR, [OPERATOR])
         self._tickets: Final[list[Ticket]] = []
-        self._hearing: Final = Hearing()
+        self._collector: Final = AnswerCollector()
         self._receipt_key = b""
 
     async def run(self) -> None:
@@ -166,7 +166,7 @@ class Demo:
             self._check_certificate()
             await self._audit(owner, cell.address, log)
             log.close()
-        asked, answered = len(self._tickets), len(self._hearing.told)
+        asked, answered = len(self._tickets), len(self._collector.answers)
         if asked != answered:
             raise DemoFailed(f"{asked} prompts were asked and {answered} were answered")
         self._screen.say(f"demo: ok ({asked} prompts ordered by the devnet's subnet, proven, answered once each)")
@@ -257,7 +257,7 @@ class Demo:
 
     def _answered(self) -> str:
         """What the host sees of the answers."""
-        told = self._hearing.told.values()
+        told = self._collector.answers.values()
         sealed = [len(each.answer.reveal()) for each in told if each.signed.receipt.kind is Kind.SEALED]
         frames = f"{sum(sealed) // FRAME_BYTES} sealed frames of {FRAME_BYTES} B"
         return f"{len(told)} prompts; the host sees {len(sealed)} of the answers as {frames}"
@@ -272,7 +272,7 @@ class Demo:
         proof, bodies = found
         was_cut = False
         async for said in feed(host, proof, {from_height + number: body for number, body in enumerate(bodies)}):
-            if (told := self._hearing.hear(said)) is not None:
+            if (told := self._collector.add(said)) is not None:
                 log.append(told.raw)
             if isinstance(said, Checkpoint):
                 log.checkpoint(said.note)
@@ -308,7 +308,7 @@ class Demo:
                 raise DemoFailed(f"the cell believed {what}")
 
     def _deliver(self) -> None:
-        delivered = deliver(self._hearing.told.values(), partial(self._gateway.report_answer, OPERATOR))
+        delivered = deliver(self._collector.answers.values(), partial(self._gateway.report_answer, OPERATOR))
         if missing := [str(each) for each in delivered if each.outcome != "recorded"]:
             raise DemoFailed(f"expected the gateway to take every answer, got {'; '.join(missing)}")
         opened = [self._open(ticket) for ticket in self._tickets]
@@ -329,7 +329,7 @@ class Demo:
         at, (_, signature) = found.position, found.signatures[0]
         taken = Taken(at.height, at.index, at.id, found.answer, found.receipt, signature)
         expected, place, prompt = Expected(price=PRICE), f"{at.height}/{at.index}", ticket.prompt.reveal()
-        receipt = self._hearing.told[at.height, at.index].signed.receipt
+        receipt = self._collector.answers[at.height, at.index].signed.receipt
         refused = str(receipt.finish) if receipt.refused else ""
         if isinstance(ticket.asked, Question):
             answer = ticket.asked.open(taken, self._receipt_key, expected, caller=ticket.caller)
@@ -360,7 +360,13 @@ class Demo:
         async with Host(address, Port.OBSERVE) as host:
             raw = await evidence(host, audit_nonce(head.link()))
         kept = Kept(
-            (self._folder / "cell.toml").read_bytes(), proof, bodies, raw, log.signed, log.notes, self._hearing.told
+            (self._folder / "cell.toml").read_bytes(),
+            proof,
+            bodies,
+            raw,
+            log.signed,
+            log.notes,
+            self._collector.answers,
         )
         bundle = bundle_of(kept, owner.broker.store, owner.tee)
         done = audit_in(self._folder, bundle, roots_of(self._subnet.root_key, owner.tee))

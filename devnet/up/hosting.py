@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from anchorhold.host.answer_reports import Hearing, deliver
+from anchorhold.host.answer_reports import AnswerCollector, deliver
 from anchorhold.host.gateway_client import GatewayClient
 from anchorhold.host.slice_feed import feed
 from appliance.serving.window import Judged
@@ -59,11 +59,11 @@ class CellHost:
         if found is None:
             return
         proof, bodies = found
-        hearing, through = Hearing(), first - 1
+        collector, through = AnswerCollector(), first - 1
         async for said in feed(host, proof, {first + number: body for number, body in enumerate(bodies)}):
             if isinstance(said, Judged):
                 through = said.through
-            if (told := hearing.hear(said)) is not None:
+            if (told := collector.add(said)) is not None:
                 for delivered in await asyncio.to_thread(deliver, [told], self._report):
                     if isinstance(delivered.outcome, Refused):
                         self._say(str(delivered))

@@ -75,7 +75,7 @@ REASONS: Final[Mapping[str, How]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EndLine:
     stage: Stage
     code: int
 
@@ -83,7 +83,7 @@ class Told:
 @dataclass(frozen=True, slots=True)
 class Ending:
     how: How
-    told: Told | None
+    told: EndLine | None
 
     @property
     def means(self) -> str:
@@ -97,7 +97,7 @@ class Ending:
         return _meaning(self.told)
 
 
-def _meaning(told: Told) -> str:
+def _meaning(told: EndLine) -> str:
     match told.stage:
         case Stage.MACHINE:
             return "a rule of the sealed root did not take"
@@ -109,9 +109,9 @@ def _meaning(told: Told) -> str:
             return "a status of no meaning"
 
 
-def parse_line(raw: bytes) -> Told | None:
+def parse_line(raw: bytes) -> EndLine | None:
     """The line, or None for any other bytes: a guest that does not speak so says nothing."""
     found = _LINE.fullmatch(raw) if len(raw) <= LINE_BYTES_MAX else None
     if found is None or int(found[2]) > CODE_MAX:
         return None
-    return Told(Stage(found[1].decode()), int(found[2]))
+    return EndLine(Stage(found[1].decode()), int(found[2]))

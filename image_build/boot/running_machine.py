@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from image_build.boot import progress
-from image_build.boot.ending import LINE_BYTES_MAX, Ending, How, Told, parse_line
+from image_build.boot.ending import LINE_BYTES_MAX, Ending, EndLine, How, parse_line
 from image_build.boot.monitor import Monitor
 from image_build.boot.plan import END_PORT, BootRefused, Plan, Platform, device_command, emulator_command
 
@@ -66,7 +66,7 @@ class Running:
         self._on_console: Final = on_console
         self._ended: Final = threading.Event()
         self._last_words: Final = threading.Event()
-        self._told: list[Told] = []
+        self._told: list[EndLine] = []
         self._listeners: Final[list[socket.socket]] = []
         self._threads: Final[list[threading.Thread]] = []
         self._processes: Final[list[subprocess.Popen[bytes]]] = []
@@ -270,7 +270,7 @@ class Running:
         self._ended.set()
 
 
-def _heard(caller: socket.socket) -> Told | None:
+def _heard(caller: socket.socket) -> EndLine | None:
     caller.settimeout(LINE_SECONDS_MAX)
     raw = b""
     try:

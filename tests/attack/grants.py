@@ -92,14 +92,14 @@ def broker_of_the_hosts_own(room: Room) -> Outcome:
 def challenge_of_another_request(room: Room) -> Outcome:
     little = LittleBroker.make(room.folder)
     try:
-        cell, other = releaser(little), releaser(little).hear(Begin())
+        cell, other = releaser(little), releaser(little).respond(Begin())
         if not isinstance(other, Carry):
             raise Unexpected("a cell that does not begin")
-        said = cell.hear(Begin())
+        said = cell.respond(Begin())
         _, body = LocalSend(little.broker)(other)
         if not isinstance(said, Carry):
             raise Unexpected("a cell that does not begin")
-        after = cell.hear(Brought(said.number, 200, body))
+        after = cell.respond(Brought(said.number, 200, body))
     finally:
         little.store.close()
     if isinstance(after, Carry):
@@ -108,10 +108,10 @@ def challenge_of_another_request(room: Room) -> Outcome:
 
 
 def one_attempt(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]]) -> Standing:
-    said = cell.hear(Begin())
+    said = cell.respond(Begin())
     while isinstance(said, Carry):
         _, body = send(said)
-        said = cell.hear(Brought(said.number, 200, body))
+        said = cell.respond(Brought(said.number, 200, body))
     if not isinstance(said, Standing):
         raise Unexpected(f"expected where the cell stands, got {said}")
     return said

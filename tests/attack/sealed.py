@@ -207,7 +207,7 @@ def request_ordered_twice(room: Room) -> Outcome:
     first = of.receipts[1, 0].receipt
     reader = asked[0].reader(1, 0, first.id, CALLER, first.by.config)
     try:
-        reader.hear(of.answers[2, 0][:FRAME_BYTES])
+        reader.feed(of.answers[2, 0][:FRAME_BYTES])
     except Refused:
         return held("the second answer opens under keys of its own")
     return broken("the second answer is under the first one's key and nonces")
@@ -237,7 +237,7 @@ def answered_by_two_releases(room: Room) -> Outcome:
     # The second release's answer, read with the keys of the first: as if both had answered the second's request.
     reader = asked[1].reader(1, 0, second.receipts[1, 0].receipt.id, CALLER, config)
     try:
-        reader.hear(second.answers[1, 0][:FRAME_BYTES])
+        reader.feed(second.answers[1, 0][:FRAME_BYTES])
     except Refused:
         return held("each release's answer opens under its own keys")
     return broken("both releases answer under one key and the same nonces")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anchorhold.host.slice_feed import standing
-from appliance.serving.window import WhereAreYou, encode_ask
+from appliance.serving.window import PositionQuery, encode_ask
 from tests.attack.cells import PlainCell, plain_cell
 from tests.attack.outcome import Outcome, Unexpected, broken, held
 from tests.attack.registry import attack
@@ -27,7 +27,7 @@ from vsock_bridge.messages import Credit, Data, Error, Hello, Kind, Mark, Messag
 from vsock_bridge.ports import Port
 from vsock_bridge.transport import OPENINGS_MAX
 
-ASK = encode_ask(WhereAreYou())
+ASK = encode_ask(PositionQuery())
 Work = Callable[[PlainCell], Awaitable[Outcome]]
 
 

@@ -25,7 +25,7 @@ import pytest
 
 from anchorhold.client import Expected, Question, Service, Taken, chat
 from anchorhold.command import main
-from anchorhold.host.answer_reports import Hearing, Told
+from anchorhold.host.answer_reports import AnswerCollector, CompletedAnswer
 from anchorhold.host.slice_feed import evidence, feed, propose, says
 from appliance.engine.fixed.library import PATH
 from appliance.engine.profile import FILE, digest_of
@@ -103,7 +103,7 @@ class Running:
 
     folder: Path
     owner: KeyOwner
-    told: dict[Place, Told] = field(default_factory=dict)
+    told: dict[Place, CompletedAnswer] = field(default_factory=dict)
     keys: dict[Place, bytes] = field(default_factory=dict)
     boots: int = 0
 
@@ -144,7 +144,7 @@ class Running:
             await process.wait()
         await reading
 
-    def hear(self, told: Told) -> None:
+    def hear(self, told: CompletedAnswer) -> None:
         """What a cell says twice, before and after a restart, it says alike; each boot under its own key."""
         told.signed.verify(self.key)
         before = self.told.setdefault(told.place, told)
@@ -163,7 +163,7 @@ class Running:
             begin = source.randint(1, end)  # joined lower: what was answered is answered again
 
     async def _follow(self, chain: Chain, begin: int, end: int, source: random.Random) -> None:
-        hearing, height = Hearing(), begin
+        collector, height = AnswerCollector(), begin
         async with Host(self.address, Port.STREAM) as host:
             while height <= end:
                 last = source.randint(height, end)
@@ -171,16 +171,16 @@ class Running:
                 bodies = {each: chain.body(each) for each in range(height, last + 1)}
                 cut = source.randint(1, 30)
                 async for say in feed(host, chain.proof(first, last, NOW + 10**6 + last), bodies):
-                    told = hearing.hear(say)
+                    told = collector.add(say)
                     if told is not None:
                         self.hear(told)
                     cut -= 1
                     if cut == 0:
                         host.cut()
                 height = last + 1
-        sizes = [SignedCheckpoint.parse(note).verify(self.key).size for note in hearing.notes]
+        sizes = [SignedCheckpoint.parse(note).verify(self.key).size for note in collector.notes]
         assert sizes == sorted(set(sizes))
-        assert sizes[-1] == len(hearing.told)
+        assert sizes[-1] == len(collector.answers)
 
 
 async def _until(process: asyncio.subprocess.Process, event: str) -> None:

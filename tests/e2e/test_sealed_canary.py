@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anchorhold.client import Expected, Mode, Question, Taken, chat
-from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.answer_reports import AnswerCollector
 from anchorhold.host.receipt_log import ReceiptLog
 from anchorhold.host.slice_feed import feed, standing
 from appliance.serving.window import Checkpoint, Say
@@ -35,7 +35,7 @@ STOP = Canary("CANARYSTOPTEXT5C2A90")
 CANARIES = [*ASKED, STOP]
 
 
-async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tuple[Hearing, bytes, bytes]:
+async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tuple[AnswerCollector, bytes, bytes]:
     """What an honest, curious host does: keeps every byte it carries in either direction, and every log there is."""
     chain = Chain(SUBNET, GATEWAY, seed=b"canary")
     for question in questions:
@@ -44,7 +44,7 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
             NOW + chain.height,
             kind=Kind.SEALED,
         )
-    cell, hearing = Running(folder, owner), Hearing()
+    cell, collector = Running(folder, owner), AnswerCollector()
     wire = bytearray()
 
     def tap(outgoing: bool, message: Message) -> None:
@@ -62,7 +62,7 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
             for height, body in bodies.items():
                 (folder / f"body-{height}").write_bytes(body)
             async for say in feed(stream, (folder / "proof").read_bytes(), bodies):
-                kept(say, hearing, log)
+                kept(say, collector, log)
             for item in (b"health", b"metrics", b"identity:" + bytes(32)):
                 wire.extend(await observer.ask(item))
             assert (await standing(stream)).height == chain.height
@@ -71,14 +71,14 @@ async def host(folder: Path, owner: KeyOwner, questions: list[Question]) -> tupl
         assert process.stderr is not None
         await process.wait()
     (folder / "wire").write_bytes(wire)
-    for (height, index), told in hearing.told.items():
+    for (height, index), told in collector.answers.items():
         report = told.report()
         (folder / f"report-{height}-{index}").write_bytes(report.answer + report.receipt + report.signature)
-    return hearing, bytes(wire), cell.key
+    return collector, bytes(wire), cell.key
 
 
-def kept(say: Say, hearing: Hearing, log: ReceiptLog) -> None:
-    if (told := hearing.hear(say)) is not None:
+def kept(say: Say, collector: AnswerCollector, log: ReceiptLog) -> None:
+    if (told := collector.add(say)) is not None:
         log.append(told.raw)
     if isinstance(say, Checkpoint):
         log.checkpoint(say.note)
@@ -103,7 +103,7 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
             )
             for number, canary in enumerate(ASKED)
         ]
-        hearing, wire, key = asyncio.run(host(tmp_path / "host", owner, questions))
+        collector, wire, key = asyncio.run(host(tmp_path / "host", owner, questions))
     assert len(wire) > 20 * 146
     assert wire.count(b"plain and not hidden") == len(ASKED)  # what was not sealed is there to be seen
     assert found(CANARIES, wire) == []
@@ -115,7 +115,7 @@ def test_a_sealed_prompt_and_its_answer_are_the_clients_alone(tmp_path: Path) ->
         assert not any(secret in raw or secret.hex().encode() in raw.lower() for secret in secrets), path
     # It was answered all the same: whoever asked reads it back, and nobody's stop text was met.
     for number, question in enumerate(questions):
-        told = hearing.told[number + 1, 0]
+        told = collector.answers[number + 1, 0]
         of = told.signed.receipt
         taken = Taken(of.height, of.index, of.id, told.answer.reveal(), told.signed.body, told.signed.signature)
         answer = question.open(taken, key, Expected(price=PRICE), caller=CALLER)

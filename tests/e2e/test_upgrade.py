@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from anchorhold.host.answer_reports import Hearing
+from anchorhold.host.answer_reports import AnswerCollector
 from anchorhold.host.slice_feed import CellDeclined, feed
 from appliance.key_release import State
 from attestation.auditor.audit import audit
@@ -61,7 +61,7 @@ class Machine:
     tee: SimulatedTdxTee
     config: bytes
     manifest: Manifest
-    hearing: Hearing = field(default_factory=Hearing)
+    collector: AnswerCollector = field(default_factory=AnswerCollector)
 
 
 class Upgrade(GovernedDemo):
@@ -124,7 +124,7 @@ class Upgrade(GovernedDemo):
         first = SliceProof.parse(proof).headers[0].height
         async with Host(address, Port.STREAM) as host:
             async for say in feed(host, proof, {first + at: body for at, body in enumerate(bodies)}):
-                machine.hearing.hear(say)
+                machine.collector.add(say)
 
 
 async def change_over(folder: Path) -> None:
@@ -185,19 +185,19 @@ async def refused(address: Address, found: Slice) -> str:
 
 
 async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address, Slice, bytes]) -> None:
-    places = [place for machine, *_ in sides for place in sorted(machine.hearing.told)]
+    places = [place for machine, *_ in sides for place in sorted(machine.collector.answers)]
     headers = [header for _, _, (proof, _), _ in sides for header in SliceProof.parse(proof).headers]
     assert [header.height for header in headers] == list(range(1, ROUNDS + 1))  # no gap, no second answer
     assert all(later.parent == earlier.link() for earlier, later in pairwise(headers))
     assert places == [(header.height, index) for header in headers for index in range(header.count)]
     assert len(places) == PROMPTS
     for machine, address, found, adoption in sides:
-        receipts = [told.signed.receipt for told in machine.hearing.told.values()]
+        receipts = [told.signed.receipt for told in machine.collector.answers.values()]
         assert {(each.by.release, each.by.adoption) for each in receipts} == {(machine.version, adoption)}
-        bundle = await world._bundle(owner, address, machine.tee, machine.config, found, machine.hearing)
+        bundle = await world._bundle(owner, address, machine.tee, machine.config, found, machine.collector)
         report = audit(bundle, world._terms(machine.tee))
         assert report.ok, [finding for finding in report.findings if finding.standing.value == "fails"]
-        for told in machine.hearing.told.values():
+        for told in machine.collector.answers.values():
             assert world._gateway.report_answer(bytes.fromhex("00000000fff0000a0101"), told.report()) == "recorded"
 
 

@@ -16,7 +16,7 @@ WORDS = [b"%d " % number for number in range(40)]
 
 def _frames() -> list[bytes]:
     writer = FrameWriter(KEYS)
-    said = [frame for words in WORDS if (frame := writer.hear(words)) is not None]
+    said = [frame for words in WORDS if (frame := writer.feed(words)) is not None]
     outcome = Outcome(Finish.STOP, 3, len(WORDS), answer_digest(WORDS), bytes(32))
     return said + writer.end(outcome)[1]
 
@@ -54,7 +54,7 @@ def _order(data: bytes) -> None:
     ]
     reader = FrameReader(KEYS)
     try:
-        words = b"".join(map(reader.hear, frames))
+        words = b"".join(map(reader.feed, frames))
         reader.end()
     except AnswerRefused:
         return
@@ -67,7 +67,7 @@ def _content(data: bytes) -> None:
     for last in (0, 1):
         reader = FrameReader(KEYS)
         try:
-            words = reader.hear(KEYS.cipher.encrypt(bytes([0, 0, 0, last]) + bytes(8), plain, None))
+            words = reader.feed(KEYS.cipher.encrypt(bytes([0, 0, 0, last]) + bytes(8), plain, None))
             _expect(last == 1 or plain == (len(words).to_bytes(2, "big") + words).ljust(len(plain), b"\0"), "padding")
             reader.end()
         except AnswerRefused:

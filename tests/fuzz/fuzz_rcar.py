@@ -144,9 +144,9 @@ def _window(data: bytes) -> None:
 def _cell(data: bytes) -> None:
     """The broker's key is no key of anybody's: nothing that is brought can be a grant."""
     cell = Releaser(_WANTED, _attester(), lambda: _PRIVATE)
-    said = cell.hear(Begin())
+    said = cell.respond(Begin())
     assert isinstance(said, Carry)
-    cell.hear(Brought(said.number, 200, data))
+    cell.respond(Brought(said.number, 200, data))
     assert cell.held is None
     assert cell.standing.failure is not None
 

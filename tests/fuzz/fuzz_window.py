@@ -8,10 +8,10 @@ from appliance.serving.window import (
     Declined,
     Judged,
     Piece,
+    PositionQuery,
     Propose,
     Standing,
     Supply,
-    WhereAreYou,
     WindowRefused,
     decode_ask,
     decode_say,
@@ -19,7 +19,7 @@ from appliance.serving.window import (
     encode_say,
 )
 
-ASKS = (WhereAreYou(), Propose(b"proof"), Supply(b"body"))
+ASKS = (PositionQuery(), Propose(b"proof"), Supply(b"body"))
 SAYS = (
     Standing(0, None, None, 0),
     Standing(2**64 - 1, bytes(32), 9, 1000),

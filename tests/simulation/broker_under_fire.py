@@ -174,11 +174,11 @@ def bombard(folder: Path, *, releases: int, kills: int, seed: int) -> Account:
         while not done.is_set():
             process.up.wait()
             cell, client = Releaser(wanted, Attester(tee, KEYSET, CONFIG)), Client(process, context)
-            said = cell.hear(Begin())
+            said = cell.respond(Begin())
             while isinstance(said, Carry):
                 step()
                 status, body = client(said)
-                said = cell.hear(Brought(said.number, status, body))
+                said = cell.respond(Brought(said.number, status, body))
             client.close()
             assert isinstance(said, Standing)
             with turn:

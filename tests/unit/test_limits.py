@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from anchorhold.host.answer_reports import Told, deliver
+from anchorhold.host.answer_reports import CompletedAnswer, deliver
 from anchorhold.host.gateway_client import GatewayRefused
 from appliance.serving.run_queue import BACKLOG_BYTES_MAX, MESSAGE_COST_BYTES
 from appliance.serving.window import (
@@ -106,7 +106,7 @@ def test_the_gateway_takes_the_largest_answer_in_the_clear_and_sealed() -> None:
     """A sealed answer is longest where every token is silent and all words come with the end."""
     assert limits.WORDS_BYTES_MAX <= limits.ANSWER_BYTES_MAX
     writer = FrameWriter(AnswerKeys(Secret(bytes(32)), bytes(32)))
-    frames = [frame for _ in range(limits.TOKENS_MAX) if (frame := writer.hear(b"")) is not None]
+    frames = [frame for _ in range(limits.TOKENS_MAX) if (frame := writer.feed(b"")) is not None]
     assert len(frames) == limits.TOKENS_MAX // STEP
     writer.hear_rest(bytes(limits.WORDS_BYTES_MAX))
     outcome = Outcome(Finish.LENGTH, 1, limits.TOKENS_MAX, bytes(32), bytes(32))
@@ -132,10 +132,10 @@ def test_a_block_of_the_gateway_fits_a_body_and_its_answers_are_kept() -> None:
     assert limits.ANSWER_BYTES_MAX <= audit_bundle.ANSWER_BYTES_MAX
 
 
-def _told(block: Block, index: int, answer: bytes) -> Told:
+def _told(block: Block, index: int, answer: bytes) -> CompletedAnswer:
     key = receipt_key("cell a")
     signed = sign(receipt_for(block, index, answer), key, raw(key))
-    return Told(Prompt(answer), SignedReceipt.parse(signed), signed)
+    return CompletedAnswer(Prompt(answer), SignedReceipt.parse(signed), signed)
 
 
 def test_an_answer_that_the_gateway_refuses_keeps_no_other_back() -> None:

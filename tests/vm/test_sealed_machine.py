@@ -28,7 +28,7 @@ from devnet.broker import LocalSend
 from devnet.chip import chip_file
 from devnet.sealed_machine import PATIENT, PROMPTS, TIME_NS, Cell, World, built, chat, fed, world
 from image_build.boot import progress, vm_tools
-from image_build.boot.ending import Code, Ending, How, Stage, Told
+from image_build.boot.ending import Code, Ending, EndLine, How, Stage
 from image_build.boot.plan import Image
 from image_build.boot.progress import Watch, moved_bytes
 from image_build.build import Order, build
@@ -350,7 +350,7 @@ def test_another_configuration_is_denied_until_the_cell_gives_up(made: World, tm
             assert standing.state is State.NEEDS_KEY
         with suppress(Exception):  # the answer to the last failure may come, or the power go first
             made.carry(cell)
-        assert cell.running.ending() == Ending(How.POWER_OFF, Told(Stage.CELL, Code.RELEASE_FAILED))
+        assert cell.running.ending() == Ending(How.POWER_OFF, EndLine(Stage.CELL, Code.RELEASE_FAILED))
 
 
 def _is_denied(made: World, cell: Cell, claim: str) -> None:
@@ -392,7 +392,7 @@ def test_another_pack_ends_the_cell_with_its_code(made: World, tmp_path: Path) -
         assert cell.health() is not None, cell.console
         with suppress(Exception):  # the answer to the grant may come, or the power go first
             made.carry(cell)
-        assert cell.running.ending() == Ending(How.POWER_OFF, Told(Stage.CELL, Code.MODEL_REFUSED))
+        assert cell.running.ending() == Ending(How.POWER_OFF, EndLine(Stage.CELL, Code.MODEL_REFUSED))
 
 
 # -- randomness and time
@@ -438,7 +438,7 @@ def test_eight_processors_start(tmp_path: Path) -> None:  # image.md I25: the MA
 def test_a_killed_cell_ends_the_machine_with_its_signal(made: World) -> None:
     with made.boot(payload="import os, signal; os.kill(os.getppid(), signal.SIGKILL)") as cell:
         ending = cell.running.ending()
-    assert ending == Ending(How.POWER_OFF, Told(Stage.CELL, 128 + 9))
+    assert ending == Ending(How.POWER_OFF, EndLine(Stage.CELL, 128 + 9))
     assert ending.means == "the cell was ended by signal 9"
 
 
@@ -447,7 +447,7 @@ def test_a_rule_that_does_not_take_ends_the_machine_before_the_cell(made: World,
     other = told(made, tmp_path, "lsm=lockdown")
     with made.boot(other) as cell:
         assert cell.health() is None
-        assert cell.running.ending() == Ending(How.POWER_OFF, Told(Stage.MACHINE, 1))
+        assert cell.running.ending() == Ending(How.POWER_OFF, EndLine(Stage.MACHINE, 1))
 
 
 def test_a_release_image_believes_no_simulated_chip_and_says_nothing(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.engine.protocol import Engine, EngineRequest, Step
-from appliance.model_runtime import ByteScript, Mind
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
@@ -46,7 +46,7 @@ def answering(
 ) -> Answering:
     """Everything a cell answers with, around `engine`; sealed requests are run where there is a ring."""
     terms = Terms(GATEWAY, limits, plaintext, None if ring is None else PLACE, NAMES)
-    return Answering(Mind(engine, ByteScript()), ReceiptBook(key, by, GATEWAY, price), terms, Rings(ring))
+    return Answering(ModelRuntime(engine, ByteScript()), ReceiptBook(key, by, GATEWAY, price), terms, Rings(ring))
 
 
 def receipt(raw: bytes, key: Ed25519PrivateKey = RECEIPT_KEY) -> Receipt:

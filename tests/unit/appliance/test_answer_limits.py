@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from anchorhold.host.slice_feed import feed
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.model_runtime import Mind, ModelScript
+from appliance.model_runtime import ModelRuntime, ModelScript
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -77,15 +77,15 @@ def payload(max_tokens: int, *, tools: bool = False) -> bytes:
     return ChatRequest("m", (message,), tools=tool, sampling=Asked(max_tokens=max_tokens)).encode()
 
 
-def by(mind: Mind, ring: Ring | None = None) -> Answering:
+def by(runtime: ModelRuntime, ring: Ring | None = None) -> Answering:
     book = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE)
-    return Answering(mind, book, Terms(GATEWAY, RAISED, True, PLACE, NAMES), Rings(ring))
+    return Answering(runtime, book, Terms(GATEWAY, RAISED, True, PLACE, NAMES), Rings(ring))
 
 
 def test_a_plain_answer_larger_than_a_frame_arrives_with_the_rest_of_its_block() -> None:
     chain = chain_of()
     chain.seal([payload(2), payload(30_000, tools=True), payload(2), payload(2)], NOW)
-    answers = by(Mind(Chatty(), ModelScript(TEXT, Sampling())))
+    answers = by(ModelRuntime(Chatty(), ModelScript(TEXT, Sampling())))
     said: dict[int, bytes] = {}
     ended: list[int] = []
 
@@ -107,8 +107,8 @@ def test_a_plain_answer_larger_than_a_frame_arrives_with_the_rest_of_its_block()
 @pytest.mark.parametrize("tools", [False, True])
 @pytest.mark.parametrize("token", [b"w" * 100, "日".encode() * 33])
 def test_an_answer_that_reaches_its_size_ends_as_length(token: bytes, tools: bool) -> None:  # text.md L30
-    mind = Mind(Chatty(), LongWords(token, tools))
-    *pieces, end = by(mind).answer(ordered(payload=payload(32_768, tools=tools)))
+    runtime = ModelRuntime(Chatty(), LongWords(token, tools))
+    *pieces, end = by(runtime).answer(ordered(payload=payload(32_768, tools=tools)))
     assert isinstance(end, Answered)
     words = b"".join(piece.words for piece in pieces if isinstance(piece, Piece))
     told = receipt(end.receipt)
@@ -130,7 +130,7 @@ def test_the_largest_sealed_answer_is_one_the_gateway_takes(mode: Mode, tools: b
     inside = Unsealed(Prompt(payload(limits.TOKENS_MAX, tools=tools)), REPLY_KEY, mode, None)
     raw = seal(inside, ring.keys[0].key.public, PLACE, expiry=10)
     request = ordered(payload=raw, kind=Kind.SEALED)
-    *pieces, end = by(Mind(Chatty(), LongWords(token, tools)), ring).answer(request)
+    *pieces, end = by(ModelRuntime(Chatty(), LongWords(token, tools)), ring).answer(request)
     assert isinstance(end, Answered)
     frames = [piece.words for piece in pieces if isinstance(piece, Piece)]
     assert {len(frame) for frame in frames} == {FRAME_BYTES}
@@ -145,7 +145,7 @@ def test_the_largest_sealed_answer_is_one_the_gateway_takes(mode: Mode, tools: b
             request=request.request_digest,
         )
     )
-    words = b"".join(map(reader.hear, split(b"".join(frames))))
+    words = b"".join(map(reader.feed, split(b"".join(frames))))
     assert words == token * limits.TOKENS_MAX
     assert reader.end().finish is Finish.LENGTH
     answer = FRAME_BYTES * len(frames)
@@ -180,7 +180,7 @@ def _heard(tokens: list[bytes], stops: list[str], most: int) -> tuple[bytes, Fin
     listener = Listener(tokens, stops, bytes_max=most)
     said = b""
     for number in range(len(tokens)):
-        said += listener.hear(number)
+        said += listener.feed(number)
         if listener.stopped:
             break
     end = listener.end(full=False)
@@ -192,6 +192,6 @@ def test_calls_that_are_too_long_as_a_message_are_words(spare: int) -> None:  # 
     message = AssistantMessage(None, (ToolCall(Prompt(b"call00000"), Prompt(b"f"), ()),))
     raw = encode_message(message)
     listener = Listener([b"calls"], (), read_calls=lambda _: message, bytes_max=len(raw) + spare)
-    listener.hear(0)
+    listener.feed(0)
     end = listener.end(full=False)
     assert (end.words, end.finish) == ((b"calls", Finish.LENGTH) if spare < 0 else (raw, Finish.TOOL_CALLS))

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from appliance.config import CONFIG_BYTES_MAX, ConfigRefused, MeasuredConfig
 from appliance.engine.scripted import ScriptedEngine
-from appliance.main import choose_mind
+from appliance.main import runtime_starter
 from attestation.auditor.measured import Measured
 from attestation.consensus.principal import to_text
 from attestation.receipts.price import FREE, PriceSchedule
@@ -80,10 +80,10 @@ def test_any_text_in_a_field_is_taken_or_refused(field: str, text: str) -> None:
 
 def test_an_engine_is_chosen_by_its_id_alone() -> None:
     config = MeasuredConfig.parse(GOOD.encode())
-    assert isinstance(choose_mind(config)(None).engine, ScriptedEngine)
+    assert isinstance(runtime_starter(config)(None).engine, ScriptedEngine)
     for other in ("", "scripted", "scripted-2", "SCRIPTED-1", "fixed", "fixed-2", "FIXED-1"):
         with pytest.raises(ConfigRefused) as refused:
-            choose_mind(replace(config, engine=other))
+            runtime_starter(replace(config, engine=other))
         assert refused.value.code == "engine"
 
 
@@ -94,14 +94,14 @@ def test_an_engine_with_a_model_has_a_profile_and_one_without_has_none() -> None
     with_model = MeasuredConfig.parse((GOOD.replace('engine = "scripted-1"', named) + RELEASE).encode())
     assert with_model.profile == digest
     for engine in ("fixed-1", "torch-1", "vllm-1"):
-        choose_mind(replace(with_model, engine=engine))
+        runtime_starter(replace(with_model, engine=engine))
     for wrong in (
         replace(with_model, profile=None),
         replace(with_model, release=None),
         replace(with_model, engine="scripted-1"),
     ):
         with pytest.raises(ConfigRefused) as refused:
-            choose_mind(wrong)
+            runtime_starter(wrong)
         assert refused.value.code == "profile"
     for text in ('profile = "00"', "profile = 1", 'profile = "zz"'):
         with pytest.raises(ConfigRefused) as refused:

@@ -19,8 +19,8 @@ from appliance.key_release import (
     Releaser,
     Standing,
     State,
+    StateQuery,
     Wanted,
-    WhereAreYou,
     decode_ask,
     decode_say,
     encode_ask,
@@ -58,10 +58,10 @@ def releaser(little: LittleBroker, **changes: object) -> Releaser:
 
 def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]]) -> Standing:
     """One attempt, as a host makes it, through the encodings."""
-    said = decode_say(encode_say(cell.hear(decode_ask(encode_ask(Begin())))))
+    said = decode_say(encode_say(cell.respond(decode_ask(encode_ask(Begin())))))
     while isinstance(said, Carry):
         status, body = send(said)
-        said = decode_say(encode_say(cell.hear(decode_ask(encode_ask(Brought(said.number, status, body))))))
+        said = decode_say(encode_say(cell.respond(decode_ask(encode_ask(Brought(said.number, status, body))))))
     assert isinstance(said, Standing)
     return said
 
@@ -80,7 +80,7 @@ def test_the_cell_gets_its_key(little: LittleBroker) -> None:
     assert key.reveal() == SECRETS[MODEL_KEY]
     assert cell.take_key() is None
     assert cell.held.context.decision == little.last().digest
-    assert cell.hear(Begin()) == cell.standing  # R30: it is not made to ask again
+    assert cell.respond(Begin()) == cell.standing  # R30: it is not made to ask again
     assert SECRETS[MODEL_KEY].decode() not in repr(cell.held) + repr(vars(cell))
 
 
@@ -102,13 +102,13 @@ def test_a_cut_anywhere_ends_in_a_state_to_try_again_from(little: LittleBroker, 
 
 def test_a_host_that_goes_away_in_the_middle_costs_an_attempt(little: LittleBroker) -> None:
     cell, send = releaser(little), LocalSend(little.broker)
-    first = cell.hear(Begin())
+    first = cell.respond(Begin())
     assert isinstance(first, Carry)
     _, body = send(first)
-    second = cell.hear(Begin())  # another host, or the same one after a restart
+    second = cell.respond(Begin())  # another host, or the same one after a restart
     assert isinstance(second, Carry)
     assert first.body != second.body  # R27: another key
-    assert cell.hear(Brought(first.number, 200, body)) == Declined("release.number")
+    assert cell.respond(Brought(first.number, 200, body)) == Declined("release.number")
     assert cell.standing.state is State.AWAITS_CHALLENGE
     assert carried(cell, LocalSend(little.broker)).state is State.HAS_KEY
 
@@ -149,7 +149,7 @@ def test_another_broker_is_not_believed(little: LittleBroker, tmp_path: Path, ma
 
 def test_a_challenge_for_another_request_is_not_believed(little: LittleBroker) -> None:
     cell = releaser(little)
-    other = releaser(little).hear(Begin())
+    other = releaser(little).respond(Begin())
     assert isinstance(other, Carry)
     send = LocalSend(little.broker)
     assert carried(cell, lambda _: send(other)).failure == "challenge.broker"
@@ -216,8 +216,8 @@ def test_messages_that_are_none(little: LittleBroker) -> None:
             decode_ask(raw)
         assert not isinstance(caught.value, RcarRefused)
     cell = releaser(little)
-    assert cell.hear(Brought(0, 200, b"")) == Declined("release.number")
-    assert cell.hear(WhereAreYou()) == Standing(State.NEEDS_KEY, 0, None)
+    assert cell.respond(Brought(0, 200, b"")) == Declined("release.number")
+    assert cell.respond(StateQuery()) == Standing(State.NEEDS_KEY, 0, None)
 
 
 def over_the_bridge(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], *, cut: bool) -> Standing:

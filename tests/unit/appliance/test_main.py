@@ -21,8 +21,8 @@ from anchorhold.host.slice_feed import propose
 from appliance.config import MeasuredConfig
 from appliance.identity import Identity
 from appliance.key_release import Wanted
-from appliance.main import choose_mind, serve
-from appliance.model_runtime import ByteScript, Mind
+from appliance.main import runtime_starter, serve
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.serving.services import ReleaseService
 from appliance.serving.window import Supply, encode_ask
 from appliance.stages import Booted
@@ -40,7 +40,7 @@ from vsock_bridge.transport import Address
 NOW = 1_700_000_000_000_000_000
 SUBNET = Subnet(b"main", delegated=False)
 CONFIG = MeasuredConfig(GATEWAY, SUBNET.root_key, "gated", aliases=frozenset({"scripted"}))
-SCRIPTED = choose_mind(replace(CONFIG, engine="scripted-1"))
+SCRIPTED = runtime_starter(replace(CONFIG, engine="scripted-1"))
 
 
 def cell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,8 +159,8 @@ def one_block(*texts: str) -> Chain:
 
 async def served(engine: GatedEngine, chain: Chain, address: Address, then: signal.Signals | None) -> int:
     """Serve until a block is supplied; then signal ourselves, or wait for the engine to fail. The exit status."""
-    mind, nobody = Mind(engine, ByteScript()), Identity(bytes(32), None)
-    serving = asyncio.create_task(serve(Booted.of(CONFIG, lambda _: mind, nobody), address))
+    runtime, nobody = ModelRuntime(engine, ByteScript()), Identity(bytes(32), None)
+    serving = asyncio.create_task(serve(Booted.of(CONFIG, lambda _: runtime, nobody), address))
     try:
         await until(Path(address.place).exists)
         async with Host(address, Port.STREAM) as host:

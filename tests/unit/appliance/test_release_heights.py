@@ -78,10 +78,10 @@ def releaser(little: LittleBroker) -> Releaser:
 
 
 def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], height: int = 0) -> Standing:
-    said = cell.hear(Begin(), height=height)
+    said = cell.respond(Begin(), height=height)
     while isinstance(said, Carry):
         status, body = send(said)
-        said = cell.hear(Brought(said.number, status, body), height=height)
+        said = cell.respond(Brought(said.number, status, body), height=height)
     assert isinstance(said, Standing)
     return said
 

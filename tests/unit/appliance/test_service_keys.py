@@ -57,11 +57,11 @@ def releaser(little: LittleBroker, resource: str = SERVICE) -> Releaser:
 
 def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], height: int = 0) -> tuple[Standing, list[str]]:
     paths = []
-    said = cell.hear(Begin(), height=height)
+    said = cell.respond(Begin(), height=height)
     while isinstance(said, Carry):
         paths.append(said.path)
         status, body = send(said)
-        said = cell.hear(Brought(said.number, status, body), height=height)
+        said = cell.respond(Brought(said.number, status, body), height=height)
     assert isinstance(said, Standing)
     return said, paths
 
@@ -141,7 +141,7 @@ def test_a_renewal_that_fails_takes_nothing_away(little: LittleBroker) -> None:
         assert standing.state is State.HAS_KEY
         assert standing.failure in ("broker.unreachable", "broker.403")
         assert cell.held is held
-    assert isinstance(cell.hear(Begin(), height=11), Carry)  # left in the middle
+    assert isinstance(cell.respond(Begin(), height=11), Carry)  # left in the middle
     assert cell.held is held
     rotated(little)
     assert carried(cell, LocalSend(little.broker), height=11)[0].failure is None

@@ -11,8 +11,8 @@ import pytest
 from appliance.config import MeasuredConfig
 from appliance.identity import Identity
 from appliance.key_release import Held
-from appliance.main import choose_mind
-from appliance.model_runtime import ByteScript, Mind
+from appliance.main import runtime_starter
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.stages import Booted, Keyed, LaidPack, opened, proven, proven_without_model
 from attestation.rcar.grant import GrantContext, GrantHeights, GrantPurpose
 from devnet.subnet import GATEWAY, Subnet
@@ -54,8 +54,8 @@ def laid(tmp_path: Path) -> LaidPack:
 
 
 def booted() -> Booted:
-    mind = Mind(GatedEngine(), ByteScript())
-    return Booted.of(CONFIG, lambda _: mind, Identity(b"\xc0" * 32, None))
+    runtime = ModelRuntime(GatedEngine(), ByteScript())
+    return Booted.of(CONFIG, lambda _: runtime, Identity(b"\xc0" * 32, None))
 
 
 def keyed(laid: LaidPack, key: bytes = SEALED_WITH) -> Keyed:
@@ -92,10 +92,10 @@ def test_receipts_say_what_was_granted_measured_opened_and_observed(laid: LaidPa
     by, identity = found.by, with_model.model.identity
     assert (by.release, by.adoption, by.config) == ("r-7", ADOPTION, b"\xc0" * 32)
     assert (by.model_root, by.tokenizer, by.template) == (identity.model_root, identity.tokenizer, identity.template)
-    assert (by.profile, by.fingerprint) == (found.mind.profile, found.mind.engine.fingerprint)
+    assert (by.profile, by.fingerprint) == (found.runtime.profile, found.runtime.engine.fingerprint)
     without = proven_without_model(booted()).by
     assert (without.release, without.adoption, without.model_root, without.tokenizer) == ("", None, None, None)
 
 
 def test_a_pack_beside_a_cell_that_asks_for_no_key_is_left_alone(tmp_path: Path) -> None:
-    assert Booted.of(CONFIG, choose_mind(CONFIG), Identity(ZEROS, None), tmp_path / "some.pack").pack is None
+    assert Booted.of(CONFIG, runtime_starter(CONFIG), Identity(ZEROS, None), tmp_path / "some.pack").pack is None

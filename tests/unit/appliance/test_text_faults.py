@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from appliance.engine.errors import EngineFault
 from appliance.engine.protocol import EngineRequest, Sampling, Step
-from appliance.model_runtime import Mind, Speaker
+from appliance.model_runtime import ModelRuntime, Speaker
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import FAULT, Answering, Terms
@@ -78,10 +78,10 @@ class Fragile:
         self._at("speaker")
         return self
 
-    def hear(self, token: int) -> bytes:
+    def feed(self, token: int) -> bytes:
         self._heard += 1
         if self._heard == 37:
-            self._at("hear")
+            self._at("feed")
         return bytes((token,))
 
     def end(self, *, full: bool) -> End:
@@ -101,7 +101,7 @@ class Letters:
 def cell(script: Fragile, engine: Letters | None = None) -> Answering:
     book = ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE)
     terms = Terms(GATEWAY, RAISED, True, PLACE, NAMES)
-    return Answering(Mind(engine or Letters(), script), book, terms, Rings(RING))
+    return Answering(ModelRuntime(engine or Letters(), script), book, terms, Rings(RING))
 
 
 def asked(kind: Kind, mode: Mode = Mode.WHOLE) -> OrderedRequest:
@@ -120,7 +120,7 @@ def finish(says: list[Say]) -> object:
 
 
 @pytest.mark.parametrize("raised", RAISED_BY_TEXT)
-@pytest.mark.parametrize("point", ["prompt", "room", "speaker", "hear", "end"])
+@pytest.mark.parametrize("point", ["prompt", "room", "speaker", "feed", "end"])
 @pytest.mark.parametrize(
     ("kind", "mode"), [(Kind.PLAIN, Mode.WHOLE), (Kind.SEALED, Mode.WHOLE), (Kind.SEALED, Mode.STREAM)]
 )
@@ -139,17 +139,17 @@ def test_whatever_text_raises_is_one_receipt_and_the_next_request_runs(
 
 def test_pieces_before_a_fault_are_void_for_whoever_hands_an_answer_on() -> None:
     """window.md N9, answer.md A23"""
-    from anchorhold.host.answer_reports import Hearing
+    from anchorhold.host.answer_reports import AnswerCollector
 
     says = list(cell(Fragile("end", lambda: Broken(WORDS))).answer(asked(Kind.PLAIN)))
     assert isinstance(says[0], Piece)
-    hearing = Hearing()
-    told = [told for say in says if (told := hearing.hear(say)) is not None]
+    collector = AnswerCollector()
+    told = [told for say in says if (told := collector.add(say)) is not None]
     assert [each.answer.reveal() for each in told] == [b""]
 
 
 @pytest.mark.parametrize("raised", [MemoryError, EngineFault, KeyboardInterrupt])
-@pytest.mark.parametrize("point", ["prompt", "hear", "end"])
+@pytest.mark.parametrize("point", ["prompt", "feed", "end"])
 def test_what_is_the_machine_s_fault_goes_through(raised: type[BaseException], point: str) -> None:
     """answer.md A23, window.md N15: want of memory is of one machine, so a receipt that says it would part cells."""
     with pytest.raises(raised):

@@ -35,7 +35,7 @@ def said(text: ModelText, question: str) -> str:
         engine = FixedEngine(load_model(folder.tensors(), describe(folder.file("config.json"))))
         request = EngineRequest(prompt, room(text, prompt, None, 100), bytes(32), stop_tokens=text.stop_tokens)
         listener = text.listen(chat)
-        words = b"".join(listener.hear(step.token) for step in engine.run(request))
+        words = b"".join(listener.feed(step.token) for step in engine.run(request))
     return (words + listener.end(full=False).words).decode()
 
 

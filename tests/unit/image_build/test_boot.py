@@ -15,7 +15,7 @@ from attestation.evidence.snp_report import GuestPolicy
 from attestation.policy import document
 from attestation.policy.appraise import appraise
 from attestation.policy.claims import ClaimStanding
-from image_build.boot.ending import MEANS, Code, Ending, How, Stage, Told, parse_line
+from image_build.boot.ending import MEANS, Code, Ending, EndLine, How, Stage, parse_line
 from image_build.boot.plan import (
     SNP_POLICY_SMT,
     BootRefused,
@@ -205,13 +205,13 @@ def test_a_text_becomes_whole_sectors() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (b"anchorhold end cell 71\n", Told(Stage.CELL, 71)),
-        (b"anchorhold end machine 1\n", Told(Stage.MACHINE, 1)),
-        (b"anchorhold end cell 0\n", Told(Stage.CELL, 0)),
-        (b"anchorhold end cell 255\n", Told(Stage.CELL, 255)),
+        (b"anchorhold end cell 71\n", EndLine(Stage.CELL, 71)),
+        (b"anchorhold end machine 1\n", EndLine(Stage.MACHINE, 1)),
+        (b"anchorhold end cell 0\n", EndLine(Stage.CELL, 0)),
+        (b"anchorhold end cell 255\n", EndLine(Stage.CELL, 255)),
     ],
 )
-def test_a_line_is_read(line: bytes, told: Told) -> None:
+def test_a_line_is_read(line: bytes, told: EndLine) -> None:
     assert parse_line(line) == told
 
 
@@ -244,12 +244,12 @@ def test_no_bytes_do_harm(raw: bytes) -> None:
     assert told is None or raw == f"anchorhold end {told.stage.value} {told.code}\n".encode()
 
 
-@given(st.sampled_from(How), st.none() | st.builds(Told, st.sampled_from(Stage), st.integers(0, 255)))
-def test_every_end_has_its_words(how: How, told: Told | None) -> None:
+@given(st.sampled_from(How), st.none() | st.builds(EndLine, st.sampled_from(Stage), st.integers(0, 255)))
+def test_every_end_has_its_words(how: How, told: EndLine | None) -> None:
     assert Ending(how, told).means
 
 
 def test_every_code_has_its_words() -> None:
     assert set(MEANS) == set(Code)
-    assert Ending(How.POWER_OFF, Told(Stage.CELL, 137)).means == "the cell was ended by signal 9"
+    assert Ending(How.POWER_OFF, EndLine(Stage.CELL, 137)).means == "the cell was ended by signal 9"
     assert Ending(How.RESTART, None).means.startswith("the kernel gave up")

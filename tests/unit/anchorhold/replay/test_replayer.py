@@ -10,7 +10,7 @@ from anchorhold.client.hand_over import HandedOver
 from anchorhold.replay.replayer import Openings, Record, Replayed, Replayer, findings_of, records, refused_engine
 from appliance.engine.protocol import EngineRequest, Sampling
 from appliance.engine.trace import Trace
-from appliance.model_runtime import Mind
+from appliance.model_runtime import ModelRuntime
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -33,15 +33,15 @@ from foundation.secrecy import Prompt, Secret
 from tests.fixed_models import engine
 from tests.little_audit import PRICE, terms
 from tests.little_receipts import receipt_key
-from tests.little_replay import BLOCK, PLACE, BentEngine, WeighingEngine, bundle, config, mind, ring
+from tests.little_replay import BLOCK, PLACE, BentEngine, WeighingEngine, bundle, config, ring, runtime
 from tests.unit.appliance.orders import ordered
 
 NOTHING = "nothing was computed: the request was refused on one side"
 RECORDS = [record for record in records(bundle()) if record is not None]
 
 
-def replayer(of: Mind | None = None, keys: Ring | None = None) -> Replayer:
-    return Replayer(of or mind(), config(), RECORDS[0].receipt, Openings(keys))
+def replayer(of: ModelRuntime | None = None, keys: Ring | None = None) -> Replayer:
+    return Replayer(of or runtime(), config(), RECORDS[0].receipt, Openings(keys))
 
 
 def plain(number: int) -> Record:
@@ -87,14 +87,14 @@ def handed(record: Record, **other: object) -> HandedOver:
 
 def with_handed(record: Record, **other: object) -> Replayed:
     openings = Openings(handed=[handed(record, **other)])
-    return Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(record)
+    return Replayer(runtime(), config(), RECORDS[0].receipt, openings).replay(record)
 
 
 def test_what_a_client_handed_over_comes_out_again_and_nothing_else_is_read() -> None:  # audit.md U56
     first, second = [each for each in RECORDS[BLOCK : 2 * BLOCK] if not each.receipt.refused][:2]
     assert with_handed(first).same
     openings = Openings(handed=[handed(first)])
-    assert Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(second).unread
+    assert Replayer(runtime(), config(), RECORDS[0].receipt, openings).replay(second).unread
 
 
 def test_another_chat_or_reply_key_than_was_sealed_gives_another_answer() -> None:  # audit.md U56
@@ -111,7 +111,7 @@ def test_with_the_service_keys_a_client_s_word_is_held_to_the_payload() -> None:
 
     def replayed(mode: Mode, keys: Ring | None) -> Replayed:
         openings = Openings(keys, [handed(record, mode=mode)])
-        return Replayer(mind(), config(), RECORDS[0].receipt, openings).replay(record)
+        return Replayer(runtime(), config(), RECORDS[0].receipt, openings).replay(record)
 
     assert replayed(handed(record).inside.mode, ring()).same
     assert replayed(other, None).same  # both modes say the same frames
@@ -134,7 +134,7 @@ def test_another_engine_or_profile_is_named_before_anything_is_computed() -> Non
 
 
 def test_the_first_token_that_differs_is_named() -> None:  # audit.md U53
-    replayed = replayer(mind(BentEngine(17))).replay(plain(1))
+    replayed = replayer(runtime(BentEngine(17))).replay(plain(1))
     assert replayed.differs == "answer, outcome"
     assert replayed.detail.startswith("first at token 17 of ")
     assert "does not say what it weighed" in replayed.detail
@@ -143,18 +143,18 @@ def test_the_first_token_that_differs_is_named() -> None:  # audit.md U53
 
 
 def test_and_by_how_much_each_side_was_preferred() -> None:  # audit.md U53
-    detail = replayer(mind(WeighingEngine(17))).replay(plain(1)).detail
+    detail = replayer(runtime(WeighingEngine(17))).replay(plain(1)).detail
     assert "below the greatest logit: the replay's token by 0, the recorded one by 0.25" in detail
 
 
 def test_a_sealed_answer_s_first_difference_is_named_too() -> None:  # audit.md U53
     record = next(each for each in RECORDS[BLOCK:] if not each.receipt.refused)
-    detail = replayer(mind(WeighingEngine(3)), ring()).replay(record).detail
+    detail = replayer(runtime(WeighingEngine(3)), ring()).replay(record).detail
     assert detail.startswith("first at token 3 of ")
 
 
 def test_the_same_words_on_another_way_differ() -> None:  # audit.md U53
-    replayed = replayer(mind(BentEngine(4, token=None, weighs=1.0))).replay(plain(1))
+    replayed = replayer(runtime(BentEngine(4, token=None, weighs=1.0))).replay(plain(1))
     assert replayed.differs == "outcome"
     assert "the way to them" in replayed.detail
 
@@ -171,7 +171,7 @@ def test_an_answer_that_stops_short_differs_at_its_end() -> None:  # audit.md U5
 def test_without_the_recorded_words_the_difference_has_no_token() -> None:  # audit.md U53
     record = replace(plain(1), said=None)
     assert replayer().replay(record).same
-    assert "not shown" in replayer(mind(BentEngine(2))).replay(record).detail
+    assert "not shown" in replayer(runtime(BentEngine(2))).replay(record).detail
 
 
 def test_bytes_that_are_not_the_receipt_s_differ() -> None:  # audit.md U50
@@ -188,7 +188,7 @@ def test_a_refusal_that_was_recorded_as_an_answer_differs() -> None:  # audit.md
 
 def test_no_finding_quotes_what_was_asked_or_said() -> None:  # audit.md U54
     for bent in (BentEngine(17), WeighingEngine(17), BentEngine(4, token=None, weighs=1.0)):
-        replayed = replayer(mind(bent), ring()).replay(plain(1))
+        replayed = replayer(runtime(bent), ring()).replay(plain(1))
         shown = repr(replayed) + repr(findings_of([replayed], 1, 1)) + repr(plain(1))
         assert "question" not in shown
         assert "Heard" not in shown
@@ -222,15 +222,15 @@ class NumberScript:
 class NumberSpeaker:
     stopped = False
 
-    def hear(self, token: int) -> bytes:
+    def feed(self, token: int) -> bytes:
         return b"%03d " % token
 
     def end(self, *, full: bool) -> End:
         return End(b"", Finish.LENGTH if full else Finish.STOP)
 
 
-def computed(of: Mind, count: int = 6) -> list[Record]:
-    """What a cell with this mind says of a few questions, at temperatures 0, 0.7 and 1."""
+def computed(of: ModelRuntime, count: int = 6) -> list[Record]:
+    """What a cell with this runtime says of a few questions, at temperatures 0, 0.7 and 1."""
     by = replace(RECORDS[0].receipt.by, profile=of.profile, fingerprint=of.engine.fingerprint)
     book = ReceiptBook(receipt_key("computes"), by, GATEWAY, PRICE)
     answering = Answering(of, book, Terms(GATEWAY, RAISED, names=config().names), Rings())
@@ -247,9 +247,9 @@ def computed(of: Mind, count: int = 6) -> list[Record]:
 
 
 def test_the_fixed_engine_gives_its_answers_again_on_other_threads() -> None:  # audit.md U50
-    recorded = computed(Mind(engine(), NumberScript()))
+    recorded = computed(ModelRuntime(engine(), NumberScript()))
     elsewhere = engine(threads=2, rows_max=7, speculate=False)
-    again = Replayer(Mind(elsewhere, NumberScript()), config(), recorded[0].receipt)
+    again = Replayer(ModelRuntime(elsewhere, NumberScript()), config(), recorded[0].receipt)
     again.check_engine(recorded[0].receipt)
     assert [again.replay(record) for record in recorded] == [Replayed(record.receipt.place) for record in recorded]
 
@@ -259,7 +259,7 @@ def test_what_the_engine_refuses_is_a_refusal_both_times() -> None:  # audit.md 
         def prompt(self, chat: ChatRequest) -> tuple[int, ...]:
             return (1,) * 400
 
-    of = Mind(engine(), Crowded())
+    of = ModelRuntime(engine(), Crowded())
     record = computed(of, 1)[0]
     assert record.receipt.finish == "engine.prompt-length"
     assert Replayer(of, config(), record.receipt).replay(record).same
@@ -267,8 +267,8 @@ def test_what_the_engine_refuses_is_a_refusal_both_times() -> None:  # audit.md 
 
 @pytest.mark.parametrize("bits", ["int8", "int4"])
 def test_another_quantization_is_named_and_where_it_first_shows(bits: str) -> None:  # audit.md U51, U53
-    recorded = computed(Mind(engine(), NumberScript()))
-    other = Replayer(Mind(engine(bits=bits), NumberScript()), config(), recorded[0].receipt)
+    recorded = computed(ModelRuntime(engine(), NumberScript()))
+    other = Replayer(ModelRuntime(engine(bits=bits), NumberScript()), config(), recorded[0].receipt)
     with pytest.raises(AuditRefused, match="fingerprint"):
         other.check_engine(recorded[0].receipt)
     replayed = [other.replay(record) for record in recorded]

@@ -17,7 +17,7 @@ from appliance.ordering.sequencer import Sequencer
 from appliance.serving.answer_pipeline import Answering
 from appliance.serving.run_queue import BACKLOG_BYTES_MAX, Device
 from appliance.serving.services import NoBroker, ObserveService, StreamService
-from appliance.serving.window import Answered, Piece, Propose, Say, Supply, WhereAreYou
+from appliance.serving.window import Answered, Piece, PositionQuery, Propose, Say, Supply
 from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from tests.unit.appliance.orders import GatedEngine, answering, chat_payload, there
@@ -87,7 +87,7 @@ async def cell(
             await asyncio.gather(running, return_exceptions=True)
 
 
-async def heard(host: Host, item: Propose | Supply | WhereAreYou) -> list[Say]:
+async def heard(host: Host, item: Propose | Supply | PositionQuery) -> list[Say]:
     return [say async for say in says(host, item)]
 
 

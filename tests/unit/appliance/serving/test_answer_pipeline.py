@@ -17,7 +17,7 @@ from appliance.engine.protocol import Engine, EngineRequest, Step
 from appliance.engine.protocol import Sampling as EngineSampling
 from appliance.engine.sampling.rules import SamplingRefused
 from appliance.engine.scripted import OPENINGS, ScriptedEngine
-from appliance.model_runtime import ByteScript, Mind
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.ordering.sequencer import OrderedRequest
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import PIECE_TOKENS, Answering, Seed, Terms
@@ -316,7 +316,7 @@ def test_a_sealed_answer_is_the_plain_one_in_frames(text: str, mode: Mode) -> No
     request = ordered(kind=Kind.SEALED, payload=sealed(text, mode))
     says = list(answering(ScriptedEngine(), ring=RING).answer(request))
     opened = reader(request)
-    heard = b"".join(opened.hear(say.words) for say in says if isinstance(say, Piece))
+    heard = b"".join(opened.feed(say.words) for say in says if isinstance(say, Piece))
     plain = said(ordered(text))
     assert heard == words(plain)
     assert {len(say.words) for say in says if isinstance(say, Piece)} == {FRAME_BYTES}
@@ -357,7 +357,7 @@ def test_both_modes_say_the_same_frames_and_streaming_says_them_sooner() -> None
     streamed = cell.answer(request)
     first = next(streamed)
     assert isinstance(first, Piece)
-    assert reader(request).hear(first.words) == words(said(ordered("a line of more than sixteen bytes")))[:16]
+    assert reader(request).feed(first.words) == words(said(ordered("a line of more than sixteen bytes")))[:16]
     frames = [first, *(say for say in streamed if isinstance(say, Piece))]
     whole = ordered(kind=Kind.SEALED, payload=sealed("a line of more than sixteen bytes", Mode.WHOLE))
     other = [say for say in answering(ScriptedEngine(), ring=RING).answer(whole) if isinstance(say, Piece)]
@@ -485,7 +485,7 @@ def test_what_is_wrong_with_a_request_comes_before_its_model() -> None:
 def test_a_cell_that_knows_no_name_answers_nobody() -> None:
     """answer.md A25: what is measured says the names; nothing means whichever is there."""
     cell = Answering(
-        Mind(ScriptedEngine(), ByteScript()),
+        ModelRuntime(ScriptedEngine(), ByteScript()),
         ReceiptBook(RECEIPT_KEY, BY, GATEWAY, FREE),
         Terms(GATEWAY, RAISED),
         Rings(),

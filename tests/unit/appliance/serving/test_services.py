@@ -15,11 +15,11 @@ from appliance.serving.window import (
     Declined,
     Judged,
     Piece,
+    PositionQuery,
     Propose,
     Say,
     Standing,
     Supply,
-    WhereAreYou,
     decode_say,
     encode_ask,
 )
@@ -207,7 +207,7 @@ def test_what_a_failed_answer_said_before_is_not_lost() -> None:
                 spoken: list[Say] = []
 
                 async def read_late() -> None:
-                    async for say in says(host, WhereAreYou()):
+                    async for say in says(host, PositionQuery()):
                         spoken.append(say)
                         await until(lambda: not host._exchanges)  # all of it has arrived
 

@@ -20,11 +20,11 @@ from appliance.serving.window import (
     Declined,
     Judged,
     Piece,
+    PositionQuery,
     Propose,
     Say,
     Standing,
     Supply,
-    WhereAreYou,
     WindowRefused,
     decode_ask,
     decode_say,
@@ -46,7 +46,7 @@ UINTS = st.integers(0, 2**64 - 1)
 MAYBE = st.none() | UINTS
 WORDS = st.binary(max_size=64)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=32)
-ASKS = st.just(WhereAreYou()) | st.builds(Propose, WORDS) | st.builds(Supply, WORDS)
+ASKS = st.just(PositionQuery()) | st.builds(Propose, WORDS) | st.builds(Supply, WORDS)
 SAYS = st.one_of(
     st.builds(Standing, UINTS, st.binary(min_size=32, max_size=32), MAYBE, UINTS),
     st.builds(Standing, st.just(0), st.none(), MAYBE, UINTS),
@@ -224,7 +224,7 @@ def test_the_example_of_the_specification() -> None:
         else:
             told[-1] = (told[-1][0], told[-1][1] + line.strip())
     messages = [
-        WhereAreYou(),
+        PositionQuery(),
         Standing(0, None, None, 0),
         Propose(b"\xa1\xa2\xa3"),
         Judged("joined", 1, 1, 1000),

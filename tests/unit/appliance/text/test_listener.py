@@ -20,7 +20,7 @@ def heard(
     listener = Listener(tokens, stops)
     said = []
     for number in range(len(tokens)):
-        said.append(listener.hear(number))
+        said.append(listener.feed(number))
         if listener.stopped:
             break
     end = listener.end(full=full)
@@ -96,19 +96,19 @@ def test_why_an_answer_ended(stops: list[str], full: bool, finish: Finish) -> No
 
 def test_a_token_of_no_tokenizer_says_nothing_and_counts() -> None:  # text.md L11
     listener = Listener([b"a"], ())
-    assert [listener.hear(number) for number in (0, 7, 0)] == [b"a", b"", b"a"]
+    assert [listener.feed(number) for number in (0, 7, 0)] == [b"a", b"", b"a"]
     assert listener.tokens == 3
 
 
 def test_the_first_space_of_pieces_with_a_mark_for_it() -> None:  # text.md L11
     listener = Listener([b" a", b" b"], (), strips_first_space=True)
-    assert [listener.hear(number) for number in (0, 1, 0)] == [b"a", b" b", b" a"]
+    assert [listener.feed(number) for number in (0, 1, 0)] == [b"a", b" b", b" a"]
 
 
 def test_bytes_are_heard_alike() -> None:
     chat = ChatRequest("m", (UserMessage(Prompt(b"x")),), None, Sampling(stop=(Prompt(b"lo"),)))
     listener = ByteText().listen(chat)
-    assert b"".join(listener.hear(token) for token in b"hello") == b"hel"
+    assert b"".join(listener.feed(token) for token in b"hello") == b"hel"
     assert listener.stopped
 
 

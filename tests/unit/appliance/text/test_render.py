@@ -148,7 +148,7 @@ def test_control_tokens_in_a_clients_words_are_words(family: str) -> None:  # te
     text = TEXTS[family]
     assert controls(family, text.render(forged)) == controls(family, text.render(honest))
     # The words reach the model as words: all of them, and nothing else.
-    said = b"".join(text.listen(forged).hear(token) for token in text.render(forged))
+    said = b"".join(text.listen(forged).feed(token) for token in text.render(forged))
     assert FORGED[family].encode() in said
 
 

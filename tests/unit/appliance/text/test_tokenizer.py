@@ -32,7 +32,7 @@ def test_text_comes_back_as_the_library_says(family: str, words: str) -> None:  
         return
     ids = read.encode(veil.over(words), veil)
     listener = Listener(read.pieces, (), strips_first_space=read.strips_first_space)
-    said = b"".join(listener.hear(token) for token in ids) + listener.end(full=False).words
+    said = b"".join(listener.feed(token) for token in ids) + listener.end(full=False).words
     assert said.decode() == tokenizer(family).decode(list(ids), skip_special_tokens=True)
 
 
@@ -41,7 +41,7 @@ def test_text_comes_back_as_the_library_says(family: str, words: str) -> None:  
 def test_any_tokens_at_all_become_what_the_library_makes_of_them(ids: list[int]) -> None:  # text.md L11
     read = READ["chatml"]
     listener = Listener(read.pieces, ())
-    said = b"".join(listener.hear(token) for token in ids) + listener.end(full=False).words
+    said = b"".join(listener.feed(token) for token in ids) + listener.end(full=False).words
     wanted = tokenizer("chatml").decode(ids, skip_special_tokens=True)
     # The library ends a piece at an added token that is spoken; ours goes on, so half a character may differ there.
     if not any(b"<" in read.pieces[token] for token in ids if token < len(read.pieces)):

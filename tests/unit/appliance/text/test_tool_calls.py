@@ -153,7 +153,7 @@ def test_an_answer_with_tools_is_whole_and_its_calls_are_a_message() -> None:  #
     chat = ChatRequest("m", (UserMessage(Prompt(b"?")), before, UserMessage(Prompt(b"?"))), (tool,))
     words = 'Wait.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Lisbon"}}\n</tool_call>'
     listener = text.listen(chat)
-    assert {listener.hear(token) for token in made.encode(words).ids} == {b""}
+    assert {listener.feed(token) for token in made.encode(words).ids} == {b""}
     end = listener.end(full=False)
     call = ToolCall(Prompt(b"call00001"), Prompt(b"weather"), (Argument(Prompt(b"city"), Prompt(b"Lisbon")),))
     message = AssistantMessage(Prompt(b"Wait."), (call,))
@@ -176,6 +176,6 @@ def test_an_answer_with_tools_that_calls_none_is_its_words(words: str, full: boo
     text = ModelText.of(files("chatml"), context_tokens=4096)
     listener = text.listen(ChatRequest("m", (UserMessage(Prompt(b"?")),), (Tool(Prompt(b"weather"), None, None),)))
     for token in tokenizer("chatml").encode(words).ids:
-        assert listener.hear(token) == b""
+        assert listener.feed(token) == b""
     end = listener.end(full=full)
     assert (end.words, end.finish) == (words.encode(), finish)

@@ -28,7 +28,7 @@ def outcome_of(words: Sequence[bytes], tokens: int) -> Outcome:
 
 def written(words: Sequence[bytes], rest: bytes = b"", of: AnswerKeys | None = None) -> tuple[int, list[bytes]]:
     writer = FrameWriter(of or keys())
-    frames = [frame for each in words if (frame := writer.hear(each)) is not None]
+    frames = [frame for each in words if (frame := writer.feed(each)) is not None]
     writer.hear_rest(rest)
     size, left = writer.end(outcome_of([*words, rest], len(words)))
     return size, frames + left
@@ -36,7 +36,7 @@ def written(words: Sequence[bytes], rest: bytes = b"", of: AnswerKeys | None = N
 
 def read(frames: Sequence[bytes], of: AnswerKeys | None = None) -> tuple[bytes, Outcome]:
     reader = FrameReader(of or keys())
-    return b"".join(map(reader.hear, frames)), reader.end()
+    return b"".join(map(reader.feed, frames)), reader.end()
 
 
 TOKENS = st.lists(st.binary(max_size=40), max_size=70)
@@ -70,9 +70,9 @@ def test_the_rung_is_that_of_the_tokens_unless_they_are_long(words: list[bytes])
 def test_frames_are_cut_by_the_count_of_tokens_alone(words: list[bytes]) -> None:
     """answer.md A17: when a frame comes while the engine speaks says how many tokens there were, not what they are."""
     writer, empty = FrameWriter(keys()), FrameWriter(keys())
-    moments = [writer.hear(each) is not None for each in words]
+    moments = [writer.feed(each) is not None for each in words]
     assert moments == [(count + 1) % STEP == 0 for count in range(len(words))]
-    assert moments == [empty.hear(b"") is not None for _ in words]
+    assert moments == [empty.feed(b"") is not None for _ in words]
 
 
 def test_a_flood_of_bytes_in_one_token_waits_its_turn() -> None:
@@ -132,7 +132,7 @@ def test_an_answer_that_was_cut_off_has_no_end() -> None:
     for count in range(len(ANSWER)):
         reader = FrameReader(keys())
         for frame in ANSWER[:count]:
-            reader.hear(frame)
+            reader.feed(frame)
         with pytest.raises(AnswerRefused) as refused:
             reader.end()
         assert refused.value.code == "answer.truncated"
@@ -148,7 +148,7 @@ def test_frames_of_another_answer_are_not_taken_in_between() -> None:
 @pytest.mark.parametrize("frame", [b"", bytes(FRAME_BYTES - 1), bytes(FRAME_BYTES + 1), bytes(FRAME_BYTES)])
 def test_what_is_no_frame(frame: bytes) -> None:
     with pytest.raises(AnswerRefused):
-        FrameReader(keys()).hear(frame)
+        FrameReader(keys()).feed(frame)
     with pytest.raises(AnswerRefused):
         list(split(frame + bytes(FRAME_BYTES - len(frame) % FRAME_BYTES + 1)))
 
@@ -199,9 +199,9 @@ def test_a_cell_that_seals_nonsense_is_noticed(plain: Callable[[], list[bytes]],
 def test_nothing_comes_after_the_last_frame() -> None:
     reader = FrameReader(keys())
     for frame in ANSWER:
-        reader.hear(frame)
+        reader.feed(frame)
     with pytest.raises(AnswerRefused) as refused:
-        reader.hear(ANSWER[0])
+        reader.feed(ANSWER[0])
     assert refused.value.code == "answer.after-end"
 
 
@@ -215,7 +215,7 @@ def test_an_answer_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("attestation.sealed.frames.FRAMES_MAX", 3)
     reader = FrameReader(keys())
     for frame in ANSWER[:3]:
-        reader.hear(frame)
+        reader.feed(frame)
     with pytest.raises(AnswerRefused) as refused:
-        reader.hear(ANSWER[3])
+        reader.feed(ANSWER[3])
     assert refused.value.code == "answer.frames"

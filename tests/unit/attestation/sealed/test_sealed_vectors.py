@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from appliance.engine.scripted import ScriptedEngine
-from appliance.model_runtime import ByteScript, Mind
+from appliance.model_runtime import ByteScript, ModelRuntime
 from appliance.service_keys import Rings
 from appliance.serving.answer_pipeline import Answering, Terms
 from appliance.serving.receipts import ReceiptBook
@@ -123,7 +123,7 @@ def test_the_frames_by_hand(case: dict[str, Any]) -> None:
 def test_a_client_reads_it(case: dict[str, Any]) -> None:
     keys = AnswerKeys(Secret(of(case, "answer_key")), of(case, "salt"))
     reader = FrameReader(keys)
-    assert b"".join(reader.hear(bytes.fromhex(frame)) for frame in case["frames"]) == of(case, "words")
+    assert b"".join(reader.feed(bytes.fromhex(frame)) for frame in case["frames"]) == of(case, "words")
     outcome = reader.end()
     assert (outcome.finish, outcome.tokens_in, outcome.tokens_out) == (
         Finish.STOP,
@@ -136,8 +136,8 @@ def test_a_cell_says_these_very_frames(case: dict[str, Any]) -> None:
     """answer.md A1: the pipeline of the cell, at this place."""
     ring, place = opened(case)
     terms = Terms(place.gateway, RAISED, True, place, frozenset({"demo"}))
-    mind = Mind(ScriptedEngine(), ByteScript())
-    cell = Answering(mind, ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring))
+    runtime = ModelRuntime(ScriptedEngine(), ByteScript())
+    cell = Answering(runtime, ReceiptBook(RECEIPT_KEY, BY, place.gateway, FREE), terms, Rings(ring))
     for index in range(case["index"]):
         list(cell.answer(ordered(height=case["height"], index=index)))
     request = Request(case["id"], of(case, "caller"), Kind.SEALED, Prompt(of(case, "payload")))
