@@ -107,8 +107,8 @@ def start_model_runtime(engine: str, profile: bytes, model: OpenedPack | None) -
     if model is None:
         raise AssertionError("a cell without a model was refused when its configuration was read")
     started = engine_start.start(model, sampling=model.card.claims.sampling, profile=profile, engine=engine)
-    _log.info("engine proven", engine=started.engine.id, profile=profile.hex(), golden=len(started.profile.golden))
-    return ModelRuntime(started.engine, ModelScript(started.text, started.profile.settings.defaults), profile)
+    script = ModelScript(started.text, started.profile.settings.defaults)
+    return ModelRuntime(started.engine, script, profile, golden=len(started.profile.golden))
 
 
 def detect_tee(*, needed: bool) -> Tee | None:
@@ -208,6 +208,7 @@ async def _until_ended(booted: Booted, window: Window, told_to_stop: asyncio.Eve
             if window.release is not None and booted.pack is not None:
                 without_key = tasks.create_task(_gave_up(window.release))
                 opened, proven = await _proven(booted, booted.pack, window.release, kept)
+                _log_engine(proven.runtime)
                 window.serve(proven)
                 without_key.cancel()
                 model = opened.model.identity
@@ -217,6 +218,11 @@ async def _until_ended(booted: Booted, window: Window, told_to_stop: asyncio.Eve
     except* Ended as group:
         endings = [each for each in group.exceptions if isinstance(each, Ended)]
     return min(endings, key=lambda ended: FIRST_SAID.index(ended.status))
+
+
+def _log_engine(runtime: ModelRuntime) -> None:
+    if runtime.golden:  # else it has no profile that it was proven under
+        _log.info("engine proven", engine=runtime.engine.id, profile=runtime.profile.hex(), golden=runtime.golden)
 
 
 async def _stopped(told_to_stop: asyncio.Event) -> Never:

@@ -55,11 +55,12 @@ class Script(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
-    """An engine, its words, and the digest of the profile it was started under."""
+    """An engine, its words, and the digest of the profile it was proven under, with so many golden prompts."""
 
     engine: Engine
     script: Script
     profile: bytes = NO_PROFILE
+    golden: int = 0
 
 
 StartRuntime: TypeAlias = Callable[[OpenedPack | None], ModelRuntime]

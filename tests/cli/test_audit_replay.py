@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +16,13 @@ import pytest
 from anchorhold.command import main
 from anchorhold.replay.runs import Source, choose, run, run_on_ray
 from attestation.auditor.audit_bundle import AnswersPart, AskedPart
+from devnet.demo import run as demo
+from devnet.demo.key_owner import KeyOwner, key_owner
+from devnet.demo.screen import Screen
 from foundation import private_files
+from foundation.secrecy import Prompt
 from tests.cli.test_audit import ROOTS
+from tests.little_engine import needs_kernels
 from tests.little_replay import BLOCK, bundle, ring
 
 
@@ -93,6 +103,37 @@ def test_usage(folder: Path) -> None:  # audit.md U55
     private_files.replace(folder / "key", b"00" * 32)
     assert replay(folder, "--model", str(folder / "bundle"), "--model-key", str(folder / "key")) == 5
     assert replay(folder, "--service-keys", str(folder / "bent")) == 5
+
+
+@contextmanager
+def whose_keys_are_kept(folder: Path, write_model: Callable[[Path], object]) -> Iterator[KeyOwner]:
+    """The demo's owner, whose keys an auditor is handed."""
+    with key_owner(folder, write_model) as owner:
+        private_files.replace(folder / "key", owner.key.reveal().hex().encode())
+        private_files.replace(folder / "ring", owner.ring.encode().reveal())
+        yield owner
+
+
+@needs_kernels
+def test_the_model_answers_again_and_nothing_but_json_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """audit.md U39, U50: what the demo's cell answered, by its pack and its keys, in a process of its own."""
+    monkeypatch.setattr(demo, "key_owner", whose_keys_are_kept)
+    assert demo.run(tmp_path, [Prompt(b"Where?")] * 4, Screen(io.StringIO(), words=False)) == 0
+    bundle, roots, pack, key, ring = (
+        str(tmp_path / name) for name in ("bundle.anchorhold", "devnet-roots.toml", "model.pack", "key", "ring")
+    )
+    replayed = ["--replay", "--model", pack, "--model-key", key, "--service-keys", ring]
+    ended = subprocess.run(
+        [sys.executable, "-m", "anchorhold.command", "audit", bundle, "--devnet", roots, *replayed, "--json"],
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    found = [each for each in json.loads(ended.stdout)["findings"] if each["stage"] == "replay"]
+    assert [each["standing"] for each in found] == ["holds"]
+    assert found[0]["got"] == "2 of 5, 5 chosen; 3 could not be read"  # the sealed ones; of the others it has digests
 
 
 @pytest.mark.slow
