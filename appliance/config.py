@@ -28,9 +28,9 @@ name = "tiny"                               any of name, family, quantization, t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 from appliance.key_release import Wanted
 from attestation.consensus.chat import is_model_name
@@ -42,6 +42,15 @@ from attestation.receipts.price import FREE, PriceSchedule
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import toml_table
 from foundation.refusal import PARTS_MAX, Refused, listed, outline, shape, shown
+from foundation.sized import Digest32
+from measurements.digests import (
+    ConfigurationDigest,
+    ModelConfigDigest,
+    ModelRoot,
+    ProfileDigest,
+    TemplateDigest,
+    TokenizerDigest,
+)
 from measurements.pack.identity import Expected
 
 CONFIG_BYTES_MAX = 64 * 1024
@@ -56,6 +65,8 @@ _RELEASE = ("broker_key", "resource", "model_root")
 _RELEASE_OPTIONAL = ("model", _SERVICE)
 _MODEL_TEXTS = frozenset({"name", "family", "quantization"})
 _MODEL_DIGESTS = frozenset({"tokenizer", "template", "config"})
+
+T = TypeVar("T")
 
 
 class ConfigRefused(Refused):
@@ -75,7 +86,7 @@ class MeasuredConfig:
     model: Expected | None = None  # of the pack that the released key opens
     plaintext: bool = True
     price: PriceSchedule = FREE
-    profile: bytes | None = None  # of the engine, in that pack
+    profile: ProfileDigest | None = None  # of the engine, in that pack
     aliases: frozenset[str] = frozenset()
 
     @property
@@ -120,9 +131,9 @@ class MeasuredConfig:
             raise ConfigRefused("profile", expected=f"none for {self.engine}", got="a profile")
 
 
-def config_digest(raw: bytes) -> bytes:
+def config_digest(raw: bytes) -> ConfigurationDigest:
     """What a quote binds as the measured configuration: of the file as it stands in the image."""
-    return tagged_sha256(DIGEST_TAG, raw)
+    return ConfigurationDigest(tagged_sha256(DIGEST_TAG, raw))
 
 
 def _release(fields: object) -> tuple[Wanted, Expected]:
@@ -133,7 +144,7 @@ def _release(fields: object) -> tuple[Wanted, Expected]:
     _check_path("release.resource", texts["resource"], GrantPurpose.MODEL)
     if _SERVICE in texts:
         _check_path("release.service", texts[_SERVICE], GrantPurpose.SERVICE)
-    root = _digest("release.model_root", texts["model_root"])
+    root = ModelRoot(_digest("release.model_root", texts["model_root"]))
     broker = _digest("release.broker_key", texts["broker_key"])
     wanted = Wanted(broker, texts["resource"], GrantPurpose.MODEL, root, texts.get(_SERVICE))
     return wanted, _expected(root, fields.get("model", {}))
@@ -179,10 +190,10 @@ def _aliases(stated: object, served: str) -> frozenset[str]:
     return frozenset(stated)
 
 
-def _profile(stated: object) -> bytes | None:
+def _profile(stated: object) -> ProfileDigest | None:
     if stated is None:
         return None
-    return _digest("profile", _texts("profile", {"profile": stated})["profile"])
+    return ProfileDigest(_digest("profile", _texts("profile", {"profile": stated})["profile"]))
 
 
 def _price(fields: object) -> PriceSchedule:
@@ -196,22 +207,25 @@ def _price(fields: object) -> PriceSchedule:
         raise ConfigRefused(refusal.code, expected=refusal.expected, got=refusal.got) from None
 
 
-def _expected(model_root: bytes, fields: object) -> Expected:
+def _expected(model_root: ModelRoot, fields: object) -> Expected:
     if not isinstance(fields, dict) or not fields.keys() <= _MODEL_TEXTS | _MODEL_DIGESTS:
         raise ConfigRefused(
             "release.model", expected=f"some of {sorted(_MODEL_TEXTS | _MODEL_DIGESTS)}", got=outline(fields)
         )
     texts = _texts("release.model", fields)
-    digests = {name: _digest(f"release.model.{name}", texts[name]) for name in texts.keys() & _MODEL_DIGESTS}
     return Expected(
         model_root=model_root,
         name=texts.get("name"),
         family=texts.get("family"),
         quantization=texts.get("quantization"),
-        tokenizer=digests.get("tokenizer"),
-        template=digests.get("template"),
-        config=digests.get("config"),
+        tokenizer=_of_model(TokenizerDigest, texts, "tokenizer"),
+        template=_of_model(TemplateDigest, texts, "template"),
+        config=_of_model(ModelConfigDigest, texts, "config"),
     )
+
+
+def _of_model(kind: Callable[[Digest32], T], texts: dict[str, str], name: str) -> T | None:
+    return kind(_digest(f"release.model.{name}", texts[name])) if name in texts else None
 
 
 def _texts(table: str, fields: dict[str, object]) -> dict[str, str]:
@@ -223,11 +237,11 @@ def _texts(table: str, fields: dict[str, object]) -> dict[str, str]:
     return texts
 
 
-def _digest(name: str, text: str) -> bytes:
+def _digest(name: str, text: str) -> Digest32:
     raw = _hex(name, text)
     if len(raw) != DIGEST_BYTES:
         raise ConfigRefused(name, expected=f"{DIGEST_BYTES} bytes", got=len(raw))
-    return raw
+    return Digest32(raw)
 
 
 def _hex(name: str, text: str) -> bytes:

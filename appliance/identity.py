@@ -15,12 +15,13 @@ from appliance.key_release import Attester, Releaser, Wanted
 from attestation.evidence.keyset import KeyAlgorithm, Keyset, KeyUse, PublicKey
 from attestation.tee.produce import identity
 from attestation.tee.tee import Tee
+from measurements.digests import ConfigurationDigest
 
 
 class Identity:
     """One boot. `tee` is None on a machine without one: then nobody can be shown who this is."""
 
-    def __init__(self, measured_config: bytes, tee: Tee | None, *, event_log: bytes = b"") -> None:
+    def __init__(self, measured_config: ConfigurationDigest, tee: Tee | None, *, event_log: bytes = b"") -> None:
         """`measured_config` is the digest of the configuration."""
         self.key: Final = Ed25519PrivateKey.generate()
         self.measured_config: Final = measured_config

@@ -41,6 +41,7 @@ from attestation.tee.tee import Tee
 from foundation import cbor
 from foundation.refusal import StagedRefused, outline, shown
 from foundation.secrecy import Secret
+from measurements.digests import ConfigurationDigest, ModelRoot
 
 LIMITS: Final = cbor.Limits(bytes_max=1 << 20, depth_max=1, items_max=8)
 AUTH, ATTEST, RESOURCE = "auth", "attest", "resource/"
@@ -164,7 +165,7 @@ class Wanted:
     broker: bytes
     resource: str
     purpose: GrantPurpose
-    model_root: bytes
+    model_root: ModelRoot
     service: str | None = None
 
 
@@ -188,7 +189,7 @@ class Held:
 class Attester:
     """Asks the TEE for evidence over a challenge. What it needs is fixed for one boot."""
 
-    def __init__(self, tee: Tee, keyset: Keyset, measured_config: bytes, event_log: bytes = b"") -> None:
+    def __init__(self, tee: Tee, keyset: Keyset, measured_config: ConfigurationDigest, event_log: bytes = b"") -> None:
         self._tee, self._keyset, self._config, self._event_log = tee, keyset, measured_config, event_log
 
     @property

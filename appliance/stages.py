@@ -29,9 +29,11 @@ from appliance.serving.receipts import ReceiptBook
 from appliance.serving.run_queue import Device
 from appliance.serving.services import ReleaseService
 from attestation.consensus.chat_limits import RAISED
-from attestation.receipts.body import ServedBy
+from attestation.receipts.body import EngineFingerprint, ServedBy
+from attestation.receipts.outcome import checked_digest
 from attestation.sealed.request import Place
 from foundation.secrecy import Secret
+from measurements.digests import ProfileDigest
 from measurements.pack.identity import Expected
 from measurements.pack.pack_reader import OpenedPack, open_pack
 
@@ -120,8 +122,8 @@ def _proven(booted: Booted, model: OpenedPack | None, held: Held | None) -> Prov
         model_root=root,
         tokenizer=tokenizer,
         template=template,
-        profile=runtime.profile,
-        fingerprint=runtime.engine.fingerprint,
+        profile=ProfileDigest(checked_digest(runtime.profile)),
+        fingerprint=EngineFingerprint(checked_digest(runtime.engine.fingerprint)),
     )
     return Proven(booted, runtime, by)
 

@@ -23,7 +23,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NewType
 
 from attestation.errors import EvidenceRefused
 from attestation.evidence.keyset import KeysetDigest
@@ -32,6 +32,11 @@ from foundation import cbor
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
 from foundation.document import json_object
 from foundation.refusal import difference, outline, shown
+from foundation.sized import Digest32
+from measurements.digests import ConfigurationDigest
+
+DevicesDigest = NewType("DevicesDigest", Digest32)
+"""Of every device report beside a quote."""
 
 VERSION = 1
 IDENTITY_TAG = "anchorhold/report-data/identity/v1"
@@ -54,9 +59,9 @@ class UnfitReportData(EvidenceRefused):
     stage: ClassVar[str] = "report-data"
 
 
-def devices_digest(reports: Sequence[bytes]) -> bytes:
+def devices_digest(reports: Sequence[bytes]) -> DevicesDigest:
     """E121: one digest of every device report shown beside the quote, in order; also of there being none."""
-    return tagged_sha256(DEVICES_TAG, cbor.encode(list(reports)))
+    return DevicesDigest(tagged_sha256(DEVICES_TAG, cbor.encode(list(reports))))
 
 
 NO_DEVICES = devices_digest(())
@@ -75,8 +80,8 @@ class Statement:
     kind: TeeKind
     nonce: bytes
     keyset: KeysetDigest
-    measured_config: bytes
-    devices: bytes = NO_DEVICES
+    measured_config: ConfigurationDigest
+    devices: DevicesDigest = NO_DEVICES
 
     def __post_init__(self) -> None:
         _sized("nonce", self.nonce, NONCE_BYTES_MIN, NONCE_BYTES_MAX)
@@ -105,7 +110,14 @@ class Statement:
                 bytes() as config,
                 bytes() as devices,
             ] if version == VERSION:
-                statement = cls(_purpose(purpose), _kind(kind), nonce, KeysetDigest(keyset), config, devices)
+                statement = cls(
+                    purpose=_purpose(purpose),
+                    kind=_kind(kind),
+                    nonce=nonce,
+                    keyset=KeysetDigest(_digest("keyset digest", keyset)),
+                    measured_config=ConfigurationDigest(_digest("measured configuration digest", config)),
+                    devices=DevicesDigest(_digest("devices digest", devices)),
+                )
             case _:
                 raise UnfitReportData("report-data.shape", expected="a statement", got=outline(value))
         if statement.encode() != raw:  # true and false count as numbers to Python, not to the encoding
@@ -233,6 +245,11 @@ def _sized(what: str, value: bytes, low: int, high: int) -> None:
     if not low <= len(value) <= high:
         expected = f"{low} bytes" if low == high else f"{low} to {high} bytes"
         raise UnfitReportData("report-data.length", expected=f"{expected} of {what}", got=len(value))
+
+
+def _digest(what: str, raw: bytes) -> Digest32:
+    _sized(what, raw, DIGEST_BYTES, DIGEST_BYTES)
+    return Digest32(raw)
 
 
 def _of_purpose(statement: Statement, purpose: Purpose) -> None:

@@ -39,11 +39,11 @@ from appliance.serving.receipts import ReceiptBook
 from appliance.serving.run_queue import Device
 from appliance.serving.services import StreamService
 from appliance.serving.window import Answered
-from attestation.consensus.blocks import Kind, Request
+from attestation.consensus.blocks import Beacon, Kind, Link, Request
 from attestation.consensus.chat import Sampling
 from attestation.consensus.chat_limits import RAISED
 from attestation.consensus.delegation import DelegationCache
-from attestation.receipts.body import ServedBy
+from attestation.receipts.body import EngineFingerprint, ServedBy
 from attestation.receipts.price import PriceSchedule
 from attestation.sealed.request import Mode, Place
 from attestation.sealed.ring import Ring
@@ -52,6 +52,15 @@ from devnet.chain import CALLER, Chain
 from devnet.subnet import GATEWAY, Subnet
 from foundation import logs
 from foundation.secrecy import Prompt
+from foundation.sized import digest32
+from measurements.digests import (
+    ConfigurationDigest,
+    DecisionDigest,
+    ModelRoot,
+    ProfileDigest,
+    TemplateDigest,
+    TokenizerDigest,
+)
 from vsock_bridge.host import Host
 from vsock_bridge.ports import Port
 from vsock_bridge.server import CellServer
@@ -78,8 +87,17 @@ LITTLE: Final = Architecture(
     rotary_width=32,
     tied=True,
 )
-PLACE: Final = Place(GATEWAY, b"\x30" * 32)
-BY: Final = ServedBy("bench", bytes(32), bytes(32), PLACE.model_root, bytes(32), bytes(32), bytes(32), bytes(32))
+PLACE: Final = Place(GATEWAY, ModelRoot(digest32(b"\x30" * 32)))
+BY: Final = ServedBy(
+    release="bench",
+    adoption=DecisionDigest(digest32(bytes(32))),
+    config=ConfigurationDigest(digest32(bytes(32))),
+    model_root=PLACE.model_root,
+    tokenizer=TokenizerDigest(digest32(bytes(32))),
+    template=TemplateDigest(digest32(bytes(32))),
+    profile=ProfileDigest(digest32(bytes(32))),
+    fingerprint=EngineFingerprint(digest32(bytes(32))),
+)
 
 
 class ReadyEngine:
@@ -172,8 +190,8 @@ def _placed(height: int, kind: Kind, payload: bytes) -> OrderedRequest:
         caller=CALLER,
         kind=kind,
         payload=request.payload,
-        beacon=bytes(32),
-        link=bytes(32),
+        beacon=Beacon(digest32(bytes(32))),
+        link=Link(digest32(bytes(32))),
         request_digest=request.digest(),
         block_time_ns=1,
         certified_time_ns=1,

@@ -29,6 +29,7 @@ from attestation.policy import document
 from devnet.tee import SimulatedSnpTee, SimulatedTee, collateral_json, policy_document, reference_values
 from foundation import private_files
 from foundation.secrecy import Secret
+from measurements.digests import ConfigurationDigest, ModelRoot
 from measurements.launch.measurement import LaunchMeasurement, SnpLaunchDigest, TdxRegisters
 from measurements.reference import ReferenceValues
 
@@ -44,13 +45,13 @@ class DevnetBroker:
     wrapping: SoftwareWrapping
     broker: Broker
     measurement: LaunchMeasurement
-    model_root: bytes
+    model_root: ModelRoot
 
     @property
     def public(self) -> bytes:
         return self.keys.public
 
-    def approve(self, measured_config: bytes) -> None:
+    def approve(self, measured_config: ConfigurationDigest) -> None:
         """The image of this devnet's machine, with that configuration and no other."""
         release = Release(RELEASE_NAME, self.measurement, self.model_root, measured_config, ReleaseState.APPROVED)
         add_release(self.store, release, time.time_ns())
@@ -84,7 +85,7 @@ def devnet_broker(
     folder: Path,
     tee: SimulatedTee,
     *,
-    model_root: bytes,
+    model_root: ModelRoot,
     secrets: Mapping[str, Secret],
     key_encryption_key: Secret | None = None,
 ) -> Iterator[DevnetBroker]:

@@ -17,12 +17,13 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
-from attestation.consensus.blocks import UINT_MAX, Block, Header, Kind, Request, genesis, request_root
+from attestation.consensus.blocks import UINT_MAX, Beacon, Block, Header, Kind, Link, Request, genesis, request_root
 from attestation.consensus.slices import Body, SliceProof
 from devnet.misbehaviour import Misbehaviour
 from devnet.subnet import NEIGHBOUR, Subnet
 from foundation import cbor
 from foundation.secrecy import Prompt
+from foundation.sized import digest32
 
 CALLER: Final = bytes.fromhex("00000000fff000070101")
 
@@ -41,10 +42,10 @@ class Chain:
         return len(self.blocks)
 
     @property
-    def head_link(self) -> bytes:
+    def head_link(self) -> Link:
         return self.link(self.height)
 
-    def link(self, height: int) -> bytes:
+    def link(self, height: int) -> Link:
         return self.blocks[height - 1].header.link() if height else genesis(self.canister)
 
     def seal(
@@ -65,7 +66,7 @@ class Chain:
             canister=self.canister,
             height=self.height + 1,
             parent=self.head_link,
-            beacon=sha256(b"beacon" + self._seed + self.height.to_bytes(8, "big")).digest(),
+            beacon=Beacon(digest32(sha256(b"beacon" + self._seed + self.height.to_bytes(8, "big")).digest())),
             time_ns=time_ns,
             first_id=first_id,
             count=len(requests),
@@ -85,7 +86,7 @@ class Chain:
         if misbehaviour is Misbehaviour.FUTURE_BLOCK:
             time_ns = headers[-1].time_ns - 1
         if misbehaviour is Misbehaviour.FORGED_HEAD:
-            certified = sha256(certified).digest()
+            certified = Link(digest32(sha256(certified).digest()))
         certificate = self.subnet.certify(self.canister, certified, time_ns, misbehaviour=misbehaviour)
         raw = SliceProof(certificate, tuple(headers)).encode()
         return _other_version(raw) if misbehaviour is Misbehaviour.OTHER_VERSION else raw
@@ -97,7 +98,7 @@ class Chain:
 def _bent(header: Header, before: Header | None, misbehaviour: Misbehaviour | None) -> Header:
     match misbehaviour:
         case Misbehaviour.WRONG_PARENT | Misbehaviour.OTHER_GENESIS:
-            return replace(header, parent=sha256(header.parent).digest())
+            return replace(header, parent=Link(digest32(sha256(header.parent).digest())))
         case Misbehaviour.TIME_RUNS_BACK if before is not None:
             return replace(header, time_ns=before.time_ns - 1)
         case Misbehaviour.OTHER_CANISTER:

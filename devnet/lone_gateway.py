@@ -9,20 +9,37 @@ from typing import Final
 
 from anchorhold.host.answer_reports import Report
 from attestation.consensus.blocks import Block, Kind
-from attestation.receipts.body import Receipt, ServedBy
-from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome, answer_digest
+from attestation.receipts.body import EngineFingerprint, Receipt, ReceiptDigest, ServedBy
+from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome, OutcomeCommitment, answer_digest
 from attestation.receipts.price import PriceSchedule
-from attestation.receipts.seeds import SeedPolicy
+from attestation.receipts.seeds import SeedCommitment, SeedPolicy
 from devnet.gateway import Gateway, gateway_wasm
 from devnet.subnet import Subnet
+from foundation.sized import digest32
+from measurements.digests import (
+    ConfigurationDigest,
+    DecisionDigest,
+    ModelRoot,
+    ProfileDigest,
+    TemplateDigest,
+    TokenizerDigest,
+)
 
 OWNER: Final = b"\x01owner"
 REPORTER: Final = b"\x02reporter"
 SECOND_REPORTER: Final = b"\x02another reporter"
 START_NS: Final = 1_700_000_000_000_000_000
 PRICE: Final = PriceSchedule(request=1_000_000, token_in=2_000, token_out=10_000)
+NOTHING: Final = digest32(bytes(32))
 SERVED_BY: Final = ServedBy(
-    "devnet", bytes(32), b"\xc0" * 32, b"\x30" * 32, b"\x31" * 32, b"\x32" * 32, b"\xe0" * 32, b"\xe1" * 32
+    release="devnet",
+    adoption=DecisionDigest(digest32(bytes(32))),
+    config=ConfigurationDigest(digest32(b"\xc0" * 32)),
+    model_root=ModelRoot(digest32(b"\x30" * 32)),
+    tokenizer=TokenizerDigest(digest32(b"\x31" * 32)),
+    template=TemplateDigest(digest32(b"\x32" * 32)),
+    profile=ProfileDigest(digest32(b"\xe0" * 32)),
+    fingerprint=EngineFingerprint(digest32(b"\xe1" * 32)),
 )
 
 
@@ -75,7 +92,7 @@ def receipt_for(
         finish = Finish.SEALED
     outcome = Outcome.refusal(finish) if isinstance(finish, str) else None
     return Receipt(
-        by=replace(SERVED_BY, fingerprint=engine),
+        by=replace(SERVED_BY, fingerprint=EngineFingerprint(digest32(engine))),
         gateway=header.canister,
         height=header.height,
         index=index,
@@ -83,15 +100,15 @@ def receipt_for(
         kind=request.kind,
         request=request.digest(),
         seed_policy=SeedPolicy.BEACON,
-        seed=bytes(32),
+        seed=SeedCommitment(NOTHING),
         answer=NO_ANSWER if refused else answer_digest((answer,)),
-        outcome=bytes(32) if outcome is None else outcome.commitment(),
+        outcome=OutcomeCommitment(NOTHING) if outcome is None else outcome.commitment(),
         finish=finish,
         tokens_in=0 if refused else 12,
         tokens_out=0 if refused else 7,
         price=PRICE.digest,
         cycles=0,
-        previous=bytes(32),
+        previous=ReceiptDigest(NOTHING),
     ).encode()
 
 

@@ -29,6 +29,7 @@ from devnet.pki import Authority
 from devnet.sim_ccel import Measured, event_log
 from devnet.sim_snp import ReportFields, SimulatedSnp
 from devnet.sim_tdx import QuoteFields, SimulatedTdx
+from measurements.digests import ConfigurationDigest
 from measurements.reference import ReferenceValues
 
 
@@ -93,13 +94,19 @@ def endorsed(bundle: EvidenceBundle, tee: SimulatedTee) -> EvidenceBundle:
     return replace(bundle, collateral=collateral_json(tee.platform))
 
 
-def identity_bundle(tee: SimulatedTee, nonce: bytes, keyset: Keyset, measured_config: bytes) -> EvidenceBundle:
+def identity_bundle(
+    tee: SimulatedTee, nonce: bytes, keyset: Keyset, measured_config: ConfigurationDigest
+) -> EvidenceBundle:
     """One file that says who this simulated cell is, over a caller's nonce, with all a verifier needs."""
     return endorsed(identity(tee, nonce, keyset, measured_config, event_log=_log(tee)), tee)
 
 
 def release_bundle(
-    tee: SimulatedTee, challenge: str, tee_public_key: Mapping[str, str], keyset: Keyset, measured_config: bytes
+    tee: SimulatedTee,
+    challenge: str,
+    tee_public_key: Mapping[str, str],
+    keyset: Keyset,
+    measured_config: ConfigurationDigest,
 ) -> EvidenceBundle:
     """One file that answers a broker's challenge for this simulated cell, with all the broker needs."""
     bundle = release(tee, challenge, tee_public_key, keyset, measured_config, event_log=_log(tee))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-DIGEST_BYTES = 32
+from foundation.sized import DIGEST_BYTES, Digest32
+
+__all__ = ["DIGEST_BYTES", "domain", "tagged_sha256"]
 
 
 def domain(tag: str) -> bytes:
@@ -26,9 +28,9 @@ def _begun(tag: str) -> hashlib._Hash:
     return hashlib.sha256(domain(tag))
 
 
-def tagged_sha256(tag: str, *parts: bytes) -> bytes:
+def tagged_sha256(tag: str, *parts: bytes) -> Digest32:
     """SHA-256 over the domain separator of `tag` and then every part, without separators in between."""
     digest = _begun(tag).copy()
     for part in parts:
         digest.update(part)
-    return digest.digest()
+    return Digest32(digest.digest())

@@ -16,9 +16,10 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar, overload
 
 from foundation.refusal import SHOWN_CHARACTERS_MAX, Refuse, shape, shown
+from foundation.sized import DIGEST_BYTES, Digest32
 
 FAULT_CHARACTERS_MAX: Final = 160
 INTEGER_MAX: Final = 2**63 - 1
@@ -187,6 +188,10 @@ class Fields:
         except ValueError:
             raise self.refused(name, "a time like 2026-01-31T12:00:00Z", shown(value)) from None
 
+    @overload
+    def digest(self, name: str) -> Digest32: ...
+    @overload
+    def digest(self, name: str, size: int, form: re.Pattern[str] = LOWER_HEX) -> bytes: ...
     def digest(self, name: str, size: int = 32, form: re.Pattern[str] = LOWER_HEX) -> bytes:
         """So many bytes in hexadecimal."""
         return hexadecimal(self.take(name), f"{self.where}.{name}", self._refuse, size, form=form)
@@ -198,9 +203,10 @@ class Fields:
             raise self.refused(name, f"at most {bytes_max} bytes", f"{len(value)} bytes")
         return value
 
-    def optional_digest(self, name: str, size: int = 32) -> bytes | None:
+    def optional_digest(self, name: str) -> Digest32 | None:
         """None where the member is null."""
-        return self._digest_or_null(name, self.take(name), size)
+        value = self._digest_or_null(name, self.take(name), DIGEST_BYTES)
+        return None if value is None else Digest32(value)
 
     def optional_digests(self, name: str, count: int, size: int) -> tuple[bytes | None, ...]:
         return tuple(self._digest_or_null(name, value, size) for value in self.items(name, count, count))

@@ -15,25 +15,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
+from foundation.sized import Digest32
+
 LEAF = b"\x00"
 NODE = b"\x01"
 
 
-def leaf(data: bytes) -> bytes:
+def leaf(data: bytes) -> Digest32:
     """The hash of one entry."""
-    return sha256(LEAF + data).digest()
+    return Digest32(sha256(LEAF + data).digest())
 
 
-def root(leaves: Sequence[bytes]) -> bytes:
+def root(leaves: Sequence[bytes]) -> Digest32:
     """The tree hash over `leaves`, which are hashes already."""
     if not leaves:
-        return sha256(b"").digest()
+        return Digest32(sha256(b"").digest())
     # Pairing level by level, an odd last node moving up untouched, is the split of RFC 9162 at the largest
     # power of two: the same tree without recursion.
     level = list(leaves)
     while len(level) > 1:
         level = _pairs(level)
-    return level[0]
+    return Digest32(level[0])
 
 
 def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
@@ -183,13 +185,13 @@ class Frontier:
         self.size += 1
 
     @property
-    def root(self) -> bytes:
+    def root(self) -> Digest32:
         if not self._edge:
-            return sha256(b"").digest()
+            return Digest32(sha256(b"").digest())
         *left, current = self._edge
         for beside in reversed(left):
             current = sha256(NODE + beside + current).digest()
-        return current
+        return Digest32(current)
 
 
 def _pairs(level: list[bytes]) -> list[bytes]:

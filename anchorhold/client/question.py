@@ -10,6 +10,7 @@ from anchorhold.client.answer import Answer, Expected, Taken, check_opening, che
 from anchorhold.client.hand_over import HandedOver
 from attestation.consensus.blocks import PAYLOAD_BYTES_MAX, PRINCIPAL_BYTES_MAX, Kind, Request
 from attestation.consensus.chat import ChatRequest, Sampling, SystemMessage, UserMessage
+from attestation.receipts.outcome import checked_digest
 from attestation.sealed.buckets import billed_in, request_bytes
 from attestation.sealed.errors import AnswerRefused, KeysRefused
 from attestation.sealed.frames import AnswerKeys, FrameReader, split
@@ -19,6 +20,8 @@ from attestation.sealed.suites import Randomness, SealingKey
 from foundation import cbor
 from foundation.refusal import shown
 from foundation.secrecy import Prompt, Secret
+from foundation.sized import DIGEST_BYTES, Digest32
+from measurements.digests import ConfigurationDigest, ModelRoot
 
 QUESTION_BYTES_MAX: Final = PAYLOAD_BYTES_MAX + 512
 _LIMITS: Final = cbor.Limits(bytes_max=QUESTION_BYTES_MAX, depth_max=1, items_max=16)
@@ -41,9 +44,12 @@ class Service:
 
     @classmethod
     def checked(cls, offer: bytes, broker: bytes, *, gateway: bytes, model_root: bytes) -> Self:
-        """Raises `KeysRefused` unless the broker signed it. Which broker, gateway and model: the caller knows."""
+        """Raises `KeysRefused` unless the broker signed it, `ReceiptRefused` for a root of another length.
+
+        Which broker, gateway and model: the caller knows.
+        """
         read = Offer.checked(offer, broker)
-        return cls(read.key, read.first, read.last, Place(gateway, model_root))
+        return cls(read.key, read.first, read.last, Place(gateway, ModelRoot(checked_digest(model_root))))
 
     def ask(
         self,
@@ -90,7 +96,7 @@ class Question:
         return FrameReader(
             AnswerKeys.derive(
                 self.reply_key,
-                config=config,
+                config=ConfigurationDigest(checked_digest(config)),
                 gateway=self.place.gateway,
                 height=height,
                 index=index,
@@ -147,11 +153,12 @@ class Question:
         match value:
             case [1, bytes(payload), bytes(reply_key), bytes(gateway), bytes(model_root), int(room)] if (
                 len(reply_key) == REPLY_KEY_BYTES
+                and len(model_root) == DIGEST_BYTES
                 and 1 <= len(gateway) <= PRINCIPAL_BYTES_MAX
                 and LENGTH_BYTES <= room <= PAYLOAD_BYTES_MAX
                 and request_bytes(room) == room
             ):
-                question = cls(payload, Secret(reply_key), Place(gateway, model_root), room)
+                question = cls(payload, Secret(reply_key), Place(gateway, ModelRoot(Digest32(model_root))), room)
                 if question.encode() == raw:
                     return question
             case _:

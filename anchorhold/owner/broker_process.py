@@ -32,6 +32,7 @@ from attestation.rcar.grant import GrantPurpose
 from foundation import logs, private_files
 from foundation.refusal import shown
 from foundation.secrecy import Secret
+from measurements.digests import ConfigurationDigest, ModelRoot
 from measurements.pack.errors import PackKeyRefused
 from measurements.pack.keys import check_key, parse_key
 from measurements.pack.pack_check import inspect_pack
@@ -116,7 +117,9 @@ def open_broker(path: Path) -> Opened:
     return Opened(config, store, wrapping, keys)
 
 
-def intended(config: Config, model_root: bytes | None, measured_config: bytes | None) -> tuple[bytes, bytes]:
+def intended(
+    config: Config, model_root: ModelRoot | None, measured_config: ConfigurationDigest | None
+) -> tuple[ModelRoot, ConfigurationDigest]:
     """Model root and configuration of a release that is added by hand: those that are given, or else those that the
     broker's file names. Raises `UsageRefused`."""
     named = config.intended

@@ -433,7 +433,6 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.decision_log.words import ReleaseState
     from measurements.launch.measurement import read_measurement
 
-    state = ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED
     try:
         heights = Heights(arguments.first, arguments.last)
     except ValueError:
@@ -445,7 +444,7 @@ def _add(opened: Opened, arguments: argparse.Namespace) -> int:
             arguments.name,
             read_measurement(hex_option(arguments.measurement, "--measurement")),
             *intended(opened.config, arguments.model_root, arguments.measured_config),
-            state,
+            ReleaseState.PROPOSED if arguments.proposed else ReleaseState.APPROVED,
             heights=heights,
             lease=arguments.lease,
         ),

@@ -29,7 +29,7 @@ from enum import Enum
 from typing import Final
 
 from appliance.ordering.refusals import Forked, OrderRefused
-from attestation.consensus.blocks import Header, Kind, check_requests
+from attestation.consensus.blocks import Beacon, Header, Kind, Link, RequestDigest, check_requests
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.slices import Body, SliceProof, SliceRefused, VerifiedSlice, verify_slice
 from foundation.limits import HEADERS_MAX
@@ -68,9 +68,9 @@ class OrderedRequest:
     caller: bytes
     kind: Kind
     payload: Prompt
-    beacon: bytes
-    link: bytes
-    request_digest: bytes
+    beacon: Beacon
+    link: Link
+    request_digest: RequestDigest
     block_time_ns: int
     certified_time_ns: int
     expired: bool = False  # the gateway refused it in a later block that is in the plan (O38)
@@ -81,14 +81,14 @@ class Position:
     """Behind one block: its height, its link, and the id the next request must have."""
 
     height: int
-    link: bytes
+    link: Link
     next_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
     header: Header
-    link: bytes
+    link: Link
 
 
 class Sequencer:
@@ -208,14 +208,14 @@ class Sequencer:
                 got=f"height {head}",
             )
 
-    def _links(self, position: Position) -> list[tuple[int, bytes]]:
+    def _links(self, position: Position) -> list[tuple[int, Link]]:
         """Every height whose link we hold, lowest first."""
         return [(position.height, position.link), *((each.header.height, each.link) for each in self._plan)]
 
     def _tip_height(self, position: Position) -> int:
         return position.height + len(self._plan)
 
-    def _tip_link(self, position: Position) -> bytes:
+    def _tip_link(self, position: Position) -> Link:
         return self._plan[-1].link if self._plan else position.link
 
     # --- bodies ---------------------------------------------------------------------------------------------
@@ -282,5 +282,5 @@ def _released(
     )
 
 
-def _behind(header: Header, link: bytes) -> Position:
+def _behind(header: Header, link: Link) -> Position:
     return Position(header.height, link, header.next_id)

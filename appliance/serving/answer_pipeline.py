@@ -31,7 +31,8 @@ from appliance.text import TextRefused
 from attestation.consensus.blocks import Kind
 from attestation.consensus.chat import AnyForm, ChatRefused, ChatRequest, ModelRefused
 from attestation.consensus.chat_limits import ChatLimits
-from attestation.receipts.outcome import NO_TRACE, Outcome, answer_digest
+from attestation.receipts import seeds as receipt_seeds
+from attestation.receipts.outcome import NO_TRACE, Outcome, TraceDigest, answer_digest
 from attestation.receipts.seeds import SeedPolicy, beacon_seed, client_seed
 from attestation.sealed.buckets import STEP, billed_in
 from attestation.sealed.errors import SealedRefused
@@ -41,6 +42,7 @@ from foundation.limits import PIECE_BYTES_MAX
 from foundation.logs import described
 from foundation.refusal import Refused
 from foundation.secrecy import Prompt
+from foundation.sized import digest32
 
 PIECE_TOKENS: Final = STEP  # of a plain answer; a frame of a sealed one holds as many
 FAULT: Final = "text.fault"
@@ -80,7 +82,7 @@ class Seed:
     """All the randomness of an answer, and where it comes from."""
 
     policy: SeedPolicy
-    value: bytes = field(repr=False)
+    value: receipt_seeds.Seed = field(repr=False)
 
     @classmethod
     def of(cls, request: OrderedRequest, chat: ChatRequest | None = None) -> Seed:
@@ -220,7 +222,7 @@ class Answering:
         height, index = request.height, request.index
         speaker, voice, job = task.speaker, task.voice, task.job
         words: list[bytes] = []
-        trace, said = NO_TRACE, 0
+        trace, said = bytes(NO_TRACE), 0
         for step in task.steps:
             said, trace = said + 1, step.trace
             if said > job.max_tokens:
@@ -234,7 +236,8 @@ class Answering:
                 break
         with _text_at_work():
             end = speaker.end(full=said >= job.max_tokens)
-        outcome = Outcome(end.finish, len(job.prompt), said, answer_digest([*words, end.words]), trace)
+        of_trace = TraceDigest(digest32(trace))
+        outcome = Outcome(end.finish, len(job.prompt), said, answer_digest([*words, end.words]), of_trace)
         pieces, conclusion = voice.end(end.words, outcome, task.seed)
         for piece in pieces:
             yield Piece(height, index, piece)

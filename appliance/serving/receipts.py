@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.ordering.sequencer import OrderedRequest
 from attestation.consensus.blocks import Kind
-from attestation.receipts.body import Receipt, ServedBy, body_digest, first_previous
+from attestation.receipts.body import Receipt, ReceiptDigest, ServedBy, body_digest, first_previous
 from attestation.receipts.checkpoint import Checkpoint, origin_of
-from attestation.receipts.outcome import NO_ANSWER, Finish, Outcome
+from attestation.receipts.outcome import NO_ANSWER, AnswerDigest, Finish, Outcome
 from attestation.receipts.price import PriceSchedule
-from attestation.receipts.seeds import NO_SALT, SeedPolicy, seed_commitment
+from attestation.receipts.seeds import NO_SALT, Salt, Seed, SeedPolicy, seed_commitment
 from attestation.receipts.signed_receipt import sign
 from foundation import merkle
+from measurements.digests import ConfigurationDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,16 @@ class Conclusion:
     """What running one request came to. Its values are secrets of the client's where the request was sealed."""
 
     outcome: Outcome = field(repr=False)
-    answer: bytes = field(repr=False)  # answer_digest of the bytes that left: words, or sealed frames
+    answer: AnswerDigest = field(repr=False)  # answer_digest of the bytes that left: words, or sealed frames
     seed_policy: SeedPolicy
-    seed: bytes = field(repr=False)
-    salt: bytes = field(repr=False)
+    seed: Seed = field(repr=False)
+    salt: Salt = field(repr=False)
     tokens_in: int  # as the receipt shows them: exact, or the bucket's
     tokens_out: int
     sealed: bool
 
     @classmethod
-    def plain(cls, outcome: Outcome, policy: SeedPolicy, seed: bytes) -> Self:
+    def plain(cls, outcome: Outcome, policy: SeedPolicy, seed: Seed) -> Self:
         """The words are public: they are the answer, and everything about them is in the clear."""
         return cls(outcome, outcome.output, policy, seed, NO_SALT, outcome.tokens_in, outcome.tokens_out, False)
 
@@ -46,10 +47,10 @@ class Conclusion:
     def sealed_answer(
         cls,
         outcome: Outcome,
-        answer: bytes,
+        answer: AnswerDigest,
         policy: SeedPolicy,
-        seed: bytes,
-        salt: bytes,
+        seed: Seed,
+        salt: Salt,
         *,
         tokens_in: int,
         tokens_out: int,
@@ -58,7 +59,7 @@ class Conclusion:
         return cls(outcome, answer, policy, seed, salt, tokens_in, tokens_out, True)
 
     @classmethod
-    def refusal(cls, code: str, seed: bytes, *, sealed: bool) -> Self:
+    def refusal(cls, code: str, seed: Seed, *, sealed: bool) -> Self:
         """T6: a request that cannot be answered. `seed` is the beacon's, of either kind of request."""
         return cls(Outcome.refusal(code), NO_ANSWER, SeedPolicy.BEACON, seed, NO_SALT, 0, 0, sealed)
 
@@ -70,7 +71,7 @@ class Conclusion:
         return Finish.SEALED if self.sealed else self.outcome.finish
 
     @property
-    def seed_salt(self) -> bytes:
+    def seed_salt(self) -> Salt:
         """T15: the beacon's seed is public; a number the client fixed may be small enough to guess."""
         return self.salt if self.seed_policy is SeedPolicy.CLIENT else NO_SALT
 
@@ -95,10 +96,10 @@ class ReceiptBook:
         self._price: Final = price
         self._tree: Final = merkle.Frontier()
         self._place: tuple[int, int] | None = None  # of the last request that has its receipt
-        self._previous = b""
+        self._previous: ReceiptDigest | None = None
 
     @property
-    def config(self) -> bytes:
+    def config(self) -> ConfigurationDigest:
         """The digest of the measured configuration that every receipt names."""
         return self._by.config
 
@@ -116,7 +117,7 @@ class ReceiptBook:
         self._check_next(request)
         if said.sealed is not (request.kind is Kind.SEALED):
             raise AssertionError("a conclusion of the other kind of request")
-        previous = first_previous(request.link) if request.index == 0 else self._previous
+        previous = first_previous(request.link) if request.index == 0 or self._previous is None else self._previous
         receipt = Receipt(
             by=self._by,
             gateway=self._gateway,

@@ -19,13 +19,14 @@ from enum import Enum, unique
 from typing import Final, Self
 
 from attestation.auditor.errors import AuditRefused
-from attestation.consensus.blocks import REQUESTS_MAX, BlockRefused, Request, requests_from
+from attestation.consensus.blocks import REQUESTS_MAX, BlockRefused, Request, RequestDigest, requests_from
 from attestation.receipts.checkpoint import NOTE_BYTES_MAX
 from attestation.receipts.signed_receipt import SIGNED_BYTES_MAX
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.limits import HEADERS_MAX
 from foundation.refusal import outline, shape
+from foundation.sized import Digest32
 
 FORMAT: Final = "anchorhold/audit/v1"
 PART_TAG: Final = "anchorhold/audit/part/v1"
@@ -130,7 +131,7 @@ class AuditBundle:
 
 # -- the parts that are ours. Configuration, order (order.md O7) and evidence (evidence-production.md E122) are others'.
 
-Asked = Request | bytes
+Asked = Request | RequestDigest
 """A request as it was ordered, or its digest where the bundle withholds it."""
 
 
@@ -167,7 +168,7 @@ def _block(value: cbor.Value) -> tuple[Asked, ...]:
 
 def _request_or_digest(value: cbor.Value) -> Asked:
     if isinstance(value, bytes):
-        return _digest(value, "asked")
+        return RequestDigest(_digest(value, "asked"))
     try:
         return requests_from([value])[0]
     except BlockRefused as refusal:
@@ -316,10 +317,10 @@ def _hashes(values: Sequence[cbor.Value]) -> tuple[bytes, ...]:
     return tuple(_digest(value, "log") for value in values)
 
 
-def _digest(value: cbor.Value, what: str) -> bytes:
+def _digest(value: cbor.Value, what: str) -> Digest32:
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
         raise AuditRefused(what, expected=f"{DIGEST_BYTES} bytes", got=shape(value))
-    return value
+    return Digest32(value)
 
 
 def _is_digest(value: cbor.Value) -> bool:

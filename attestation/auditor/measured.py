@@ -7,9 +7,9 @@ compares is taken out of it. Nothing here says that a cell ran under this file: 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from attestation.auditor.errors import AuditRefused
 from attestation.consensus.principal import from_text
@@ -20,6 +20,10 @@ from attestation.receipts.price import FREE, PriceSchedule
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import undecoded
 from foundation.refusal import shown
+from foundation.sized import Digest32
+from measurements.digests import ConfigurationDigest, ModelRoot, ProfileDigest, TemplateDigest, TokenizerDigest
+
+T = TypeVar("T")
 
 CONFIG_TAG: Final = "anchorhold/measured-config/v1"
 CONFIG_BYTES_MAX: Final = 64 << 10
@@ -29,15 +33,15 @@ CONFIG_BYTES_MAX: Final = 64 << 10
 class Measured:
     """`broker` and `model_root` are None in a cell that was measured to serve without a broker."""
 
-    digest: bytes
+    digest: ConfigurationDigest
     gateway: bytes
     root_key: bytes
     engine: str
-    profile: bytes | None
+    profile: ProfileDigest | None
     broker: bytes | None
-    model_root: bytes | None
-    tokenizer: bytes | None
-    template: bytes | None
+    model_root: ModelRoot | None
+    tokenizer: TokenizerDigest | None
+    template: TemplateDigest | None
     price: PriceSchedule
     plaintext: bool
     names: frozenset[str]  # what a request may call the model by
@@ -56,15 +60,15 @@ class Measured:
         try:
             price = _table(fields, "price")
             return cls(
-                digest=tagged_sha256(CONFIG_TAG, raw),
+                digest=ConfigurationDigest(tagged_sha256(CONFIG_TAG, raw)),
                 gateway=from_text(_text(fields, "gateway")),
                 root_key=parse_root_key(_hex(fields, "root_key")),
                 engine=_text(fields, "engine"),
-                profile=_digest(fields, "profile"),
+                profile=_named(ProfileDigest, fields, "profile"),
                 broker=_digest(release, "broker_key") if release is not None else None,
-                model_root=_digest(release, "model_root") if release is not None else None,
-                tokenizer=_digest(model, "tokenizer"),
-                template=_digest(model, "template"),
+                model_root=_named(ModelRoot, release or {}, "model_root"),
+                tokenizer=_named(TokenizerDigest, model, "tokenizer"),
+                template=_named(TemplateDigest, model, "template"),
                 price=FREE if price is None else PriceSchedule.of(price),
                 plaintext=_plaintext(fields, release),
                 names=_names(fields, model),
@@ -106,10 +110,15 @@ def _hex(fields: Mapping[str, object], name: str) -> bytes:
         raise AuditRefused("config", expected=f"{name} in hexadecimal", got=shown(_text(fields, name))) from None
 
 
-def _digest(fields: Mapping[str, object], name: str) -> bytes | None:
+def _named(kind: Callable[[Digest32], T], fields: Mapping[str, object], name: str) -> T | None:
+    found = _digest(fields, name)
+    return None if found is None else kind(found)
+
+
+def _digest(fields: Mapping[str, object], name: str) -> Digest32 | None:
     if name not in fields:
         return None
     raw = _hex(fields, name)
     if len(raw) != DIGEST_BYTES:
         raise AuditRefused("config", expected=f"{name} of {DIGEST_BYTES} bytes", got=len(raw))
-    return raw
+    return Digest32(raw)

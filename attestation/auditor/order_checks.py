@@ -10,7 +10,7 @@ from attestation.auditor.errors import AuditRefused
 from attestation.auditor.measured import Measured
 from attestation.auditor.rows import Held, NothingToCheck
 from attestation.auditor.terms import AuditTerms
-from attestation.consensus.blocks import Header, Kind, Request
+from attestation.consensus.blocks import Header, Kind, Link, Request, RequestDigest
 from attestation.consensus.principal import to_text
 from attestation.consensus.slices import SliceProof, VerifiedSlice, verify_slice
 from foundation import merkle
@@ -21,9 +21,9 @@ class OrderedPlace:
     """One request's place in the proven order. `kind` is None where the bundle withholds the request."""
 
     header: Header
-    link: bytes
+    link: Link
     index: int
-    digest: bytes
+    digest: RequestDigest
     kind: Kind | None
 
     @property
@@ -103,7 +103,7 @@ def _places(proven: VerifiedSlice, asked: AskedPart) -> tuple[OrderedPlace, ...]
     return tuple(places)
 
 
-def _place(header: Header, link: bytes, index: int, asked: Request | bytes) -> OrderedPlace:
+def _place(header: Header, link: Link, index: int, asked: Request | RequestDigest) -> OrderedPlace:
     if isinstance(asked, bytes):
         return OrderedPlace(header, link, index, asked, None)
     return OrderedPlace(header, link, index, asked.digest(), asked.kind)

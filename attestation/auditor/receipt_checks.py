@@ -152,14 +152,14 @@ def _check_expired(receipts: Sequence[Receipt], headers: Sequence[Header]) -> No
 
 
 def _check_chain(signed: Sequence[SignedReceipt], places: Sequence[OrderedPlace]) -> None:
-    previous = b""
+    before: SignedReceipt | None = None
     for each, place in zip(signed, places, strict=True):
-        expected = previous if place.index else first_previous(place.link)
+        expected = body_digest(before.body) if before and place.index else first_previous(place.link)
         if each.receipt.previous != expected:
             raise AuditRefused(
                 "chain", expected=f"{expected.hex()} before {each.receipt.place}", got=each.receipt.previous.hex()
             )
-        previous = body_digest(each.body)
+        before = each
 
 
 def _check_seeds(receipts: Sequence[Receipt], places: Sequence[OrderedPlace]) -> str:

@@ -15,6 +15,7 @@ from attestation.decision_log.chain import is_signed
 from attestation.decision_log.codec import Entry
 from attestation.decision_log.events import Granted, ReleaseAdded, ReleaseChanged
 from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
+from measurements.digests import DecisionDigest
 from measurements.release.heights import Heights
 
 
@@ -31,7 +32,7 @@ class Released:
     """What the broker said of this cell; `release` is "" and the others None where no broker was measured."""
 
     release: str
-    adoption: bytes | None
+    adoption: DecisionDigest | None
     document: bytes | None
     heights: Heights | None  # the blocks of all its grants that are shown
 
@@ -76,7 +77,7 @@ def granted(measured: Measured, believed: Believed, shown: Logged) -> Held[Relea
     return Held(Released(name, adoption, shown.document, heights), f"release {name}, {heights}")
 
 
-def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes, Heights]:
+def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, DecisionDigest, Heights]:
     """The release, the decision behind it and the blocks it was granted, as the broker wrote them down."""
     keyset, tee = believed.verified.statement.keyset, believed.verified.statement.kind
     grants = [
@@ -88,7 +89,7 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
     ]
     if not any(grant.purpose is GrantPurpose.MODEL for grant in grants):
         raise AuditRefused("grant", expected=f"a grant of the model key to the keyset {keyset.hex()}", got="none")
-    found: tuple[str, bytes, Heights] | None = None
+    found: tuple[str, DecisionDigest, Heights] | None = None
     for grant in grants:
         if (grant.cell.measurement, grant.cell.tee) != (believed.measurement, tee):
             got = grant.cell.measurement.hex()[:64]
@@ -107,7 +108,7 @@ def _granted(entries: tuple[Entry, ...], believed: Believed) -> tuple[str, bytes
     return found
 
 
-def _one_grant(grant: Granted) -> tuple[str, bytes, Heights]:
+def _one_grant(grant: Granted) -> tuple[str, DecisionDigest, Heights]:
     release, adoption = grant.cell.release, grant.cell.adoption
     if not release:
         raise AuditRefused("grant", expected="a release", got="a release without a name")

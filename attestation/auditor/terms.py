@@ -8,6 +8,7 @@ from typing import Protocol
 
 from attestation.consensus.roots import MAINNET_ROOT_KEY
 from attestation.policy.document import Policy
+from measurements.digests import ConfigurationDigest, DecisionDigest, ModelRoot
 from measurements.launch.measurement import LaunchMeasurement
 from measurements.reference import ReferenceValues
 from measurements.release.heights import Heights
@@ -17,11 +18,11 @@ from measurements.release.heights import Heights
 class WantedDecision:
     """What a governance decision has to be about, for this bundle's cells to have run under it."""
 
-    adoption: bytes  # the decision's digest, as grant and receipts name it
+    adoption: DecisionDigest  # the decision's digest, as grant and receipts name it
     release: str
     measurement: LaunchMeasurement
-    config: bytes
-    model_root: bytes | None
+    config: ConfigurationDigest
+    model_root: ModelRoot | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from attestation.evidence.certificates import read_certificate
 from attestation.policy import document
 from foundation.document import ANY_TEXT, Fields, toml_table
 from foundation.refusal import shown
+from measurements.digests import ConfigurationDigest, ModelRoot
 from measurements.reference import ReferenceValues
 
 _SQLITE: Final = "sqlite:///"
@@ -45,8 +46,8 @@ CRLS_MAX: Final = 1024
 class Intended:
     """The configuration and the model that this broker was set up for. It judges nothing: releases do."""
 
-    measured_config: bytes
-    model_root: bytes
+    measured_config: ConfigurationDigest
+    model_root: ModelRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _intended(fields: Fields) -> Intended:
-    intended = Intended(fields.digest("measured_config"), fields.digest("model_root"))
+    intended = Intended(ConfigurationDigest(fields.digest("measured_config")), ModelRoot(fields.digest("model_root")))
     fields.done()
     return intended
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from attestation.broker.errors import Denied
 from attestation.rcar.grant import GrantHeights
+from measurements.digests import DecisionDigest
 from measurements.release.heights import Heights
 
 
@@ -21,14 +22,14 @@ class Leased(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def adoption(self) -> bytes: ...
+    def adoption(self) -> DecisionDigest: ...
     @property
     def heights(self) -> Heights: ...
     @property
     def lease(self) -> int: ...
 
 
-def lease_of(release: Leased, shown: int, granted: Mapping[tuple[str, bytes], Heights]) -> GrantHeights:
+def lease_of(release: Leased, shown: int, granted: Mapping[tuple[str, DecisionDigest], Heights]) -> GrantHeights:
     """The blocks of the next grant to `release`. `granted`: all that was granted before, none of it twice, by release
     and by whose word it is one: receipts name both. Raises `Denied` where nothing is left for it."""
     mine = release.name, release.adoption

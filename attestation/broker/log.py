@@ -28,6 +28,7 @@ from attestation.decision_log.events import (
     SecretRotated,
 )
 from foundation.refusal import outline
+from measurements.digests import DecisionDigest
 from measurements.launch.measurement import LaunchMeasurement
 from measurements.release.heights import Heights
 
@@ -60,7 +61,7 @@ class _Replay:
         self.revoked: set[tuple[object, bytes]] = set()
         self.secrets: dict[tuple[str, int], bool] = {}
         self.grants: dict[int, str] = {}
-        self.granted: dict[tuple[str, bytes], Heights] = {}
+        self.granted: dict[tuple[str, DecisionDigest], Heights] = {}
 
     def apply(self, entry: Entry) -> None:
         match entry.event:
@@ -104,7 +105,7 @@ class _Replay:
             case _:
                 pass
 
-    def _lease(self, release: tuple[str, bytes], heights: Heights) -> None:
+    def _lease(self, release: tuple[str, DecisionDigest], heights: Heights) -> None:
         """R35: no block was ever granted to two releases."""
         for name, held in self.granted.items():
             if name != release and held.overlaps(heights):

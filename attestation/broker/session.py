@@ -25,7 +25,7 @@ from attestation.decision_log.words import ReleaseState, RevocationKind
 from attestation.errors import EvidenceRefused
 from attestation.evidence.auxblob import TableEntry
 from attestation.evidence.evidence_bundle import EvidenceBundle
-from attestation.evidence.keyset import Keyset
+from attestation.evidence.keyset import Keyset, KeysetDigest
 from attestation.evidence.kinds import TeeFormat, TeeKind
 from attestation.evidence.quoted import Quoted
 from attestation.policy.appraise import appraise
@@ -35,7 +35,7 @@ from attestation.policy.document import Policy
 from attestation.policy.snp import reaches_minimum, read_minimum_tcb
 from attestation.rcar.errors import MessageRefused
 from attestation.rcar.evidence import bundle_of, is_ours, plain_quoted
-from attestation.rcar.grant import NO_ADOPTION, GrantContext, GrantHeights, GrantPurpose
+from attestation.rcar.grant import NO_ADOPTION, EntryDigest, GrantContext, GrantHeights, GrantPurpose
 from attestation.rcar.jwe import RecipientKey
 from attestation.rcar.messages import Attestation, AuthRequest, nonce_text
 from attestation.report_data import release_report_data
@@ -44,6 +44,8 @@ from attestation.verify.verified import VerifiedSnp
 from attestation.verify.verified_tdx import VerifiedTdx
 from foundation import cbor
 from foundation.refusal import shown
+from foundation.sized import digest32
+from measurements.digests import ConfigurationDigest, DecisionDigest, ModelRoot
 from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.reference import ReferenceValues
 from measurements.release.heights import LEASE, Heights
@@ -82,10 +84,10 @@ class Release:
 
     name: str
     measurement: LaunchMeasurement
-    model_root: bytes
-    measured_config: bytes
+    model_root: ModelRoot
+    measured_config: ConfigurationDigest
     state: ReleaseState
-    adoption: bytes = NO_ADOPTION  # the decision behind it; zeros: the administrator's word
+    adoption: DecisionDigest = NO_ADOPTION  # the decision behind it; zeros: the administrator's word
     minimum_tcb: MinimumTcb | None = None
     heights: Heights = EVERY_BLOCK
     lease: int = LEASE
@@ -122,7 +124,9 @@ class GrantTerms:
     simulated_root: bytes | None = None
     height: int = 0  # the gateway's, as far as it was shown
     least_versions: Mapping[str, int] = field(default_factory=dict)  # by resource, as decided
-    granted: Mapping[tuple[str, bytes], Heights] = field(default_factory=dict)  # by release and adoption: all blocks
+    granted: Mapping[tuple[str, DecisionDigest], Heights] = field(
+        default_factory=dict
+    )  # by release and adoption: all blocks
 
     def refuse_unwanted(self, release: Release | None, named: str) -> Release:
         """R10; governance.md V18: approved, or superseded and at most one lease behind its last block."""
@@ -162,13 +166,13 @@ class Admission:
 
     release: str
     measurement: LaunchMeasurement
-    model_root: bytes
+    model_root: ModelRoot
     chip: bytes | None
-    keyset: bytes | None  # None: a plain client, which binds no keyset
+    keyset: KeysetDigest | None  # None: a plain client, which binds no keyset
     key: RecipientKey
     nonce: bytes
     policy_id: str
-    adoption: bytes = NO_ADOPTION
+    adoption: DecisionDigest = NO_ADOPTION
 
     def encode(self) -> bytes:
         return cbor.encode(
@@ -206,7 +210,17 @@ class Admission:
                 bytes(adoption),
             ]:
                 key, launch = RecipientKey(curve, x, y), read_measurement(measurement)
-                return cls(release, launch, root, chip, keyset, key, nonce, policy, adoption)
+                return cls(
+                    release=release,
+                    measurement=launch,
+                    model_root=ModelRoot(digest32(root)),
+                    chip=chip,
+                    keyset=None if keyset is None else KeysetDigest(digest32(keyset)),
+                    key=key,
+                    nonce=nonce,
+                    policy_id=policy,
+                    adoption=DecisionDigest(digest32(adoption)),
+                )
             case _:
                 raise ValueError("an admission that this version did not write")
 
@@ -273,7 +287,7 @@ def judge(session: Session, attestation: Attestation, terms: GrantTerms, now_ns:
 
 
 def grant(
-    admission: Admission, offer: OfferedSecret, heights: GrantHeights | None, *, decision: bytes, position: int
+    admission: Admission, offer: OfferedSecret, heights: GrantHeights | None, *, decision: EntryDigest, position: int
 ) -> GrantContext:
     """The context under which `offer` goes to who was admitted, once the decision has its place in the log."""
     return GrantContext(
@@ -328,7 +342,7 @@ def refuse_lax(policy: Policy) -> None:
                 raise Denied(f"policy.{name}.{required}", expected="checked", got="unchecked")
 
 
-_Verified = tuple[VerifiedSnp | VerifiedTdx, Appraisal, Keyset | None, bytes | None]
+_Verified = tuple[VerifiedSnp | VerifiedTdx, Appraisal, Keyset | None, ConfigurationDigest | None]
 
 
 def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at: datetime) -> _Verified:
@@ -367,7 +381,7 @@ def _endorsed(evidence: _E, held: Endorsements) -> _E:
     return replace(evidence, certificates=certificates, crls=evidence.crls or held.crls)
 
 
-def _release(terms: GrantTerms, measurement: LaunchMeasurement, config: bytes | None) -> Release:
+def _release(terms: GrantTerms, measurement: LaunchMeasurement, config: ConfigurationDigest | None) -> Release:
     release = terms.releases.get(measurement)
     got = "an unknown measurement" if release is None else f"{release.name}, {release.state.value}"
     release = terms.refuse_unwanted(release, got)

@@ -51,6 +51,8 @@ from attestation.rcar.grant import NO_ADOPTION, GrantPurpose
 from foundation import cbor, private_files
 from foundation.ed25519 import Signer
 from foundation.refusal import shape
+from foundation.sized import digest32
+from measurements.digests import ConfigurationDigest, DecisionDigest, ModelRoot
 from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.release.heights import Heights
 from measurements.release.manifest import MinimumTcb
@@ -207,10 +209,10 @@ class Change:
             Release(
                 row.name,
                 read_measurement(bytes(row.measurement)),
-                bytes(row.model_root),
-                bytes(row.measured_config),
+                ModelRoot(digest32(bytes(row.model_root))),
+                ConfigurationDigest(digest32(bytes(row.measured_config))),
                 ReleaseState(row.state),
-                bytes(row.adoption),
+                DecisionDigest(digest32(bytes(row.adoption))),
                 _tcb(bytes(row.minimum_tcb)),
                 Heights(row.first_height, row.last_height),
                 row.lease,
@@ -259,12 +261,15 @@ class Change:
         if self._connection.execute(changed).rowcount < 1:
             raise StoreRefused("store.release", expected="a known release", got=name)
 
-    def granted_heights(self) -> dict[tuple[str, bytes], Heights]:
+    def granted_heights(self) -> dict[tuple[str, DecisionDigest], Heights]:
         """By release, and by whose word it is one: every block that it was granted."""
         rows = self._connection.execute(GRANTED.select())
-        return {(row.release, bytes(row.adoption)): Heights(row.first_height, row.last_height) for row in rows}
+        return {
+            (row.release, DecisionDigest(digest32(bytes(row.adoption)))): Heights(row.first_height, row.last_height)
+            for row in rows
+        }
 
-    def set_granted(self, release: str, adoption: bytes, heights: Heights) -> None:
+    def set_granted(self, release: str, adoption: DecisionDigest, heights: Heights) -> None:
         same = (GRANTED.c.release == release) & (GRANTED.c.adoption == adoption)
         self._connection.execute(GRANTED.delete().where(same))
         self._connection.execute(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 from typing import Final
 
-from attestation.consensus.blocks import UINT_MAX, array, digest, uint
+from attestation.consensus.blocks import UINT_MAX, RequestDigest, array, digest, uint
 from attestation.consensus.certificate import demanded, parse_certificate, verify_certificate
 from attestation.consensus.delegation import DelegationCache
 from attestation.consensus.hashtree import Absent, lookup
@@ -50,7 +50,7 @@ class CertifiedAnswers:
     id: int
     height: int
     index: int
-    request: bytes  # the request's digest (O30)
+    request: RequestDigest
     digests: tuple[bytes, ...]  # of the receipts (receipt.md T7), the first reported first; none: it expired
     certified_time_ns: int
     made_by: InitVar[object]
@@ -100,7 +100,7 @@ def _record(raw: bytes, number: int, certified_time_ns: int) -> CertifiedAnswers
         number,
         uint(height, "answered"),
         uint(index, "answered"),
-        digest(request, "answered"),
+        RequestDigest(digest(request, "answered")),
         found,
         certified_time_ns,
         _MAKER,

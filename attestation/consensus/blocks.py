@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Self
+from typing import Final, NewType, Self
 
 from attestation.consensus.refusals import ConsensusRefused
 from foundation import cbor, merkle
@@ -23,6 +23,14 @@ from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.limits import BLOCK_REQUESTS_MAX, SLICE_BYTES_MAX
 from foundation.refusal import StagedRefused
 from foundation.secrecy import Prompt
+from foundation.sized import Digest32
+
+Link = NewType("Link", Digest32)
+"""The hash that names a header and, through it, every block before it."""
+Beacon = NewType("Beacon", Digest32)
+RequestDigest = NewType("RequestDigest", Digest32)
+"""A request's name (O30)."""
+RequestRoot = NewType("RequestRoot", Digest32)
 
 VERSION: Final = 1
 VERSION_EXPIRING: Final = 2
@@ -79,9 +87,9 @@ class Request:
             )
         )
 
-    def digest(self) -> bytes:
+    def digest(self) -> RequestDigest:
         """The request's leaf in the block's tree, and its name everywhere else (O30)."""
-        return merkle.leaf(self.encode())
+        return RequestDigest(merkle.leaf(self.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +111,12 @@ class Header:
 
     canister: bytes
     height: int
-    parent: bytes
-    beacon: bytes
+    parent: Link
+    beacon: Beacon
     time_ns: int
     first_id: int
     count: int
-    request_root: bytes
+    request_root: RequestRoot
     expired: tuple[Ids, ...] = ()  # requests before this block that the gateway refused, unanswered (O36)
 
     @property
@@ -137,8 +145,8 @@ class Header:
             )
         )
 
-    def link(self) -> bytes:
-        return tagged_sha256(LINK_TAG, self.encode())
+    def link(self) -> Link:
+        return Link(tagged_sha256(LINK_TAG, self.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +175,13 @@ def has_expired(headers: Sequence[Header], number: int) -> bool:
     return any(ids.first <= number < ids.end for header in headers for ids in header.expired)
 
 
-def genesis(canister: bytes) -> bytes:
+def genesis(canister: bytes) -> Link:
     """What stands as the parent of the block at height 1 (O5)."""
-    return tagged_sha256(GENESIS_TAG, canister)
+    return Link(tagged_sha256(GENESIS_TAG, canister))
 
 
-def request_root(requests: Sequence[Request]) -> bytes:
-    return merkle.root([request.digest() for request in requests])
+def request_root(requests: Sequence[Request]) -> RequestRoot:
+    return RequestRoot(merkle.root([request.digest() for request in requests]))
 
 
 def encode_requests(requests: Sequence[Request]) -> bytes:
@@ -182,7 +190,7 @@ def encode_requests(requests: Sequence[Request]) -> bytes:
 
 def check_requests(
     header: Header, requests: Sequence[Request], refusal: type[BlockRefused] = BlockRefused
-) -> tuple[bytes, ...]:
+) -> tuple[RequestDigest, ...]:
     """That `requests` are exactly those `header` speaks of; their digests, in order."""
     if len(requests) != header.count:
         raise refusal("count", expected=f"{header.count} requests", got=len(requests))
@@ -211,12 +219,12 @@ def header_from(value: cbor.Value) -> Header:
     header = Header(
         canister=principal(canister, "canister"),
         height=uint(height, "height"),
-        parent=digest(parent, "parent"),
-        beacon=digest(beacon, "beacon"),
+        parent=Link(digest(parent, "parent")),
+        beacon=Beacon(digest(beacon, "beacon")),
         time_ns=uint(time_ns, "time"),
         first_id=uint(first_id, "first-id"),
         count=uint(count, "count"),
-        request_root=digest(root, "request-root"),
+        request_root=RequestRoot(digest(root, "request-root")),
         expired=_expired_from(members[9]) if version == VERSION_EXPIRING else (),
     )
     if header.height == 0:
@@ -294,11 +302,11 @@ def uint(value: cbor.Value, field: str, refusal: type[BlockRefused] = BlockRefus
     return value
 
 
-def digest(value: cbor.Value, field: str) -> bytes:
+def digest(value: cbor.Value, field: str) -> Digest32:
     if type(value) is not bytes or len(value) != DIGEST_BYTES:
         got = f"{len(value)} bytes" if type(value) is bytes else type(value).__name__
         raise BlockRefused(field, expected=f"{DIGEST_BYTES} bytes", got=got)
-    return value
+    return Digest32(value)
 
 
 def principal(value: cbor.Value, field: str) -> bytes:

@@ -30,6 +30,7 @@ from attestation.consensus.blocks import (
     Block,
     BlockRefused,
     Header,
+    Link,
     Request,
     array,
     array_head,
@@ -142,7 +143,7 @@ class VerifiedSlice:
     tree: bytes | None
     certified_time_ns: int
     headers: tuple[Header, ...]
-    links: tuple[bytes, ...]  # of `headers`, in the same order
+    links: tuple[Link, ...]  # of `headers`, in the same order
     made_by: InitVar[object]
 
     def __post_init__(self, made_by: object) -> None:
@@ -159,7 +160,7 @@ class VerifiedSlice:
         return self.headers[-1]
 
     @property
-    def head_link(self) -> bytes:
+    def head_link(self) -> Link:
         return self.links[-1]
 
 
@@ -186,9 +187,9 @@ def verify_slice(
     return VerifiedSlice(canister, proof.certificate, proof.tree, verified.time_ns, proof.headers, links, _MAKER)
 
 
-def _check_chain(headers: Sequence[Header], canister: bytes) -> tuple[bytes, ...]:
+def _check_chain(headers: Sequence[Header], canister: bytes) -> tuple[Link, ...]:
     """That each header follows the one before it; their links."""
-    links: list[bytes] = []
+    links: list[Link] = []
     before: Header | None = None
     for header in headers:
         if header.canister != canister:  # O15
@@ -202,7 +203,7 @@ def _check_chain(headers: Sequence[Header], canister: bytes) -> tuple[bytes, ...
     return tuple(links)
 
 
-def _check_follows(header: Header, before: Header, link: bytes) -> None:
+def _check_follows(header: Header, before: Header, link: Link) -> None:
     if header.height != before.height + 1:  # O16
         raise SliceRefused("height", expected=before.height + 1, got=header.height)
     if header.parent != link:  # O16
@@ -220,7 +221,7 @@ def _check_first_ever(header: Header) -> None:
         raise SliceRefused("first-id", expected=0, got=header.first_id)
 
 
-def _check_certified(data: bytes, tree: HashTree | None, link: bytes) -> None:
+def _check_certified(data: bytes, tree: HashTree | None, link: Link) -> None:
     """O15, O42: the certified data is the link, or the root of a tree in which the link is found."""
     if tree is None:
         certified = data

@@ -14,10 +14,11 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Self, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NewType, Self, Union, cast, get_args, get_origin, get_type_hints
 
 from attestation.decision_log.errors import LogRefused
 from attestation.decision_log.events import TYPES, Event
+from attestation.rcar.grant import EntryDigest
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import difference, listed, outline, shape, shown
@@ -60,8 +61,8 @@ class Entry:
         return cbor.encode([VERSION, self.position, self.previous, self.time_ns, self.kind, dict(self.details)])
 
     @property
-    def digest(self) -> bytes:
-        return tagged_sha256(ENTRY_TAG, self.encode())
+    def digest(self) -> EntryDigest:
+        return EntryDigest(tagged_sha256(ENTRY_TAG, self.encode()))
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -113,6 +114,8 @@ def _member(field: str, hint: Any, optional: bool) -> _Member:
     if get_origin(hint) is Annotated:
         hint, more = get_args(hint)
         name, sizes = (more, ()) if isinstance(more, str) else (field, more)
+    while isinstance(hint, NewType):
+        hint = hint.__supertype__
     return _Member(field, name, hint, sizes, optional)
 
 

@@ -12,10 +12,14 @@ from typing import Annotated, ClassVar, Final, TypeAlias, get_args
 from attestation.decision_log.words import By, ReleaseState, RevocationKind
 from attestation.evidence.kinds import TeeKind
 from attestation.rcar.grant import GrantPurpose
+from measurements.digests import ConfigurationDigest, DecisionDigest, ModelRoot
 from measurements.launch.measurement import LaunchMeasurement
 from measurements.release.heights import Heights
 
 Digest: TypeAlias = Annotated[bytes, (32,)]
+Root: TypeAlias = Annotated[ModelRoot, (32,)]
+Configuration: TypeAlias = Annotated[ConfigurationDigest, (32,)]
+Adoption: TypeAlias = Annotated[DecisionDigest, (32,)]
 DigestOrNone: TypeAlias = Annotated[bytes, (0, 32)]
 """Bytes, with the lengths they may have."""
 
@@ -28,7 +32,7 @@ class Cell:
     tee: TeeKind
     nonce: bytes
     release: str
-    adoption: Digest
+    adoption: Adoption
     measurement: LaunchMeasurement
     chip: bytes
     keyset: DigestOrNone
@@ -115,10 +119,10 @@ class ReleaseAdded:
     kind: ClassVar[str] = "release-added"
     release: str
     measurement: LaunchMeasurement
-    model_root: Digest
-    measured_config: Digest
+    model_root: Root
+    measured_config: Configuration
     state: ReleaseState
-    adoption: Digest
+    adoption: Adoption
     minimum_tcb: bytes
     first_height: int
     last_height: int
@@ -185,7 +189,7 @@ class DecisionTaken:
     """A decision was taken over. `file` is SHA-256 of it with its proof; `certified_ns` is 0 without a certificate."""
 
     kind: ClassVar[str] = "decided"
-    decision: Digest
+    decision: Adoption
     at: int
     action: str
     subject: str

@@ -20,6 +20,8 @@ from attestation.evidence.keyset import Keyset
 from attestation.evidence.kinds import Evidence, TeeFormat, TeeKind
 from foundation import cbor
 from foundation.refusal import outline, shape
+from foundation.sized import digest32
+from measurements.digests import ConfigurationDigest
 
 VERSION = 1
 BUNDLE_BYTES_MAX = 8 * 1024 * 1024
@@ -71,7 +73,7 @@ class EvidenceBundle:
     report: bytes
     nonce: bytes
     keyset: Keyset
-    measured_config: bytes
+    measured_config: ConfigurationDigest
     release: ReleaseTranscript | None = None
     certificates: Mapping[TableEntry, bytes] = field(default_factory=dict)
     crls: tuple[bytes, ...] = ()
@@ -80,7 +82,9 @@ class EvidenceBundle:
     devices: tuple[DeviceEvidence, ...] = ()
 
     @classmethod
-    def identity(cls, evidence: Evidence, nonce: bytes, keyset: Keyset, measured_config: bytes) -> EvidenceBundle:
+    def identity(
+        cls, evidence: Evidence, nonce: bytes, keyset: Keyset, measured_config: ConfigurationDigest
+    ) -> EvidenceBundle:
         """Around a quote over `identity_report_data` of the same nonce, keyset and configuration."""
         return cls(evidence.kind, evidence.report, nonce, keyset, measured_config)
 
@@ -116,7 +120,9 @@ class EvidenceBundle:
             report=members.sized("report", 1, REPORT_BYTES_MAX),
             nonce=members.sized("nonce", NONCE_BYTES_MIN, NONCE_BYTES_MAX),
             keyset=Keyset.parse(members.take("keyset", bytes)),
-            measured_config=members.sized("measured_config", CONFIG_DIGEST_BYTES, CONFIG_DIGEST_BYTES),
+            measured_config=ConfigurationDigest(
+                digest32(members.sized("measured_config", CONFIG_DIGEST_BYTES, CONFIG_DIGEST_BYTES))
+            ),
             release=members.release(),
             certificates=members.certificates(),
             crls=members.blobs("crls", CRLS_MAX, CRL_BYTES_MAX),

@@ -15,13 +15,14 @@ from attestation.errors import FormatRefused
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.refusal import difference, outline
+from foundation.sized import Digest32
 
 VERSION = 1
 KEYS_MAX = 4
 KEYSET_BYTES_MAX = 8 * 1024
 KEYSET_TAG = "anchorhold/keyset/v1"
 
-KeysetDigest = NewType("KeysetDigest", bytes)
+KeysetDigest = NewType("KeysetDigest", Digest32)
 
 _LIMITS = cbor.Limits(bytes_max=KEYSET_BYTES_MAX, depth_max=3, items_max=4 * KEYS_MAX + 8)
 

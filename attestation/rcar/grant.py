@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, NewType, Self
 
 from attestation.rcar.encodings import from_base64url, to_base64url
 from attestation.rcar.errors import GrantRefused
@@ -20,9 +20,14 @@ from foundation import cbor, ed25519
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.ed25519 import Signer
 from foundation.refusal import difference, outline
+from foundation.sized import Digest32
+from measurements.digests import DecisionDigest, ModelRoot
 from measurements.launch.errors import LaunchRefused
 from measurements.launch.measurement import LaunchMeasurement, read_measurement
 from measurements.release.heights import HEIGHT_MAX
+
+EntryDigest = NewType("EntryDigest", Digest32)
+"""Of an entry of the broker's log."""
 
 CHALLENGE_TAG: Final = "anchorhold/broker/challenge/v1"
 GRANT_TAG: Final = "anchorhold/broker/grant/v1"
@@ -30,7 +35,7 @@ CONTEXT_MEMBER: Final = "anchorhold"
 SIGNATURE_MEMBER: Final = "anchorhold-signature"
 SIGNATURE_BYTES: Final = 64
 CONTEXT_BYTES_MAX: Final = 2048
-NO_ADOPTION: Final = bytes(DIGEST_BYTES)
+NO_ADOPTION: Final = DecisionDigest(Digest32(bytes(DIGEST_BYTES)))
 """In the place of a decision: an administrator approved, and nobody else was asked."""
 _LIMITS: Final = cbor.Limits(bytes_max=CONTEXT_BYTES_MAX, depth_max=2, items_max=20)
 
@@ -77,10 +82,10 @@ class GrantContext:
     resource: str
     version: int
     release: str
-    model_root: bytes
+    model_root: ModelRoot
     measurement: LaunchMeasurement
-    adoption: bytes
-    decision: bytes
+    adoption: DecisionDigest
+    decision: EntryDigest
     position: int
     nonce: bytes
     key: bytes
@@ -124,20 +129,20 @@ class GrantContext:
                 bytes(nonce),
                 bytes(key),
                 heights,
-            ] if purpose in _PURPOSES and len(adoption) == DIGEST_BYTES:
+            ] if purpose in _PURPOSES and {len(model_root), len(adoption), len(decision)} == {DIGEST_BYTES}:
                 context = cls(
-                    GrantPurpose(purpose),
-                    resource,
-                    version,
-                    release,
-                    model_root,
-                    _measurement(measurement),
-                    adoption,
-                    decision,
-                    position,
-                    nonce,
-                    key,
-                    _heights(heights),
+                    purpose=GrantPurpose(purpose),
+                    resource=resource,
+                    version=version,
+                    release=release,
+                    model_root=ModelRoot(Digest32(model_root)),
+                    measurement=_measurement(measurement),
+                    adoption=DecisionDigest(Digest32(adoption)),
+                    decision=EntryDigest(Digest32(decision)),
+                    position=position,
+                    nonce=nonce,
+                    key=key,
+                    heights=_heights(heights),
                 )
             case _:
                 raise GrantRefused("grant.context", expected="a context of version 3", got=outline(value))

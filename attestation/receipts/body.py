@@ -12,24 +12,40 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, NewType, Self
 
-from attestation.consensus.blocks import PRINCIPAL_BYTES_MAX, REQUESTS_MAX, UINT_MAX, Kind
+from attestation.consensus.blocks import PRINCIPAL_BYTES_MAX, REQUESTS_MAX, UINT_MAX, Kind, Link, RequestDigest
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import (
     NO_ANSWER,
+    AnswerDigest,
     Finish,
     Outcome,
+    OutcomeCommitment,
     checked_count,
     checked_digest,
     checked_finish,
     finish_word,
     read_finish,
 )
-from attestation.receipts.seeds import SeedPolicy
+from attestation.receipts.seeds import SeedCommitment, SeedPolicy
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.refusal import difference, outline, shown
+from foundation.sized import Digest32
+from measurements.digests import (
+    ConfigurationDigest,
+    DecisionDigest,
+    ModelRoot,
+    PriceDigest,
+    ProfileDigest,
+    TemplateDigest,
+    TokenizerDigest,
+)
+
+ReceiptDigest = NewType("ReceiptDigest", Digest32)
+"""What stands before a receipt in its block: the digest of a body, or of the block itself."""
+EngineFingerprint = NewType("EngineFingerprint", Digest32)
 
 BODY_TAG: Final = "anchorhold/receipt/body/v1"
 BLOCK_TAG: Final = "anchorhold/receipt/block/v1"
@@ -38,14 +54,14 @@ RELEASE_NAME: Final = re.compile(r"[!-~](?:[ -~]{0,126}[!-~])?")
 _LIMITS: Final = cbor.Limits(bytes_max=BODY_BYTES_MAX, depth_max=2, items_max=40)
 
 
-def first_previous(link: bytes) -> bytes:
+def first_previous(link: Link) -> ReceiptDigest:
     """T7: what stands as `previous` in the receipt of a block's first request: the block itself."""
-    return tagged_sha256(BLOCK_TAG, link)
+    return ReceiptDigest(tagged_sha256(BLOCK_TAG, link))
 
 
-def body_digest(body: bytes) -> bytes:
+def body_digest(body: bytes) -> ReceiptDigest:
     """T7: what the next receipt of the block names as its `previous`."""
-    return tagged_sha256(BODY_TAG, body)
+    return ReceiptDigest(tagged_sha256(BODY_TAG, body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +73,13 @@ class ServedBy:
     """
 
     release: str
-    adoption: bytes | None
-    config: bytes
-    model_root: bytes | None
-    tokenizer: bytes | None
-    template: bytes | None
-    profile: bytes
-    fingerprint: bytes
+    adoption: DecisionDigest | None
+    config: ConfigurationDigest
+    model_root: ModelRoot | None
+    tokenizer: TokenizerDigest | None
+    template: TemplateDigest | None
+    profile: ProfileDigest
+    fingerprint: EngineFingerprint
 
     def __post_init__(self) -> None:
         if (self.release == "") is not (self.adoption is None):
@@ -92,17 +108,17 @@ class Receipt:
     index: int
     id: int
     kind: Kind
-    request: bytes
+    request: RequestDigest
     seed_policy: SeedPolicy
-    seed: bytes
-    answer: bytes
-    outcome: bytes
+    seed: SeedCommitment
+    answer: AnswerDigest
+    outcome: OutcomeCommitment
     finish: Finish | str
     tokens_in: int
     tokens_out: int
-    price: bytes
+    price: PriceDigest
     cycles: int
-    previous: bytes
+    previous: ReceiptDigest
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.gateway) <= PRINCIPAL_BYTES_MAX:
@@ -181,25 +197,34 @@ class Receipt:
                 [int(tokens_in), int(tokens_out), bytes(price), int(cycles)],
                 bytes(previous),
             ]:
-                by = ServedBy(release, adoption, config, model_root, tokenizer, template, profile, fingerprint)
+                by = ServedBy(
+                    release=release,
+                    adoption=None if adoption is None else DecisionDigest(checked_digest(adoption)),
+                    config=ConfigurationDigest(checked_digest(config)),
+                    model_root=None if model_root is None else ModelRoot(checked_digest(model_root)),
+                    tokenizer=None if tokenizer is None else TokenizerDigest(checked_digest(tokenizer)),
+                    template=None if template is None else TemplateDigest(checked_digest(template)),
+                    profile=ProfileDigest(checked_digest(profile)),
+                    fingerprint=EngineFingerprint(checked_digest(fingerprint)),
+                )
                 receipt = cls(
-                    by,
-                    gateway,
-                    height,
-                    index,
-                    number,
-                    _kind(kind),
-                    request,
-                    _policy(policy),
-                    seed,
-                    answer,
-                    outcome,
-                    read_finish(finish),
-                    tokens_in,
-                    tokens_out,
-                    price,
-                    cycles,
-                    previous,
+                    by=by,
+                    gateway=gateway,
+                    height=height,
+                    index=index,
+                    id=number,
+                    kind=_kind(kind),
+                    request=RequestDigest(checked_digest(request)),
+                    seed_policy=_policy(policy),
+                    seed=SeedCommitment(checked_digest(seed)),
+                    answer=AnswerDigest(checked_digest(answer)),
+                    outcome=OutcomeCommitment(checked_digest(outcome)),
+                    finish=read_finish(finish),
+                    tokens_in=tokens_in,
+                    tokens_out=tokens_out,
+                    price=PriceDigest(checked_digest(price)),
+                    cycles=cycles,
+                    previous=ReceiptDigest(checked_digest(previous)),
                 )
             case _:
                 raise ReceiptRefused("body", expected="a receipt of version 1", got=outline(value))

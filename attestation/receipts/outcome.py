@@ -17,18 +17,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from typing import Final, Self
+from typing import Final, NewType, Self
 
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.price import TOKENS_MAX
-from attestation.receipts.seeds import NO_SALT
+from attestation.receipts.seeds import NO_SALT, Salt
 from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.refusal import shape, shown
+from foundation.sized import Digest32
+
+AnswerDigest = NewType("AnswerDigest", Digest32)
+"""Of the bytes said."""
+TraceDigest = NewType("TraceDigest", Digest32)
+OutcomeCommitment = NewType("OutcomeCommitment", Digest32)
 
 OUTCOME_TAG: Final = "anchorhold/outcome/v1"
 ANSWER_TAG: Final = "anchorhold/answer/v1"
-NO_TRACE: Final = bytes(DIGEST_BYTES)
+NO_TRACE: Final = TraceDigest(Digest32(bytes(DIGEST_BYTES)))
 OPENING_BYTES_MAX: Final = 512
 CODE: Final = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 CODE_CHARACTERS_MAX: Final = 64
@@ -45,9 +51,9 @@ class Finish(IntEnum):
     SEALED = 255
 
 
-def answer_digest(parts: Iterable[bytes]) -> bytes:
+def answer_digest(parts: Iterable[bytes]) -> AnswerDigest:
     """Of the bytes said, joined: a plain answer's words, a sealed one's frames; also of the words inside those."""
-    return tagged_sha256(ANSWER_TAG, *parts)
+    return AnswerDigest(tagged_sha256(ANSWER_TAG, *parts))
 
 
 NO_ANSWER: Final = answer_digest(())
@@ -60,8 +66,8 @@ class Outcome:
     finish: Finish | str
     tokens_in: int
     tokens_out: int
-    output: bytes
-    trace: bytes
+    output: AnswerDigest
+    trace: TraceDigest
 
     def __post_init__(self) -> None:
         if self.finish is Finish.SEALED:
@@ -87,15 +93,15 @@ class Outcome:
     def encode(self) -> bytes:
         return cbor.encode([finish_word(self.finish), self.tokens_in, self.tokens_out, self.output, self.trace])
 
-    def commitment(self, salt: bytes = NO_SALT) -> bytes:
-        return tagged_sha256(OUTCOME_TAG, checked_digest(salt), self.encode())
+    def commitment(self, salt: Salt = NO_SALT) -> OutcomeCommitment:
+        return OutcomeCommitment(tagged_sha256(OUTCOME_TAG, checked_digest(salt), self.encode()))
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """An outcome and the salt of its commitment: what a client is told inside a sealed answer's last part."""
 
-    salt: bytes
+    salt: Salt
     outcome: Outcome
 
     def encode(self) -> bytes:
@@ -108,15 +114,16 @@ class Opening:
         value = cbor.decode_or(ReceiptRefused, "opening", raw, _LIMITS)
         match value:
             case [bytes(salt), int() | str() as finish, int(tokens_in), int(tokens_out), bytes(output), bytes(trace)]:
-                outcome = Outcome(read_finish(finish), tokens_in, tokens_out, output, trace)
-                opening = cls(checked_digest(salt), outcome)
+                said, traced = AnswerDigest(checked_digest(output)), TraceDigest(checked_digest(trace))
+                outcome = Outcome(read_finish(finish), tokens_in, tokens_out, said, traced)
+                opening = cls(Salt(checked_digest(salt)), outcome)
             case _:
                 raise ReceiptRefused("opening", expected="[salt, finish, in, out, output, trace]", got=shape(value))
         if opening.encode() != raw:  # true and false count as numbers to Python, not to the encoding
             raise ReceiptRefused("opening", expected="numbers where they belong", got="booleans among the numbers")
         return opening
 
-    def check(self, commitment: bytes) -> None:
+    def check(self, commitment: OutcomeCommitment) -> None:
         """Raises `ReceiptRefused` if this is not what was committed to."""
         if not hmac.compare_digest(self.outcome.commitment(self.salt), commitment):
             raise ReceiptRefused(
@@ -153,8 +160,8 @@ def checked_count(count: int) -> int:
     return count
 
 
-def checked_digest(raw: bytes) -> bytes:
+def checked_digest(raw: bytes) -> Digest32:
     if type(raw) is not bytes or len(raw) != DIGEST_BYTES:
         got = f"{len(raw)} bytes" if type(raw) is bytes else type(raw).__name__
         raise ReceiptRefused("digest", expected=f"{DIGEST_BYTES} bytes", got=got)
-    return raw
+    return Digest32(raw)

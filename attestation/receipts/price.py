@@ -17,6 +17,7 @@ from attestation.receipts.errors import PriceRefused
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.refusal import listed
+from measurements.digests import PriceDigest
 
 PRICE_TAG: Final = "anchorhold/price/v1"
 CYCLES_MAX: Final = 1 << 40  # of one price: with at most TOKENS_MAX tokens each way a sum stays below 2^64
@@ -55,8 +56,8 @@ class PriceSchedule:
         return cbor.encode([self.VERSION, self.request, self.token_in, self.token_out])
 
     @property
-    def digest(self) -> bytes:
-        return tagged_sha256(PRICE_TAG, self.encode())
+    def digest(self) -> PriceDigest:
+        return PriceDigest(tagged_sha256(PRICE_TAG, self.encode()))
 
     def cycles(self, tokens_in: int, tokens_out: int) -> int:
         return self.request + tokens_in * self.token_in + tokens_out * self.token_out

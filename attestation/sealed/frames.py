@@ -23,12 +23,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from attestation.consensus.blocks import RequestDigest
 from attestation.receipts.errors import ReceiptRefused
 from attestation.receipts.outcome import Opening, Outcome, answer_digest
+from attestation.receipts.seeds import Salt
 from attestation.sealed.buckets import RUNGS, STEP, answer_frames, rung_of_frames
 from attestation.sealed.errors import AnswerRefused
 from foundation import cbor
 from foundation.secrecy import Secret
+from foundation.sized import digest32
+from measurements.digests import ConfigurationDigest
 
 ANSWER_KEY_TAG: Final = "anchorhold/answer-key/v2"
 KEY_BYTES: Final = 32
@@ -47,18 +51,26 @@ class AnswerKeys:
     """The keys of one answer."""
 
     key: Secret
-    salt: bytes = field(repr=False)
+    salt: Salt = field(repr=False)
 
     @classmethod
     def derive(
-        cls, reply_key: Secret, *, config: bytes, gateway: bytes, height: int, index: int, number: int, request: bytes
+        cls,
+        reply_key: Secret,
+        *,
+        config: ConfigurationDigest,
+        gateway: bytes,
+        height: int,
+        index: int,
+        number: int,
+        request: RequestDigest,
     ) -> AnswerKeys:
         """`config` is the digest of the measured configuration that answers, as receipts name it (receipt.md T3);
         `number` the request's id, `request` its digest as it was ordered."""
         info = cbor.encode([ANSWER_KEY_TAG, config, gateway, height, index, number, request])
         derivation = HKDF(hashes.SHA256(), KEY_BYTES + SALT_BYTES, salt=None, info=info)
         okm = Secret.filled(KEY_BYTES + SALT_BYTES, lambda into: derivation.derive_into(reply_key.lend(), into))
-        return cls(Secret(okm.lend()[:KEY_BYTES]), bytes(okm.lend()[KEY_BYTES:]))
+        return cls(Secret(okm.lend()[:KEY_BYTES]), Salt(digest32(bytes(okm.lend()[KEY_BYTES:]))))
 
     @cached_property
     def cipher(self) -> AESGCMSIV:
@@ -202,7 +214,7 @@ def _words(plain: bytes) -> bytes:
     return plain[LENGTH_BYTES:end]
 
 
-def _opening(raw: bytes, salt: bytes) -> Opening:
+def _opening(raw: bytes, salt: Salt) -> Opening:
     try:
         opening = Opening.parse(raw)
     except ReceiptRefused:

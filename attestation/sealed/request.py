@@ -24,6 +24,7 @@ from foundation import cbor
 from foundation.digests import DIGEST_BYTES
 from foundation.refusal import outline, shape, shown
 from foundation.secrecy import Prompt, Secret
+from measurements.digests import ModelRoot
 
 INFO_TAG: Final = "anchorhold/sealed-request/v1"
 REPLY_KEY_BYTES: Final = 32
@@ -45,7 +46,7 @@ class Place:
     """For whom a request is sealed: a gateway, and the model that is to answer."""
 
     gateway: bytes
-    model_root: bytes
+    model_root: ModelRoot
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,13 +37,14 @@ from attestation.report_data import (
 )
 from attestation.tee.tee import Tee
 from foundation.refusal import shape
+from measurements.digests import ConfigurationDigest
 
 
 def identity(
     tee: Tee,
     nonce: bytes,
     keyset: Keyset,
-    measured_config: bytes,
+    measured_config: ConfigurationDigest,
     *,
     devices: tuple[DeviceEvidence, ...] = (),
     event_log: bytes = b"",
@@ -62,7 +63,7 @@ def release(
     challenge: str,
     tee_public_key: Mapping[str, str],
     keyset: Keyset,
-    measured_config: bytes,
+    measured_config: ConfigurationDigest,
     *,
     devices: tuple[DeviceEvidence, ...] = (),
     event_log: bytes = b"",
@@ -88,7 +89,7 @@ def _statement(
     tee: Tee,
     nonce: bytes,
     keyset: Keyset,
-    measured_config: bytes,
+    measured_config: ConfigurationDigest,
     devices: tuple[DeviceEvidence, ...],
 ) -> Statement:
     reports = devices_digest([device.report for device in devices])

@@ -17,6 +17,7 @@ from typing import ClassVar, Final, Self, TypeAlias
 from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.refusal import difference, outline
+from measurements.digests import DecisionDigest
 from measurements.governance.actions import PAYLOAD_BYTES_MAX, payload_digest
 from measurements.governance.charter import KEY_BYTES, MEMBERS_MAX
 from measurements.governance.errors import DecisionRefused
@@ -92,9 +93,9 @@ def genesis(authority: bytes) -> bytes:
     return tagged_sha256(GENESIS_TAG, authority)
 
 
-def decision_digest(authority: bytes, payload: bytes) -> bytes:
+def decision_digest(authority: bytes, payload: bytes) -> DecisionDigest:
     """What a decision is named by: in the next one, in grants and in receipts."""
-    return tagged_sha256(DIGEST_TAG, cbor.encode([1, authority, payload_digest(payload)]))
+    return DecisionDigest(tagged_sha256(DIGEST_TAG, cbor.encode([1, authority, payload_digest(payload)])))
 
 
 def _signatures(value: Mapping[cbor.Key, cbor.Value]) -> Mapping[bytes, bytes]:

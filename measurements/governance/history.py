@@ -26,6 +26,7 @@ from typing import Final, Protocol, Self
 
 from foundation import cbor
 from foundation.refusal import difference, outline, shape
+from measurements.digests import DecisionDigest
 from measurements.governance.actions import Action, Adopt, AmendCharter, Payload, RevokeChips, RotateKey, Withdraw
 from measurements.governance.authority import (
     Authority,
@@ -78,7 +79,7 @@ class Standing(Enum):
 @dataclass(frozen=True, slots=True)
 class AdoptedRelease:
     manifest: Manifest
-    adoption: bytes  # the digest of the decision that adopted it
+    adoption: DecisionDigest  # of the decision that adopted it
     standing: Standing
     heights: Heights  # the blocks it is for: its manifest's, up to where its successor begins
     ended_by: bytes | None  # the decision that superseded or withdrew it
@@ -89,7 +90,7 @@ class Decided:
     """A decision that was accepted, and what there is to know of it."""
 
     position: int
-    digest: bytes
+    digest: DecisionDigest
     action: Action
     by: tuple[str, ...]  # members' names, or the proposal
     certified_ns: int | None  # when a subnet said so; a charter has no clock
@@ -101,7 +102,7 @@ class Ledger:
 
     authority: Authority
     charter: Charter | None  # in force now, where a charter decides
-    digests: tuple[bytes, ...] = ()
+    digests: tuple[DecisionDigest, ...] = ()
     releases: Mapping[str, AdoptedRelease] = field(default_factory=dict)
     chips: frozenset[bytes] = frozenset()
     least_versions: Mapping[str, int] = field(default_factory=dict)  # by resource
@@ -133,13 +134,13 @@ class Ledger:
         changed = replace(self._after(payload.action, digest), digests=(*self.digests, digest))
         return changed, Decided(payload.position, digest, payload.action, by, certified_ns)
 
-    def rehearse(self, action: Action, digest: bytes) -> Ledger:
+    def rehearse(self, action: Action, digest: DecisionDigest) -> Ledger:
         """What would be in force if it were decided next. Raises `HistoryRefused` for what makes no sense."""
         return self._after(action, digest)
 
     # -- 1. place
 
-    def _check_place(self, payload: Payload, digest: bytes) -> None:
+    def _check_place(self, payload: Payload, digest: DecisionDigest) -> None:
         position, newest = payload.position, len(self.digests)
         if newest >= DECISIONS_MAX:
             raise HistoryRefused(
@@ -159,7 +160,7 @@ class Ledger:
     # -- 2. authority
 
     def _check_authority(
-        self, decision: Decision, digest: bytes, action: Action, read_reply: ReplyReader
+        self, decision: Decision, digest: DecisionDigest, action: Action, read_reply: ReplyReader
     ) -> tuple[tuple[str, ...], int | None]:
         match self.authority, decision.proof:
             case Chartered(), Signatures(by_key):
@@ -180,7 +181,9 @@ class Ledger:
                     got=type(decision.proof).__name__.lower(),
                 )
 
-    def _check_signatures(self, by_key: Mapping[bytes, bytes], digest: bytes, action: Action) -> tuple[str, ...]:
+    def _check_signatures(
+        self, by_key: Mapping[bytes, bytes], digest: DecisionDigest, action: Action
+    ) -> tuple[str, ...]:
         charters = [charter for charter in (self.charter,) if charter is not None]
         if isinstance(action, AmendCharter):  # V9: who hands over agrees, and who takes over has their keys
             charters.append(action.charter)
@@ -193,7 +196,7 @@ class Ledger:
 
     # -- 3. sense
 
-    def _after(self, action: Action, digest: bytes) -> Ledger:
+    def _after(self, action: Action, digest: DecisionDigest) -> Ledger:
         match action:
             case Adopt(manifest):
                 return self._adopted(manifest, digest)
@@ -218,7 +221,7 @@ class Ledger:
                     raise HistoryRefused("charter.same", expected="another charter", got=charter.digest.hex())
                 return replace(self, charter=charter)
 
-    def _adopted(self, manifest: Manifest, digest: bytes) -> Ledger:
+    def _adopted(self, manifest: Manifest, digest: DecisionDigest) -> Ledger:
         self._check_new(manifest)
         heights = manifest.serves.heights
         releases = {version: _ended(each, heights, digest) for version, each in self.releases.items()}
@@ -255,7 +258,7 @@ class Ledger:
                     got=f"one of {each.manifest.version}, which is {each.standing.value}",
                 )
 
-    def _withdrawn(self, version: str, manifest: bytes, digest: bytes) -> Ledger:
+    def _withdrawn(self, version: str, manifest: bytes, digest: DecisionDigest) -> Ledger:
         held = self.releases.get(version)
         if held is None or held.manifest.digest != manifest:
             raise HistoryRefused("release.unknown", expected="a release that was adopted", got=version)
@@ -309,7 +312,7 @@ class History:
         return ledger, tuple(found)
 
 
-def _ended(before: AdoptedRelease, successor: Heights, digest: bytes) -> AdoptedRelease:
+def _ended(before: AdoptedRelease, successor: Heights, digest: DecisionDigest) -> AdoptedRelease:
     """Whatever stood before: no release, withdrawn or not, is for a block of its successor."""
     heights = before.heights.ended_by(successor)
     if before.standing is not Standing.IN_FORCE:

@@ -22,6 +22,8 @@ from foundation import cbor
 from foundation.digests import DIGEST_BYTES, tagged_sha256
 from foundation.document import Fields, json_object
 from foundation.refusal import shape
+from foundation.sized import Digest32
+from measurements.digests import ModelConfigDigest, TemplateDigest, TokenizerDigest
 from measurements.pack.errors import PackMalformed
 from measurements.pack.safetensors import BITS
 
@@ -36,7 +38,7 @@ _SAMPLING: Final = re.compile("|".join(SAMPLING_MAX))
 _CLAIMS: Final = ("name", "family", "license", "quantization")
 
 
-def files_digest(files: Mapping[str, bytes]) -> bytes:
+def files_digest(files: Mapping[str, bytes]) -> Digest32:
     """One digest for the files of one kind, from the SHA-256 of each by name (pack.md P8)."""
     listed: list[cbor.Encodable] = [[name, files[name]] for name in sorted(files)]
     return tagged_sha256(FILES_TAG, cbor.encode(listed))
@@ -71,9 +73,9 @@ class Measured:
 
     parameters: int
     dtypes: tuple[str, ...]
-    config: bytes
-    tokenizer: bytes
-    template: bytes
+    config: ModelConfigDigest
+    tokenizer: TokenizerDigest
+    template: TemplateDigest
 
     @classmethod
     def of(cls, members: Mapping[str, object]) -> Self:
@@ -83,8 +85,13 @@ class Measured:
         if any(dtype not in BITS for dtype in dtypes) or list(dtypes) != sorted(set(dtypes)):
             expected = f"some of {', '.join(sorted(BITS))}, each once, in order"
             raise fields.refused("dtypes", expected, ", ".join(dtypes))
-        digests = (digest(f"card.{name}", members[name]) for name in ("config", "tokenizer", "template"))
-        return cls(parameters, dtypes, *digests)
+        return cls(
+            parameters,
+            dtypes,
+            config=ModelConfigDigest(digest("card.config", members["config"])),
+            tokenizer=TokenizerDigest(digest("card.tokenizer", members["tokenizer"])),
+            template=TemplateDigest(digest("card.template", members["template"])),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +132,11 @@ class Card:
         }
 
 
-def digest(what: str, value: object) -> bytes:
+def digest(what: str, value: object) -> Digest32:
     """A digest's bytes, sized."""
     if not isinstance(value, bytes) or len(value) != DIGEST_BYTES:
         raise PackMalformed(f"pack.{what}", expected=f"{DIGEST_BYTES} bytes", got=type(value).__name__)
-    return value
+    return Digest32(value)
 
 
 def _sampling(fields: Fields) -> Mapping[str, int]:

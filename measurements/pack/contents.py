@@ -10,6 +10,8 @@ from hashlib import sha256
 
 from foundation.document import json_object
 from foundation.refusal import listed, shape
+from foundation.sized import Digest32
+from measurements.digests import ModelConfigDigest, TemplateDigest, TokenizerDigest
 from measurements.pack.card import Measured, files_digest
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import SMALL_BYTES_MAX, WEIGHTS_INDEX, Kind, check_small, kind_of
@@ -27,9 +29,9 @@ def measure(small: Mapping[str, bytes], weights: Mapping[str, SafetensorsHeader]
     return Measured(
         parameters=sum(tensor.elements for tensor in tensors),
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
-        config=_digest(small, Kind.CONFIG),
-        tokenizer=_digest(small, Kind.TOKENIZER),
-        template=_digest(small, Kind.TEMPLATE),
+        config=ModelConfigDigest(_digest(small, Kind.CONFIG)),
+        tokenizer=TokenizerDigest(_digest(small, Kind.TOKENIZER)),
+        template=TemplateDigest(_digest(small, Kind.TEMPLATE)),
     )
 
 
@@ -62,5 +64,5 @@ def _check_index(raw: bytes, homes: Mapping[str, str]) -> None:
         )
 
 
-def _digest(small: Mapping[str, bytes], kind: Kind) -> bytes:
+def _digest(small: Mapping[str, bytes], kind: Kind) -> Digest32:
     return files_digest({name: sha256(raw).digest() for name, raw in small.items() if kind_of(name) is kind})

@@ -24,6 +24,7 @@ from foundation import cbor, ed25519
 from foundation.cose import CoseRefused, Sign1
 from foundation.digests import DIGEST_BYTES, domain, tagged_sha256
 from foundation.refusal import outline, shown
+from measurements.digests import ModelRoot
 from measurements.pack.card import Card, digest
 from measurements.pack.errors import PackMalformed, PackSignatureRefused
 from measurements.pack.keys import TAG_BYTES
@@ -50,7 +51,7 @@ class Header:
     key_check: bytes
     manifest: Manifest
     card: Card
-    model_root: bytes
+    model_root: ModelRoot
     index_digest: bytes
 
     @classmethod
@@ -66,7 +67,7 @@ class Header:
             digest("key-check", value["key_check"]),
             Manifest.of(value["manifest"]),
             Card.of(value["card"]),
-            digest("model-root", value["model_root"]),
+            ModelRoot(digest("model-root", value["model_root"])),
             digest("index-digest", value["index_digest"]),
         )
 
@@ -84,7 +85,7 @@ class Header:
             }
         )
 
-    def with_digests(self, model_root: bytes, index_digest: bytes) -> Self:
+    def with_digests(self, model_root: ModelRoot, index_digest: bytes) -> Self:
         """The same header, its digests filled in: as long as before."""
         return replace(self, model_root=model_root, index_digest=index_digest)
 

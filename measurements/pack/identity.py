@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Self
 
+from measurements.digests import ModelConfigDigest, ModelRoot, TemplateDigest, TokenizerDigest
 from measurements.pack.errors import PackIdentityRefused
 from measurements.pack.header import SignedHeader
 
@@ -23,11 +24,11 @@ class Identity:
     family: str
     quantization: str
     parameters: int
-    template: bytes
-    tokenizer: bytes
-    config: bytes
+    template: TemplateDigest
+    tokenizer: TokenizerDigest
+    config: ModelConfigDigest
     signer: bytes
-    model_root: bytes
+    model_root: ModelRoot
 
     @classmethod
     def of(cls, signed: SignedHeader) -> Self:
@@ -54,14 +55,14 @@ class Identity:
 class Expected:
     """What a cell was measured to run."""
 
-    model_root: bytes
+    model_root: ModelRoot
     name: str | None = None
     family: str | None = None
     quantization: str | None = None
     parameters: int | None = None
-    template: bytes | None = None
-    tokenizer: bytes | None = None
-    config: bytes | None = None
+    template: TemplateDigest | None = None
+    tokenizer: TokenizerDigest | None = None
+    config: ModelConfigDigest | None = None
     signer: bytes | None = None
 
 

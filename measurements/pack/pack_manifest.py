@@ -16,6 +16,7 @@ from typing import Final, Self
 from foundation import cbor, merkle
 from foundation.digests import domain
 from foundation.refusal import outline, shown
+from measurements.digests import ModelRoot
 from measurements.pack.errors import PackMalformed
 from measurements.pack.files import check_names
 
@@ -107,9 +108,9 @@ class Manifest:
         """As it is encoded."""
         return [self.chunk_bytes, [[file.name, file.offset, file.size] for file in self.files]]
 
-    def root(self, leaves: Sequence[bytes]) -> bytes:
+    def root(self, leaves: Sequence[bytes]) -> ModelRoot:
         """The model root, from the leaf of every chunk (pack.md P9)."""
-        return merkle.root([merkle.leaf(domain(MODEL_TAG) + cbor.encode(self.plain())), *leaves])
+        return ModelRoot(merkle.root([merkle.leaf(domain(MODEL_TAG) + cbor.encode(self.plain())), *leaves]))
 
 
 def chunk_leaf(plaintext: memoryview) -> bytes:

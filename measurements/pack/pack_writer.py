@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from foundation.digests import DIGEST_BYTES
 from foundation.secrecy import Secret
+from foundation.sized import Digest32
+from measurements.digests import ModelRoot
 from measurements.pack.disk import whole_file, write_at
 from measurements.pack.folder import Folder
 from measurements.pack.header import Header, SignedHeader, chunk_digest, index_digest
@@ -39,8 +41,8 @@ def seal_pack(
     """
     signing = derived_signing_key(key) if signer is None else signer
     with Folder.open(folder, chunk_bytes) as source, whole_file(out) as descriptor:
-        file_id, unknown = draw(FILE_ID_BYTES), bytes(DIGEST_BYTES)
-        header = Header(file_id, key_check(key, file_id), source.manifest, source.card, unknown, unknown)
+        file_id, unknown = draw(FILE_ID_BYTES), Digest32(bytes(DIGEST_BYTES))
+        header = Header(file_id, key_check(key, file_id), source.manifest, source.card, ModelRoot(unknown), unknown)
         pass_ = _Pass(source, descriptor, SignedHeader.sign(header, signing), key)
         over_chunks(source.manifest, threads, pass_.worker, progress)
         source.check_unchanged()

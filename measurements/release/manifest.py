@@ -22,6 +22,15 @@ from foundation import cbor
 from foundation.digests import tagged_sha256
 from foundation.document import Fields
 from foundation.refusal import disorder, listed, shown
+from measurements.digests import (
+    ConfigurationDigest,
+    ManifestDigest,
+    ModelRoot,
+    PriceDigest,
+    ProfileDigest,
+    TemplateDigest,
+    TokenizerDigest,
+)
 from measurements.launch.measurement import REGISTER_BYTES, RTMR_COUNT, LaunchMeasurement, SnpLaunchDigest, TdxRegisters
 from measurements.release.document import Document, parse, refuse_other_form, render
 from measurements.release.errors import ReleaseDocumentRefused
@@ -46,7 +55,7 @@ class Named:
     """Another release, by name and by content."""
 
     version: str
-    manifest: bytes
+    manifest: ManifestDigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +118,22 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class Model:
     name: str
-    root: bytes
-    tokenizer: bytes | None
-    template: bytes | None
+    root: ModelRoot
+    tokenizer: TokenizerDigest | None
+    template: TemplateDigest | None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
     id: str
-    profile: bytes | None  # None: an engine without one (the scripted engine of a devnet)
+    profile: ProfileDigest | None  # None: an engine without one (the scripted engine of a devnet)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """In cycles; `digest` is what receipts carry."""
 
-    digest: bytes
+    digest: PriceDigest
     request: int
     token_in: int
     token_out: int
@@ -162,7 +171,7 @@ class Manifest:
     serves: Serves
     image: Image
     launch: Launch
-    measured_config: bytes
+    measured_config: ConfigurationDigest
     model: Model
     engine: EngineProfile
     price: Price
@@ -180,7 +189,7 @@ class Manifest:
             serves=_serves(fields.fields("serves")),
             image=_image(fields.fields("image")),
             launch=_launch(fields.fields("launch")),
-            measured_config=fields.digest("measured_config"),
+            measured_config=ConfigurationDigest(fields.digest("measured_config")),
             model=_model(fields.fields("model")),
             engine=_engine(fields.fields("engine")),
             price=_price(fields.fields("price")),
@@ -244,8 +253,8 @@ class Manifest:
         return cbor.encode(self.document())
 
     @property
-    def digest(self) -> bytes:
-        return tagged_sha256(DIGEST_TAG, self.canonical)
+    def digest(self) -> ManifestDigest:
+        return ManifestDigest(tagged_sha256(DIGEST_TAG, self.canonical))
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -293,7 +302,7 @@ def parse_launch(raw: bytes) -> Launch:
 def _named(fields: Fields | None) -> Named | None:
     if fields is None:
         return None
-    named = Named(fields.text("version", 20, VERSION), fields.digest("manifest"))
+    named = Named(fields.text("version", 20, VERSION), ManifestDigest(fields.digest("manifest")))
     fields.done()
     return named
 
@@ -361,22 +370,25 @@ def _tdx(row: Fields) -> TdxLaunch:
 def _model(fields: Fields) -> Model:
     model = Model(
         fields.text("name", 64),
-        fields.digest("root"),
-        fields.optional_digest("tokenizer"),
-        fields.optional_digest("template"),
+        ModelRoot(fields.digest("root")),
+        None if (tokenizer := fields.optional_digest("tokenizer")) is None else TokenizerDigest(tokenizer),
+        None if (template := fields.optional_digest("template")) is None else TemplateDigest(template),
     )
     fields.done()
     return model
 
 
 def _engine(fields: Fields) -> EngineProfile:
-    engine = EngineProfile(fields.text("id", 64, NAME), fields.optional_digest("profile"))
+    name, profile = fields.text("id", 64, NAME), fields.optional_digest("profile")
+    engine = EngineProfile(name, None if profile is None else ProfileDigest(profile))
     fields.done()
     return engine
 
 
 def _price(fields: Fields) -> Price:
-    price = Price(fields.digest("digest"), fields.uint("request"), fields.uint("token_in"), fields.uint("token_out"))
+    price = Price(
+        PriceDigest(fields.digest("digest")), fields.uint("request"), fields.uint("token_in"), fields.uint("token_out")
+    )
     fields.done()
     return price
 
