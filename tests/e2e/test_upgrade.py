@@ -134,7 +134,7 @@ async def change_over(folder: Path) -> None:
         govern(store, encode_authority(world._governance.chain), time.time_ns())
         old = world.machine(owner, "0.1.0", MEASUREMENT, PRICE, None, 1)
         new = world.machine(owner, "0.2.0", OTHER, DEARER, old.manifest, SEAM + 1)
-        world._decide(owner, world._propose(Adopt(old.manifest), "1"))
+        world._decide(owner, world._propose(owner, Adopt(old.manifest), "1"))
         first = world._ledger.head
         each = PROMPTS // ROUNDS
         async with world.started(owner, old) as at_old:
@@ -144,7 +144,7 @@ async def change_over(folder: Path) -> None:
             running = asyncio.create_task(world.run_slice(at_old, old, before))
             # The old one is at work; more prompts come, and the decision does.
             world.ask_and_seal(owner, each)
-            world._decide(owner, world._propose(Adopt(new.manifest), "2"))
+            world._decide(owner, world._propose(owner, Adopt(new.manifest), "2"))
             second = world._ledger.head
             async with world.started(owner, new) as at_new:
                 await running
