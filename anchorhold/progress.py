@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where a person is looking; nothing at all where nobody is."""
+"""A progress bar on standard error, if it is a terminal; otherwise nothing."""
 
 from __future__ import annotations
 

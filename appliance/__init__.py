@@ -1,1 +1,1 @@
-"""What the cell does: boot, order, engine, receipts, server."""
+"""The cell: boot, order, engine, receipts, server."""

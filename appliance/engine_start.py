@@ -1,4 +1,4 @@
-"""From a model's files and a profile's digest to an engine that has been proven.
+"""From a model's files and a profile's digest to an engine that passed its self-test and golden prompts.
 
     started = start(opened_pack, sampling=card.claims.sampling, profile=digest, threads=2)
     started.engine, started.text, started.profile

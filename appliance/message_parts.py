@@ -1,4 +1,4 @@
-"""What every message on the cell's ports is: one array in deterministic CBOR (docs/spec/window.md N3)."""
+"""The form of every message on the cell's ports: one array in deterministic CBOR (docs/spec/window.md N3)."""
 
 from __future__ import annotations
 

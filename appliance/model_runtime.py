@@ -1,7 +1,7 @@
-"""What answers: an engine that knows tokens, and the words that go in and come out of it.
+"""What computes an answer: an engine that knows tokens, and the text processing before and after it.
 
-A `Script` is one model's way with words: its template, its tokenizer, its stop tokens. It is pure and the same on every
-cell; what it refuses is refused with a code that is ordered and signed like any other.
+A `Script` is the text processing of one model: its template, its tokenizer, its stop tokens. It is pure and the same on
+every cell. Its refusals have a code that is ordered and signed like any other.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Script(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
-    """An engine, its words, and the digest of the profile it was proven under, with so many golden prompts."""
+    """An engine, its text processing, and the digest of the profile it was proven under, with so many golden prompts."""
 
     engine: Engine
     script: Script

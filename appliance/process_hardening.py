@@ -1,4 +1,4 @@
-"""What a process does to itself before it holds anything: nothing of its memory may outlive it in a file."""
+"""Hardens a process before it holds secrets: no part of its memory may be written to a file."""
 
 from __future__ import annotations
 

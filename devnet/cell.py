@@ -1,4 +1,4 @@
-"""A cell over a simulated TEE: the appliance as it is, with the devnet's machine where hardware would be.
+"""A cell over a simulated TEE: the unchanged appliance, with the devnet's machine in place of hardware.
 
     python -m devnet.cell --config FILE --listen unix:PATH --seed HEX --not-before ISO --not-after ISO --measurement HEX
     python -m devnet.cell --config FILE --listen vsock:any --chip FILE

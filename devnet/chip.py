@@ -1,4 +1,4 @@
-"""A simulated chip as a file: what a guest is given where hardware would have one inside.
+"""A simulated chip as a file: a guest gets it in place of a chip in hardware.
 
     {"certificates": HEX, "measurement": HEX, "product": "Genoa", "seed": HEX, "tee": "simulated-snp"}
 

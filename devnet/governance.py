@@ -1,4 +1,4 @@
-"""The devnet's governance canister on a stand-in replica: propose, vote, execute, and the subnet's word on it.
+"""The devnet's governance canister on a stand-in replica: propose, vote, execute, and the subnet's certificate.
 
     governance = Governance.on_subnet(subnet, clock=...)
     number = governance.propose(proposal)               whoever holds the first neuron

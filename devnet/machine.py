@@ -1,4 +1,4 @@
-"""A simulated machine in a folder: its chip, and what a broker is told of it so that it believes it.
+"""A simulated machine in a folder: its chip, and the reference values with which a broker accepts it.
 
     make(folder, measurement)       # chip.json, root.der, policy.toml, references.toml
 

@@ -1,4 +1,4 @@
-"""Certificates of the simulated TEE: keys out of a seed, and roots that say what they are.
+"""Certificates of the simulated TEE: keys made from a seed, and roots named as simulated.
 
 Every subject carries `SIMULATED`, so that a person who opens one knows; what keeps it out of production is
 not the name but the root key, which is pinned by no policy and made anew for every devnet.

@@ -1,4 +1,4 @@
-"""A stand-in subnet: certificates in the Internet Computer's own format, under a root key of its own.
+"""A stand-in subnet: certificates in the Internet Computer's own format, under its own root key.
 
     subnet = Subnet(seed=b"devnet")
     subnet.root_key                                              what a devnet cell has measured into it

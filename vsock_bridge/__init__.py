@@ -1,4 +1,4 @@
-"""How bytes travel between a host and the cell: frames, sessions, streams that survive a cut, transports.
+"""How bytes travel between a host and the cell: frames, sessions, streams that survive a broken connection, transports.
 
 Carries payloads it does not understand and trusts nobody with them: VSOCK is not a trust boundary.
 

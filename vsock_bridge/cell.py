@@ -1,4 +1,4 @@
-"""The cell's memory of one port's streams: items waiting, which connection carries what, who must make room.
+"""The cell's memory of one port's streams: waiting items, which connection carries what, which stream makes room.
 
 Still no socket and no clock. A connection finds its streams here (`find`), what arrived is handed in
 (`CellStream.arrived`, `cancel`), and whoever does the work takes items out (`take`) and answers them, in order,

@@ -1,4 +1,4 @@
-"""Bytes <-> messages. No socket, no clock, no state but a frame counter.
+"""Bytes <-> messages. No socket, no clock; a frame counter is the only state.
 
 A frame is eight bytes of header and a msgpack array:
 

@@ -1,4 +1,4 @@
-"""Two ways to be wrong: `LocalProtocolError`, our bug; `RemoteProtocolError`, the peer lied."""
+"""The two kinds of protocol errors: `LocalProtocolError` is our bug; `RemoteProtocolError` is the peer's fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's library: give items to a port of the cell, hear the answers, survive every cut in between.
+"""The host's library: send items to a port of the cell, receive the answers, survive broken connections.
 
     async with Host(Address.parse("unix:/run/cell.sock"), Port.STREAM) as host:
         exchange = await host.submit(item)

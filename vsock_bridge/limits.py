@@ -1,4 +1,4 @@
-"""Every bound of the bridge in one place, the unit in the name. docs/spec/wire.md W20 adds them up."""
+"""Every bound of the bridge in one place, the unit in the name. docs/spec/wire.md W20 has their sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whoever writes an app: seal a request, open its answer, check its receipt. Offline; brings no cell and no broker.
+"""For authors of apps: seal a request, open its answer, check its receipt. Offline; brings no cell and no broker.
 
     from anchorhold.client import Expected, Service, chat
 

@@ -1,4 +1,4 @@
-"""What came back: the answer's words, and a receipt that says what they are.
+"""A returned answer: its text, and the receipt that describes it.
 
 The receipt is held against the request as it was ordered and against the very bytes of the answer; a refusal has a
 receipt too. That the key that signed is a cell's, and that the request was ordered, are for others to show.

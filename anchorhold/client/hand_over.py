@@ -1,4 +1,4 @@
-"""One sealed request in the clear, for an auditor whom its client chose, and for no other request.
+"""One sealed request, opened for an auditor whom its client chose. It opens no other request.
 
     handed = dCBOR [1, payload as it was submitted, what was sealed in it]
 

@@ -1,7 +1,7 @@
-"""What a host does with what a cell says: keep the bytes of each answer until its receipt comes, and hand both on.
+"""Collects a cell's answers at the host: keeps the bytes of each answer until its receipt comes, and reports both.
 
-The host cannot read a sealed answer and need not understand a receipt; it believes neither. A receipt whose place is
-not the one it was said for, or that does not parse, is refused here only so that a broken cell is noticed early.
+The host cannot read a sealed answer, need not understand a receipt, and trusts neither. A receipt for another place,
+or one that does not parse, is refused here only so that a broken cell is noticed early.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from foundation.secrecy import Prompt
 
 
 class ReportRefused(Refused):
-    """The cell says what no cell says."""
+    """The cell sent a message that no correct cell sends."""
 
     stage = "report"
 
@@ -35,7 +35,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CompletedAnswer:
-    """One request, done: every byte that was said, and the cell's receipt for it."""
+    """A finished request: every byte of its answer, and the cell's receipt for it."""
 
     answer: Prompt
     signed: SignedReceipt
@@ -70,7 +70,7 @@ class Delivered:
 
 
 def deliver(answers: Iterable[CompletedAnswer], report: Callable[[Report], str]) -> list[Delivered]:
-    """Bring every answer to the gateway. One that it refuses keeps none of the others back."""
+    """Report every answer to the gateway. A refused answer does not stop the others."""
     return [Delivered(answer.place, _outcome(answer, report)) for answer in answers]
 
 
@@ -82,7 +82,7 @@ def _outcome(answer: CompletedAnswer, report: Callable[[Report], str]) -> str | 
 
 
 class AnswerCollector:
-    """Answers by their places in the order. A cut line changes nothing: each thing is said once."""
+    """Answers by their places in the order. A broken connection changes nothing: the cell sends each message once."""
 
     def __init__(self) -> None:
         self._pieces: Final[dict[tuple[int, int], bytearray]] = {}

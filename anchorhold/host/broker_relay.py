@@ -1,4 +1,4 @@
-"""What a replica host does for a release: carry messages between the cell's window and the broker's HTTPS address.
+"""The replica host's part in a key release: carries messages between the cell's window and the broker's HTTPS address.
 
 The host keeps the session's cookie and understands nothing else: every message is opaque to it. A cut on either side
 ends the attempt, and the next one begins anew. TLS here protects metadata on the way; what the cell believes is the

@@ -1,12 +1,12 @@
-"""The host's log of one cell's receipts: a file that is only added to, and whole after a kill at any byte.
+"""The host's log of one cell's receipts: an append-only file that survives a kill at any byte.
 
     log = ReceiptLog.open(path, key)            # the cell's receipt key, out of its identity evidence
     log.append(signed); log.append(signed)
     log.checkpoint(note)                        # after a block: what the cell vouches for, on disk from now on
     log.inclusion(3), log.consistency(2)        # for anyone, against the newest checkpoint
 
-The host is believed in nothing, so this is no security of the cell's: it is how an honest host can prove what it was
-handed, and how it notices at once that a cell hands it something else. The file is a head and then records: length,
+The host is not trusted, so the cell's security does not depend on this log. With it an honest host can prove what it
+was handed, and notices at once if a cell hands it something else. The file is a head and then records: length,
 CRC-32C of the length, CRC-32C of the rest, the rest. What a kill or a loss of power left behind the last checkpoint,
 which was never promised to anyone, is taken off when the log is opened; damage before it is refused, never repaired
 (docs/spec/receipt.md T24 to T26). In memory are 32 bytes and a place in the file for each receipt.

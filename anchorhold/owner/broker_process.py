@@ -1,4 +1,4 @@
-"""What the broker's verbs do: make one, open one, serve it. The clock and the randomness of a broker are read here."""
+"""Makes, opens and serves a broker, for the broker's verbs. A broker's clock and randomness are read here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The profile of a model's engine, written where it runs: what is observed, and what its golden prompts give.
+"""The profile of a model's engine, written where it runs: its observed settings and the results of its golden prompts.
 
     written = write_profile(folder, engine="fixed-1", sampling=claims.sampling, length_max=None, threads=2, tokens=16)
     written.raw                     # the bytes of engine-profile.json, before the folder is sealed

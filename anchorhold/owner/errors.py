@@ -1,4 +1,4 @@
-"""What the owner's room refuses."""
+"""The refusals of the owner's room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the `release` verbs do: read documents, make the next proposal, put decisions together, walk a history."""
+"""For the `release` verbs: reads documents, makes the next proposal, assembles decisions, checks a history."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A release manifest out of what was built and measured: files, a launch manifest, a configuration, a policy.
+"""Makes a release manifest from what was built and measured: files, a launch manifest, a configuration, a policy.
 
-Every digest in it is computed here from bytes in hand; where two of them speak of one thing they have to agree. What is
-typed is the version, the model's name, and where the source is.
+Every digest in it is computed here from the bytes. If two parts name the same thing, they have to agree. Typed in are
+only the version, the model's name, and where the source is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MEASURED_AS: Final = {"vmlinuz": "kernel", "initrd.img": "initrd"}
 
 @dataclass(frozen=True, slots=True)
 class ReleaseParameters:
-    """What no file says."""
+    """The parts of a manifest that no file determines."""
 
     version: str
     model: str

@@ -1,9 +1,9 @@
-"""Pages that stand by themselves: one HTML file, no script, no font, no picture, nothing fetched from anywhere.
+"""Self-contained pages: one HTML file, no script, no font, no picture, nothing fetched from anywhere.
 
     page("title", "one sentence", [Section("What changes", [rows(...)])])
 
 Everything that is not markup of ours is escaped, and the page forbids its reader's browser to load or run anything, so
-that a document which was written by somebody else can be shown without being believed.
+that a document which was written by somebody else can be shown without being trusted.
 """
 
 from __future__ import annotations

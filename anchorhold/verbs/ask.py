@@ -1,4 +1,4 @@
-"""`anchorhold ask`: seal a prompt to a service key. Words come in on standard input and leave as ciphertext alone."""
+"""`anchorhold ask`: seal a prompt to a service key. Reads the prompt from standard input, prints only ciphertext."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`anchorhold audit`: is what this bundle shows what happened? Offline, from one file, with your own roots."""
+"""`anchorhold audit`: check a bundle, offline, from one file, with your own roots."""
 
 from __future__ import annotations
 

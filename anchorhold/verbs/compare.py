@@ -1,4 +1,4 @@
-"""`anchorhold compare`: did these cells say the same? If not, where do they part, and in what?"""
+"""`anchorhold compare`: did these cells give the same answers? If not, where do they differ first, and in what?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`anchorhold image boot`: start an image under QEMU and say how it ended."""
+"""`anchorhold image boot`: start an image under QEMU and report how it ended."""
 
 from __future__ import annotations
 

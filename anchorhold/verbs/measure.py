@@ -1,4 +1,4 @@
-"""`anchorhold measure ...`: what a machine will report of the files it is started from."""
+"""`anchorhold measure ...`: compute what a machine reports about the files it is started from."""
 
 from __future__ import annotations
 

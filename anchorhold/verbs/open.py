@@ -1,4 +1,4 @@
-"""`anchorhold open`: the words of a sealed answer, once its receipt holds. Nothing is printed before all of it does."""
+"""`anchorhold open`: print the text of a sealed answer. Nothing is printed before its receipt is verified."""
 
 from __future__ import annotations
 

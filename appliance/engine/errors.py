@@ -1,4 +1,4 @@
-"""What an engine refuses."""
+"""The refusals of an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden prompts: what an engine must say, to the bit, before it may say anything else.
+"""Golden prompts: an engine must reproduce their exact answers before it may serve.
 
 A golden prompt is token ids with a seed and a sampling, and digests of the tokens and of the trace that came of them
 where the profile was written. They run at every boot. They show that this engine on this machine gives the bits the

@@ -1,4 +1,4 @@
-"""What runs, observed: the half of a profile that is looked at, not stated. Thin, and the only reader of the machine.
+"""Observes what runs: the settings that are compared with a profile. The only module that reads the machine.
 
     observe(traits, files, defaults=..., stop_tokens=...) -> Settings      to be held against a profile's
     machine()                                             -> Machine       for people, and where bits hang on it

@@ -1,4 +1,4 @@
-"""The engine `torch-1`: the same families through PyTorch, plainly. A fallback, and a second opinion on the arithmetic.
+"""The engine `torch-1`: the same families with plain PyTorch. A fallback, and a second opinion on the arithmetic.
 
 Its bits are PyTorch's: they hold for one version, one number of threads and one kind of processor, all of which are in
 its fingerprint; prefill and decode may differ in the last bits. Needs the extra `engine`.

@@ -1,4 +1,4 @@
-"""The engine profile: everything that can change a bit of an answer, and what the engine must say to prove it.
+"""The engine profile: every setting that can change the output, and the prompts that the engine must reproduce.
 
     profile = Profile.parse(raw)                            strict; raises ProfileRefused
     refuse_drift(profile.settings, observed)                raises ProfileDrift, which names every difference

@@ -1,4 +1,4 @@
-"""An engine that says what its script says. For everything that must be tried without a model.
+"""An engine that gives scripted answers. For tests that need no model.
 
 Its tokens are bytes. It opens with a line its seed chooses and then says back what the last line of the prompt
 says after its role, so that order, content and seed all show in the answer.

@@ -1,4 +1,4 @@
-"""The digest of the way to an answer: every token with the leading logits it was chosen from, in one chain.
+"""The trace of an answer: one hash chain over every token with the leading logits it was chosen from.
 
 Two runs that differ anywhere differ in every digest from there on, also where the tokens happen to agree.
 """

@@ -1,4 +1,4 @@
-"""vLLM behind the engine protocol: breadth of models and devices, bound to one pinned profile.
+"""vLLM behind the engine protocol: for more models and devices, under one pinned profile.
 
 Every setting known to move a bit is fixed here; `SETTINGS` and `ENVIRONMENT` are what the engine profile shows of
 them. vLLM is asked for its greatest logit alone: `vllm_sampling.OneSampling`, inside its process, leaves our choice

@@ -1,4 +1,4 @@
-"""`config.json` of a model, read strictly: what the engine must compute, and nothing left over.
+"""`config.json` of a model, read strictly: every key is used or known to be irrelevant.
 
     describe(raw) -> Described(family, architecture, rotation)
 

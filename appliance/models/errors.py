@@ -1,4 +1,4 @@
-"""The refusal of this part."""
+"""The refusals of the model files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables by which heads turn with position: one recipe, the same bits wherever it runs.
+"""The tables of the rotary embedding: one recipe, the same bits wherever it runs.
 
     cosines, sines = Rotation(10000.0).tables(positions=4096, width=128)
 

@@ -1,4 +1,4 @@
-"""How ordering says no. `Forked` stands apart: it is not a bad delivery but an alarm."""
+"""The refusals of ordering. `Forked` is different: it is an alarm, not a bad delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind the three ports. Thin: they join the sequencer and the device to the bridge.
+"""The services of the three ports. Thin: they join the sequencer and the device to the bridge.
 
 The window opens before there is a device: a future has it, from the moment on at which the cell serves.
 """

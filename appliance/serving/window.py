@@ -1,4 +1,4 @@
-"""What is said on the three ports, inside the frames. Deterministic CBOR, one shape per message.
+"""The messages on the three ports, inside the frames. Deterministic CBOR, one shape for each message.
 
     host -> cell   [0]                      position?      where do you stand, and what do you want next
                    [1, proof bstr]          propose        here is a slice proof

@@ -1,4 +1,4 @@
-"""Between people's words and an engine's token ids.
+"""From text to an engine's token ids, and back.
 
     text.render(chat)              -> prompt ids              raises PromptRefused, whose code is the answer
     room(text, prompt, asked, ...) -> how many tokens may follow

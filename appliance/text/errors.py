@@ -1,4 +1,4 @@
-"""The one family of refusals of this part.
+"""The refusals of text processing.
 
 `ModelTextRefused` is about the files of a model and ends a start; `PromptRefused` is about one request, which keeps its
 place in the order and is answered with the code (text.md L20). Neither carries a word of a prompt.

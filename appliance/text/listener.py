@@ -1,4 +1,4 @@
-"""Listening to an engine: tokens become words that may be said at once, and at the end a reason why it ended.
+"""Turns an engine's tokens into text that can be sent at once, and gives the reason why the answer ended.
 
     listener = text.listen(chat)
     for step in steps:

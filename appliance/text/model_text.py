@@ -1,4 +1,4 @@
-"""The text side of a model: its tokenizer, its template and its stop tokens, out of the files of its pack.
+"""A model's text processing: its tokenizer, its template and its stop tokens, from the files of its pack.
 
 text = ModelText.of(files, context_tokens=8192)
 prompt = text.render(chat)              ids for the engine, or PromptRefused

@@ -1,4 +1,4 @@
-"""What a template's work costs, and the bounds of its texts, lists and nesting (text.md L6, L7)."""
+"""The cost of a template's operations, and the bounds of its texts, lists and nesting (text.md L6, L7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool calls as models write them, read back into the calls of `v1_chat`.
+"""Parses tool calls, as models write them, into the calls of `v1_chat`.
 
     HERMES    content, then <tool_call>{"name": ..., "arguments": {...}}</tool_call> once or more     (Qwen, Hermes)
     LLAMA     {"name": ..., "parameters": {...}}, several parted by a semicolon                       (Llama 3)

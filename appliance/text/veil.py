@@ -1,4 +1,4 @@
-"""Keeping a client's words apart from a template's while both go through the template.
+"""Keeps a client's words apart from the template's own text while the template runs.
 
 Every control token of a model begins and ends with one of a few characters (`<`, `>`, `[`, `]`). In a client's text
 each of these becomes a stand-in that no text has, before the template sees it; control tokens are looked for in what

@@ -1,4 +1,4 @@
-"""N cells' outputs held side by side: the same everywhere, or where they part first (docs/spec/audit.md U40, U41).
+"""Compares the outputs of several cells and names the first difference (docs/spec/audit.md U40, U41).
 
 Says nothing about who signed what: that is the audit's. Two outputs that differ and are both genuine are the alarm that
 no single cell can raise.
@@ -21,7 +21,7 @@ PlaceKey = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class CellAnswer:
-    """What one cell put at one place: the body of its receipt and, where it is shown, the bytes it said."""
+    """One cell's answer at one place: the body of its receipt and, if shown, the bytes of the answer."""
 
     body: bytes
     answer: bytes | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""The demo's last word: everything that was done goes into one file, and an auditor who was not there checks it.
+"""The last step of the demo: everything that was done goes into one file, and the auditor checks the file.
 
 The host puts the bundle together out of what it holds. Plain words are left out of it and sealed frames are in it, so
 whoever is handed the file learns nothing that the host could not read, and not even all of that.

@@ -1,4 +1,4 @@
-"""Where a demo says what it does: a line for each thing that held, and the frames on the wire for who asks."""
+"""The output of a demo: one line for each check, and the frames on the wire if asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A little model of the project's own: a Llama of a million parameters that can answer the demo's questions.
+"""The project's own little model: a Llama of a million parameters that can answer the demo's questions.
 
     folder()                                       the files to seal into a pack, as they are checked in
     write(DIR)                                     a copy of them, to put an engine profile beside

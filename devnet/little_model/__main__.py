@@ -1,4 +1,4 @@
-"""Make the little model, or prove that what is checked in is what this makes.
+"""Make the little model, or check that the files in the repository are what this makes.
 
     python -m devnet.little_model --out DIR       DIR must not exist
     python -m devnet.little_model --check         0 if every byte agrees, 1 with the names of what differs

@@ -1,4 +1,4 @@
-"""Requests from outside, as clients send them: read, and believed only if signed by whom they claim to come from.
+"""Requests from outside, as clients send them: parsed, and accepted only if signed by the claimed sender.
 
     envelope = parse(body)                          shape alone
     request = authenticate(envelope, now_ns)        signature, sender, expiry, delegations

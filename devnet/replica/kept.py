@@ -1,4 +1,4 @@
-"""A network's state in a folder, one transaction a round: after `kill -9` the last whole round is there.
+"""A network's state in a folder, one transaction a round: after `kill -9` the last complete round is still there.
 
     kept = Kept.open(folder)
     kept.restore(network)           what an earlier process saved, if anything

@@ -1,4 +1,4 @@
-"""The Internet Computer's price list for a subnet of 13 nodes, in cycles. Here it is told, never charged.
+"""The Internet Computer's price list for a subnet of 13 nodes, in cycles. Here prices are returned but never charged.
 
 A canister may ask what things would cost (`ic0.cost_call` and its sisters), and a benchmark may turn the fuel of a
 message into cycles. Fuel counts the engine's instructions, which are near the subnet's own count and not equal to it.

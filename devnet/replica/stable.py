@@ -1,4 +1,4 @@
-"""Stable memory that forgets what was written since the last commit when told to."""
+"""Stable memory that can roll back to its last commit."""
 
 from __future__ import annotations
 

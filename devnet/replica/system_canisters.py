@@ -1,4 +1,4 @@
-"""The two system canisters that command lines ask before they can create a canister, as far as they ask.
+"""The two system canisters that command lines ask before they create a canister; only the methods that they call.
 
     rkp4c-7iaaa-aaaaa-aaaca-cai     cycles minting: `get_default_subnets` names the devnet's one subnet
     um5iw-rqaaa-aaaaq-qaaba-cai     cycles ledger: `create_canister`, and a balance that is always enough

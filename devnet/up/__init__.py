@@ -1,4 +1,4 @@
-"""`anchorhold devnet up`: all of the product on this machine, over the devnet's own roots, until it is told to stop.
+"""`anchorhold devnet up`: the whole product on this machine, under the devnet's own roots, until it is stopped.
 
 plan.py        what was asked for, and what a folder was made with
 owner.py       the key owner: a sealed model, a broker's secrets, kept in the folder

@@ -1,4 +1,4 @@
-"""One cell of the devnet: its process, its key, what it shows of itself."""
+"""One cell of the devnet: its process, its key, its published identity."""
 
 from __future__ import annotations
 

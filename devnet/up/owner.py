@@ -1,4 +1,4 @@
-"""The key owner of a devnet that goes on: the sealed model, the broker's store and what only the owner holds.
+"""The key owner of a running devnet: the sealed model, the broker's store and what only the owner holds.
 
 `owner.json` is written last: while it is not there, whatever an interrupted start left is made anew. It holds secrets
 of a simulation in clear, for the folder's owner alone.

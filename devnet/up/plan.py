@@ -1,4 +1,4 @@
-"""What `anchorhold devnet up` was asked for, and whether a folder that is there was made for the same."""
+"""The options of `anchorhold devnet up`, and whether an existing folder was made with the same ones."""
 
 from __future__ import annotations
 

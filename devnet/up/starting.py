@@ -1,4 +1,4 @@
-"""All of the devnet in one process and a few: what starts after what, and what is said when everything answers."""
+"""Starts the devnet's processes in order, and prints its addresses when everything answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`anchorhold devnet up`: a local Internet Computer with all of the product on it."""
+"""`anchorhold devnet up`: a local Internet Computer with the whole product on it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A quote comes raw, as hexadecimal or base64 text, or in a JSON object (dstack's "quote", Azure's
 "td_quote", a conformance case's "quote_b64"). Collateral comes as one JSON object, or as the parts of a
 conformance case. GPU evidence comes raw, or as NVIDIA's JSON with the certificates beside it. Nothing here
-is believed or judged.
+is verified or judged.
 """
 
 from __future__ import annotations

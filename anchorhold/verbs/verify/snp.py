@@ -1,7 +1,7 @@
 """`anchorhold verify snp`: is this AMD SEV-SNP report genuine, and is it acceptable?
 
 Nothing is fetched. The certificate of the signing key comes with the report; the intermediate and the root
-come with `--chain` or from a folder, and are believed only for the pinned key they end in.
+come with `--chain` or from a folder, and are trusted only if they end in a pinned key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a `verify` verb says and how it ends: the facts, every claim, one verdict, one exit status.
+"""The output and the end of a `verify` verb: the facts, every claim, one verdict, one exit status.
 
 Exit status: 0 accepted (or genuine, where only that was asked), 1 usage or malformed input, 2 not genuine,
 3 collateral missing or expired, 4 genuine but refused by policy. Where a policy is left unmet by nothing

@@ -1,4 +1,4 @@
-"""The engine whose every reduction has one stated order (docs/spec/engine.md, "The arithmetic").
+"""The engine in which every reduction has one specified order (docs/spec/engine.md, "The arithmetic").
 
 `architecture` says what a model is made of; `library` loads the kernels; `engine` speaks the protocol. `kernels_build`
 compiles the kernels, before any of the others can run.

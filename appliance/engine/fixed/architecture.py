@@ -1,4 +1,4 @@
-"""What a decoder of the Llama, Qwen2, Qwen3 or Mistral family is made of, and where its tensors lie.
+"""What a decoder of the Llama, Qwen2, Qwen3 or Mistral family consists of, and where its tensors are.
 
 No file format is known here: whoever reads `config.json` and safetensors makes these. Nothing is copied; a tensor is
 a view of bytes that its owner keeps alive and unchanged for as long as an engine holds the weights.

@@ -1,4 +1,4 @@
-"""What may come next, guessed from what was said before: text that repeats itself is computed several tokens a pass.
+"""Guesses the next tokens from the earlier ones, so that repeating text is computed several tokens in one pass.
 
 A guess is only ever confirmed: each token is chosen from its own logits, and those do not depend on the guesses that
 were computed beside them. So the answer is the same with any drafter or none; only the time differs.

@@ -1,4 +1,4 @@
-"""Weights out of a seed: for the self-test, for tests and for benchmarks. They say nothing sensible.
+"""Weights made from a seed: for the self-test, for tests and for benchmarks. Their output is meaningless.
 
 The same architecture and seed give the same bytes everywhere: only SHAKE-256, tables of bytes and IEEE division.
 """

@@ -1,4 +1,4 @@
-"""Small models through every path of the kernels, and the digest that must come out (engine.md X18).
+"""The self-test: small models that use every path of the kernels, and the digest of their results (engine.md X18).
 
 The digest was computed by the plain reference (tests/fixed_reference.py) and agrees with every variant. A library built
 wrong, or a processor that computes wrong, is refused before it serves.

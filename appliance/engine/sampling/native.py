@@ -1,4 +1,4 @@
-"""`sampling.c` through ctypes: the same tokens as `reference`, fast enough to be beside the point.
+"""`sampling.c` through ctypes: the same tokens as `reference`, but fast.
 
 Who builds the library decides how: any C compiler, `-ffp-contract=off`, no fast-math. That it gives the right bits is
 shown by `self_test`, not assumed.

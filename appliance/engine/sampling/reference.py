@@ -1,4 +1,4 @@
-"""The rules of docs/spec/sampling.md as they are written: plain Python, one obvious step after the other, slow.
+"""The rules of docs/spec/sampling.md as they are written: plain Python, one step after the other, slow.
 
 Python's float is IEEE 754 binary64 and its + - * / round once, so this is exact on every machine. `math.frexp` and
 `math.ldexp` only take apart and put together; no other function of `math` is used.
