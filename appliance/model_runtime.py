@@ -55,7 +55,7 @@ class Script(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelRuntime:
-    """An engine, its text processing, and the digest of the profile it was proven under, with so many golden prompts."""
+    """An engine, its text processing, the digest of its profile, and how many golden prompts it passed."""
 
     engine: Engine
     script: Script
