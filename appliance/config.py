@@ -1,6 +1,6 @@
-"""What the cell must not be told by its host: a file inside the measured image, parsed once, never overridden.
+"""The measured configuration: a file inside the image, parsed once, which the host cannot override.
 
-gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are believed
+gateway = "rrkah-fqaaa-aaaaa-aaaaq-cai"     the canister whose blocks are accepted
 root_key = "814c..."                        96 bytes: the root of the subnets' certificates
 engine = "fixed-1"
 profile = "77b0..."                         32 bytes: the engine profile in the model's pack; an engine without a

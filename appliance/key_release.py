@@ -1,4 +1,4 @@
-"""How the cell gets its key: a handshake with the broker, carried by a host that is believed in nothing.
+"""How the cell gets its key: a handshake with the broker, carried by a host that is not trusted.
 
     host -> cell   [0]                                where do you stand?
                    [1]                                begin (again)
@@ -65,7 +65,7 @@ class State(Enum):
     HAS_KEY = "has-key"
 
 
-# -- what is said
+# -- the messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ def new_private_key() -> ec.EllipticCurvePrivateKey:
 
 
 class Releaser:
-    """The state of the handshake. `respond` is all there is to it."""
+    """The state of the handshake; `respond` is its only step."""
 
     def __init__(
         self, wanted: Wanted, attester: Attester, new_key: Callable[[], ec.EllipticCurvePrivateKey] = new_private_key

@@ -6,7 +6,7 @@
     gateway.report_answer(reporter, Report(height=1, index=0, ...))
     gateway.take_answer(caller, ticket)
 
-What a query says is one node's word: what is believed of it is proven by its certificate, and checked elsewhere. A
+A query's reply is one node's claim: its certificate proves the parts that are accepted, and is checked elsewhere. A
 refusal of the canister is raised as `GatewayRefused` with the canister's own code.
 """
 

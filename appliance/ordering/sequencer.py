@@ -1,4 +1,4 @@
-"""What runs next, and nothing else: slices in, ordered requests out.
+"""Decides what runs next: slices in, ordered requests out.
 
     sequencer = Sequencer(root_key=..., canister=...)
     verdict = sequencer.propose(proof)              # any host, any time
@@ -11,7 +11,7 @@ against that header and released. State, all of it:
     position    height, link and next request id of the last block released
     plan        headers proven to follow it, bodies still to come: at most `plan_max`
     heights     the blocks this cell's release was granted, where there is a release; they only grow
-    certified   height, link and time of the newest certificate believed; the time is the cell's only clock
+    certified   height, link and time of the newest certificate accepted; the time is the cell's only clock
 
 Everything is decided here and nothing is touched: no socket, clock, disk or randomness. A call either
 succeeds or leaves the state as it was. One owner, one thread. Rules O20 to O30, O34, O35 and O38 of docs/spec/order.md.
@@ -119,7 +119,7 @@ class Sequencer:
 
     @property
     def certified_time_ns(self) -> int:
-        """The newest certified time believed, 0 before the first proof. Never decreases (O27)."""
+        """The newest certified time accepted, 0 before the first proof. Never decreases (O27)."""
         return self._certified_time_ns
 
     @property

@@ -34,7 +34,7 @@ class WindowRefused(StagedRefused):
     stage = "window"
 
 
-# -- what a host asks
+# -- a host's messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class RequestRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A request and what is said to prove it; nothing is believed yet."""
+    """A request and its claimed proof; not yet verified."""
 
     content: Mapping[str, Any]
     public_key: bytes | None

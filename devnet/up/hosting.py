@@ -1,6 +1,6 @@
 """The host beside one cell of the devnet: seals what waits, feeds the cell what was ordered, reports what it answers.
 
-It speaks with the gateway over HTTP and with the cell over its window, and is believed by neither. It remembers how
+It speaks with the gateway over HTTP and with the cell over its window, and neither trusts it. It remembers how
 far the gateway has the cell's answers; after a restart a new cell joins there, and what it answers twice is the same.
 """
 
