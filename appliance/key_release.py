@@ -203,7 +203,7 @@ class Attester:
             nonce,
             key,
             self._keyset,
-            self._config,
+            measured_config=self._config,
             event_log=self._event_log,
             other_evidence=bound_members(self._keyset),
         )

@@ -133,7 +133,14 @@ class Window:
         self.release: Final = None if releaser is None else self._release(releaser, sequencer)
         stream = StreamService(sequencer, self.device, self.rings)
         observe = ObserveService(
-            sequencer, stream, self.device, config.engine, lambda: self.server.ports, identity, self.rings, releaser
+            sequencer,
+            stream,
+            self.device,
+            config.engine,
+            ports=lambda: self.server.ports,
+            identity=identity,
+            rings=self.rings,
+            releaser=releaser,
         )
         self.server: Final = CellServer(
             {Port.STREAM: stream, Port.RELEASE: self.release or NoBroker(), Port.OBSERVE: observe}

@@ -140,7 +140,7 @@ def main() -> dict[str, float]:
 
 
 def _figures() -> dict[str, float]:
-    ring = Ring.make(SuiteId.MLKEM768_X25519, 1, 10**6, 10**3, os.urandom)
+    ring = Ring.make(SuiteId.MLKEM768_X25519, 1, 10**6, 10**3, randomness=os.urandom)
     kinds = {"plain": Kind.PLAIN, "sealed": Kind.SEALED}
     costs = {f"answering_{name}": _answering(kind, ring) for name, kind in kinds.items()}
     costs |= {f"cell_{name}": _cell(kind, ring) for name, kind in kinds.items()}

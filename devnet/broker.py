@@ -100,7 +100,7 @@ def devnet_broker(
         if is_new:
             keys = new_keys(store, wrapping, time.time_ns())
             for resource, secret in secrets.items():
-                add_secret(store, wrapping, resource, secret, model_root, time.time_ns())
+                add_secret(store, wrapping, resource, secret, model_root=model_root, now_ns=time.time_ns())
         else:
             keys = load_keys(store, wrapping)
             store.signer = keys.signing

@@ -83,7 +83,7 @@ def canister(number: int) -> bytes:
 
 
 def receipt_for(
-    block: Block, index: int, answer: bytes, finish: Finish | str = Finish.STOP, engine: bytes = b"\xe1" * 32
+    block: Block, index: int, answer: bytes, finish: Finish | str = Finish.STOP, *, engine: bytes = b"\xe1" * 32
 ) -> bytes:
     """The body of a receipt that says `answer` to a request of `block`; another `engine` makes it another receipt."""
     request, header = block.requests[index], block.header
@@ -124,4 +124,4 @@ def report_on(
 ) -> Report:
     """What a host would bring for that place: an answer and the receipt that fits it."""
     block = Block.decode(gateway.get_slice(height, 1).encoded[0])
-    return Report(height, index, answer, receipt_for(block, index, answer, finish, engine), signature)
+    return Report(height, index, answer, receipt_for(block, index, answer, finish, engine=engine), signature)

@@ -187,10 +187,10 @@ class SimulatedSnp:
         ark_key, ask_key = new_rsa_key(), new_rsa_key()
         ark_name = subject(f"SIMULATED-ARK-{product.value}")
         ask_name = subject(f"SEV-{product.value}")
-        ark = Authority(_authority(ark_name, ark_name, ark_key, ark_key, seed, validity), ark_key)
-        ask = Authority(_authority(ask_name, ark_name, ask_key, ark_key, seed, validity), ask_key)
+        ark = Authority(_authority(ark_name, ark_name, ark_key, ark_key, seed=seed, validity=validity), ark_key)
+        ask = Authority(_authority(ask_name, ark_name, ask_key, ark_key, seed=seed, validity=validity), ask_key)
         vcek_key = Chip(product, seed, tcb).key
-        vcek = Authority(_vcek(vcek_key, ask, product, tcb, seed, validity), vcek_key)
+        vcek = Authority(_vcek(vcek_key, ask, product, tcb, seed=seed, validity=validity), vcek_key)
         return cls(product, seed, tcb, validity, ark, ask, vcek)
 
     @property
@@ -234,7 +234,7 @@ def _chip_id(seed: bytes, product: Product) -> bytes:
 
 
 def _authority(
-    name: x509.Name, issuer: x509.Name, key: PrivateKey, issuer_key: PrivateKey, seed: bytes, validity: Validity
+    name: x509.Name, issuer: x509.Name, key: PrivateKey, issuer_key: PrivateKey, *, seed: bytes, validity: Validity
 ) -> x509.Certificate:
     is_root = name == issuer
     usage = x509.KeyUsage(
@@ -265,7 +265,7 @@ def _authority(
 
 
 def _vcek(
-    key: PrivateKey, ask: Authority, product: Product, tcb: PatchLevels, seed: bytes, validity: Validity
+    key: PrivateKey, ask: Authority, product: Product, tcb: PatchLevels, *, seed: bytes, validity: Validity
 ) -> x509.Certificate:
     """As the vendor's: version 3, named SEV-VCEK, with what the chip is and runs in private extensions."""
     levels = {"3.1": tcb.bootloader, "3.2": tcb.tee, "3.3": tcb.snp, "3.8": tcb.microcode}

@@ -87,17 +87,19 @@ class SimulatedTdx:
             return derived_key(seed, ec.SECP256R1(), "tdx", label)
 
         root_key = key("root")
-        root = Authority(_certificate("SIMULATED Root CA", root_key, None, seed, validity, ca=1), root_key)
-        pck_authority = _issued("SIMULATED Intel SGX PCK Platform CA", key("pck ca"), root, seed, validity, ca=0)
+        root = Authority(_certificate("SIMULATED Root CA", root_key, None, seed, validity=validity, ca=1), root_key)
+        pck_authority = _issued(
+            "SIMULATED Intel SGX PCK Platform CA", key("pck ca"), root, seed, validity=validity, ca=0
+        )
         pck = _issued(
             "SIMULATED PCK Certificate",
             key("pck"),
             pck_authority,
             seed,
-            validity,
+            validity=validity,
             extensions={SGX_ARC: _sgx_extension(_ppid(seed))},
         )
-        tcb_signing = _issued("SIMULATED TCB Signing", key("tcb"), root, seed, validity)
+        tcb_signing = _issued("SIMULATED TCB Signing", key("tcb"), root, seed, validity=validity)
         return cls(seed, validity, root, pck_authority, pck, tcb_signing)
 
     @property
@@ -244,12 +246,12 @@ def _issued(
     key: ec.EllipticCurvePrivateKey,
     issuer: Authority,
     seed: bytes,
-    validity: Validity,
     *,
+    validity: Validity,
     ca: int | None = None,
     extensions: dict[str, bytes] | None = None,
 ) -> Authority:
-    certificate = _certificate(name, key, issuer, seed, validity, ca=ca, extensions=extensions)
+    certificate = _certificate(name, key, issuer, seed, validity=validity, ca=ca, extensions=extensions)
     return Authority(certificate, key)
 
 
@@ -258,8 +260,8 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     issuer: Authority | None,
     seed: bytes,
-    validity: Validity,
     *,
+    validity: Validity,
     ca: int | None = None,
     extensions: dict[str, bytes] | None = None,
 ) -> x509.Certificate:

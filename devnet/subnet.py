@@ -126,15 +126,15 @@ class Subnet:
         `canister` only chooses the ranges that are shown.
         """
         status: Tree = {b"status": b"replied", b"reply": reply}
-        return self._request_status(canister, request_id, status, time_ns, misbehaviour)
+        return self._request_status(canister, request_id, status, time_ns, misbehaviour=misbehaviour)
 
-    def rejection(self, canister: bytes, request_id: bytes, code: int, message: str, time_ns: int) -> bytes:
+    def rejection(self, canister: bytes, request_id: bytes, code: int, message: str, *, time_ns: int) -> bytes:
         """The certificate that an update call was rejected."""
         status: Tree = {b"status": b"rejected", b"reject_code": uleb128(code), b"reject_message": message.encode()}
-        return self._request_status(canister, request_id, status, time_ns, None)
+        return self._request_status(canister, request_id, status, time_ns, misbehaviour=None)
 
     def _request_status(
-        self, canister: bytes, request_id: bytes, status: Tree, time_ns: int, misbehaviour: Misbehaviour | None
+        self, canister: bytes, request_id: bytes, status: Tree, time_ns: int, *, misbehaviour: Misbehaviour | None
     ) -> bytes:
         other: Tree = {b"status": b"processing"}
         statuses: dict[bytes, Tree] = {sha256(canister).digest(): other, request_id: status}

@@ -106,10 +106,11 @@ def release_bundle(
     challenge: str,
     tee_public_key: Mapping[str, str],
     keyset: Keyset,
+    *,
     measured_config: ConfigurationDigest,
 ) -> EvidenceBundle:
     """One file that answers a broker's challenge for this simulated cell, with all the broker needs."""
-    bundle = release(tee, challenge, tee_public_key, keyset, measured_config, event_log=_log(tee))
+    bundle = release(tee, challenge, tee_public_key, keyset, measured_config=measured_config, event_log=_log(tee))
     return endorsed(bundle, tee)
 
 

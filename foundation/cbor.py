@@ -306,7 +306,7 @@ def _read(data: bytes, limits: Limits, tags: frozenset[int], *, ordered: bool) -
             elif top.mapping is not None:
                 top.left -= 1
                 if at_key:
-                    _enter_key(top, value, data[start:pos], start, ordered)
+                    _enter_key(top, value, data[start:pos], start, ordered=ordered)
                     break
                 top.mapping[top.key] = value
                 if top.left:
@@ -328,7 +328,7 @@ _SIMPLE: dict[int, bool | None] = {0xF4: False, 0xF5: True, 0xF6: None}
 _MAJORS = ("an integer", "an integer", "bytes", "text", "an array", "a map", "a tag", "a simple value")
 
 
-def _enter_key(top: _Open, key: Value, encoded: bytes, offset: int, ordered: bool) -> None:
+def _enter_key(top: _Open, key: Value, encoded: bytes, offset: int, *, ordered: bool) -> None:
     assert top.mapping is not None and isinstance(key, (int, bytes, str))  # noqa: S101, PT018  # the caller saw to it
     if key in top.mapping:  # C6
         raise CborRefused("duplicate-key", expected="each key once", got="a key for the second time", offset=offset)

@@ -59,7 +59,7 @@ def json_value(
             found[name] = value
         return found
 
-    _bound(raw, f"{where}.{size}", refuse, bytes_max, called)
+    _bound(raw, f"{where}.{size}", refuse, bytes_max, called=called)
     try:
         text = raw if isinstance(raw, str) else raw.decode(encoding)
         depth = 0 if depth_max is None else _depth(text.encode())  # before the recursive parser sees it
@@ -93,7 +93,7 @@ def toml_table(
     raw: bytes, where: str, refuse: Refuse, *, bytes_max: int, called: str = "a document"
 ) -> dict[str, object]:
     """The table that a TOML document is. Refused as `where.size` or `where.toml`; `where` may be empty."""
-    _bound(raw, f"{where}.size".removeprefix("."), refuse, bytes_max, called)
+    _bound(raw, f"{where}.size".removeprefix("."), refuse, bytes_max, called=called)
     try:
         return tomllib.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -282,7 +282,7 @@ class Fields:
         return value
 
 
-def _bound(raw: bytes | str, code: str, refuse: Refuse, bytes_max: int, called: str) -> None:
+def _bound(raw: bytes | str, code: str, refuse: Refuse, bytes_max: int, *, called: str) -> None:
     if len(raw) > bytes_max:
         raise refuse(code, expected=f"{called} of at most {bytes_max} bytes", got=f"{len(raw)} bytes")
 

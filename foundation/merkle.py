@@ -133,7 +133,7 @@ def consistency(leaves: Sequence[bytes], old: int) -> tuple[bytes, ...]:
     return tuple(reversed(proof))
 
 
-def is_consistent(old_root: bytes, old: int, new_root: bytes, new: int, proof: Sequence[bytes]) -> bool:
+def is_consistent(old_root: bytes, old: int, new_root: bytes, new: int, *, proof: Sequence[bytes]) -> bool:
     """Whether `proof` shows the tree of `new` leaves to begin with the `old` ones (section 2.1.4.2)."""
     if not 0 < old <= new:
         return False

@@ -160,7 +160,7 @@ class _Build:
         files = {name: path.read_bytes() for name, path in needed.files.items()}
         compiler = self.order.cache / self.wheel(self.contents.compiler).sha256
         for what in needed_libraries(self.contents, needed):
-            files[what.file] = compiled(what, self.order.sources, compiler, self.order.cache, self.tell)
+            files[what.file] = compiled(what, self.order.sources, compiler, self.order.cache, tell=self.tell)
         return our_wheel(OURS, self.version(), WHEEL_TAG, files)
 
     def complete(self, root: Tree) -> None:

@@ -18,7 +18,7 @@ from image_build.downloads import Told
 from image_build.errors import ImageRefused
 
 
-def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, tell: Told) -> bytes:
+def compiled(what: Compiled, sources: Path, compiler: Path, kept: Path, *, tell: Told) -> bytes:
     """The library that its program among the sources builds with the compiler of that wheel."""
     files = {path.relative_to(sources).as_posix(): path.read_bytes() for path in _sources(what, sources)}
     parts = [compiler.name.encode(), *(part for name in files for part in (name.encode(), files[name]))]

@@ -21,7 +21,9 @@ from image_build.kernel.inputs import read_declared
 from image_build.lock import ImageLock, Package, Wheel, write_lock
 
 
-def lock_anew(contents: Contents, requirements: Sequence[Path], cache: Path, tell: Told, out: Path = LOCK) -> ImageLock:
+def lock_anew(
+    contents: Contents, requirements: Sequence[Path], cache: Path, tell: Told, *, out: Path = LOCK
+) -> ImageLock:
     tell("asking apt's signed indices")
     packages = apt.refreshed([_to_find(each) for each in contents.packages])
     tell("asking pip for the wheels")

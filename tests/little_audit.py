@@ -98,7 +98,7 @@ def conclusion(request: OrderedRequest) -> Conclusion:
     policy = SeedPolicy.CLIENT if request.id % 2 else SeedPolicy.BEACON
     seed = client_seed(7) if policy is SeedPolicy.CLIENT else seed
     return Conclusion.sealed_answer(
-        outcome, answer_digest((frames(request.id),)), policy, seed, salt(request.id), tokens_in=16, tokens_out=16
+        outcome, answer_digest((frames(request.id),)), policy, seed, salt=salt(request.id), tokens_in=16, tokens_out=16
     )
 
 
@@ -156,7 +156,14 @@ def broker(
     else:
         with store.change() as change:
             append_release(change, replace(release, adoption=adopts(measured)), BROKER_NOW_NS)
-    add_secret(store, wrapping, MODEL_KEY, Secret(b"the key of the little model packs"), MODEL_ROOT, BROKER_NOW_NS)
+    add_secret(
+        store,
+        wrapping,
+        MODEL_KEY,
+        Secret(b"the key of the little model packs"),
+        model_root=MODEL_ROOT,
+        now_ns=BROKER_NOW_NS,
+    )
     return LittleBroker.over(store, keys, tee, wrapping)
 
 

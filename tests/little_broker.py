@@ -73,7 +73,7 @@ class LittleBroker:
             add_release(store, made, NOW_NS)
         for resource, raw in SECRETS.items():
             root = MODEL_ROOT if "model-key" in resource else b""
-            add_secret(store, wrapping, resource, Secret(raw), root, NOW_NS)
+            add_secret(store, wrapping, resource, Secret(raw), model_root=root, now_ns=NOW_NS)
         return cls.over(store, keys, tee, wrapping)
 
     @classmethod
@@ -131,7 +131,12 @@ class LittleCell:
 
     def attestation(self) -> bytes:
         bundle = release(
-            self.tee, self.nonce, self.key.jwk(), self.keyset, self.config, other_evidence=bound_members(self.keyset)
+            self.tee,
+            self.nonce,
+            self.key.jwk(),
+            self.keyset,
+            measured_config=self.config,
+            other_evidence=bound_members(self.keyset),
         )
         return attestation_of(endorsed(bundle, self.tee)).encode()
 

@@ -60,7 +60,7 @@ def sealed(request: OrderedRequest, salt: bytes = b"\x5a" * 32) -> Conclusion:
     outcome = Outcome(Finish.LENGTH, 12, 7, answer_digest((b"hidden words",)), sha256(b"trace").digest())
     frames = answer_digest((b"frame 0", b"frame 1"))
     seed = beacon_seed(request.beacon, request.id)
-    return Conclusion.sealed_answer(outcome, frames, SeedPolicy.BEACON, seed, salt, tokens_in=16, tokens_out=16)
+    return Conclusion.sealed_answer(outcome, frames, SeedPolicy.BEACON, seed, salt=salt, tokens_in=16, tokens_out=16)
 
 
 def refused(request: OrderedRequest, code: str = "chat.model") -> Conclusion:

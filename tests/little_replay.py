@@ -43,7 +43,7 @@ def drawn(label: str, size: int) -> bytes:
 @functools.cache
 def ring() -> Ring:
     counter = iter(range(1000))
-    return Ring.make(SuiteId.X25519, 1, 1000, 10, lambda size: drawn(f"ring {next(counter)}", size))
+    return Ring.make(SuiteId.X25519, 1, 1000, 10, randomness=lambda size: drawn(f"ring {next(counter)}", size))
 
 
 def chat(number: int) -> bytes:

@@ -64,7 +64,7 @@ ARCHITECTURE = Architecture(
     rotary_width=16,
     tied=True,
 )
-RING = Ring.make(SuiteId.X25519, 1, 10**6, 1, os.urandom)
+RING = Ring.make(SuiteId.X25519, 1, 10**6, 1, randomness=os.urandom)
 REPLY_KEY = Secret(b"\x06" * 32)
 READ_TOKENS = 24  # of a prompt, its last
 OWN_TOKENS = 8

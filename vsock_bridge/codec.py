@@ -152,7 +152,7 @@ def encode(message: Message, counter: int) -> bytes:
 
 def encode_data(data: Data, stream: int, counter: int) -> bytes:
     """The frame of `data` on stream number `stream`: a retained frame gets its number when it is sent."""
-    head = _data_head(stream, data.sequence, data.position, data.mark, len(data.payload))
+    head = _data_head(stream, data.sequence, data.position, data.mark, payload_bytes=len(data.payload))
     return _frame_of(Kind.DATA, head, data.payload, counter)
 
 
@@ -166,7 +166,7 @@ def _frame_of(kind: Kind, head: bytes, tail: bytes, counter: int) -> bytes:
     return b"".join((word, crc.to_bytes(4, "big"), head, tail))
 
 
-def _data_head(stream: int, sequence: int, position: int, mark: int, payload_bytes: int) -> bytes:
+def _data_head(stream: int, sequence: int, position: int, mark: int, *, payload_bytes: int) -> bytes:
     """The body of DATA up to its payload, which comes last and is the only long field."""
     empty: bytes = _pack((stream, sequence, position, mark, b""))
     return empty[:-2] + _bin_header(payload_bytes)
@@ -212,7 +212,7 @@ def _decode_data(body: memoryview) -> tuple[Data, bytes]:
     if known is None or len(payload) > PAYLOAD_BYTES_MAX:
         raise _malformed("DATA with a known mark and a payload in bounds", f"mark {mark} and {len(payload)} bytes")
     # W4: the payload is last and the only long field, so its length and all before it say the whole encoding.
-    head = _data_head(stream, sequence, position, mark, len(payload))
+    head = _data_head(stream, sequence, position, mark, payload_bytes=len(payload))
     if len(body) != len(head) + len(payload) or body[: len(head)] != head:
         raise _malformed("the shortest encoding of DATA", f"{len(body)} bytes")
     return Data(stream, sequence, position, known, payload), head

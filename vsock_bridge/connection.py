@@ -141,7 +141,7 @@ class Connection:
     """One end of one connection. `find` gives the cell the stream of a name, or raises `StreamEnded`."""
 
     def __init__(
-        self, role: Role, identity: bytes, limits: Limits, find: Find | None = None, tap: Tap | None = None
+        self, role: Role, identity: bytes, limits: Limits, find: Find | None = None, *, tap: Tap | None = None
     ) -> None:
         self.role: Final = role
         self.state = State.GREETING

@@ -103,6 +103,7 @@ class _Worker:
         service: Service,
         counters: Counters,
         chunk_bytes: int,
+        *,
         flush: Callable[[CellStream], None],
     ) -> None:
         self.held: Final = held
@@ -282,7 +283,7 @@ class PortServer:
         worker = self._workers.get(held)
         if worker is None:
             worker = self._workers[held] = _Worker(
-                held, self._service, self.counters, self._limits.chunk_bytes, self._flush
+                held, self._service, self.counters, self._limits.chunk_bytes, flush=self._flush
             )
         return worker
 

@@ -89,7 +89,7 @@ class Question:
             raise AnswerRefused("hand-over", expected="a question that was just asked", got="a question that was kept")
         return HandedOver(self.payload, self.inside).encode()
 
-    def reader(self, height: int, index: int, number: int, caller: bytes, config: bytes) -> FrameReader:
+    def reader(self, height: int, index: int, number: int, caller: bytes, *, config: bytes) -> FrameReader:
         """For frames as they come, from cells of that measured configuration. Their words are the cell's; that they
         are all says `open`, or the reader's `end`."""
         request = Request(number, caller, Kind.SEALED, Prompt(self.payload)).digest()
@@ -120,7 +120,7 @@ class Question:
             raise AnswerRefused("model", expected="the model it was sealed for", got=shown(receipt.by.model_root))
         if receipt.refused:
             return refused(receipt, taken)
-        reader = self.reader(taken.height, taken.index, taken.id, caller, receipt.by.config)
+        reader = self.reader(taken.height, taken.index, taken.id, caller, config=receipt.by.config)
         words = b"".join(map(reader.feed, split(taken.answer)))
         outcome = reader.end()
         if reader.opening is None:

@@ -162,7 +162,7 @@ class GatewayClient:
     def __init__(self, canister: Canister) -> None:
         self._canister: Final = canister
 
-    def _update(self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes) -> Any:
+    def _update(self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, *, caller: bytes) -> Any:
         return decode([result], self.begin(method, encode(of, values), caller).reply())[0]
 
     def begin(self, method: str, argument: bytes, caller: bytes) -> Call:
@@ -170,7 +170,7 @@ class GatewayClient:
         return self._canister.ingress(method, argument, caller)
 
     def _query(
-        self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, caller: bytes = ANONYMOUS
+        self, method: str, of: Sequence[Type], values: Sequence[Any], result: Type, *, caller: bytes = ANONYMOUS
     ) -> Any:
         return decode([result], self._canister.query(method, encode(of, values), caller))[0]
 
@@ -178,16 +178,16 @@ class GatewayClient:
 
     def submit_chat(self, caller: bytes, request: Mapping[str, Any]) -> int:
         """The ticket. Build `request` with `chat`."""
-        outcome = self._update("submit_chat", [did.CHAT_REQUEST], [request], did.SUBMITTED, caller)
+        outcome = self._update("submit_chat", [did.CHAT_REQUEST], [request], did.SUBMITTED, caller=caller)
         return int(_accepted(outcome)[1])
 
     def submit_sealed(self, caller: bytes, payload: bytes) -> int:
         argument = Record({"payload": BLOB})
-        outcome = self._update("submit_sealed", [argument], [{"payload": payload}], did.SUBMITTED, caller)
+        outcome = self._update("submit_sealed", [argument], [{"payload": payload}], did.SUBMITTED, caller=caller)
         return int(_accepted(outcome)[1])
 
     def take_answer(self, caller: bytes, ticket: int) -> Taken:
-        tag, value = _accepted(self._query("take_answer", [NAT64], [ticket], did.TAKEN, caller))
+        tag, value = _accepted(self._query("take_answer", [NAT64], [ticket], did.TAKEN, caller=caller))
         if tag == "waiting":
             return Waiting()
         if tag == "ordered":
@@ -202,7 +202,7 @@ class GatewayClient:
 
     def admission_refusal(self, caller: bytes) -> str | None:
         """The code under which one more prompt of this caller would be refused."""
-        refusal = self._query("admission_refusal", [], [], Opt(did.REFUSAL), caller)
+        refusal = self._query("admission_refusal", [], [], Opt(did.REFUSAL), caller=caller)
         return None if refusal is None else str(refusal["code"])
 
     def prove_answer(self, number: int) -> AnsweredProof | None:
@@ -237,7 +237,7 @@ class GatewayClient:
     def get_slice(self, from_height: int, max_blocks: int = 256, *, reader: bytes | None = None) -> Slice:
         """Whole blocks, which reporters and controllers alone may read: without `reader`, as the first reporter."""
         as_whom = reader if reader is not None else next(iter(self.reporters()), ANONYMOUS)
-        found = self._query("get_slice", [NAT64, NAT64], [from_height, max_blocks], did.SLICE, as_whom)
+        found = self._query("get_slice", [NAT64, NAT64], [from_height, max_blocks], did.SLICE, caller=as_whom)
         return Slice(tuple(found.pop("blocks")), **found)
 
     def get_headers(self, from_height: int, max_headers: int = 4_096) -> Slice:
@@ -246,7 +246,7 @@ class GatewayClient:
 
     def get_entries(self, height: int, caller: bytes = ANONYMOUS) -> tuple[Header, tuple[Request | bytes, ...]] | None:
         """A block's header and each of its requests: itself where `caller` may read it, else its leaf."""
-        found = self._query("get_entries", [NAT64], [height], did.ENTRIES, caller)
+        found = self._query("get_entries", [NAT64], [height], did.ENTRIES, caller=caller)
         if found is None:
             return None
         return header_from(cbor.decode(found["header"])), tuple(_entry(*each) for each in found["entries"])
@@ -275,30 +275,30 @@ class GatewayClient:
     def report_answer(self, reporter: bytes, report: Report) -> str:
         """`recorded`, `repeated` or `diverged`."""
         values = {name: getattr(report, name) for _, name, _ in did.REPORT.fields}
-        return _accepted(self._update("report_answer", [did.REPORT], [values], did.OUTCOME, reporter))[0]
+        return _accepted(self._update("report_answer", [did.REPORT], [values], did.OUTCOME, caller=reporter))[0]
 
     def answer_digest(self, height: int, index: int) -> bytes | None:
         digest: bytes | None = self._query("answer_digest", [NAT64, NAT64], [height, index], Opt(BLOB))
         return digest
 
     def divergences(self, caller: bytes = ANONYMOUS, first: int = 0, count: int = 256) -> tuple[Divergence, ...]:
-        found = self._query("divergences", [NAT64, NAT64], [first, count], did.DIVERGENCES, caller)
+        found = self._query("divergences", [NAT64, NAT64], [first, count], did.DIVERGENCES, caller=caller)
         return tuple(_divergence(entry) for entry in found["divergences"])
 
     # ---- controllers and anyone
 
     def set_reporters(self, caller: bytes, reporters: Sequence[bytes]) -> None:
-        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], did.SET, caller))
+        _accepted(self._update("set_reporters", [Vec(PRINCIPAL)], [list(reporters)], did.SET, caller=caller))
 
     def set_pace(self, caller: bytes, *, soonest_ms: int, latest_ms: int, expiry_blocks: int) -> None:
         pace = {"soonest_ms": soonest_ms, "latest_ms": latest_ms, "expiry_blocks": expiry_blocks}
-        _accepted(self._update("set_pace", [did.PACE], [pace], did.SET, caller))
+        _accepted(self._update("set_pace", [did.PACE], [pace], did.SET, caller=caller))
 
     def set_draining(self, caller: bytes, on: bool) -> None:
-        _accepted(self._update("set_draining", [BOOL], [on], did.SET, caller))
+        _accepted(self._update("set_draining", [BOOL], [on], did.SET, caller=caller))
 
     def set_history(self, caller: bytes, bytes_max: int) -> None:
-        _accepted(self._update("set_history", [NAT64], [bytes_max], did.SET, caller))
+        _accepted(self._update("set_history", [NAT64], [bytes_max], did.SET, caller=caller))
 
     def reporters(self) -> tuple[bytes, ...]:
         return tuple(self._query("reporters", [], [], Vec(PRINCIPAL)))

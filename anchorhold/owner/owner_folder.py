@@ -114,12 +114,13 @@ def make(order: Order, *, say: Callable[[str], None], progress: Progress = silen
         for place in (folder, staged):
             (place / PROFILE).write_bytes(profile)
         say("sealing the model")
-        made = _sealed(order, folder, staged, profile, progress, memory_of(described.architecture, order.length_max))
+        memory = memory_of(described.architecture, order.length_max)
+        made = _sealed(order, folder, staged, profile, progress=progress, memory=memory)
         shutil.rmtree(staged)
     return made
 
 
-def _sealed(order: Order, folder: Path, staged: Path, profile: bytes, progress: Progress, memory: Memory) -> Made:
+def _sealed(order: Order, folder: Path, staged: Path, profile: bytes, *, progress: Progress, memory: Memory) -> Made:
     private_files.write_new(folder / KEY, secrets.token_bytes(KEY_BYTES).hex().encode() + b"\n")
     key = read_key(folder / KEY)
     signed = seal_pack(staged, folder / PACK, key, threads=default_threads(), progress=progress)
@@ -131,7 +132,7 @@ def _sealed(order: Order, folder: Path, staged: Path, profile: bytes, progress: 
     (folder / CONFIG).write_bytes(config)
     digest = config_digest(config)
     (folder / DIGEST).write_text(f"{digest.hex()}\n")
-    _fill_broker(order, folder / BROKER, key, resources, digest, identity.model_root)
+    _fill_broker(order, folder / BROKER, key, resources, measured_config=digest, model_root=identity.model_root)
     return Made(identity, memory, digest, broker_key, digest_of(profile))
 
 
@@ -253,7 +254,7 @@ def _broker(order: Order, folder: Path) -> bytes:
 
 
 def _fill_broker(
-    order: Order, folder: Path, key: Secret, resources: Resources, measured_config: bytes, model_root: bytes
+    order: Order, folder: Path, key: Secret, resources: Resources, *, measured_config: bytes, model_root: bytes
 ) -> None:
     config = folder / CONFIG_NAME
     root = f'simulated_root = "{_ROOT}"\n' if order.machines.simulated_root is not None else ""
@@ -263,10 +264,10 @@ def _fill_broker(
     opened = open_broker(config)
     try:
         now = time.time_ns()
-        add_secret(opened.store, opened.wrapping, resources.model, key, model_root, now)
+        add_secret(opened.store, opened.wrapping, resources.model, key, model_root=model_root, now_ns=now)
         ring = Ring.make(
-            SuiteId.MLKEM768_X25519, order.first_block, SERVICE_BLOCKS, SERVICE_OVERLAP, secrets.token_bytes
+            SuiteId.MLKEM768_X25519, order.first_block, SERVICE_BLOCKS, SERVICE_OVERLAP, randomness=secrets.token_bytes
         )
-        service.make(opened.store, opened.wrapping, resources.service, ring, model_root, now)
+        service.make(opened.store, opened.wrapping, resources.service, ring, model_root=model_root, now_ns=now)
     finally:
         opened.store.close()

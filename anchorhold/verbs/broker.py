@@ -308,7 +308,13 @@ def _keep_secret(opened: Opened, arguments: argparse.Namespace) -> int:
     purpose = purpose_of(arguments.resource)
     secret, model_root = read_secret(arguments.source, purpose, arguments.pack, arguments.model_root)
     row = add_secret(
-        opened.store, opened.wrapping, arguments.resource, secret, model_root, time.time_ns(), rotate=arguments.rotate
+        opened.store,
+        opened.wrapping,
+        arguments.resource,
+        secret,
+        model_root=model_root,
+        now_ns=time.time_ns(),
+        rotate=arguments.rotate,
     )
     opens = "" if arguments.pack is None else f", opens {arguments.pack}"
     print(f"{row.resource} version {row.version}{opens}")
@@ -328,9 +334,11 @@ def _make_service(opened: Opened, arguments: argparse.Namespace) -> int:
     from attestation.broker import service
     from attestation.sealed.ring import Ring
 
-    ring = Ring.make(_suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, secrets.token_bytes)
+    ring = Ring.make(
+        _suite(arguments.suite), arguments.first, arguments.blocks, arguments.overlap, randomness=secrets.token_bytes
+    )
     model_root = hex_option(arguments.model_root, "--model-root")
-    service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root, time.time_ns())
+    service.make(opened.store, opened.wrapping, arguments.resource, ring, model_root=model_root, now_ns=time.time_ns())
     return _offers(opened, arguments)
 
 
@@ -344,8 +352,8 @@ def _rotate_service(opened: Opened, arguments: argparse.Namespace) -> int:
         opened.wrapping,
         arguments.resource,
         _suite(arguments.suite),
-        secrets.token_bytes,
-        time.time_ns(),
+        randomness=secrets.token_bytes,
+        now_ns=time.time_ns(),
         answered=arguments.answered,
     )
     return _offers(opened, arguments)

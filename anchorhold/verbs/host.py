@@ -31,19 +31,25 @@ def add(verbs: Verbs) -> None:
         "connection does no harm. Exit status: 0 done, 1 usage or no connection, 4 declined by the cell.",
     )
     jobs = parser.add_subparsers(metavar="JOB", dest="job", required=True, parser_class=Parser)
-    ping = _job(jobs, "ping", "measure how long the cell takes to answer", Port.OBSERVE, _ping)
+    ping = _job(jobs, "ping", "measure how long the cell takes to answer", Port.OBSERVE, plan=_ping)
     ping.add_argument("--count", type=int, default=3, help="how often it is asked (default: 3)")
-    _job(jobs, "health", "print what the cell says of itself", Port.OBSERVE, _observe)
-    _job(jobs, "metrics", "print what the cell counts", Port.OBSERVE, _observe)
+    _job(jobs, "health", "print what the cell says of itself", Port.OBSERVE, plan=_observe)
+    _job(jobs, "metrics", "print what the cell counts", Port.OBSERVE, plan=_observe)
     identity = _job(
-        jobs, "identity", "write evidence of what the cell is, over a nonce of yours", Port.OBSERVE, _identity
+        jobs, "identity", "write evidence of what the cell is, over a nonce of yours", Port.OBSERVE, plan=_identity
     )
     identity.add_argument(
         "--nonce", required=True, metavar="HEX", help="the nonce: 16 to 64 bytes that nobody could foresee"
     )
     identity.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file for the evidence bundle")
-    _job(jobs, "position", "print the block the cell stands behind and the one it wants next", Port.STREAM, _position)
-    feed = _job(jobs, "feed", "give the cell a slice of blocks, and print its answers", Port.STREAM, _feed)
+    _job(
+        jobs,
+        "position",
+        "print the block the cell stands behind and the one it wants next",
+        Port.STREAM,
+        plan=_position,
+    )
+    feed = _job(jobs, "feed", "give the cell a slice of blocks, and print its answers", Port.STREAM, plan=_feed)
     feed.add_argument("--proof", type=Path, required=True, metavar="FILE", help="the proof of the slice")
     feed.add_argument(
         "--body", type=Path, action="append", default=[], metavar="FILE", help="a body of the slice; repeat it for each"
@@ -55,13 +61,13 @@ def add(verbs: Verbs) -> None:
         "relay",
         "carry the messages between the cell and its broker until the cell has its key",
         Port.RELEASE,
-        _relay,
+        plan=_relay,
     )
     carry.add_argument("--broker", required=True, metavar="URL", help="the address of the broker: https://host:port")
     carry.add_argument("--authority", metavar="FILE", help="the certificates to believe in place of the system's")
 
 
-def _job(jobs: Verbs, name: str, text: str, port: Port, plan: Plan) -> Parser:
+def _job(jobs: Verbs, name: str, text: str, port: Port, *, plan: Plan) -> Parser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument(
         "address", type=_address, metavar="ADDRESS", help="the window of the cell: vsock:CID or unix:PATH"

@@ -151,7 +151,7 @@ class SealedVoice:
             answer_digest(self._frames),
             seed.policy,
             seed.value,
-            self._keys.salt,
+            salt=self._keys.salt,
             tokens_in=billed_in(self._room),
             tokens_out=rung,
         )

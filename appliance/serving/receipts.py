@@ -50,8 +50,8 @@ class Conclusion:
         answer: AnswerDigest,
         policy: SeedPolicy,
         seed: Seed,
-        salt: Salt,
         *,
+        salt: Salt,
         tokens_in: int,
         tokens_out: int,
     ) -> Self:

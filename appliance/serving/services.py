@@ -203,6 +203,7 @@ class ObserveService:
         stream: StreamService,
         device: asyncio.Future[Device],
         engine_id: str,
+        *,
         ports: Callable[[], Mapping[Port, PortServer]] = dict,
         identity: Identity | None = None,
         rings: Rings | None = None,

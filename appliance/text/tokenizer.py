@@ -86,13 +86,13 @@ class Tokenizer:
         ids: list[int] = []
         at = 0
         for found in self._pattern.finditer(rendered):
-            self._ordinary(rendered, at, found.start(), veil, ids)
+            self._ordinary(rendered, at, found.start(), veil, ids=ids)
             ids.append(self.control[found[0]])
             at = found.end()
-        self._ordinary(rendered, at, len(rendered), veil, ids)
+        self._ordinary(rendered, at, len(rendered), veil, ids=ids)
         return tuple(ids)
 
-    def _ordinary(self, rendered: str, begin: int, end: int, veil: Veil, ids: list[int]) -> None:
+    def _ordinary(self, rendered: str, begin: int, end: int, veil: Veil, *, ids: list[int]) -> None:
         if begin == end:
             return
         encoder = self._later if begin else self._first

@@ -73,7 +73,7 @@ def consistency(log: Shown, believed: Believed) -> Held[tuple[Vouched, ...]]:
             raise AuditRefused("checkpoints", expected=f"more than {found[-1].checkpoint.size} receipts", got=each.size)
         if each.size >= newest.size:
             raise AuditRefused("checkpoints", expected=f"fewer than {newest.size} receipts", got=each.size)
-        if not merkle.is_consistent(each.root, each.size, newest.root, newest.size, proof):
+        if not merkle.is_consistent(each.root, each.size, newest.root, newest.size, proof=proof):
             raise AuditRefused(
                 "consistency",
                 expected=f"the log of {each.size} receipts to begin that of {newest.size}",
@@ -110,14 +110,14 @@ def seen(
 
     def held(note: bytes) -> Held[None]:
         of_others = Vouched(SignedCheckpoint.parse(note).verify(believed.receipt_key), note)
-        place = _held_against(of_others, believed, log.part, known, leaves)
+        place = _held_against(of_others, believed, log.part, known, leaves=leaves)
         return Held(None, f"at {of_others.checkpoint.size}: {place}")
 
     return each_tried(held, notes)
 
 
 def _held_against(
-    seen: Vouched, believed: Believed, part: LogPart, known: Sequence[Vouched], leaves: Sequence[bytes]
+    seen: Vouched, believed: Believed, part: LogPart, known: Sequence[Vouched], *, leaves: Sequence[bytes]
 ) -> str:
     size, newest = seen.checkpoint.size, known[-1].checkpoint
     if size > newest.size:

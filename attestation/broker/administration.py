@@ -88,7 +88,7 @@ def append_release(change: Change, release: Release, now_ns: int) -> None:
 
 
 def change_release(
-    change: Change, name: str, state: ReleaseState, now_ns: int, last_height: int | None = None, *, by: By
+    change: Change, name: str, state: ReleaseState, now_ns: int, *, last_height: int | None = None, by: By
 ) -> None:
     """`last_height`: where its blocks now end; None leaves them as they are."""
     change.append(ReleaseChanged(name, state, by, last_height), now_ns)
@@ -124,9 +124,9 @@ def add_secret(
     wrapping: Wrapping,
     resource: str,
     secret: Secret,
+    *,
     model_root: bytes,
     now_ns: int,
-    *,
     rotate: bool = False,
 ) -> SecretRow:
     """A new name, or with `rotate` a new version of a known one; the older ones are then forgotten."""

@@ -65,7 +65,7 @@ def adopt(store: Store, raw: bytes, now_ns: int) -> Decided:
             now_ns,
         )
         change.add_decision(decided.position, decided.digest, raw)
-        _apply(change, before, after, decided, now_ns)
+        _apply(change, before, after, decided, now_ns=now_ns)
     return decided
 
 
@@ -90,7 +90,7 @@ def history_of(store: Store) -> History:
     return History(parse_authority(document), decisions)
 
 
-def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_ns: int) -> None:
+def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, *, now_ns: int) -> None:
     match decided.action:
         case Adopt(manifest):
             for version, held in after.releases.items():
@@ -98,7 +98,7 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
                 if known is None or (known.standing, known.heights) == (held.standing, held.heights):
                     continue
                 state = ReleaseState.SUPERSEDED if held.standing is Standing.SUPERSEDED else ReleaseState.WITHDRAWN
-                _change_adopted(change, version, state, now_ns, held.heights.last)
+                _change_adopted(change, version, state, now_ns, last_height=held.heights.last)
             for measurement in manifest.launch_measurements():
                 append_release(
                     change,
@@ -131,11 +131,11 @@ def _apply(change: Change, before: Ledger, after: Ledger, decided: Decided, now_
 
 
 def _change_adopted(
-    change: Change, version: str, state: ReleaseState, now_ns: int, last_height: int | None = None
+    change: Change, version: str, state: ReleaseState, now_ns: int, *, last_height: int | None = None
 ) -> None:
     """Unless the administrator retired it before: a supersession brings nothing back."""
     states = {each.state for each in change.releases().values() if each.name == version}
     if state is ReleaseState.SUPERSEDED and ReleaseState.RETIRED in states:
         state = ReleaseState.RETIRED
     if states:  # a release may have stated only launches that are judged by event log
-        change_release(change, version, state, now_ns, last_height, by=By.DECISION)
+        change_release(change, version, state, now_ns, last_height=last_height, by=By.DECISION)

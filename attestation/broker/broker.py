@@ -173,7 +173,7 @@ class Broker:
         with self._store.change() as change:
             change.head()  # held to the end: what is checked now still holds when the entry is written
             session, admission = _admitted(change, session_id, now_ns)
-            refusal, secret, heights = self._check(change, session, admission, path, purpose)
+            refusal, secret, heights = self._check(change, session, admission, path, purpose=purpose)
             if refusal is None and secret is not None and secret.wrapped is not None:
                 granted = Granted(_cell(session, admission), path, secret.version, purpose, _blocks(heights))
                 entry = change.append(granted, now_ns)
@@ -188,7 +188,7 @@ class Broker:
                 entry = None
         if entry is None or secret is None or secret.wrapped is None:
             raise refusal or UnknownResource("resource.unknown", expected="a resource", got="none")
-        return Reply(self._sealed(admission, secret, secret.wrapped, entry, heights))
+        return Reply(self._sealed(admission, secret, secret.wrapped, entry, heights=heights))
 
     # -- inside
 
@@ -232,7 +232,7 @@ class Broker:
             change.deny(session.id)
 
     def _check(
-        self, change: Change, session: Session, admission: Admission, path: str, purpose: GrantPurpose
+        self, change: Change, session: Session, admission: Admission, path: str, *, purpose: GrantPurpose
     ) -> tuple[BrokerRefused | None, SecretRow | None, GrantHeights | None]:
         secret = change.secret(path)
         if secret is None or secret.wrapped is None:
@@ -255,7 +255,7 @@ class Broker:
         return None, secret, heights
 
     def _sealed(
-        self, admission: Admission, secret: SecretRow, wrapped: bytes, entry: Entry, heights: GrantHeights | None
+        self, admission: Admission, secret: SecretRow, wrapped: bytes, entry: Entry, *, heights: GrantHeights | None
     ) -> bytes:
         context = grant(admission, _offer(secret), heights, decision=entry.digest, position=entry.position)
         opened = self._wrapping.unwrap(wrapped, secret.name)

@@ -19,10 +19,10 @@ from foundation.ed25519 import Signer
 from foundation.refusal import shown
 
 
-def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, model_root: bytes, now_ns: int) -> SecretRow:
+def make(store: Store, wrapping: Wrapping, resource: str, ring: Ring, *, model_root: bytes, now_ns: int) -> SecretRow:
     """A ring under a new name; with a model root for that model's cells alone."""
     _check_path(resource)
-    return add_secret(store, wrapping, resource, ring.encode(), model_root, now_ns)
+    return add_secret(store, wrapping, resource, ring.encode(), model_root=model_root, now_ns=now_ns)
 
 
 def rotate(
@@ -30,9 +30,9 @@ def rotate(
     wrapping: Wrapping,
     resource: str,
     suite: SuiteId,
+    *,
     randomness: Randomness,
     now_ns: int,
-    *,
     answered: int = 0,
 ) -> Ring:
     """One more key behind those there are. Cells that hold the ring before fetch this one in their own time.
@@ -46,7 +46,7 @@ def rotate(
     if answered > shown:
         raise StoreRefused("store.answered", expected=f"at most {shown}, the height shown", got=answered)
     new = ring.rotated(suite, randomness, answered=answered)
-    add_secret(store, wrapping, resource, new.encode(), row.model_root, now_ns, rotate=True)
+    add_secret(store, wrapping, resource, new.encode(), model_root=row.model_root, now_ns=now_ns, rotate=True)
     return new
 
 

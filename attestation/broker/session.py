@@ -349,7 +349,7 @@ def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at:
     references = terms.references.joined(_known(terms))
     if not is_ours(attestation):
         quoted = _endorsed(plain_quoted(attestation, session.tee), terms.endorsements)
-        return _plain(attestation, quoted, references, terms, at)
+        return _plain(attestation, quoted, references, terms, at=at)
     bundle = _endorsed(bundle_of(attestation, session.tee), terms.endorsements)
     verified = verify_bundle(bundle, at=at, nonce=session.nonce, simulated_root=terms.simulated_root)
     appraisal = appraise_bundle(verified, references, terms.policy, nonce=session.nonce)
@@ -357,7 +357,7 @@ def _verified(session: Session, attestation: Attestation, terms: GrantTerms, at:
 
 
 def _plain(
-    attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: GrantTerms, at: datetime
+    attestation: Attestation, quoted: Quoted, references: ReferenceValues, terms: GrantTerms, *, at: datetime
 ) -> _Verified:
     expected = release_report_data(attestation.nonce, attestation.jwk, attestation.additional)
     evidence = verify_quoted(quoted, expected, at=at, simulated_root=terms.simulated_root)

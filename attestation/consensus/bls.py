@@ -57,14 +57,14 @@ def public_key_to_der(public_key: bytes) -> bytes:
 @lru_cache(maxsize=64)
 def _public_point(raw: bytes) -> Any:
     # Kept because decoding checks the subgroup each time; a point is never changed once made.
-    return _point("G2", G2Point, _IDENTITY_2, raw, PUBLIC_KEY_BYTES, "key-", "a key")
+    return _point("G2", G2Point, _IDENTITY_2, raw, size=PUBLIC_KEY_BYTES, prefix="key-", what="a key")
 
 
 def _signature_point(raw: bytes) -> Any:
-    return _point("G1", G1Point, _IDENTITY_1, raw, SIGNATURE_BYTES, "", "a signature")
+    return _point("G1", G1Point, _IDENTITY_1, raw, size=SIGNATURE_BYTES, prefix="", what="a signature")
 
 
-def _point(name: str, group: Any, identity: Any, raw: bytes, size: int, prefix: str, what: str) -> Any:
+def _point(name: str, group: Any, identity: Any, raw: bytes, *, size: int, prefix: str, what: str) -> Any:
     if len(raw) != size:
         raise _refused(f"{prefix}length", f"{size} bytes", f"{len(raw)}")
     try:

@@ -143,7 +143,7 @@ class TdxQuote:
             raise FormatRefused(
                 "tdx.trailing", expected="nothing but zeros after the quote", got=first_set(rest, len(raw))
             )
-        return _with_signature_data(raw, header, report, signed, signature_data)
+        return _with_signature_data(raw, header, report, signed, signature_data=signature_data)
 
 
 def _parse_header(cursor: Cursor) -> QuoteHeader:
@@ -204,7 +204,7 @@ def _parse_report(data: bytes, kind: TdReportKind) -> TdReport:
 
 
 def _with_signature_data(
-    raw: bytes, header: QuoteHeader, report: TdReport, signed: bytes, signature_data: bytes
+    raw: bytes, header: QuoteHeader, report: TdReport, signed: bytes, *, signature_data: bytes
 ) -> TdxQuote:
     cursor = Cursor("tdx.signature_data", signature_data)
     signature = cursor.take(64, "signature")

@@ -91,7 +91,7 @@ CLAIMS: Final[tuple[Row[VerifiedGpu], ...]] = (
         "firmware_id",
         lambda _, evidence: evidence.firmware_id_bound,
         "the firmware id of the device's certificate",
-        lambda evidence: "the same" if evidence.firmware_id_bound else "none in the report",
+        got=lambda evidence: "the same" if evidence.firmware_id_bound else "none in the report",
     ),
     word("gpu.driver", "driver_versions", lambda evidence: evidence.driver_version),
     word("gpu.vbios", "vbios_versions", lambda evidence: evidence.vbios_version),
@@ -100,7 +100,7 @@ CLAIMS: Final[tuple[Row[VerifiedGpu], ...]] = (
         "rims",
         lambda wanted, evidence: wanted <= (evidence.rims.kinds if evidence.rims else frozenset()),
         lambda wanted: f"manifests for: {_kinds(wanted, 'nothing')}",
-        lambda evidence: _kinds(evidence.rims.kinds if evidence.rims else (), "none"),
+        got=lambda evidence: _kinds(evidence.rims.kinds if evidence.rims else (), "none"),
         collateral=True,
     ),
     # E109: a manifest that was brought is heeded: what it contradicts is unmet even where no manifest is asked for.
@@ -117,7 +117,7 @@ CLAIMS: Final[tuple[Row[VerifiedGpu], ...]] = (
         "uncovered_measurements",
         lambda known, evidence: _uncovered(evidence) <= known,
         lambda known: f"none outside the manifests but {sorted(known)}",
-        lambda evidence: f"{sorted(_uncovered(evidence))}" if _uncovered(evidence) else "none",
+        got=lambda evidence: f"{sorted(_uncovered(evidence))}" if _uncovered(evidence) else "none",
     ),
 )
 

@@ -67,8 +67,8 @@ def plain(
     field: str,
     met: Callable[[Any, E], bool],
     expected: Callable[[Any], str] | str,
-    got: Callable[[E], object],
     *,
+    got: Callable[[E], object],
     collateral: bool = False,
 ) -> Row[E]:
     """A comparison that needs no reference values."""
@@ -99,7 +99,7 @@ def root(kind: str) -> Row[Any]:
         "simulated_roots",
         accepted,
         lambda named: f"{MAKERS[kind]}{f', or one of {len(named)} named simulated roots' if named else ''}",
-        shown,
+        got=shown,
     )
 
 
@@ -109,7 +109,7 @@ def flag(code: str, field: str, bit: Callable[[E], bool]) -> Row[E]:
         field,
         lambda wanted, evidence: wanted.met_by(bit(evidence)),
         _set_or_clear,
-        lambda evidence: "set" if bit(evidence) else "clear",
+        got=lambda evidence: "set" if bit(evidence) else "clear",
     )
 
 
@@ -120,11 +120,11 @@ def bits_flag(code: str, field: str, bits: Callable[[E], int]) -> Row[E]:
         field,
         lambda wanted, evidence: wanted.met_by(bits(evidence) != 0),
         _set_or_clear,
-        lambda evidence: f"set ({bits(evidence):#x})" if bits(evidence) else "clear",
+        got=lambda evidence: f"set ({bits(evidence):#x})" if bits(evidence) else "clear",
     )
 
 
-def listed(code: str, field: str, reference: str, value: Callable[[E], bytes | None], absent: str = "") -> Row[E]:
+def listed(code: str, field: str, reference: str, value: Callable[[E], bytes | None], *, absent: str = "") -> Row[E]:
     """The value is among the policy's or, where the policy says so, among the reference values of that name."""
 
     def met(wanted: OneOf, facts: Facts[E]) -> bool:
@@ -151,7 +151,7 @@ def word(code: str, field: str, value: Callable[[E], str]) -> Row[E]:
         field,
         lambda wanted, evidence: value(evidence) in wanted,
         any_of,
-        lambda evidence: value(evidence) or "not stated",
+        got=lambda evidence: value(evidence) or "not stated",
     )
 
 
@@ -161,7 +161,7 @@ def at_least(code: str, field: str, value: Callable[[E], int], *, collateral: bo
         field,
         lambda least, evidence: value(evidence) >= least,
         lambda least: f">= {least}",
-        value,
+        got=value,
         collateral=collateral,
     )
 

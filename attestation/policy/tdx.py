@@ -130,7 +130,7 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
         "tcb_status",
         lambda allowed, evidence: evidence.tcb.status in allowed,
         lambda allowed: " or ".join(sorted(status.value for status in allowed)) or "none",
-        lambda evidence: (
+        got=lambda evidence: (
             f"{evidence.tcb.status.value} (platform {evidence.tcb.platform.value}, module "
             f"{evidence.tcb.module.value}, quoting enclave {evidence.tcb.quoting_enclave.value})"
         ),
@@ -140,7 +140,7 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
         "forbidden_advisories",
         lambda forbidden, evidence: not forbidden.intersection(evidence.tcb.advisories),
         lambda forbidden: f"none of {', '.join(sorted(forbidden)) or 'no advisories'}",
-        lambda evidence: ", ".join(evidence.tcb.advisories) or "none",
+        got=lambda evidence: ", ".join(evidence.tcb.advisories) or "none",
     ),
     at_least(
         "tdx.tcb.evaluation-number",
@@ -155,7 +155,7 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
         "second_opinion",
         lambda _, evidence: not evidence.second_opinion.declined,
         "dcap-qvl to verify it to the end",
-        lambda evidence: (
+        got=lambda evidence: (
             f"declined: {evidence.second_opinion.declined.splitlines()[0]}"
             if evidence.second_opinion.declined
             else evidence.second_opinion.status
@@ -173,7 +173,7 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
             evidence.report.xfam & _XFAM_REQUIRED == _XFAM_REQUIRED and not evidence.report.xfam & ~_XFAM_PERMITTED
         ),
         f"all of {_XFAM_REQUIRED:#x} and nothing outside {_XFAM_PERMITTED:#x}",
-        lambda evidence: f"{evidence.report.xfam:#x}",
+        got=lambda evidence: f"{evidence.report.xfam:#x}",
     ),
     bits_flag(
         "tdx.service-td", "service_td", lambda evidence: int.from_bytes(evidence.report.mr_service_td or b"", "big")
@@ -191,7 +191,9 @@ CLAIMS: Final[tuple[Row[VerifiedTdx], ...]] = (
         "event_log",
         lambda _, evidence: evidence.event_log is not None,
         "a log that replays to the four RTMRs",
-        lambda evidence: "none" if evidence.event_log is None else f"one of {len(evidence.event_log.events)} events",
+        got=lambda evidence: (
+            "none" if evidence.event_log is None else f"one of {len(evidence.event_log.events)} events"
+        ),
     ),
     Row(
         "tdx.events",

@@ -96,7 +96,7 @@ class Ring:
         return found.key if found is not None and found.is_for(height) else None
 
     @classmethod
-    def make(cls, suite: SuiteId, first: int, blocks: int, overlap: int, randomness: Randomness) -> Self:
+    def make(cls, suite: SuiteId, first: int, blocks: int, overlap: int, *, randomness: Randomness) -> Self:
         """Two keys, each for `blocks` blocks and `overlap` more into the time of the next."""
         if not 0 <= overlap <= blocks or blocks < 1:
             raise KeysRefused("overlap", expected="0 to as many blocks as a key has", got=overlap)

@@ -53,9 +53,9 @@ def identity(
 
     `devices` have signed `identity_device_nonce(nonce, keyset.digest)` beforehand.
     """
-    statement = _statement(Purpose.IDENTITY, tee, nonce, keyset, measured_config, devices)
+    statement = _statement(Purpose.IDENTITY, tee, nonce, keyset, measured_config=measured_config, devices=devices)
     evidence = tee.quote(identity_report_data(statement))
-    return _bundle(evidence, statement, keyset, devices, event_log, None)
+    return _bundle(evidence, statement, keyset, devices, event_log=event_log, sent=None)
 
 
 def release(
@@ -63,8 +63,8 @@ def release(
     challenge: str,
     tee_public_key: Mapping[str, str],
     keyset: Keyset,
-    measured_config: ConfigurationDigest,
     *,
+    measured_config: ConfigurationDigest,
     devices: tuple[DeviceEvidence, ...] = (),
     event_log: bytes = b"",
     other_evidence: Mapping[str, str] | None = None,
@@ -78,10 +78,10 @@ def release(
         nonce = base64.b64decode(challenge, validate=True)
     except (ValueError, binascii.Error):
         raise UnfitReportData("report-data.nonce", expected="a nonce in base64", got=shape(challenge)) from None
-    statement = _statement(Purpose.RELEASE, tee, nonce, keyset, measured_config, devices)
+    statement = _statement(Purpose.RELEASE, tee, nonce, keyset, measured_config=measured_config, devices=devices)
     sent = ReleaseTranscript(challenge, dict(tee_public_key), additional_evidence(statement, other_evidence))
     evidence = tee.quote(release_report_data(sent.nonce, sent.tee_public_key, sent.additional_evidence))
-    return _bundle(evidence, statement, keyset, devices, event_log, sent)
+    return _bundle(evidence, statement, keyset, devices, event_log=event_log, sent=sent)
 
 
 def _statement(
@@ -89,6 +89,7 @@ def _statement(
     tee: Tee,
     nonce: bytes,
     keyset: Keyset,
+    *,
     measured_config: ConfigurationDigest,
     devices: tuple[DeviceEvidence, ...],
 ) -> Statement:
@@ -101,6 +102,7 @@ def _bundle(
     statement: Statement,
     keyset: Keyset,
     devices: tuple[DeviceEvidence, ...],
+    *,
     event_log: bytes,
     sent: ReleaseTranscript | None,
 ) -> EvidenceBundle:

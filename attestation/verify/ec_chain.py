@@ -168,7 +168,7 @@ def ec_key(code: str, certificate: x509.Certificate, curve: type[ec.EllipticCurv
 
 
 def verify_raw_signature(
-    code: str, key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, algorithm: hashes.HashAlgorithm
+    code: str, key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, *, algorithm: hashes.HashAlgorithm
 ) -> None:
     """ECDSA with the signature as r and s, big-endian, one after the other."""
     half = len(signature) // 2

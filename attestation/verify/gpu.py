@@ -50,7 +50,7 @@ def _verify(report: GpuReport, chain_pem: bytes, at: datetime, anchor: TrustAnch
     verify_chain("gpu.chain", chain, root_spki=anchor.spki_sha256, at=at)
     leaf = chain[0]
     key = ec_key("gpu.chain", leaf, ec.SECP384R1)
-    verify_raw_signature("gpu.signature", key, report.signature, report.signed, hashes.SHA384())
+    verify_raw_signature("gpu.signature", key, report.signature, report.signed, algorithm=hashes.SHA384())
     return VerifiedGpu(
         root=anchor,
         product=_product(leaf),

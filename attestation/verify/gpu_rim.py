@@ -38,5 +38,5 @@ def verify_rim(rim: GpuRim, *, at: datetime, root_spki: bytes = NVIDIA_RIM_ROOT_
     if not hmac.compare_digest(digest, rim.document_digest):
         raise SignatureRefused("gpu.rim.digest", expected="the digest that was signed", got=digest.hex())
     key = ec_key("gpu.rim.chain", chain[0], ec.SECP384R1)
-    verify_raw_signature("gpu.rim.signature", key, rim.signature, rim.signed_info, hashes.SHA384())
+    verify_raw_signature("gpu.rim.signature", key, rim.signature, rim.signed_info, algorithm=hashes.SHA384())
     return VerifiedRim(rim.product, rim.version, rim.tag_id, rim.measurements, SEAL)

@@ -55,7 +55,7 @@ def verify_tdx(quote: TdxQuote, collateral: TdxCollateral | None, *, at: datetim
 
     Establishes that a TDX module on an Intel platform made the report. Does not establish what runs there.
     """
-    return _verify(quote, collateral, at, _INTEL, None)
+    return _verify(quote, collateral, at, _INTEL, root_der=None)
 
 
 def verify_tdx_with_root_ca(
@@ -67,11 +67,11 @@ def verify_tdx_with_root_ca(
     if spki == INTEL_PRE_PRODUCTION_ROOT_SPKI:
         raise ChainRefused("tdx.root_ca", expected="any root but Intel's pre-production root", got=spki.hex())
     anchor = TrustAnchor("a root supplied by the caller", spki, simulated=True)
-    return _verify(quote, collateral, at, anchor, root_der)
+    return _verify(quote, collateral, at, anchor, root_der=root_der)
 
 
 def _verify(
-    quote: TdxQuote, collateral: TdxCollateral | None, at: datetime, anchor: TrustAnchor, root_der: bytes | None
+    quote: TdxQuote, collateral: TdxCollateral | None, at: datetime, anchor: TrustAnchor, *, root_der: bytes | None
 ) -> VerifiedTdx:
     chain = parse_pem_chain("tdx.pck_chain", quote.pck_chain_pem, count=3)
     verify_chain("tdx.pck_chain", chain, root_spki=anchor.spki_sha256, at=at)
@@ -80,9 +80,9 @@ def _verify(
     if collateral is None:
         raise CollateralMissing("tdx.collateral", expected="TCB info, QE identity and revocation lists", got="none")
     root_crl = _verify_revocation(collateral, chain, at)
-    _verify_documents(collateral, pck, anchor.spki_sha256, root_crl, at)
+    _verify_documents(collateral, pck, anchor.spki_sha256, root_crl, at=at)
     _verify_qe_identity(quote, collateral.qe_identity)
-    tcb = assess(quote.report, quote.qe_report, pck, collateral.tcb_info, collateral.qe_identity)
+    tcb = assess(quote.report, quote.qe_report, pck, collateral.tcb_info, qe=collateral.qe_identity)
     if tcb.status is TcbStatus.REVOKED:
         # E73: keys of a revoked level may be in anybody's hands, so the signature proves nothing any more.
         raise Revoked("tdx.tcb_revoked", expected="a TCB level that is not revoked", got=tcb.status.value)
@@ -111,7 +111,7 @@ def _verify_quote_signatures(quote: TdxQuote, leaf: x509.Certificate) -> None:
     """E68: PCK key -> QE report -> attestation key -> TD report: each signed or hashed by the one before."""
     pck_key = ec_key("tdx.pck", leaf, ec.SECP256R1)
     verify_raw_signature(
-        "tdx.qe_report_signature", pck_key, quote.qe_report_signature, quote.qe_report.raw, hashes.SHA256()
+        "tdx.qe_report_signature", pck_key, quote.qe_report_signature, quote.qe_report.raw, algorithm=hashes.SHA256()
     )
     binding = hashlib.sha256(quote.attestation_key + quote.qe_auth_data).digest().ljust(64, b"\0")
     if not hmac.compare_digest(quote.qe_report.report_data, binding):
@@ -126,7 +126,7 @@ def _verify_quote_signatures(quote: TdxQuote, leaf: x509.Certificate) -> None:
         raise FormatRefused(
             "tdx.attestation_key", expected="a point on P-256", got=quote.attestation_key.hex()
         ) from None
-    verify_raw_signature("tdx.quote_signature", key, quote.signature, quote.signed, hashes.SHA256())
+    verify_raw_signature("tdx.quote_signature", key, quote.signature, quote.signed, algorithm=hashes.SHA256())
 
 
 def _pck_identity(leaf: x509.Certificate) -> PckIdentity:
@@ -161,6 +161,7 @@ def _verify_documents(
     pck: PckIdentity,
     root_spki: bytes,
     root_crl: x509.CertificateRevocationList,
+    *,
     at: datetime,
 ) -> None:
     """E70: TCB info and QE identity: signed under the same root, current at `at`, and about this platform."""
@@ -173,7 +174,9 @@ def _verify_documents(
         verify_chain(f"tdx.{name}_chain", chain, root_spki=root_spki, at=at, late=CollateralMissing)
         unrevoked(f"tdx.{name}_chain.revoked", chain[0], root_crl)
         key = ec_key(f"tdx.{name}_chain", chain[0], ec.SECP256R1)
-        verify_raw_signature(f"tdx.{name}_signature", key, signed.signature, signed.text.encode(), hashes.SHA256())
+        verify_raw_signature(
+            f"tdx.{name}_signature", key, signed.signature, signed.text.encode(), algorithm=hashes.SHA256()
+        )
         if not issued <= at <= until:
             raise CollateralMissing(
                 f"tdx.{name}_validity",

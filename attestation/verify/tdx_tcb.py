@@ -14,7 +14,9 @@ from attestation.evidence.tdx_quote import QeReport, TdReport
 from attestation.verify.verified_tdx import TcbStanding
 
 
-def assess(report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, qe: QeIdentity) -> TcbStanding:
+def assess(
+    report: TdReport, qe_report: QeReport, pck: PckIdentity, tcb_info: TcbInfo, *, qe: QeIdentity
+) -> TcbStanding:
     platform = _platform_level(report, pck, tcb_info)
     platform_status = platform.status if platform else TcbStatus.UNLISTED
     module_status, module = _module_status(report, tcb_info, platform_status)

@@ -131,7 +131,9 @@ class GovernedDemo(Demo):
 
     def _manifest(self, owner: KeyOwner) -> Manifest:
         config = (self._folder / "cell.toml").read_bytes()
-        manifest = devnet_manifest(VERSION, None, config, owner.broker.measurement, owner.identity, PRICE)
+        manifest = devnet_manifest(
+            VERSION, None, config, owner.broker.measurement, identity=owner.identity, price=PRICE
+        )
         path = self._folder / f"{VERSION}.json"
         path.write_bytes(manifest.encode())
         self._screen.say(f"     manifest   {path}, digest {manifest.digest.hex()[:32]}...")
@@ -192,7 +194,7 @@ class GovernedDemo(Demo):
             raise DemoFailed("the gateway has no slice")
         tee = simulated_tdx(SimulatedTdx.create(owner.seed, owner.validity), MEASUREMENT)
         config = (self._folder / "cell.toml").read_bytes()
-        bundle = await self._bundle(owner, address, tee, config, found, self._collector)
+        bundle = await self._bundle(owner, address, tee, config, found=found, collector=self._collector)
         path = self._folder / "audit.bundle"
         private_files.replace(path, bundle)
         report = audit(bundle, self._terms(tee))
@@ -208,6 +210,7 @@ class GovernedDemo(Demo):
         address: Address,
         tee: SimulatedTdxTee,
         config: bytes,
+        *,
         found: tuple[bytes, Sequence[bytes]],
         collector: AnswerCollector,
     ) -> bytes:
@@ -253,6 +256,7 @@ def devnet_manifest(
     supersedes: Manifest | None,
     config: bytes,
     measured: LaunchMeasurement,
+    *,
     identity: Identity,
     price: PriceSchedule,
     serves: Serves = Serves(Heights(1, None), LEASE),  # noqa: B008  # frozen

@@ -129,7 +129,7 @@ def key_owner(
     validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
     tee = machine or simulated_tdx(SimulatedTdx.create(seed, validity), MEASUREMENT)
     root = signed.header.model_root
-    ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes)
+    ring = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, randomness=secrets.token_bytes)
     keys = {RESOURCE: key, SERVICE: ring.encode()}
     with devnet_broker(folder / "broker", tee, model_root=root, secrets=keys) as broker:
         yield KeyOwner(pack, Identity.of(signed), broker, ring, seed, validity, tee, key)

@@ -41,7 +41,7 @@ class Around(Protocol):
 class Canister:
     """One canister of a network."""
 
-    def __init__(self, network: Around, canister_id: bytes, settings: Settings, cycles: int, fuel_max: int) -> None:
+    def __init__(self, network: Around, canister_id: bytes, settings: Settings, cycles: int, *, fuel_max: int) -> None:
         self.canister_id: Final = canister_id
         self.settings = settings
         self.cycles = cycles

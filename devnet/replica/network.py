@@ -82,7 +82,7 @@ class Network(Delivery):
             canister_id = numbered(self.created)
         if canister_id in self.canisters or canister_id in NATIVE:
             raise Rejected("destination_invalid", expected="an id that is free", got=canister_id.hex())
-        made = Canister(self, canister_id, Settings(frozenset(controllers)), cycles, self._fuel_max)
+        made = Canister(self, canister_id, Settings(frozenset(controllers)), cycles, fuel_max=self._fuel_max)
         self.canisters[canister_id] = made
         return made
 
@@ -96,7 +96,7 @@ class Network(Delivery):
     def ask_native(self, context: Context, method: str, argument: bytes) -> Outcome | None:
         if context.canister == MANAGEMENT_CANISTER:
             return management.run(self, context, method, argument)
-        return system_canisters.run(self, context.canister, method, argument, context.caller)
+        return system_canisters.run(self, context.canister, method, argument, caller=context.caller)
 
     # ---- from outside
 
@@ -149,7 +149,7 @@ class Network(Delivery):
         if canister == MANAGEMENT_CANISTER:
             return management.query(self, method, argument, caller)
         if canister in NATIVE:
-            return system_canisters.query(self, canister, method, argument, caller)
+            return system_canisters.query(self, canister, method, argument, caller=caller)
         callee = self.canister(canister)
         instance = callee.installed()
         if callee.status is not Status.RUNNING:

@@ -94,7 +94,7 @@ def _found(canister: bytes, method: str) -> _Method:
     return methods[method]
 
 
-def run(network: Network, canister: bytes, method: str, argument: bytes, caller: bytes) -> bytes:
+def run(network: Network, canister: bytes, method: str, argument: bytes, *, caller: bytes) -> bytes:
     """The reply. Raises `Rejected`."""
     types, does, _ = _found(canister, method)
     try:
@@ -104,8 +104,8 @@ def run(network: Network, canister: bytes, method: str, argument: bytes, caller:
     return does(network, caller, values[0] if values else None)
 
 
-def query(network: Network, canister: bytes, method: str, argument: bytes, caller: bytes) -> bytes:
+def query(network: Network, canister: bytes, method: str, argument: bytes, *, caller: bytes) -> bytes:
     """As `run`, of a method that changes nothing."""
     if not _found(canister, method)[2]:
         raise Rejected("canister_error", expected="a query method", got=f"{method!r} is no query")
-    return run(network, canister, method, argument, caller)
+    return run(network, canister, method, argument, caller=caller)

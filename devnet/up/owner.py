@@ -71,7 +71,7 @@ def _make(plan: Plan) -> None:
     (folder / "model.pack").unlink(missing_ok=True)
     _write_model(plan, folder / "model")
     held = {name: Secret(secrets.token_bytes(KEY_BYTES)) for name in _HELD[:-1]}
-    held["ring"] = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, secrets.token_bytes).encode()
+    held["ring"] = Ring.make(SuiteId.MLKEM768_X25519, 1, BLOCKS, OVERLAP, randomness=secrets.token_bytes).encode()
     seal_pack(folder / "model", folder / "model.pack", held["model_key"], threads=default_threads())
     private_files.replace(
         folder / FILE, json.dumps({name: secret.reveal().hex() for name, secret in held.items()}).encode()

@@ -72,10 +72,10 @@ def have_kernel(inputs: Inputs, cache: Path, tell: Told, *, stated: Stated | Non
     place = kept_in() / inputs.digest
     with _alone(place):
         if not is_kept(inputs):
-            _build_into(place, inputs, cache, tell, stated)
+            _build_into(place, inputs, cache, tell, stated=stated)
         found = Stated.read(place / STATED.name)
         image = (place / "vmlinuz").read_bytes()
-    _check(found, image, inputs, stated, place)
+    _check(found, image, inputs, stated, place=place)
     return Kernel(found.release, image)
 
 
@@ -87,7 +87,7 @@ def build_again(inputs: Inputs, cache: Path, within: Path, tell: Told) -> Stated
     built = build(inputs, cache, within, tell, expected_objects=stated.objects)
     made = Stated.of(inputs, built)
     tell(f"kernel: {made.release}, {made.size} bytes, {made.objects} objects, {built.seconds:.0f} s")
-    _check(made, built.image, inputs, stated, within)
+    _check(made, built.image, inputs, stated, place=within)
     return made
 
 
@@ -98,13 +98,13 @@ def state(inputs: Inputs) -> Stated:
     return found
 
 
-def _build_into(place: Path, inputs: Inputs, cache: Path, tell: Told, stated: Stated) -> None:
+def _build_into(place: Path, inputs: Inputs, cache: Path, tell: Told, *, stated: Stated) -> None:
     fetch(inputs.packages, cache, refresh=REFRESH, tell=tell)
     tell("kernel: built once for these inputs, some minutes of every processor; then kept")
     built = build(inputs, cache, place.parent, tell, expected_objects=stated.objects)
     made = Stated.of(inputs, built)
     tell(f"kernel: {made.release}, {made.size} bytes, {made.objects} objects, {built.seconds:.0f} s")
-    _check(made, built.image, inputs, stated, place)
+    _check(made, built.image, inputs, stated, place=place)
     with tempfile.TemporaryDirectory(dir=place.parent) as name:
         folder = Path(name) / "made"
         folder.mkdir()
@@ -114,7 +114,7 @@ def _build_into(place: Path, inputs: Inputs, cache: Path, tell: Told, stated: St
         folder.rename(place)
 
 
-def _check(found: Stated, image: bytes, inputs: Inputs, stated: Stated, place: Path) -> None:
+def _check(found: Stated, image: bytes, inputs: Inputs, stated: Stated, *, place: Path) -> None:
     """I28."""
     digest = hashlib.sha256(image).hexdigest()
     if (digest, found.inputs) != (found.sha256, inputs.digest):

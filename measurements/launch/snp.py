@@ -89,7 +89,7 @@ class SnpLaunch:
         chain = GCTX()
         chain.update_normal_pages(firmware.address, firmware.image)
         for section in found:
-            _measure(chain, section, firmware, hashes, vmm)
+            _measure(chain, section, firmware, hashes, vmm=vmm)
         if vmm is Vmm.EC2:
             for section in found:
                 if section.kind is SectionKind.CPUID:
@@ -114,7 +114,7 @@ class SnpLaunch:
         return MappingProxyType(found)
 
 
-def _measure(chain: GCTX, section: Section, firmware: Firmware, hashes: KernelHashes | None, vmm: Vmm) -> None:
+def _measure(chain: GCTX, section: Section, firmware: Firmware, hashes: KernelHashes | None, *, vmm: Vmm) -> None:
     match section.kind:
         case SectionKind.MEMORY if vmm is Vmm.GCE:
             chain.update_unmeasured_pages(section.address, section.size)

@@ -99,7 +99,7 @@ def open_pack(
         check_key(key, header.file_id, header.key_check)
         arena = Arena(pack.manifest.plain_bytes)
         try:
-            _fill(pack, key, arena.view, threads, progress)
+            _fill(pack, key, arena.view, threads, progress=progress)
             weights = _proven(header.card, pack.manifest, arena.view)
             arena.freeze()
         except BaseException:
@@ -111,7 +111,7 @@ def open_pack(
         arena.close()
 
 
-def _fill(pack: PackFile, key: Secret, into: memoryview, threads: int, progress: Progress) -> None:
+def _fill(pack: PackFile, key: Secret, into: memoryview, threads: int, *, progress: Progress) -> None:
     """pack.md P12: every chunk to its place, and the model root over what is then there."""
     manifest = pack.manifest
     cipher = ChunkCipher(key, pack.signed.header.file_id, manifest.chunks)

@@ -248,7 +248,12 @@ def keyset_exchanged(room: Room) -> Outcome:
     def other(cell: LittleCell) -> bytes:
         theirs = Keyset((PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, b"\x09" * 32),))
         bundle = release(
-            cell.tee, cell.nonce, cell.key.jwk(), cell.keyset, cell.config, other_evidence=bound_members(theirs)
+            cell.tee,
+            cell.nonce,
+            cell.key.jwk(),
+            cell.keyset,
+            measured_config=cell.config,
+            other_evidence=bound_members(theirs),
         )
         return attestation_of(bundle).encode()
 

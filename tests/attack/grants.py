@@ -72,7 +72,7 @@ def broker_of_the_hosts_own(room: Room) -> Outcome:
     with ExitStack() as kept:
 
         def theirs(owner: KeyOwner, config: bytes) -> Callable[[Carry], tuple[int, bytes]]:
-            ring = Ring.make(SuiteId.MLKEM768_X25519, 1, 1000, 10, secrets.token_bytes)
+            ring = Ring.make(SuiteId.MLKEM768_X25519, 1, 1000, 10, randomness=secrets.token_bytes)
             keys = {RESOURCE: Secret(bytes(32)), SERVICE: ring.encode()}
             made = kept.enter_context(
                 devnet_broker(room.folder / "theirs", owner.tee, model_root=owner.identity.model_root, secrets=keys)

@@ -205,7 +205,7 @@ def request_ordered_twice(room: Room) -> Outcome:
 
     of = told(room, once, once)
     first = of.receipts[1, 0].receipt
-    reader = asked[0].reader(1, 0, first.id, CALLER, first.by.config)
+    reader = asked[0].reader(1, 0, first.id, CALLER, config=first.by.config)
     try:
         reader.feed(of.answers[2, 0][:FRAME_BYTES])
     except Refused:
@@ -235,7 +235,7 @@ def answered_by_two_releases(room: Room) -> Outcome:
     if config == second.receipts[1, 0].receipt.by.config:
         raise Unexpected("two configurations with one digest")
     # The second release's answer, read with the keys of the first: as if both had answered the second's request.
-    reader = asked[1].reader(1, 0, second.receipts[1, 0].receipt.id, CALLER, config)
+    reader = asked[1].reader(1, 0, second.receipts[1, 0].receipt.id, CALLER, config=config)
     try:
         reader.feed(second.answers[1, 0][:FRAME_BYTES])
     except Refused:

@@ -100,8 +100,8 @@ def test_what_sqlite_lays_beside_a_database_in_use(open_place: Path) -> None:
     assert main(["broker", "init", "b"]) == 0
     opened = open_broker(Path("b/broker.toml"))
     try:
-        ring = Ring.make(SuiteId.X25519, 1, 10, 2, os.urandom)
-        service.make(opened.store, opened.wrapping, "a/service-key/b", ring, b"", 1)
+        ring = Ring.make(SuiteId.X25519, 1, 10, 2, randomness=os.urandom)
+        service.make(opened.store, opened.wrapping, "a/service-key/b", ring, model_root=b"", now_ns=1)
         found = modes(open_place / "b")
         assert {name: found[name] for name in ("broker.db", "broker.db-wal", "broker.db-shm")} == dict.fromkeys(
             ("broker.db", "broker.db-wal", "broker.db-shm"), 0o600

@@ -50,7 +50,14 @@ def prepare(folder: Path) -> bytes:
     opened = open_broker(config)
     release = Release("devnet", measurement_of(TEE), MODEL_ROOT, config_digest(raw), ReleaseState.PROPOSED)
     add_release(opened.store, release, 1)
-    add_secret(opened.store, opened.wrapping, MODEL_KEY, Secret(b"the model's own key, 32 bytes ..."), MODEL_ROOT, 1)
+    add_secret(
+        opened.store,
+        opened.wrapping,
+        MODEL_KEY,
+        Secret(b"the model's own key, 32 bytes ..."),
+        model_root=MODEL_ROOT,
+        now_ns=1,
+    )
     opened.store.close()
     return public
 

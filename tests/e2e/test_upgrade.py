@@ -90,7 +90,13 @@ class Upgrade(GovernedDemo):
             + owner.config_section()
         ).encode()
         manifest = devnet_manifest(
-            version, supersedes, config, measurement_of(tee), owner.identity, price, Serves(Heights(first, None), SEAM)
+            version,
+            supersedes,
+            config,
+            measurement_of(tee),
+            identity=owner.identity,
+            price=price,
+            serves=Serves(Heights(first, None), SEAM),
         )
         return Machine(version, tee, config, manifest)
 
@@ -194,7 +200,9 @@ async def check(world: Upgrade, owner: KeyOwner, *sides: tuple[Machine, Address,
     for machine, address, found, adoption in sides:
         receipts = [told.signed.receipt for told in machine.collector.answers.values()]
         assert {(each.by.release, each.by.adoption) for each in receipts} == {(machine.version, adoption)}
-        bundle = await world._bundle(owner, address, machine.tee, machine.config, found, machine.collector)
+        bundle = await world._bundle(
+            owner, address, machine.tee, machine.config, found=found, collector=machine.collector
+        )
         report = audit(bundle, world._terms(machine.tee))
         assert report.ok, [finding for finding in report.findings if finding.standing.value == "fails"]
         for told in machine.collector.answers.values():

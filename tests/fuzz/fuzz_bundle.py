@@ -17,7 +17,7 @@ _KEY = {"crv": "P-256", "kty": "EC", "x": "AAAA", "y": "BBBB"}
 
 
 def _release(tee: SimulatedTee) -> EvidenceBundle:
-    return release_bundle(tee, base64.b64encode(NONCE).decode(), _KEY, KEYSET, CONFIG)
+    return release_bundle(tee, base64.b64encode(NONCE).decode(), _KEY, KEYSET, measured_config=CONFIG)
 
 
 SEEDS: list[bytes] = [

@@ -45,7 +45,9 @@ _WANTED = Wanted(b"\x07" * 31 + b"\x01", "a/model-key/b", GrantPurpose.MODEL, by
 @functools.cache
 def _attestations() -> tuple[bytes, bytes]:
     tee = snp_tee()
-    bundle = release(tee, nonce_text(NONCE), _KEY.jwk(), KEYSET, CONFIG, other_evidence=bound_members(KEYSET))
+    bundle = release(
+        tee, nonce_text(NONCE), _KEY.jwk(), KEYSET, measured_config=CONFIG, other_evidence=bound_members(KEYSET)
+    )
     plain = snp_json(bundle.report, {"VCEK": tee.platform.vcek.der})
     return (attestation_of(bundle).encode(), Attestation(nonce_text(NONCE), _KEY, _KEY.jwk(), plain, "").encode())
 

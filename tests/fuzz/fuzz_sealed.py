@@ -21,7 +21,7 @@ INSIDE = Unsealed(Prompt(b"chat"), Secret(b"\x21" * 32), Mode.STREAM, b"\x04")
 
 def _ring(suite: SuiteId) -> Ring:
     numbers = itertools.count(1)
-    return Ring.make(suite, 1, 100, 10, lambda size: bytes([next(numbers)]) * size)
+    return Ring.make(suite, 1, 100, 10, randomness=lambda size: bytes([next(numbers)]) * size)
 
 
 RING, OTHER = _ring(SuiteId.X25519), _ring(SuiteId.MLKEM768_X25519)

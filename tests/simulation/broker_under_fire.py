@@ -147,7 +147,7 @@ def prepare(folder: Path, url: str) -> None:
     )
     opened = open_broker(config)
     add_release(opened.store, Release("r", measurement_of(tee), MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1)
-    add_secret(opened.store, opened.wrapping, MODEL_KEY, Secret(b"k" * 32), MODEL_ROOT, 1)
+    add_secret(opened.store, opened.wrapping, MODEL_KEY, Secret(b"k" * 32), model_root=MODEL_ROOT, now_ns=1)
     opened.store.close()
 
 

@@ -72,7 +72,7 @@ class NativeSampling:
         self._found = ctypes.c_int32()
         self._found_at = ctypes.addressof(self._found)
 
-    def step(self, logits: int, sampling: int, edits: int, edit_count: int, key: int) -> int:
+    def step(self, logits: int, sampling: int, edits: int, edit_count: int, *, key: int) -> int:
         """The token from the float32 logits at that address; what it was chosen from is `led` until the next call."""
         token: int = self._step(
             logits,
@@ -130,7 +130,7 @@ class NativeSampler:
     def choose_at(self, logits: int) -> int:
         """The next token from the float32 logits at this address, which are left as they were."""
         key = key_of(self._seed, self._position)
-        token = self._native.step(logits, self._sampling_at, self._edits_at, len(self._places), key)
+        token = self._native.step(logits, self._sampling_at, self._edits_at, len(self._places), key=key)
         self._position += 1
         if (edit := self._history.said(token)) is not None:
             self._write(token, edit)

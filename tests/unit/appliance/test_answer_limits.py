@@ -126,7 +126,7 @@ def test_an_answer_that_reaches_its_size_ends_as_length(token: bytes, tools: boo
 def test_the_largest_sealed_answer_is_one_the_gateway_takes(mode: Mode, tools: bool) -> None:
     # text.md L30, answer.md A1: the same words as in the clear, in no more frames than the gateway takes
     token = b"w" * (limits.WORDS_BYTES_MAX // limits.TOKENS_MAX)
-    ring = Ring.make(SuiteId.X25519, 1, 1000, 10, os.urandom)
+    ring = Ring.make(SuiteId.X25519, 1, 1000, 10, randomness=os.urandom)
     inside = Unsealed(Prompt(payload(limits.TOKENS_MAX, tools=tools)), REPLY_KEY, mode, None)
     raw = seal(inside, ring.keys[0].key.public, PLACE, expiry=10)
     request = ordered(payload=raw, kind=Kind.SEALED)

@@ -24,7 +24,7 @@ BLOCKS, OVERLAP = 100, 10
 
 
 def rotations(count: int, answered: int = 0) -> list[Ring]:
-    rings = [Ring.make(SuiteId.X25519, 1, BLOCKS, OVERLAP, os.urandom)]
+    rings = [Ring.make(SuiteId.X25519, 1, BLOCKS, OVERLAP, randomness=os.urandom)]
     for _ in range(count):
         rings.append(rings[-1].rotated(SuiteId.X25519, os.urandom, answered=answered))
     return rings

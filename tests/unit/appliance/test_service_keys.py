@@ -45,8 +45,8 @@ SUBNET = Subnet(b"service keys", delegated=False)
 @pytest.fixture
 def little(tmp_path: Path, make_broker: MakeBroker) -> LittleBroker:
     made = make_broker(tmp_path)
-    ring = Ring.make(SuiteId.X25519, 1, 10, 2, os.urandom)
-    service.make(made.store, made.wrapping, SERVICE, ring, b"", NOW_NS)
+    ring = Ring.make(SuiteId.X25519, 1, 10, 2, randomness=os.urandom)
+    service.make(made.store, made.wrapping, SERVICE, ring, model_root=b"", now_ns=NOW_NS)
     return made
 
 
@@ -67,7 +67,9 @@ def carried(cell: Releaser, send: Callable[[Carry], tuple[int, bytes]], height: 
 
 
 def rotated(little: LittleBroker, answered: int = 0) -> Ring:
-    return service.rotate(little.store, little.wrapping, SERVICE, SuiteId.X25519, os.urandom, NOW_NS, answered=answered)
+    return service.rotate(
+        little.store, little.wrapping, SERVICE, SuiteId.X25519, randomness=os.urandom, now_ns=NOW_NS, answered=answered
+    )
 
 
 def test_both_keys_come_in_one_attested_session(little: LittleBroker) -> None:
@@ -152,8 +154,8 @@ def test_a_ring_that_contradicts_the_one_held_is_refused(little: LittleBroker) -
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
     held = cell.held
-    other = Ring.make(SuiteId.X25519, 1, 10, 2, os.urandom)
-    add_secret(little.store, little.wrapping, SERVICE, other.encode(), b"", NOW_NS, rotate=True)
+    other = Ring.make(SuiteId.X25519, 1, 10, 2, randomness=os.urandom)
+    add_secret(little.store, little.wrapping, SERVICE, other.encode(), model_root=b"", now_ns=NOW_NS, rotate=True)
     standing, _ = carried(cell, LocalSend(little.broker), height=11)
     assert (standing.state, standing.failure) == (State.HAS_KEY, "service-key.contradiction")
     assert cell.held is held

@@ -31,7 +31,7 @@ from foundation.secrecy import Prompt, Secret
 from tests.canary import Canary
 from tests.unit.appliance.orders import BY, NAMES, PLACE, RECEIPT_KEY, chat_payload, ordered, receipt
 
-RING = Ring.make(SuiteId.X25519, 1, 1000, 1, os.urandom)
+RING = Ring.make(SuiteId.X25519, 1, 1000, 1, randomness=os.urandom)
 CANARY = Canary("quietly0walled0words0of0somebody0else")
 WORDS = CANARY.text
 

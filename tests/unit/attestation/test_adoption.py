@@ -176,7 +176,7 @@ def test_a_rejected_call_proves_nothing(subnet: Subnet, adopted: tuple[Chain, De
     reply = decision.proof
     assert isinstance(reply, CertifiedReply)
     call = UpdateCall(chain.canister, chain.method, reply.argument, reply.sender, reply.expiry_ns, reply.nonce)
-    certificate = subnet.rejection(CANISTER, call.request_id, 4, "no", START_NS)
+    certificate = subnet.rejection(CANISTER, call.request_id, 4, "no", time_ns=START_NS)
     assert refusal(chain, Decision(decision.payload, replace(reply, certificate=certificate))) == "lookup.status"
 
 

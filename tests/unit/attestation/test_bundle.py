@@ -67,7 +67,7 @@ def release(kind: str, statement_change: dict[str, object] | None = None) -> Evi
     tee = TEES[kind]()
     nonce = base64.b64encode(NONCE).decode()
     if statement_change is None:
-        return release_bundle(tee, nonce, KEY, KEYSET, CONFIG)
+        return release_bundle(tee, nonce, KEY, KEYSET, measured_config=CONFIG)
     statement = Statement(Purpose.RELEASE, tee.kind, NONCE, KEYSET.digest, CONFIG)
     sent = additional_evidence(replace(statement, **statement_change))  # type: ignore[arg-type]
     evidence = tee.quote(release_report_data(nonce, KEY, sent))
@@ -384,7 +384,9 @@ def test_a_device_of_a_release_answers_its_handshake(kind: str):  # evidence-pro
     challenge = base64.b64encode(NONCE).decode()
     for nonce, code in ((release_device_nonce(challenge, KEY), None), (ASKED, "bundle.device-nonce")):
         device = shown(GPUS[0], nonce)
-        bundle = sound(kind, produce.release(TEES[kind](), challenge, KEY, KEYSET, CONFIG, devices=(device,)))
+        bundle = sound(
+            kind, produce.release(TEES[kind](), challenge, KEY, KEYSET, measured_config=CONFIG, devices=(device,))
+        )
         if code is None:
             assert len(verify(kind, bundle).devices) == 1
         else:

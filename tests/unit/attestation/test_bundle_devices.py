@@ -73,9 +73,9 @@ def test_openssl_is_asked_about_every_chain_of_a_bundle(our_root: None):  # evid
 
 def test_devices_of_a_release(our_root: None):
     nonce = release_device_nonce(CHALLENGE, KEY)
-    bundle = release(snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(shown(DEVICE, nonce),))
+    bundle = release(snp_tee(), CHALLENGE, KEY, KEYSET, measured_config=CONFIG, devices=(shown(DEVICE, nonce),))
     assert verify(bundle).device_nonce == nonce
-    stale = release(snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(shown(DEVICE),))
+    stale = release(snp_tee(), CHALLENGE, KEY, KEYSET, measured_config=CONFIG, devices=(shown(DEVICE),))
     assert refusal(stale).code == "bundle.device-nonce"
 
 

@@ -56,7 +56,9 @@ def test_the_devices_shown_are_bound():  # evidence-production.md E121
 
 def test_release_carries_the_handshake_as_it_was_sent():  # evidence-production.md E120, E121
     others = {"nvidia": "x"}
-    bundle = release(snp_tee(), CHALLENGE, KEY, KEYSET, CONFIG, devices=(DEVICE,), other_evidence=others)
+    bundle = release(
+        snp_tee(), CHALLENGE, KEY, KEYSET, measured_config=CONFIG, devices=(DEVICE,), other_evidence=others
+    )
     sent = bundle.release
     assert sent is not None
     statement = carried_statement(sent.additional_evidence, CHALLENGE)
@@ -90,7 +92,7 @@ def test_a_value_a_bundle_has_no_room_for_is_left_out():
 @pytest.mark.parametrize("challenge", ["", "é", "not base64!", base64.b64encode(bytes(31)).decode()])
 def test_a_challenge_that_is_none(challenge: str):
     with pytest.raises(UnfitReportData):
-        release(snp_tee(), challenge, KEY, KEYSET, CONFIG)
+        release(snp_tee(), challenge, KEY, KEYSET, measured_config=CONFIG)
 
 
 def test_the_data_of_an_identity_quote_is_that_of_its_statement():  # evidence-production.md E118, E119

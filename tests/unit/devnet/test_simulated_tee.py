@@ -218,7 +218,7 @@ def test_the_devnets_own_policy_accepts_it(kind: str):  # evidence-production.md
     challenge = base64.b64encode(NONCE).decode()
     for bundle in (
         identity_bundle(tee, NONCE, KEYSET, CONFIG),
-        release_bundle(tee, challenge, {"kty": "EC"}, KEYSET, CONFIG),
+        release_bundle(tee, challenge, {"kty": "EC"}, KEYSET, measured_config=CONFIG),
     ):
         verified = verify_bundle(bundle, at=AT, nonce=NONCE, simulated_root=tee.root.der)
         policy = parse(policy_document(tee))

@@ -51,7 +51,7 @@ def test_a_reply_is_certified_under_its_request_id() -> None:
 def test_a_rejection_is_certified_too() -> None:
     subnet = Subnet(b"replies")
     request_id = sha256(b"request").digest()
-    raw = subnet.rejection(GATEWAY, request_id, 4, "no such method", NOW)
+    raw = subnet.rejection(GATEWAY, request_id, 4, "no such method", time_ns=NOW)
     verified = verify_certificate(parse_certificate(raw), root_key=subnet.root_key, canister=GATEWAY)
     assert verified.lookup((b"request_status", request_id, b"status")) == Found(b"rejected")
     assert verified.lookup((b"request_status", request_id, b"reject_code")) == Found(b"\x04")

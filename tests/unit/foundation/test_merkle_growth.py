@@ -41,7 +41,7 @@ def test_a_consistency_proof_is_that_of_the_definition_and_holds(one: int, two: 
     old, new = sorted((one, two))
     proof = merkle.consistency(LEAVES[:new], old)
     assert list(proof) == subproof(old, LEAVES[:new], True)
-    assert merkle.is_consistent(merkle.root(LEAVES[:old]), old, merkle.root(LEAVES[:new]), new, proof)
+    assert merkle.is_consistent(merkle.root(LEAVES[:old]), old, merkle.root(LEAVES[:new]), new, proof=proof)
 
 
 @given(sizes, sizes, st.data())
@@ -50,15 +50,17 @@ def test_a_proof_holds_for_nothing_else(one: int, two: int, data: st.DataObject)
     proof = list(merkle.consistency(LEAVES[:new], old))
     roots = merkle.root(LEAVES[:old]), merkle.root(LEAVES[:new])
     other = merkle.root([*LEAVES[: old - 1], bytes(32)])
-    assert not merkle.is_consistent(other, old, roots[1], new, proof)
-    assert not merkle.is_consistent(roots[0], old, bytes(32), new, proof)
-    assert not merkle.is_consistent(roots[0], old, roots[1], new, [*proof, bytes(32)])
-    assert not merkle.is_consistent(roots[0], new + 1, roots[1], new, proof)
-    assert not merkle.is_consistent(roots[0], 0, roots[1], new, proof)
+    assert not merkle.is_consistent(other, old, roots[1], new, proof=proof)
+    assert not merkle.is_consistent(roots[0], old, bytes(32), new, proof=proof)
+    assert not merkle.is_consistent(roots[0], old, roots[1], new, proof=[*proof, bytes(32)])
+    assert not merkle.is_consistent(roots[0], new + 1, roots[1], new, proof=proof)
+    assert not merkle.is_consistent(roots[0], 0, roots[1], new, proof=proof)
     if proof:
-        assert not merkle.is_consistent(roots[0], old, roots[1], new, proof[:-1])
+        assert not merkle.is_consistent(roots[0], old, roots[1], new, proof=proof[:-1])
         place = data.draw(st.integers(0, len(proof) - 1))
-        assert not merkle.is_consistent(roots[0], old, roots[1], new, [*proof[:place], bytes(32), *proof[place + 1 :]])
+        assert not merkle.is_consistent(
+            roots[0], old, roots[1], new, proof=[*proof[:place], bytes(32), *proof[place + 1 :]]
+        )
 
 
 def test_there_is_no_proof_from_nothing_or_from_a_larger_tree() -> None:

@@ -53,8 +53,8 @@ def test_what_was_compiled_is_kept_by_all_that_went_in(tmp_path: Path) -> None: 
         )
     ).hexdigest()
     (tmp_path / f"compiled-{key}").write_bytes(b"library")
-    assert compiled(what, tmp_path / "sources", compiler, tmp_path, silent) == b"library"
+    assert compiled(what, tmp_path / "sources", compiler, tmp_path, tell=silent) == b"library"
     (tmp_path / "sources/x.c").write_bytes(b"int y;")
     with pytest.raises(zipfile.BadZipFile):
-        compiled(what, tmp_path / "sources", compiler, tmp_path, silent)
+        compiled(what, tmp_path / "sources", compiler, tmp_path, tell=silent)
     assert not list(tmp_path.glob("tmp*")), "something half done was left"

@@ -41,7 +41,7 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:  # receipt.md T2
         for index, leaf in enumerate(log.leaves):
             assert merkle.root_of(leaf, index, newest.size, log.inclusion(index)) == newest.root
         first = SignedCheckpoint.parse(notes[0]).checkpoint
-        assert merkle.is_consistent(first.root, first.size, newest.root, newest.size, log.consistency(first.size))
+        assert merkle.is_consistent(first.root, first.size, newest.root, newest.size, proof=log.consistency(first.size))
 
 
 def test_killed_at_any_byte_it_opens_with_whole_records_and_goes_on(tmp_path: Path) -> None:  # receipt.md T25

@@ -74,7 +74,7 @@ async def cell(
     sequencer = Sequencer(root_key=SUBNET.root_key, canister=GATEWAY)
     device = Device(answers or answering(engine), backlog_bytes_max=backlog_bytes_max)
     stream = StreamService(sequencer, there(device))
-    observe = ObserveService(sequencer, stream, there(device), engine.id, lambda: server.ports, identity)
+    observe = ObserveService(sequencer, stream, there(device), engine.id, ports=lambda: server.ports, identity=identity)
     services = {Port.STREAM: stream, Port.RELEASE: NoBroker(), Port.OBSERVE: observe}
     async with CellServer(services) as server:
         address = Address.parse(f"memory:services-{next(CELL_NUMBERS)}")

@@ -287,7 +287,7 @@ def test_what_a_request_fixes_of_sampling_comes_over_what_the_model_wants() -> N
 
 # -- sealed
 
-RING = Ring.make(SuiteId.X25519, 1, 100, 20, os.urandom)
+RING = Ring.make(SuiteId.X25519, 1, 100, 20, randomness=os.urandom)
 REPLY = Secret(b"\x21" * 32)
 
 

@@ -37,7 +37,7 @@ def test_a_client_s_number_is_salted_and_the_beacon_s_seed_is_not() -> None:  # 
     request = ordered(1, 0, 0, Kind.SEALED)
     hidden = sealed(request)
     chosen = type(hidden).sealed_answer(
-        hidden.outcome, hidden.answer, SeedPolicy.CLIENT, client_seed(5), hidden.salt, tokens_in=16, tokens_out=16
+        hidden.outcome, hidden.answer, SeedPolicy.CLIENT, client_seed(5), salt=hidden.salt, tokens_in=16, tokens_out=16
     )
     assert hidden.seed_salt == NO_SALT
     assert book().issue(request, chosen).receipt.seed == seed_commitment(client_seed(5), hidden.salt)

@@ -72,7 +72,12 @@ def _keyset(cell: LittleCell) -> bytes:
     """Another keyset than the statement's digest names, bound by the quote all the same."""
     other = Keyset((PublicKey(KeyUse.RECEIPT, KeyAlgorithm.ED25519, b"\x09" * 32),))
     bundle = release(
-        cell.tee, cell.nonce, cell.key.jwk(), cell.keyset, cell.config, other_evidence=bound_members(other)
+        cell.tee,
+        cell.nonce,
+        cell.key.jwk(),
+        cell.keyset,
+        measured_config=cell.config,
+        other_evidence=bound_members(other),
     )
     return attestation_of(bundle).encode()
 

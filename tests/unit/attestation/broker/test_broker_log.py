@@ -61,7 +61,9 @@ def test_releases_and_administration_leave_a_log_that_holds(little: LittleBroker
     add_release(little.store, Release("p", OTHER, MODEL_ROOT, CONFIG, ReleaseState.PROPOSED), NOW_NS)
     set_release(little.store, "p", ReleaseState.APPROVED, NOW_NS)
     revoke(little.store, RevocationKind.CHIP, b"\x02" * 64, NOW_NS)
-    add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"n" * 32), MODEL_ROOT, NOW_NS, rotate=True)
+    add_secret(
+        little.store, little.wrapping, MODEL_KEY, Secret(b"n" * 32), model_root=MODEL_ROOT, now_ns=NOW_NS, rotate=True
+    )
     forget_secret(little.store, "default/resource/greeting", NOW_NS)
     little.again()
     kinds = [entry.kind for entry in little.entries()]
@@ -142,10 +144,10 @@ def test_a_change_that_is_refused_leaves_no_entry(little: LittleBroker) -> None:
     for change in (
         lambda: add_release(little.store, Release("q", KNOWN, MODEL_ROOT, CONFIG, ReleaseState.APPROVED), 1),
         lambda: set_release(little.store, "nothing", ReleaseState.APPROVED, 1),
-        lambda: add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"x"), MODEL_ROOT, 1),
-        lambda: add_secret(little.store, little.wrapping, "a/model-key/b", Secret(b"x"), b"", 1),
-        lambda: add_secret(little.store, little.wrapping, "a/b/c", Secret(b"x"), b"", 1, rotate=True),
-        lambda: add_secret(little.store, little.wrapping, "../b/c", Secret(b"x"), b"", 1),
+        lambda: add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"x"), model_root=MODEL_ROOT, now_ns=1),
+        lambda: add_secret(little.store, little.wrapping, "a/model-key/b", Secret(b"x"), model_root=b"", now_ns=1),
+        lambda: add_secret(little.store, little.wrapping, "a/b/c", Secret(b"x"), model_root=b"", now_ns=1, rotate=True),
+        lambda: add_secret(little.store, little.wrapping, "../b/c", Secret(b"x"), model_root=b"", now_ns=1),
         lambda: forget_secret(little.store, "a/b/none", 1),
         lambda: revoke(little.store, RevocationKind.CHIP, b"", 1),
     ):

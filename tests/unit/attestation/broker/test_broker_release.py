@@ -70,7 +70,7 @@ def test_the_token_says_what_was_judged(little: LittleBroker) -> None:
 
 def test_a_model_key_is_for_its_model(little: LittleBroker) -> None:
     other = "default/model-key/other"
-    add_secret(little.store, little.wrapping, other, Secret(b"another"), b"\x31" * 32, NOW_NS)
+    add_secret(little.store, little.wrapping, other, Secret(b"another"), model_root=b"\x31" * 32, now_ns=NOW_NS)
     cell = LittleCell(TEE).admitted(little.broker)
     with pytest.raises(Denied) as caught:
         cell.fetch(little.broker, other)
@@ -104,7 +104,9 @@ def test_a_revoked_secret_is_gone(little: LittleBroker) -> None:
 
 
 def test_a_rotated_secret_is_the_new_one(little: LittleBroker) -> None:
-    add_secret(little.store, little.wrapping, MODEL_KEY, Secret(b"newer"), MODEL_ROOT, NOW_NS, rotate=True)
+    add_secret(
+        little.store, little.wrapping, MODEL_KEY, Secret(b"newer"), model_root=MODEL_ROOT, now_ns=NOW_NS, rotate=True
+    )
     cell = LittleCell(TEE).admitted(little.broker)
     context, secret = cell.open(cell.fetch(little.broker, MODEL_KEY), little.public)
     assert (secret, context.version) == (b"newer", 2)
@@ -277,7 +279,13 @@ def test_a_device_rides_in_what_the_quote_binds(little: LittleBroker) -> None:
     cell = LittleCell(TEE)
     cell.ask(little.broker)
     bundle = release(
-        TEE, cell.nonce, cell.key.jwk(), KEYSET, CONFIG, devices=devices, other_evidence=bound_members(KEYSET, devices)
+        TEE,
+        cell.nonce,
+        cell.key.jwk(),
+        KEYSET,
+        measured_config=CONFIG,
+        devices=devices,
+        other_evidence=bound_members(KEYSET, devices),
     )
     raw = attestation_of(bundle).encode()
     assert bundle_of(Attestation.parse(raw), TEE.kind) == bundle
@@ -289,7 +297,13 @@ def test_a_device_rides_in_what_the_quote_binds(little: LittleBroker) -> None:
     bare = LittleCell(TEE)
     bare.ask(little.broker)
     left_out = release(
-        TEE, bare.nonce, bare.key.jwk(), KEYSET, CONFIG, devices=devices, other_evidence=bound_members(KEYSET)
+        TEE,
+        bare.nonce,
+        bare.key.jwk(),
+        KEYSET,
+        measured_config=CONFIG,
+        devices=devices,
+        other_evidence=bound_members(KEYSET),
     )
     with pytest.raises(Denied) as caught:
         bare.attest(little.broker, attestation_of(replace(left_out, devices=())).encode())

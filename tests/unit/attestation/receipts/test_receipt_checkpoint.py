@@ -103,4 +103,4 @@ def test_a_checkpoint_after_each_block_only_grows() -> None:  # receipt.md T22, 
     leaves = [merkle.leaf(body) for body in bodies]
     for old, new in itertools.pairwise(notes):
         proof = merkle.consistency(leaves[: new.size], old.size)
-        assert merkle.is_consistent(old.root, old.size, new.root, new.size, proof)
+        assert merkle.is_consistent(old.root, old.size, new.root, new.size, proof=proof)

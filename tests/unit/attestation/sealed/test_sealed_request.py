@@ -26,7 +26,7 @@ from attestation.sealed.suites import ENCAPSULATED_BYTES, TAG_BYTES, SuiteId
 from foundation import cbor
 from foundation.secrecy import Prompt, Secret
 
-RINGS = {suite: Ring.make(suite, 1, 100, 20, os.urandom) for suite in SuiteId}
+RINGS = {suite: Ring.make(suite, 1, 100, 20, randomness=os.urandom) for suite in SuiteId}
 PLACE = Place(b"\x00\x01gateway", b"\x30" * 32)
 REPLY = Secret(b"\x21" * 32)
 CALLER = b"\x04"

@@ -22,7 +22,7 @@ SUITES = st.sampled_from(SuiteId)
 
 
 def ring(suite: SuiteId = SuiteId.X25519, first: int = 1, blocks: int = 100, overlap: int = 20) -> Ring:
-    return Ring.make(suite, first, blocks, overlap, os.urandom)
+    return Ring.make(suite, first, blocks, overlap, randomness=os.urandom)
 
 
 def blocks_of(of: Ring) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ sys.stdin.readline()
 @needs_root
 @pytest.mark.parametrize("suite", SuiteId)
 def test_nothing_is_left_of_a_ring_that_was_dropped(suite: SuiteId) -> None:
-    ring = Ring.make(suite, 1, 100, 10, secrets.token_bytes)
+    ring = Ring.make(suite, 1, 100, 10, randomness=secrets.token_bytes)
     seeds = [key.key.secret.reveal() for key in ring.keys]
     parts = [seed[at : at + 32] for seed in seeds for at in range(0, len(seed), 32)]
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
