@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from attestation.evidence.kinds import TeeFormat
 from attestation.evidence.snp_report import Cpuid, Firmware, GuestPolicy, KeyKind, PlatformInfo, Product, Tcb
@@ -91,7 +91,6 @@ class VerifiedSnp:
     signature itself is malleable, so nothing may be remembered or matched by a digest of the whole report.
     """
 
-    format: ClassVar[TeeFormat] = TeeFormat.SNP
     root: TrustAnchor
     product: Product
     key: KeyKind
@@ -137,6 +136,10 @@ class VerifiedSnp:
     def chip(self) -> bytes | None:
         """E49: the chip that signed, whatever the report hides; None where a VLEK signed and the report is masked."""
         return self.hwid or self.chip_id
+
+    @property
+    def format(self) -> TeeFormat:
+        return TeeFormat.SNP
 
     @property
     def launch(self) -> SnpLaunchDigest:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
 
 from attestation.evidence.event_log import LogEvent
 from attestation.evidence.kinds import TeeFormat
@@ -72,7 +71,6 @@ class VerifiedTdx:
     party chose.
     """
 
-    format: ClassVar[TeeFormat] = TeeFormat.TDX
     root: TrustAnchor
     report: TdReport
     quote_version: int
@@ -93,6 +91,10 @@ class VerifiedTdx:
     @property
     def chip(self) -> bytes:
         return self.pck.ppid
+
+    @property
+    def format(self) -> TeeFormat:
+        return TeeFormat.TDX
 
     @property
     def launch(self) -> TdxRegisters:
