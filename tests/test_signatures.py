@@ -1,4 +1,4 @@
-"""A function of the product has at most four parameters by position: what comes after them is named where it is called."""
+"""A function of the product has at most four parameters by position: the others are named where it is called."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BY_POSITION_MAX: Final = 4
 MORE: Final = {
     "appliance/text/template_filters.py _tojson": "templates of models call it, as Jinja2 defines the filter",
     "attestation/auditor/log_checks.py seen": "the table of checks calls it with what it asks for",
-    "devnet/replica/system_api.py call_new": "WebAssembly calls it, as the interface specification defines it",
-    "devnet/replica/system_api.py env_var_value_copy": "WebAssembly calls it, as the interface specification defines it",
+    "devnet/replica/system_api.py call_new": "WebAssembly calls it",
+    "devnet/replica/system_api.py env_var_value_copy": "WebAssembly calls it",
     "image_build/inside/calls.py mount": "the system call mount(2)",
 }
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -307,15 +308,8 @@ def _keep_secret(opened: Opened, arguments: argparse.Namespace) -> int:
 
     purpose = purpose_of(arguments.resource)
     secret, model_root = read_secret(arguments.source, purpose, arguments.pack, arguments.model_root)
-    row = add_secret(
-        opened.store,
-        opened.wrapping,
-        arguments.resource,
-        secret,
-        model_root=model_root,
-        now_ns=time.time_ns(),
-        rotate=arguments.rotate,
-    )
+    keep = partial(add_secret, opened.store, opened.wrapping, rotate=arguments.rotate)
+    row = keep(arguments.resource, secret, model_root=model_root, now_ns=time.time_ns())
     opens = "" if arguments.pack is None else f", opens {arguments.pack}"
     print(f"{row.resource} version {row.version}{opens}")
     return 0
