@@ -34,7 +34,7 @@ from devnet.chain import Chain
 from devnet.subnet import GATEWAY, Subnet
 from measurements.launch.measurement import SnpLaunchDigest
 from measurements.release.heights import Heights
-from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, LittleBroker
+from tests.little_broker import MODEL_KEY, MODEL_ROOT, NOW_NS, LittleBroker, MakeBroker
 from tests.little_tee import CONFIG, KEYSET, snp_tee
 from tests.unit.appliance.orders import BY, GatedEngine, answering, chat_payload, there
 from vsock_bridge.host import Host
@@ -54,16 +54,20 @@ def chain_of(blocks: int) -> Chain:
     return chain
 
 
-def broker(folder: Path, heights: Heights, lease: int) -> LittleBroker:
-    made = LittleBroker.make(folder, TEE, approved=False)
-    add_release(
-        made.store,
-        Release(
-            "little-1", measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED, heights=heights, lease=lease
-        ),
-        NOW_NS,
-    )
-    return made
+@pytest.fixture
+def broker(tmp_path: Path, make_broker: MakeBroker) -> Callable[[Heights, int], LittleBroker]:
+    def make(heights: Heights, lease: int) -> LittleBroker:
+        made = make_broker(tmp_path, TEE, approved=False)
+        add_release(
+            made.store,
+            Release(
+                "little-1", measurement_of(TEE), MODEL_ROOT, CONFIG, ReleaseState.APPROVED, heights=heights, lease=lease
+            ),
+            NOW_NS,
+        )
+        return made
+
+    return make
 
 
 def show(little: LittleBroker, height: int) -> None:
@@ -131,8 +135,8 @@ def test_a_release_does_not_join_before_its_first_block() -> None:
 # -- the grant
 
 
-def test_a_grant_says_for_which_blocks_it_is(tmp_path: Path) -> None:
-    little = broker(tmp_path, Heights(5, None), lease=10)
+def test_a_grant_says_for_which_blocks_it_is(broker: Callable[[Heights, int], LittleBroker]) -> None:
+    little = broker(Heights(5, None), 10)
     cell = releaser(little)
     assert carried(cell, LocalSend(little.broker)).state is State.HAS_KEY
     assert cell.held is not None
@@ -141,9 +145,9 @@ def test_a_grant_says_for_which_blocks_it_is(tmp_path: Path) -> None:
     assert little.last().details["last"] == 14
 
 
-def test_a_renewal_goes_on_and_asks_no_sooner_than_it_may(tmp_path: Path) -> None:
+def test_a_renewal_goes_on_and_asks_no_sooner_than_it_may(broker: Callable[[Heights, int], LittleBroker]) -> None:
     """key-release.md R32, R34: a cell without service keys renews, too; its model key is of no more use to it."""
-    little = broker(tmp_path, Heights(1, 25), lease=10)
+    little = broker(Heights(1, 25), 10)
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
     assert cell.take_key() is not None
@@ -166,9 +170,12 @@ def test_a_renewal_goes_on_and_asks_no_sooner_than_it_may(tmp_path: Path) -> Non
     [(None, "grant.heights"), (GrantHeights(1, 3, 5), "grant.heights"), (GrantHeights(2, 3, 12), "grant.heights")],
 )
 def test_a_grant_that_takes_blocks_back_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heights: GrantHeights | None, code: str
+    broker: Callable[[Heights, int], LittleBroker],
+    monkeypatch: pytest.MonkeyPatch,
+    heights: GrantHeights | None,
+    code: str,
 ) -> None:
-    little = broker(tmp_path, Heights(1, None), lease=10)
+    little = broker(Heights(1, None), 10)
     cell = releaser(little)
     carried(cell, LocalSend(little.broker))
     held = cell.held
@@ -285,9 +292,9 @@ async def cell_of(little: LittleBroker, release: str) -> AsyncIterator[Address]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-def test_the_host_is_told_and_goes_on_after_a_renewal(tmp_path: Path) -> None:
+def test_the_host_is_told_and_goes_on_after_a_renewal(broker: Callable[[Heights, int], LittleBroker]) -> None:
     """window.md N21: refused by name, not ended; the same body is run once the grant reaches it."""
-    little = broker(tmp_path, Heights(1, None), lease=4)
+    little = broker(Heights(1, None), 4)
     chain = chain_of(6)
     bodies = {height: chain.body(height) for height in range(1, 7)}
 
@@ -317,8 +324,10 @@ def test_the_host_is_told_and_goes_on_after_a_renewal(tmp_path: Path) -> None:
     assert asyncio.run(work()) == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_second_release_at_one_position_is_refused_by_its_cell(tmp_path: Path) -> None:
-    little = broker(tmp_path, Heights(3, None), lease=4)
+def test_the_second_release_at_one_position_is_refused_by_its_cell(
+    broker: Callable[[Heights, int], LittleBroker],
+) -> None:
+    little = broker(Heights(3, None), 4)
     chain = chain_of(4)
 
     async def work() -> str:
