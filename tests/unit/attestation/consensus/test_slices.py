@@ -215,8 +215,8 @@ def test_times_may_stand_still() -> None:
 def test_the_verified_type_has_one_maker() -> None:
     # order.md O19
     proven = verify(CHAIN.proof(1, 1, NOW + 9))
-    with pytest.raises(TypeError):
-        VerifiedSlice(proven.canister, proven.certificate, 0, proven.headers, proven.links, object())
+    with pytest.raises(TypeError, match="from verify_slice alone"):
+        VerifiedSlice(proven.canister, proven.certificate, None, 0, proven.headers, proven.links, object())
     with pytest.raises((TypeError, ValueError)):
         replace(proven, certified_time_ns=0)  # type: ignore[call-arg]
 
