@@ -17,7 +17,7 @@ def an_image(folder: Path) -> Path:
     folder.mkdir()
     for name in ARTEFACTS:
         (folder / name).write_bytes(name.encode() * 10)
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text(json.dumps({"profile": "release"}))
     (folder / "contents.json").write_text(
         json.dumps({"root": {"etc/a": ["x", "0644", 1, "aa"], "etc/b": ["x", "0644", 1, "bb"]}})
     )
