@@ -137,6 +137,7 @@ def test_a_replay_without_the_model_s_pack_says_so(
         entries={"cell a": granted("cell a", measured, little)},
         evidence={"cell a": evidence_of("cell a", measured, audit_nonce(chain().link(1)))},
     )
+    little.store.close()
     (folder / "bundle").write_bytes(of.bundle().encode())
     assert audit(folder) == 0
     capsys.readouterr()
