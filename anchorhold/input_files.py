@@ -139,7 +139,7 @@ def refused_file(error: OSError, path: str | Path | None = None, kind: Kind | No
 
 
 def read_file(path: str | Path) -> bytes:
-    """A file of which nothing else is said."""
+    """The bytes of a file whose kind the caller does not know. Raises `FileRefused`."""
     return FILE.read(path)
 
 
@@ -160,7 +160,7 @@ def line_of(refusal: Refused) -> str:
 
 
 def hex_option(text: str, option: str, *sizes: int) -> bytes:
-    """The value of a command-line option that is so many bytes in hexadecimal. Raises `UsageRefused`."""
+    """The bytes that a command-line option gives in hexadecimal, of one of `sizes` if any are named."""
 
     def refuse(code: str, *, expected: str, got: object) -> UsageRefused:
         return UsageRefused(code, expected=f"{expected} after {option}", got=got)

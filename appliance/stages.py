@@ -6,9 +6,9 @@
     Proven      and an engine that is what it must be, with what every receipt says of it
 
 A cell that asks for no key goes from Booted to Proven at once. The device that runs what is ordered is made of Proven.
-Nothing of the host is believed on the way: its pack is held against what is measured into the cell before it is opened,
-and proven chunk by chunk while it is. What differs is named (docs/spec/pack.md P15). Who waits for which stage, and how
-a boot ends that does not come to it, is in `main`.
+A boot trusts nothing that the host gives it. The pack is compared with the measured configuration before it is opened,
+and verified chunk by chunk while it is opened. What differs is named (docs/spec/pack.md P15). Who waits for which
+stage, and how a boot ends that does not come to it, is in `main`.
 """
 
 from __future__ import annotations

@@ -8,22 +8,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-ROOMS: Final = (
-    "foundation",
-    "vsock_bridge",
-    "measurements",
-    "attestation",
-    "appliance",
-    "image_build",
-    "anchorhold",
-    "devnet",
-)
+from tests.rooms import ROOMS, ROOT
+
 KEPT_MAX: Final = 29
 VAGUE: Final = re.compile(
     r"\b(another('s)?|others?|otherwise|else|some(thing)?|more|less|fewer|longer|shorter|deeper|higher|lower"

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-ROOMS: Final = (
-    "foundation",
-    "vsock_bridge",
-    "measurements",
-    "attestation",
-    "appliance",
-    "image_build",
-    "anchorhold",
-    "devnet",
-)
+from tests.rooms import ROOMS, ROOT
+
 BY_POSITION_MAX: Final = 4
 
 MORE: Final = {

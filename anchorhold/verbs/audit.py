@@ -236,7 +236,7 @@ def _write_page(report: Report, bundle: str, path: Path) -> None:
 
 
 def _as_line(form: Finding, bundle: str) -> str:
-    """U39: of a file that is no bundle there is nothing else to say."""
+    """The one line for a file that is not a bundle (U39)."""
     said = f"{form.code}: expected {form.expected}, got {form.got}"
     return f"audit: refused, {said}; {bundle} has to be {BUNDLE.called}: {BUNDLE.remedy}"
 

@@ -16,21 +16,9 @@ from devnet import little_model
 from foundation.digests import DIGEST_BYTES
 from measurements.pack.pack_check import inspect_pack
 from tests.little_engine import needs_kernels
-from tests.owners import ID, LINES, init, owner
+from tests.owners import LINES, owner
 
 pytestmark = needs_kernels
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("owner") / "mine"
-    assert init(out, "--gateway", ID) == 0
-    return out
-
-
-@pytest.fixture
-def mine(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "mine"))
 
 
 def text_of(path: Path, before: str, after: str) -> None:

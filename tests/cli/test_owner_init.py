@@ -28,18 +28,6 @@ from tests.owners import ID, LINES, init, owner
 pytestmark = needs_kernels
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("owner") / "mine"
-    assert init(out, "--gateway", ID) == 0
-    return out
-
-
-@pytest.fixture
-def mine(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "mine"))
-
-
 def test_all_parts_are_there_and_fit(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in made.iterdir()} == {
         "broker",
